@@ -1,0 +1,3 @@
+//! One shard of a node: owns its machines and routes inputs to them and events between them.
+
+pub mod post;

@@ -1,0 +1,491 @@
+//! The door: everything that enters the core and everything that leaves it.
+//!
+//! A driver (tokio in production, a simulator in tests) feeds one [`Input`] at a time to a shard
+//! and then drains its [`Effect`]s until there is none, before the next input. The order of the
+//! effects is part of their meaning: there is one queue, first in first out.
+//!
+//! Invariants:
+//! 1. The driver decides nothing: it carries out each effect as it stands and reports completions.
+//! 2. Disk operations may complete in any order. Where order matters, core waits for completions.
+//! 3. After `Disconnected(c)` no input names `c` again, and effects for `c` are ignored.
+//! 4. File names are relative to the data directory and are made by core alone, never from a peer.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::broker::post::Post;
+use crate::ids::{ConnectionId, IoToken, ListenerIndex, ShardId};
+use crate::log::block::BlockPlan;
+
+/// What happened in the world.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Input {
+    /// The first input of a shard's life: begin recovery.
+    Start,
+    /// Somebody connected to one of the listeners.
+    Connected {
+        /// The new connection, a number never used before in this process.
+        connection: ConnectionId,
+        /// The listener it came in by, which decides the addresses that it is told.
+        listener: ListenerIndex,
+        /// The other side's address, for logs and quotas only.
+        peer: Arc<str>,
+    },
+    /// Bytes arrived, at most as many as the last `Want` named.
+    Received(ConnectionId, BytesMut),
+    /// That many bytes of earlier `Transmit`s have been handed to the operating system.
+    Transmitted(ConnectionId, u64),
+    /// The connection is gone, for whatever reason.
+    Disconnected(ConnectionId),
+    /// Another shard of this node sent these, in this order.
+    Posted {
+        /// The sender.
+        from: ShardId,
+        /// What it sent.
+        batch: Vec<Post>,
+    },
+    /// A disk operation ended.
+    Completed {
+        /// Which one.
+        token: IoToken,
+        /// How.
+        result: Result<Completion, DiskError>,
+    },
+    /// The deadline that `next_deadline` named has passed.
+    Wakeup,
+    /// Stop: take no new work, make everything acknowledged durable, say `Effect::Stopped`.
+    Stop,
+}
+
+/// The good end of a disk operation.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Completion {
+    /// A `Write` is done; for a block, with the sealed bytes that were written.
+    Written(Option<Bytes>),
+    /// What a `Read` found. Shorter than asked for only at the end of the file.
+    Read(Bytes),
+    /// What a `List` found.
+    Listed(Vec<DirectoryEntry>),
+    /// Any other operation is done.
+    Done,
+}
+
+/// One name in a directory.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct DirectoryEntry {
+    /// The last component of its path, with characters outside UTF-8 replaced.
+    pub name: String,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Its length in bytes, 0 for anything but a file.
+    pub length: u64,
+}
+
+/// Kind of a directory entry. Symbolic links are not followed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// Anything else: never opened, never changed.
+    Other,
+}
+
+/// A disk operation that failed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{operation} of {file}: {message}")]
+pub struct DiskError {
+    /// What was tried, in one word.
+    pub operation: &'static str,
+    /// On which file.
+    pub file: FileName,
+    /// What kind of failure it was, which decides what it means.
+    pub kind: DiskErrorKind,
+    /// The operating system's words.
+    pub message: String,
+}
+
+/// What a failed disk operation means.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum DiskErrorKind {
+    /// There is no such file or directory.
+    NotFound,
+    /// Something of that name exists.
+    AlreadyExists,
+    /// No space or quota is left (ENOSPC, EDQUOT). Nothing is known to be written.
+    NoSpace,
+    /// The process lacks something that comes back (EMFILE, ENFILE, ENOMEM, EAGAIN).
+    Exhausted,
+    /// The directory or file may not be written (EACCES, EROFS).
+    NotPermitted,
+    /// A flush failed: what was written before it may be lost although it reads back.
+    Flush,
+    /// Anything else, EIO among it.
+    Other,
+}
+
+/// Name of a file or directory, relative to the data directory, with `/` between components.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileName(Arc<str>);
+
+impl FileName {
+    /// The data directory itself.
+    pub fn root() -> Self {
+        Self("".into())
+    }
+
+    /// Makes a name. Only core makes names, from parts that it has checked.
+    pub fn new(name: impl AsRef<str>) -> Self {
+        Self(name.as_ref().into())
+    }
+
+    /// Returns the name of `child` in this directory.
+    #[must_use]
+    pub fn join(&self, child: &str) -> Self {
+        if self.0.is_empty() {
+            Self(child.into())
+        } else {
+            Self(format!("{}/{child}", self.0).into())
+        }
+    }
+
+    /// Returns the name as text; empty for the data directory.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the directory that holds it, the root for a name with one component.
+    #[must_use]
+    pub fn parent(&self) -> Self {
+        self.0.rfind('/').map_or_else(Self::root, |at| Self(self.0[..at].into()))
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "." } else { &self.0 })
+    }
+}
+
+impl fmt::Debug for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Whether a write must be on stable storage before it completes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sync {
+    /// It completes when the operating system has it: process crashes are survived.
+    None,
+    /// It completes when it, and every earlier write to the file, is flushed (`fdatasync`).
+    Data,
+}
+
+/// What a write writes.
+#[derive(Clone, Debug)]
+pub enum WriteBody {
+    /// A journal block: the driver calls [`BlockPlan::seal`] into a buffer of its own.
+    Block(BlockPlan),
+    /// These parts, one after the other.
+    Parts(Vec<Bytes>),
+}
+
+impl WriteBody {
+    /// Returns how many bytes will be written.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Block(plan) => plan.sealed_len() as u64,
+            Self::Parts(parts) => parts.iter().map(|part| part.len() as u64).sum(),
+        }
+    }
+
+    /// Returns whether nothing will be written.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What `Create` makes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CreateKind {
+    /// A directory. An existing one is no error.
+    Directory,
+    /// A file filled with `length` zero bytes, written and flushed before it completes. An
+    /// existing file is truncated first.
+    Filled {
+        /// Its length in bytes.
+        length: u64,
+    },
+}
+
+/// What is to be done in the world.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Effect {
+    /// Writes to a file at a position, making the file if there is none. Completes as `Written`.
+    Write {
+        /// The file.
+        file: FileName,
+        /// First byte to be written.
+        position: u64,
+        /// What to write.
+        body: WriteBody,
+        /// Whether the completion means flushed.
+        sync: Sync,
+        /// Names the completion.
+        token: IoToken,
+    },
+    /// Reads at most `length` bytes. Completes as `Read`.
+    Read {
+        /// The file.
+        file: FileName,
+        /// First byte.
+        position: u64,
+        /// Most bytes.
+        length: u64,
+        /// Names the completion.
+        token: IoToken,
+    },
+    /// Makes a directory or a filled file. Completes as `Done`.
+    Create {
+        /// Its name.
+        file: FileName,
+        /// What it is.
+        kind: CreateKind,
+        /// Names the completion.
+        token: IoToken,
+    },
+    /// Flushes a file (`fdatasync`, its length included). Completes as `Done`.
+    Sync {
+        /// The file.
+        file: FileName,
+        /// Names the completion.
+        token: IoToken,
+    },
+    /// Flushes the entries of a directory. Completes as `Done`.
+    SyncDir {
+        /// The directory.
+        directory: FileName,
+        /// Names the completion.
+        token: IoToken,
+    },
+    /// Renames within the data directory, replacing what has the new name. Completes as `Done`.
+    Rename {
+        /// The old name.
+        from: FileName,
+        /// The new name.
+        to: FileName,
+        /// Names the completion.
+        token: IoToken,
+    },
+    /// Removes a file or an empty directory; one that is not there is no error. Completes as `Done`.
+    Remove {
+        /// Its name.
+        file: FileName,
+        /// Names the completion.
+        token: IoToken,
+    },
+    /// Cuts a file to `length` bytes. Completes as `Done`.
+    Truncate {
+        /// The file.
+        file: FileName,
+        /// Its new length.
+        length: u64,
+        /// Names the completion.
+        token: IoToken,
+    },
+    /// Lists a directory, in any order. Completes as `Listed`.
+    List {
+        /// The directory.
+        directory: FileName,
+        /// Names the completion.
+        token: IoToken,
+    },
+    /// Sends bytes on a connection; what has been handed over comes back as `Transmitted`.
+    Transmit {
+        /// To whom.
+        connection: ConnectionId,
+        /// The bytes, part after part.
+        parts: Vec<Bytes>,
+    },
+    /// Reads from a connection, or stops doing so. A new connection is read.
+    Reading {
+        /// Which one.
+        connection: ConnectionId,
+        /// Whether to read.
+        on: bool,
+    },
+    /// Says how many bytes a read may bring at most; 64 KiB until it is said.
+    Want {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Most bytes of the next `Received`.
+        bytes: usize,
+    },
+    /// Closes a connection once what was to be transmitted has gone. `Disconnected` follows.
+    Close {
+        /// Which one.
+        connection: ConnectionId,
+    },
+    /// Hands events to another shard of this node.
+    Post {
+        /// To whom.
+        shard: ShardId,
+        /// What, in order.
+        batch: Vec<Post>,
+    },
+    /// Recovery is done and clients may be served.
+    Ready,
+    /// The answer to `Stop`: everything is durable, the process may end.
+    Stopped,
+    /// The node cannot go on with this data directory. The driver prints the words and exits with 1.
+    Fatal {
+        /// What happened, where exactly, and what an operator can do: one line.
+        message: String,
+    },
+    /// Something worth counting or tracing; never read back by any decision.
+    Observe(Event),
+}
+
+/// What machines report about themselves, for metrics, traces and the simulator.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A counter moved.
+    Count(Counter, u64),
+    /// A warning for people, one line, said once per occasion.
+    Warning(String),
+    /// A line for people about normal life.
+    Info(String),
+    /// A rare state was reached; the simulator demands that each is reached at times.
+    Mark(Mark),
+    /// An invariant's subject moved: the high watermark of a partition.
+    HighWatermark {
+        /// The partition.
+        partition: crate::ids::TopicPartition,
+        /// The offset after the last committed record.
+        offset: crate::ids::Offset,
+    },
+}
+
+/// What is counted.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[non_exhaustive]
+pub enum Counter {
+    /// Journal blocks written.
+    JournalBlocks,
+    /// Bytes of journal blocks written.
+    JournalBytes,
+    /// Journal writes that were flushed.
+    JournalFlushes,
+    /// Checkpoints completed.
+    Checkpoints,
+    /// Batches appended.
+    BatchesAppended,
+    /// Records appended.
+    RecordsAppended,
+    /// Payload bytes appended.
+    BytesAppended,
+    /// Batches recognised as duplicates.
+    DuplicateBatches,
+    /// Bytes read from segments for fetches.
+    SegmentBytesRead,
+    /// Segments deleted by retention.
+    SegmentsDeleted,
+    /// Requests answered.
+    Requests,
+    /// Connections closed because their peer broke the protocol.
+    ProtocolErrors,
+    /// Fetches parked.
+    FetchesParked,
+    /// Fetch payload bytes sent.
+    BytesFetched,
+}
+
+/// Rare states that a good test run must have reached.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[non_exhaustive]
+pub enum Mark {
+    /// A block gathered batches while another was in flight.
+    BlockGathered,
+    /// The journal went on in a recycled file.
+    JournalRecycled,
+    /// The journal grew by a file.
+    JournalGrew,
+    /// Recovery cut a torn tail.
+    TornTailCut,
+    /// Recovery rewrote blocks above the last proven durable mark.
+    TailRewritten,
+    /// A retry of an idempotent batch was answered with its first offset.
+    DuplicateAnswered,
+    /// A segment was rolled.
+    SegmentRolled,
+    /// A produce was refused because the disk is full.
+    DiskFull,
+    /// A producer had to wait because too much was unwritten.
+    BackPressure,
+    /// A fetch was served from a segment file.
+    FetchFromFile,
+    /// A fetch waited for data and was woken by it.
+    FetchWoken,
+}
+
+/// The one queue of effects, and the source of tokens. Machines write into it and allocate nothing else.
+#[derive(Debug, Default)]
+pub struct Effects {
+    queue: VecDeque<Effect>,
+    next_token: u64,
+}
+
+impl Clone for Effects {
+    /// Copies the token counter. A shard is cloned between inputs, when the queue is empty.
+    fn clone(&self) -> Self {
+        assert!(self.queue.is_empty(), "a shard is cloned only when its effects are drained");
+        Self { queue: VecDeque::new(), next_token: self.next_token }
+    }
+}
+
+impl Effects {
+    /// Appends an effect.
+    pub fn push(&mut self, effect: Effect) {
+        self.queue.push_back(effect);
+    }
+
+    /// Takes the oldest effect.
+    pub fn pop(&mut self) -> Option<Effect> {
+        self.queue.pop_front()
+    }
+
+    /// Returns a token never given before.
+    pub fn token(&mut self) -> IoToken {
+        self.next_token += 1;
+        IoToken(self.next_token)
+    }
+
+    /// Reports that a counter moved.
+    pub fn count(&mut self, counter: Counter, by: u64) {
+        self.push(Effect::Observe(Event::Count(counter, by)));
+    }
+
+    /// Reports that a rare state was reached.
+    pub fn mark(&mut self, mark: Mark) {
+        self.push(Effect::Observe(Event::Mark(mark)));
+    }
+
+    /// Says something to people that should be looked at.
+    pub fn warn(&mut self, message: impl Into<String>) {
+        self.push(Effect::Observe(Event::Warning(message.into())));
+    }
+
+    /// Says something to people.
+    pub fn info(&mut self, message: impl Into<String>) {
+        self.push(Effect::Observe(Event::Info(message.into())));
+    }
+}

@@ -1,0 +1,2 @@
+//! The `mainspring` command.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Real-process tests.
+fn main() {}

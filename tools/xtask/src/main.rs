@@ -1,0 +1,2 @@
+//! One door to what a developer runs.
+fn main() {}
