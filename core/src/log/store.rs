@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::digest::Digest;
 use crate::error::ErrorCode;
 use crate::ids::{
-    Incarnation, IoToken, LeaderEpoch, NodeId, Offset, ShardId, TopicName, TopicPartition,
+    Incarnation, IoToken, LeaderEpoch, NodeId, Offset, ShardId, TopicName, TopicPartition, Uuid,
 };
 use crate::io::{Completion, DiskError, Effects};
 use crate::log::stable::Stable;
@@ -185,6 +185,10 @@ pub enum LogEvent {
     Recovered {
         /// The number of this start.
         incarnation: Incarnation,
+        /// The cluster this directory belongs to; made from the seed on an empty directory.
+        cluster_id: Uuid,
+        /// Identifies the directory for its whole life.
+        directory_id: Uuid,
         /// The largest epoch in which this node voted in the metadata quorum, -1 for none.
         vote_epoch: LeaderEpoch,
     },
