@@ -1,2 +1,59 @@
-//! One door to what a developer runs.
-fn main() {}
+//! The one door to what a developer runs: `cargo xtask test`, `lint`, `sim` and so on.
+//!
+//! It turns arguments into environment and child processes and adds up their results. It has no
+//! dependencies, so that it builds in a second, and it never tests anything by itself: what needs
+//! libraries is `tools/harness`.
+#![expect(clippy::print_stdout, reason = "its output is what it is for")]
+
+mod counts;
+mod docs;
+mod lint;
+mod parts;
+mod sim;
+mod test;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test [--only rust|sim|python|clients]   everything that must pass; ends with `N passed, N failed`
+  lint                                    formatting, clippy, tidy
+  docs                                    reference of the code, links between pages
+  sim [--seed S] [--seeds N] [--check] [--test NAME]
+                                          the network code under the deterministic runtime
+";
+
+/// Returns the root of the repository, whatever folder the command was given in.
+fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.ancestors().nth(2).expect("the manifest lies in tools/xtask").to_path_buf()
+}
+
+/// Returns a call of cargo in the root of the repository.
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).args(arguments);
+    command
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let rest: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
+    match arguments.first().map(String::as_str) {
+        Some("test") => test::run(&rest),
+        Some("lint") => lint::run(),
+        Some("docs") => docs::run(),
+        Some("sim") => sim::run(&rest),
+        Some("help" | "--help" | "-h") | None => {
+            println!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        Some(other) => {
+            println!("xtask: there is no command `{other}`; `cargo xtask help` lists them");
+            ExitCode::from(2)
+        }
+    }
+}
