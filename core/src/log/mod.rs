@@ -5,8 +5,11 @@
 //! journal space reusable. Nothing outside this module knows that there is a journal.
 
 pub mod block;
+pub mod leader_epoch;
+pub mod offset_index;
 pub mod stable;
 pub mod store;
+pub mod time_index;
 
 pub use stable::Stable;
 pub use store::{
