@@ -7,6 +7,8 @@
 pub mod block;
 pub mod leader_epoch;
 pub mod offset_index;
+pub mod producer_snapshot;
+pub mod producer_state;
 pub mod stable;
 pub mod store;
 pub mod time_index;
