@@ -19,3 +19,4 @@ pub mod io;
 pub mod log;
 pub mod record;
 pub mod time;
+pub mod wire;

@@ -1,0 +1,245 @@
+//! The APIs that are served, their versions, and requests as one type.
+
+use bytes::Bytes;
+
+use super::api;
+use super::api::api_versions::{ApiVersion, ApiVersionsResponse};
+use super::codec::Message;
+use super::error::DecodeError;
+use super::frame::frame_response;
+use super::reader::Reader;
+use crate::error::ErrorCode;
+
+/// A message that is a request, and the type of what answers it.
+pub trait RequestMessage: Message {
+    /// The API.
+    const KEY: ApiKey;
+    /// What answers it.
+    type Response: Message;
+}
+
+macro_rules! apis {
+    ($($key:literal $name:ident $module:ident $request:ident $response:ident;)*) => {
+        /// An API that is served, by its number on the wire.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        #[repr(i16)]
+        pub enum ApiKey {
+            $(#[doc = concat!("Key ", stringify!($key), ", [`api::", stringify!($module), "`].")]
+            $name = $key,)*
+        }
+
+        impl ApiKey {
+            /// Every API that is served, by rising key.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// Returns the API with this key, `None` where it is not served.
+            pub const fn from_key(key: i16) -> Option<Self> {
+                match key {
+                    $($key => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+
+            /// Returns Kafka's name of it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+
+            /// Returns the lowest version that is advertised and decoded.
+            pub const fn min_version(self) -> i16 {
+                match self {
+                    $(Self::$name => <api::$module::$request as Message>::MIN_VERSION,)*
+                }
+            }
+
+            /// Returns the highest version that is advertised and decoded.
+            pub const fn max_version(self) -> i16 {
+                match self {
+                    $(Self::$name => <api::$module::$request as Message>::MAX_VERSION,)*
+                }
+            }
+
+            /// Returns the first flexible version (KIP-482).
+            pub const fn first_flexible_version(self) -> i16 {
+                match self {
+                    $(Self::$name => <api::$module::$request as Message>::FIRST_FLEXIBLE_VERSION,)*
+                }
+            }
+        }
+
+        $(
+            impl RequestMessage for api::$module::$request {
+                const KEY: ApiKey = ApiKey::$name;
+                type Response = api::$module::$response;
+            }
+        )*
+
+        /// The body of any request that is served.
+        #[derive(Clone, PartialEq, Debug)]
+        pub enum Request {
+            $(#[doc = concat!("[`api::", stringify!($module), "`].")]
+            $name(api::$module::$request),)*
+        }
+
+        impl Request {
+            /// Takes the body of a request off the reader. Bytes behind it are left alone, as in
+            /// Kafka.
+            ///
+            /// # Errors
+            /// [`DecodeError`] where the bytes hold none, or that version is not served.
+            pub fn decode(
+                api_key: ApiKey,
+                version: i16,
+                reader: &mut Reader,
+            ) -> Result<Self, DecodeError> {
+                match api_key {
+                    $(ApiKey::$name => Message::decode(reader, version).map(Self::$name),)*
+                }
+            }
+
+            /// Returns which API it is for.
+            pub const fn api_key(&self) -> ApiKey {
+                match self {
+                    $(Self::$name(_) => ApiKey::$name,)*
+                }
+            }
+        }
+
+        $(
+            impl From<api::$module::$request> for Request {
+                fn from(request: api::$module::$request) -> Self {
+                    Self::$name(request)
+                }
+            }
+        )*
+
+        /// The body of any response that is served.
+        #[derive(Clone, PartialEq, Debug)]
+        pub enum Response {
+            $(#[doc = concat!("[`api::", stringify!($module), "`].")]
+            $name(api::$module::$response),)*
+        }
+
+        impl Response {
+            /// Takes the body of a response off the reader.
+            ///
+            /// # Errors
+            /// [`DecodeError`] where the bytes hold none, or there is no such version.
+            pub fn decode(
+                api_key: ApiKey,
+                version: i16,
+                reader: &mut Reader,
+            ) -> Result<Self, DecodeError> {
+                match api_key {
+                    $(ApiKey::$name => Message::decode(reader, version).map(Self::$name),)*
+                }
+            }
+
+            /// Returns which API it is for.
+            pub const fn api_key(&self) -> ApiKey {
+                match self {
+                    $(Self::$name(_) => ApiKey::$name,)*
+                }
+            }
+
+            /// Returns the whole frame of the response, its size included, as
+            /// [`frame_response`] does.
+            pub fn frame(&self, correlation_id: i32, version: i16) -> Vec<Bytes> {
+                let header_version = self.api_key().response_header_version(version);
+                match self {
+                    $(Self::$name(body) => {
+                        frame_response(correlation_id, header_version, body, version)
+                    })*
+                }
+            }
+        }
+
+        $(
+            impl From<api::$module::$response> for Response {
+                fn from(response: api::$module::$response) -> Self {
+                    Self::$name(response)
+                }
+            }
+        )*
+    };
+}
+
+apis! {
+    0 Produce produce ProduceRequest ProduceResponse;
+    1 Fetch fetch FetchRequest FetchResponse;
+    2 ListOffsets list_offsets ListOffsetsRequest ListOffsetsResponse;
+    3 Metadata metadata MetadataRequest MetadataResponse;
+    18 ApiVersions api_versions ApiVersionsRequest ApiVersionsResponse;
+    19 CreateTopics create_topics CreateTopicsRequest CreateTopicsResponse;
+    20 DeleteTopics delete_topics DeleteTopicsRequest DeleteTopicsResponse;
+    21 DeleteRecords delete_records DeleteRecordsRequest DeleteRecordsResponse;
+    22 InitProducerId init_producer_id InitProducerIdRequest InitProducerIdResponse;
+    23 OffsetForLeaderEpoch offset_for_leader_epoch
+        OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse;
+    32 DescribeConfigs describe_configs DescribeConfigsRequest DescribeConfigsResponse;
+    33 AlterConfigs alter_configs AlterConfigsRequest AlterConfigsResponse;
+    35 DescribeLogDirs describe_log_dirs DescribeLogDirsRequest DescribeLogDirsResponse;
+    37 CreatePartitions create_partitions CreatePartitionsRequest CreatePartitionsResponse;
+    44 IncrementalAlterConfigs incremental_alter_configs
+        IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse;
+    60 DescribeCluster describe_cluster DescribeClusterRequest DescribeClusterResponse;
+    75 DescribeTopicPartitions describe_topic_partitions
+        DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse;
+}
+
+impl ApiKey {
+    /// Returns the number of the API.
+    pub const fn key(self) -> i16 {
+        self as i16
+    }
+
+    /// Returns whether `version` is served.
+    pub const fn serves(self, version: i16) -> bool {
+        self.min_version() <= version && version <= self.max_version()
+    }
+
+    /// Returns the version of the request header: 2 has tagged fields, 1 has not.
+    pub const fn request_header_version(self, version: i16) -> i16 {
+        if version >= self.first_flexible_version() { 2 } else { 1 }
+    }
+
+    /// Returns the version of the response header: 1 has tagged fields, 0 has not. ApiVersions
+    /// always has 0, so that a client can read an answer of a version that it does not know.
+    pub const fn response_header_version(self, version: i16) -> i16 {
+        if version >= self.first_flexible_version() && !matches!(self, Self::ApiVersions) {
+            1
+        } else {
+            0
+        }
+    }
+}
+
+/// Returns the ranges that ApiVersions advertises: exactly what is decoded.
+pub fn advertised() -> Vec<ApiVersion> {
+    ApiKey::ALL
+        .iter()
+        .map(|api| ApiVersion {
+            api_key: api.key(),
+            min_version: api.min_version(),
+            max_version: api.max_version(),
+        })
+        .collect()
+}
+
+/// Returns the whole answer to an ApiVersions request of a version that is not served: error 35
+/// in version 0, naming the range of ApiVersions alone. The body of such a request is not read.
+pub fn unsupported_api_versions(correlation_id: i32) -> Vec<Bytes> {
+    let api = ApiKey::ApiVersions;
+    let body = ApiVersionsResponse {
+        error_code: ErrorCode::UnsupportedVersion.code(),
+        api_keys: vec![ApiVersion {
+            api_key: api.key(),
+            min_version: api.min_version(),
+            max_version: api.max_version(),
+        }],
+        ..ApiVersionsResponse::default()
+    };
+    frame_response(correlation_id, 0, &body, 0)
+}

@@ -1,0 +1,44 @@
+//! The Kafka protocol: messages as types, bounded decoding, encoding into parts.
+//!
+//! All messages are tables of one form ([`table`]); struct, decoding, encoding, size and JSON come
+//! from the same line, so they cannot disagree. Names are Kafka's.
+//!
+//! What it never does: it decides nothing about a request, and it copies no payload. Decoded
+//! strings and records are slices of the frame; records of 64 bytes and more leave as parts of
+//! their own.
+//!
+//! Invariants:
+//! 1. No input makes decoding panic, and none makes it reserve more memory than its budget.
+//! 2. Every count is checked against the bytes that are left before anything is reserved.
+//! 3. What ApiVersions advertises is exactly what [`Request::decode`] decodes.
+//! 4. The size before a frame equals the bytes that follow it.
+//!
+//! Source: Kafka protocol guide; KIP-482 (flexible versions), KIP-511 (ApiVersions).
+
+#[macro_use]
+mod table;
+
+pub mod api;
+pub mod api_key;
+pub mod codec;
+pub mod error;
+pub mod frame;
+pub mod header;
+#[cfg(any(test, feature = "json"))]
+pub mod json;
+pub mod metadata_record;
+pub mod reader;
+pub mod string;
+pub mod writer;
+
+pub use api_key::{
+    ApiKey, Request, RequestMessage, Response, advertised, unsupported_api_versions,
+};
+pub use codec::Message;
+pub use error::{DecodeError, DecodeErrorKind};
+pub use frame::{frame_request, frame_response};
+pub use header::{RequestHeader, decode_response_header};
+pub use metadata_record::MetadataRecord;
+pub use reader::Reader;
+pub use string::KafkaString;
+pub use writer::Writer;
