@@ -1,1 +1,9 @@
-//! The deterministic simulator.
+//! The deterministic simulator of Mainspring: world, network, disk, clocks, faults and checkers.
+//!
+//! Everything runs in one thread on virtual time and draws chance from one seed, so a seed is a
+//! whole run. The library knows `mainspring-core` and nothing of sockets, files, threads' timing
+//! or async runtimes.
+#![forbid(unsafe_code)]
+
+pub mod disk;
+pub mod rng;
