@@ -1,1 +1,4 @@
 //! The tokio shell of Mainspring.
+pub mod disk;
+#[cfg(test)]
+mod test_support;
