@@ -64,6 +64,26 @@ impl Batch {
         Ok(Self { header, rest: whole })
     }
 
+    /// Puts a header in front of its payload, computing the length field and the CRC.
+    ///
+    /// # Panics
+    /// Where the payload is longer than the length field can say.
+    pub(in crate::record) fn seal(header: [u8; HEADER_LEN], rest: Bytes) -> Self {
+        let mut batch = Self { header, rest };
+        let length = i32::try_from(batch.size() - LENGTH_OVERHEAD);
+        let length = length.expect("payloads are bounded far below 2 GiB");
+        batch.header[8..12].copy_from_slice(&length.to_be_bytes());
+        batch.reseal();
+        batch
+    }
+
+    /// Puts another compression of the same records in place of the payload.
+    pub(in crate::record) fn recompressed(&self, codec: u8, rest: Bytes) -> Self {
+        let mut header = self.header;
+        header[22] = (header[22] & !0x07) | (codec & 0x07);
+        Self::seal(header, rest)
+    }
+
     /// Returns how many bytes the batch at the front of `bytes` has, by its length field.
     ///
     /// # Errors
@@ -135,10 +155,16 @@ impl Batch {
         self.reseal();
     }
 
-    /// Clears the timestamp-type bit, as Kafka does on CreateTime topics, and computes the CRC anew.
+    /// Clears the timestamp-type bit, as Kafka does on `CreateTime` topics, and computes the CRC anew.
     pub fn clear_append_time(&mut self) {
         let attributes = self.attributes() & !TIMESTAMP_TYPE_BIT;
         self.header[21..23].copy_from_slice(&attributes.to_be_bytes());
+        self.reseal();
+    }
+
+    /// Corrects the largest timestamp and computes the CRC anew.
+    pub(in crate::record) fn set_max_timestamp(&mut self, max_timestamp: i64) {
+        self.header[35..43].copy_from_slice(&max_timestamp.to_be_bytes());
         self.reseal();
     }
 

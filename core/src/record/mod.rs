@@ -5,3 +5,6 @@
 //! word of a peer.
 
 pub mod batch;
+pub mod builder;
+pub mod compress;
+pub mod iterate;

@@ -1,0 +1,357 @@
+//! Builds record batches: what our own client sends, and what a node writes on its own.
+//!
+//! Uncompressed batches are byte for byte those of Kafka's own builder.
+
+use bytes::Bytes;
+
+use crate::ids::{LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId};
+use crate::record::batch::{Batch, HEADER_LEN};
+use crate::record::compress::{Codec, compress};
+
+/// Most bytes of a record besides key, value and headers: every number at its longest.
+pub const RECORD_OVERHEAD_MAX: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
+
+const TIMESTAMP_TYPE_BIT: i16 = 0x08;
+const TRANSACTIONAL_BIT: i16 = 0x10;
+const CONTROL_BIT: i16 = 0x20;
+
+/// A header of a record that is to be written: name and value.
+pub type NewHeader<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// Identifies the producer of a batch and the batch among its batches (KIP-98).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Producer {
+    /// Its id.
+    pub id: ProducerId,
+    /// Its epoch.
+    pub epoch: ProducerEpoch,
+    /// The sequence of the batch's first record; -1 for control batches.
+    pub base_sequence: i32,
+}
+
+/// A batch in the making. Records get the offsets 0, 1, 2 and so on relative to its first.
+#[derive(Clone, Debug)]
+pub struct BatchBuilder {
+    codec: Codec,
+    attributes: i16,
+    producer: Option<Producer>,
+    append_time: Option<i64>,
+    base_timestamp: i64,
+    max_timestamp: i64,
+    count: i32,
+    records: Vec<u8>,
+}
+
+impl BatchBuilder {
+    /// Begins a batch that will be compressed with `codec`.
+    pub const fn new(codec: Codec) -> Self {
+        Self {
+            codec,
+            attributes: codec.number() as i16,
+            producer: None,
+            append_time: None,
+            base_timestamp: -1,
+            max_timestamp: -1,
+            count: 0,
+            records: Vec::new(),
+        }
+    }
+
+    /// Makes the batch one of an idempotent producer.
+    #[must_use]
+    pub const fn producer(mut self, producer: Producer) -> Self {
+        self.producer = Some(producer);
+        self
+    }
+
+    /// Makes the batch part of its producer's transaction.
+    #[must_use]
+    pub const fn transactional(mut self) -> Self {
+        self.attributes |= TRANSACTIONAL_BIT;
+        self
+    }
+
+    /// Gives all records the append time instead of their own.
+    #[must_use]
+    pub const fn append_time(mut self, append_time_ms: i64) -> Self {
+        self.attributes |= TIMESTAMP_TYPE_BIT;
+        self.append_time = Some(append_time_ms);
+        self
+    }
+
+    /// Adds a record and returns its place in the batch. `timestamp` is Unix milliseconds, -1 for none.
+    ///
+    /// # Panics
+    /// After 2^31-1 records, and for fields whose lengths do not fit the format: whoever fills a batch
+    /// bounds both by far less.
+    pub fn push(
+        &mut self,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[NewHeader<'_>],
+    ) -> i32 {
+        if self.count == 0 {
+            self.base_timestamp = timestamp;
+        }
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        let offset_delta = self.count;
+        self.count = self.count.checked_add(1).expect("a batch is bounded by its bytes");
+        let timestamp_delta = timestamp.wrapping_sub(self.base_timestamp);
+
+        let fields = nullable_len(key)
+            + nullable_len(value)
+            + varint_len(headers.len() as i64)
+            + headers
+                .iter()
+                .map(|(name, value)| nullable_len(Some(name)) + nullable_len(*value))
+                .sum::<usize>();
+        let length = 1 + varint_len(timestamp_delta) + varint_len(i64::from(offset_delta)) + fields;
+        assert!(i32::try_from(length).is_ok(), "a record is bounded by the batch's size");
+
+        let out = &mut self.records;
+        out.reserve(length + 5);
+        put_varint(out, length as i64);
+        out.push(0);
+        put_varint(out, timestamp_delta);
+        put_varint(out, i64::from(offset_delta));
+        put_nullable(out, key);
+        put_nullable(out, value);
+        put_varint(out, headers.len() as i64);
+        for (name, value) in headers {
+            put_nullable(out, Some(name));
+            put_nullable(out, *value);
+        }
+        offset_delta
+    }
+
+    /// Returns how many records there are.
+    pub const fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Returns whether there is no record.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Returns the size of the batch in bytes as it would be without compression.
+    pub const fn uncompressed_size(&self) -> usize {
+        HEADER_LEN + self.records.len()
+    }
+
+    /// Finishes the batch, with base offset 0 and no leader epoch.
+    ///
+    /// # Panics
+    /// Without a record.
+    pub fn build(self) -> Batch {
+        assert!(self.count > 0, "a batch has at least one record");
+        let rest: Bytes = match self.codec {
+            Codec::None => self.records.into(),
+            Codec::Gzip | Codec::Snappy | Codec::Lz4 | Codec::Zstd => {
+                compress(self.codec, &self.records).into()
+            }
+        };
+        let producer = self.producer.unwrap_or(Producer {
+            id: ProducerId::NONE,
+            epoch: ProducerEpoch(-1),
+            base_sequence: -1,
+        });
+        let mut header = [0; HEADER_LEN];
+        header[16] = 2;
+        header[21..23].copy_from_slice(&self.attributes.to_be_bytes());
+        header[23..27].copy_from_slice(&(self.count - 1).to_be_bytes());
+        header[27..35].copy_from_slice(&self.base_timestamp.to_be_bytes());
+        let max_timestamp = self.append_time.unwrap_or(self.max_timestamp);
+        header[35..43].copy_from_slice(&max_timestamp.to_be_bytes());
+        header[43..51].copy_from_slice(&producer.id.0.to_be_bytes());
+        header[51..53].copy_from_slice(&producer.epoch.0.to_be_bytes());
+        header[53..57].copy_from_slice(&producer.base_sequence.to_be_bytes());
+        header[57..61].copy_from_slice(&self.count.to_be_bytes());
+        let mut batch = Batch::seal(header, rest);
+        batch.assign(Offset::ZERO, LeaderEpoch::UNKNOWN);
+        batch
+    }
+}
+
+/// How a transaction ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TransactionResult {
+    /// Its records are not to be read.
+    Abort,
+    /// Its records are to be read.
+    Commit,
+}
+
+/// Builds the control batch that ends a producer's transaction in one partition.
+pub fn transaction_marker(
+    id: ProducerId,
+    epoch: ProducerEpoch,
+    result: TransactionResult,
+    coordinator_epoch: i32,
+    timestamp: i64,
+) -> Batch {
+    let kind = match result {
+        TransactionResult::Abort => 0,
+        TransactionResult::Commit => 1,
+    };
+    let mut value = vec![0, 0];
+    value.extend_from_slice(&coordinator_epoch.to_be_bytes());
+    let producer = Producer { id, epoch, base_sequence: -1 };
+    control(
+        kind,
+        &value,
+        timestamp,
+        BatchBuilder::new(Codec::None).producer(producer).transactional(),
+    )
+}
+
+/// Builds the control batch that begins a leader's epoch in the metadata log (`LeaderChangeMessage`
+/// version 0): who leads, among whom, and who voted for it.
+pub fn leader_change(
+    leader: NodeId,
+    voters: &[NodeId],
+    granting_voters: &[NodeId],
+    timestamp: i64,
+) -> Batch {
+    let mut value = vec![0, 0];
+    value.extend_from_slice(&leader.0.to_be_bytes());
+    for nodes in [voters, granting_voters] {
+        put_unsigned(&mut value, nodes.len() as u64 + 1);
+        for node in nodes {
+            value.extend_from_slice(&node.0.to_be_bytes());
+            value.push(0);
+        }
+    }
+    value.push(0);
+    control(2, &value, timestamp, BatchBuilder::new(Codec::None))
+}
+
+fn control(kind: u8, value: &[u8], timestamp: i64, mut builder: BatchBuilder) -> Batch {
+    builder.attributes |= CONTROL_BIT;
+    builder.push(timestamp, Some(&[0, 0, 0, kind]), Some(value), &[]);
+    builder.build()
+}
+
+fn nullable_len(field: Option<&[u8]>) -> usize {
+    field.map_or(1, |field| varint_len(field.len() as i64) + field.len())
+}
+
+fn put_nullable(out: &mut Vec<u8>, field: Option<&[u8]>) {
+    match field {
+        None => put_varint(out, -1),
+        Some(field) => {
+            put_varint(out, field.len() as i64);
+            out.extend_from_slice(field);
+        }
+    }
+}
+
+const fn zig_zag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+/// Returns how many bytes a zig-zag number takes.
+const fn varint_len(value: i64) -> usize {
+    let bits = 64 - (zig_zag(value) | 1).leading_zeros() as usize;
+    bits.div_ceil(7)
+}
+
+fn put_varint(out: &mut Vec<u8>, value: i64) {
+    put_unsigned(out, zig_zag(value));
+}
+
+fn put_unsigned(out: &mut Vec<u8>, mut left: u64) {
+    while left >= 0x80 {
+        out.push(left as u8 | 0x80);
+        left >>= 7;
+    }
+    out.push(left as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    use crate::record::iterate::{Header, OpenBatch};
+
+    #[test]
+    fn the_batch_of_another_client_is_built_byte_for_byte() {
+        const GOLDEN: &str = "00000000000000000000004100000000\
+            02287e7c3c0000000000000000018bcfe568000000018bcfe56800ffffffffffffffffffffffffffff\
+            000000011e000000026b02760402610231026101";
+        let mut builder = BatchBuilder::new(Codec::None);
+        let headers: [NewHeader<'_>; 2] = [(b"a", Some(b"1")), (b"a", None)];
+        builder.push(1_700_000_000_000, Some(b"k"), Some(b"v"), &headers);
+        let mut batch = builder.build();
+        batch.assign(Offset::ZERO, LeaderEpoch(0));
+        let golden: Vec<u8> = (0..GOLDEN.len() / 2)
+            .map(|i| u8::from_str_radix(&GOLDEN[2 * i..2 * i + 2], 16).expect("hex"))
+            .collect();
+        assert_eq!(batch.to_bytes(), golden);
+    }
+
+    #[test]
+    fn a_number_takes_as_many_bytes_as_was_reckoned() {
+        for value in [0, -1, 1, 63, -64, 64, -65, 8_191, 8_192, 1 << 27, i64::MAX, i64::MIN] {
+            let mut out = Vec::new();
+            put_varint(&mut out, value);
+            assert_eq!(out.len(), varint_len(value), "{value}");
+        }
+    }
+
+    fn field() -> impl Strategy<Value = Option<Vec<u8>>> {
+        prop::option::of(prop::collection::vec(any::<u8>(), 0..200))
+    }
+
+    type Fields = (i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(Vec<u8>, Option<Vec<u8>>)>);
+
+    fn record() -> impl Strategy<Value = Fields> {
+        let name = prop::collection::vec(any::<u8>(), 0..5);
+        let headers = prop::collection::vec((name, field()), 0..3);
+        (-1..i64::MAX, field(), field(), headers)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_built_is_read_again(
+            records in prop::collection::vec(record(), 1..20), codec in 0..5u8,
+        ) {
+            let mut builder = BatchBuilder::new(Codec::from_number(codec).expect("below 5"));
+            for (timestamp, key, value, headers) in &records {
+                let headers: Vec<NewHeader<'_>> = headers
+                    .iter()
+                    .map(|(name, value)| (&name[..], value.as_deref()))
+                    .collect();
+                let size = builder.uncompressed_size();
+                let fields = key.as_ref().map_or(0, Vec::len)
+                    + value.as_ref().map_or(0, Vec::len)
+                    + headers.iter().map(|h| 10 + h.0.len() + h.1.map_or(0, <[u8]>::len))
+                        .sum::<usize>();
+                builder.push(*timestamp, key.as_deref(), value.as_deref(), &headers);
+                prop_assert!(builder.uncompressed_size() - size <= fields + RECORD_OVERHEAD_MAX);
+            }
+            let batch = builder.build();
+
+            prop_assert!(batch.crc_is_valid());
+            let mut whole = batch.to_bytes();
+            prop_assert!(Batch::split_from(&mut whole).is_ok() && whole.is_empty());
+            let open = OpenBatch::open(&batch, 1 << 20).expect("sound");
+            let read: Vec<_> = open.records().map(|record| record.expect("sound")).collect();
+            prop_assert_eq!(read.len(), records.len());
+            for (index, (placed, written)) in read.iter().zip(&records).enumerate() {
+                prop_assert_eq!(placed.offset, Offset(index as i64));
+                prop_assert_eq!(placed.timestamp, written.0);
+                prop_assert_eq!(placed.record.key, written.1.as_deref());
+                prop_assert_eq!(placed.record.value, written.2.as_deref());
+                let headers: Vec<Header<'_>> = placed.record.headers.iter().collect();
+                let expected: Vec<Header<'_>> = written.3.iter()
+                    .map(|(key, value)| Header { key, value: value.as_deref() })
+                    .collect();
+                prop_assert_eq!(headers, expected);
+            }
+            prop_assert_eq!(batch.max_timestamp(), records.iter().map(|r| r.0).max().expect("one"));
+        }
+    }
+}
