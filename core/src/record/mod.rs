@@ -8,3 +8,4 @@ pub mod batch;
 pub mod builder;
 pub mod compress;
 pub mod iterate;
+pub mod produce;
