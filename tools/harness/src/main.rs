@@ -1,2 +1,2 @@
-//! Real-process tests.
+//! Tests with real processes: kills, power cuts, client programs, mutants, benchmarks.
 fn main() {}

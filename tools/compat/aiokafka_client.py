@@ -1,0 +1,147 @@
+"""aiokafka, the asyncio client, which speaks the old end of every version range."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+import common
+from common import Record
+
+
+class Aiokafka:
+    """The client aiokafka."""
+
+    name = "aiokafka"
+
+    def __init__(self, bootstrap: str) -> None:
+        self.bootstrap = bootstrap
+
+    def variants(self) -> list[tuple[str, str]]:
+        """Has all."""
+        return common.all_variants()
+
+    def plan(self, seed: int, now: int) -> list[Record]:
+        """Sends every shape but a record whose key and value are both null, which it refuses."""
+        records = common.full_plan(seed, now)
+        return [record for record in records if not record.key is record.value is None]
+
+    def _producer(self, codec: str, acks: str) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            bootstrap_servers=self.bootstrap,
+            compression_type=None if codec == "none" else codec,
+            acks={"0": 0, "1": 1}.get(acks, "all"),
+            enable_idempotence=acks == "idempotent",
+            linger_ms=5,
+        )
+
+    def write(self, topic: str, records: list[Record], codec: str, acks: str) -> list[int | None]:
+        """Sends records and returns their offsets."""
+        return asyncio.run(self._write(topic, records, codec, acks))
+
+    async def _write(
+        self, topic: str, records: list[Record], codec: str, acks: str
+    ) -> list[int | None]:
+        producer = self._producer(codec, acks)
+        await producer.start()
+        try:
+            sent = [
+                await producer.send(
+                    topic,
+                    record.value,
+                    record.key,
+                    record.partition,
+                    record.timestamp,
+                    record.headers,
+                )
+                for record in records
+            ]
+            await asyncio.wait_for(producer.flush(), 20)
+            return [(await future).offset if acks != "0" else None for future in sent]
+        finally:
+            await producer.stop()
+
+    def _consumer(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+        )
+
+    def read(self, topic: str, partitions: int, count: int, timeout: float) -> list[Record]:
+        """Reads from the beginning by assignment."""
+        return asyncio.run(self._read(topic, partitions, count, timeout))
+
+    async def _read(self, topic: str, partitions: int, count: int, timeout: float) -> list[Record]:
+        consumer = self._consumer()
+        await consumer.start()
+        try:
+            assigned = [TopicPartition(topic, partition) for partition in range(partitions)]
+            consumer.assign(assigned)
+            await consumer.seek_to_beginning(*assigned)
+            return await self._poll(consumer, count, timeout)
+        finally:
+            await consumer.stop()
+
+    async def _poll(self, consumer: AIOKafkaConsumer, count: int, timeout: float) -> list[Record]:
+        records = []
+        end = time.monotonic() + timeout
+        while len(records) < count and time.monotonic() < end:
+            for batch in (await consumer.getmany(timeout_ms=200)).values():
+                records.extend(
+                    Record(
+                        message.partition,
+                        message.key,
+                        message.value,
+                        list(message.headers),
+                        message.timestamp,
+                        message.offset,
+                    )
+                    for message in batch
+                )
+        return records
+
+    def lookup(self, topic: str, partition: int, timestamp: int) -> tuple[int, Record | None]:
+        """Asks for an offset by time and reads there."""
+        return asyncio.run(self._lookup(topic, partition, timestamp))
+
+    async def _lookup(
+        self, topic: str, partition: int, timestamp: int
+    ) -> tuple[int, Record | None]:
+        consumer = self._consumer()
+        await consumer.start()
+        try:
+            where = TopicPartition(topic, partition)
+            found = (await consumer.offsets_for_times({where: timestamp}))[where]
+            if found is None:
+                return -1, None
+            consumer.assign([where])
+            consumer.seek(where, found.offset)
+            return found.offset, next(iter(await self._poll(consumer, 1, 10)), None)
+        finally:
+            await consumer.stop()
+
+    def hold(self, topic: str, count: int, pause: float) -> int:
+        """Sends numbered records with pauses."""
+        return asyncio.run(self._hold(topic, count, pause))
+
+    async def _hold(self, topic: str, count: int, pause: float) -> int:
+        producer = self._producer("none", "idempotent")
+        await producer.start()
+        try:
+            sent = []
+            for number in range(count):
+                sent.append(await producer.send(topic, common.numbered(number), partition=0))
+                await asyncio.sleep(pause)
+            await asyncio.wait_for(producer.flush(), 60)
+            results = await asyncio.gather(*sent, return_exceptions=True)
+            return sum(not isinstance(result, BaseException) for result in results)
+        finally:
+            await producer.stop()
+
+
+if __name__ == "__main__":
+    common.main(Aiokafka)

@@ -1,0 +1,140 @@
+"""confluent-kafka, which is librdkafka behind a Python face."""
+
+from __future__ import annotations
+
+import time
+
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+
+import common
+from common import Record
+
+
+class Confluent:
+    """The client of Confluent."""
+
+    name = "confluent"
+
+    def __init__(self, bootstrap: str) -> None:
+        self.bootstrap = bootstrap
+
+    def variants(self) -> list[tuple[str, str]]:
+        """Has all."""
+        return common.all_variants()
+
+    def plan(self, seed: int, now: int) -> list[Record]:
+        """Sends every shape, null headers among them."""
+        records = common.full_plan(seed, now)
+        records[1].headers = [("null", None), ("a", b"1")]
+        return records
+
+    def write(self, topic: str, records: list[Record], codec: str, acks: str) -> list[int | None]:
+        """Sends records and returns their offsets."""
+        producer = Producer({
+            "bootstrap.servers": self.bootstrap,
+            "compression.type": codec,
+            "acks": "all" if acks == "idempotent" else acks,
+            "enable.idempotence": acks == "idempotent",
+            "linger.ms": 5,
+            "log_level": 0,
+        })
+        offsets: list[int | None] = [None] * len(records)
+        errors: list[KafkaError] = []
+
+        def delivered(at: int):
+            def note(error, message) -> None:
+                if error:
+                    errors.append(error)
+                elif acks != "0":
+                    offsets[at] = message.offset()
+
+            return note
+
+        for at, record in enumerate(records):
+            options = {} if record.timestamp is None else {"timestamp": record.timestamp}
+            producer.produce(
+                topic,
+                record.value,
+                record.key,
+                record.partition,
+                on_delivery=delivered(at),
+                headers=record.headers,
+                **options,
+            )
+            producer.poll(0)
+        left = producer.flush(20)
+        if left or errors:
+            message = f"{topic}: {left} not delivered, {errors[:1]}"
+            raise RuntimeError(message)
+        return offsets
+
+    def _consumer(self) -> Consumer:
+        return Consumer({
+            "bootstrap.servers": self.bootstrap,
+            "group.id": "unused",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "log_level": 0,
+        })
+
+    def read(self, topic: str, partitions: int, count: int, timeout: float) -> list[Record]:
+        """Reads from the beginning by assignment."""
+        consumer = self._consumer()
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
+        records = self._poll(consumer, count, timeout)
+        consumer.close()
+        return records
+
+    def _poll(self, consumer: Consumer, count: int, timeout: float) -> list[Record]:
+        records = []
+        end = time.monotonic() + timeout
+        while len(records) < count and time.monotonic() < end:
+            message = consumer.poll(0.2)
+            if message is None or message.error():
+                continue
+            records.append(
+                Record(
+                    message.partition(),
+                    message.key(),
+                    message.value(),
+                    message.headers() or [],
+                    message.timestamp()[1],
+                    message.offset(),
+                )
+            )
+        return records
+
+    def lookup(self, topic: str, partition: int, timestamp: int) -> tuple[int, Record | None]:
+        """Asks for an offset by time and reads there."""
+        consumer = self._consumer()
+        [found] = consumer.offsets_for_times([TopicPartition(topic, partition, timestamp)], timeout=10)
+        record = None
+        if found.offset >= 0:
+            consumer.assign([found])
+            record = next(iter(self._poll(consumer, 1, 10)), None)
+        consumer.close()
+        return max(found.offset, -1), record
+
+    def hold(self, topic: str, count: int, pause: float) -> int:
+        """Sends numbered records with pauses."""
+        producer = Producer({
+            "bootstrap.servers": self.bootstrap,
+            "enable.idempotence": True,
+            "reconnect.backoff.max.ms": 500,
+            "log_level": 0,
+        })
+        acked = 0
+
+        def note(error, _message) -> None:
+            nonlocal acked
+            acked += error is None
+
+        for number in range(count):
+            producer.produce(topic, common.numbered(number), partition=0, on_delivery=note)
+            producer.poll(pause)
+        producer.flush(60)
+        return acked
+
+
+if __name__ == "__main__":
+    common.main(Confluent)

@@ -1,0 +1,124 @@
+"""kafka-python, the pure Python client."""
+
+from __future__ import annotations
+
+import time
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+import common
+from common import Record
+
+
+class KafkaPython:
+    """The client kafka-python."""
+
+    name = "kafka-python"
+
+    def __init__(self, bootstrap: str) -> None:
+        self.bootstrap = bootstrap
+
+    def variants(self) -> list[tuple[str, str]]:
+        """Has all."""
+        return common.all_variants()
+
+    def plan(self, seed: int, now: int) -> list[Record]:
+        """Sends every shape but a record whose key and value are both null, which it refuses."""
+        records = common.full_plan(seed, now)
+        return [record for record in records if not record.key is record.value is None]
+
+    def _producer(self, codec: str, acks: str) -> KafkaProducer:
+        return KafkaProducer(
+            bootstrap_servers=self.bootstrap,
+            compression_type=None if codec == "none" else codec,
+            acks={"0": 0, "1": 1}.get(acks, "all"),
+            enable_idempotence=acks == "idempotent",
+            linger_ms=5,
+            max_block_ms=20_000,
+            reconnect_backoff_max_ms=500,
+        )
+
+    def write(self, topic: str, records: list[Record], codec: str, acks: str) -> list[int | None]:
+        """Sends records and returns their offsets."""
+        producer = self._producer(codec, acks)
+        sent = [
+            producer.send(
+                topic,
+                value=record.value,
+                key=record.key,
+                headers=record.headers,
+                partition=record.partition,
+                timestamp_ms=record.timestamp,
+            )
+            for record in records
+        ]
+        producer.flush(20)
+        offsets = [future.get(20).offset if acks != "0" else None for future in sent]
+        producer.close(20)
+        return offsets
+
+    def _consumer(self) -> KafkaConsumer:
+        return KafkaConsumer(
+            bootstrap_servers=self.bootstrap,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            reconnect_backoff_max_ms=500,
+        )
+
+    def read(self, topic: str, partitions: int, count: int, timeout: float) -> list[Record]:
+        """Reads from the beginning by assignment."""
+        consumer = self._consumer()
+        assigned = [TopicPartition(topic, partition) for partition in range(partitions)]
+        consumer.assign(assigned)
+        consumer.seek_to_beginning(*assigned)
+        records = self._poll(consumer, count, timeout)
+        consumer.close()
+        return records
+
+    def _poll(self, consumer: KafkaConsumer, count: int, timeout: float) -> list[Record]:
+        records = []
+        end = time.monotonic() + timeout
+        while len(records) < count and time.monotonic() < end:
+            for batch in consumer.poll(timeout_ms=200).values():
+                records.extend(
+                    Record(
+                        message.partition,
+                        message.key,
+                        message.value,
+                        list(message.headers),
+                        message.timestamp,
+                        message.offset,
+                    )
+                    for message in batch
+                )
+        return records
+
+    def lookup(self, topic: str, partition: int, timestamp: int) -> tuple[int, Record | None]:
+        """Asks for an offset by time and reads there."""
+        consumer = self._consumer()
+        where = TopicPartition(topic, partition)
+        found = consumer.offsets_for_times({where: timestamp})[where]
+        record = None
+        if found is not None:
+            consumer.assign([where])
+            consumer.seek(where, found.offset)
+            record = next(iter(self._poll(consumer, 1, 10)), None)
+        consumer.close()
+        return (-1 if found is None else found.offset), record
+
+    def hold(self, topic: str, count: int, pause: float) -> int:
+        """Sends numbered records with pauses."""
+        producer = self._producer("none", "idempotent")
+        sent = []
+        for number in range(count):
+            sent.append(producer.send(topic, common.numbered(number), partition=0))
+            time.sleep(pause)
+        producer.flush(60)
+        acked = sum(future.succeeded() for future in sent)
+        producer.close(20)
+        return acked
+
+
+if __name__ == "__main__":
+    common.main(KafkaPython)
