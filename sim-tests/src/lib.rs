@@ -5,5 +5,8 @@
 //! or async runtimes.
 #![forbid(unsafe_code)]
 
+pub mod clock;
 pub mod disk;
+pub mod net;
 pub mod rng;
+pub mod trace;
