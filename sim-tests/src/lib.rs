@@ -5,8 +5,10 @@
 //! or async runtimes.
 #![forbid(unsafe_code)]
 
+pub mod checkers;
 pub mod clock;
 pub mod disk;
+pub mod history;
 pub mod net;
 pub mod rng;
 pub mod trace;

@@ -1,0 +1,84 @@
+//! I01: what a committed offset holds never changes.
+
+use std::collections::BTreeMap;
+
+use mainspring_core::ids::TopicPartition;
+
+use super::Checker;
+use crate::history::{Fact, OperationId, SeenRecord};
+
+/// Remembers the record at each offset from the first time that anybody was shown it.
+#[derive(Debug, Default)]
+pub struct CommitOnce {
+    committed: BTreeMap<(TopicPartition, i64), u64>,
+    sent: BTreeMap<OperationId, (TopicPartition, Vec<u64>)>,
+    evaluations: u64,
+}
+
+impl CommitOnce {
+    fn commit(&mut self, partition: TopicPartition, offset: i64, hash: u64) -> Result<(), String> {
+        self.evaluations += 1;
+        let first = *self.committed.entry((partition, offset)).or_insert(hash);
+        if first == hash {
+            Ok(())
+        } else {
+            Err(format!("offset {offset} of {partition} held {first:016x} and holds {hash:016x}"))
+        }
+    }
+
+    fn commit_all(&mut self, partition: TopicPartition, seen: &[SeenRecord]) -> Result<(), String> {
+        seen.iter().try_for_each(|record| self.commit(partition, record.offset, record.hash))
+    }
+}
+
+impl Checker for CommitOnce {
+    fn id(&self) -> &'static str {
+        "I01"
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other facts are not its subject")]
+    fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
+        match fact {
+            Fact::Invoked { operation, partition, records } => {
+                self.sent.insert(*operation, (*partition, records.clone()));
+            }
+            Fact::Acked { operation, base_offset } => {
+                let Some((partition, records)) = self.sent.remove(operation) else {
+                    return Ok(());
+                };
+                for (offset, hash) in (*base_offset..).zip(records) {
+                    self.commit(partition, offset, hash)?;
+                }
+            }
+            Fact::Read { partition, records, .. } | Fact::FinalLog { partition, records, .. } => {
+                self.commit_all(*partition, records)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn evaluations(&self) -> u64 {
+        self.evaluations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    #[test]
+    fn an_offset_that_changes_its_record_is_found() {
+        passes(CommitOnce::default(), &[read(0, &[(0, 5)], 1), read(0, &[(0, 5), (1, 6)], 2)]);
+        fails(CommitOnce::default(), &[read(0, &[(0, 5)], 1), read(0, &[(0, 6)], 1)]);
+    }
+
+    #[test]
+    fn an_acked_offset_that_holds_another_record_is_found() {
+        fails(
+            CommitOnce::default(),
+            &[invoked(1, &[5, 6]), acked(1, 0), final_log(&[(0, 5), (1, 7)])],
+        );
+    }
+}

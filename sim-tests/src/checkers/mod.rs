@@ -1,0 +1,154 @@
+//! The checkers: each holds one invariant against the facts of a run.
+//!
+//! They know what was promised and nothing of how it is kept. A run in which a checker had
+//! nothing to look at is no evidence, so each counts its evaluations.
+
+pub mod ack_sound;
+pub mod bounds;
+pub mod byte_identity;
+pub mod commit_once;
+pub mod determinism;
+pub mod fetch_gating;
+pub mod high_watermark;
+pub mod no_acked_loss;
+pub mod no_stop;
+pub mod offsets;
+pub mod recovery;
+pub mod sequences;
+
+use std::fmt;
+
+use crate::history::Fact;
+
+/// Holds one invariant.
+pub trait Checker {
+    /// The invariant's number, as `docs/simulation.md` lists it.
+    fn id(&self) -> &'static str;
+
+    /// Looks at a fact.
+    ///
+    /// # Errors
+    /// Says in one line what the invariant forbids.
+    fn observe(&mut self, at: u64, fact: &Fact) -> Result<(), String>;
+
+    /// Looks at the whole, when nothing more happens.
+    ///
+    /// # Errors
+    /// Says in one line what the invariant forbids.
+    fn finish(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Returns how often it had something to compare.
+    fn evaluations(&self) -> u64;
+}
+
+/// A checker's verdict on a run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Alarm {
+    /// The invariant.
+    pub checker: &'static str,
+    /// What it forbids.
+    pub message: String,
+    /// At which event.
+    pub step: u64,
+    /// At which true time, in nanoseconds.
+    pub at: u64,
+}
+
+impl fmt::Display for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { checker, message, step, at } = self;
+        write!(
+            f,
+            "{checker} at step {step}, {}.{:09} s: {message}",
+            at / 1_000_000_000,
+            at % 1_000_000_000
+        )
+    }
+}
+
+/// Returns every checker.
+pub fn all() -> Vec<Box<dyn Checker>> {
+    vec![
+        Box::new(commit_once::CommitOnce::default()),
+        Box::new(no_acked_loss::NoAckedLoss::default()),
+        Box::new(offsets::Offsets::default()),
+        Box::new(high_watermark::HighWatermark::default()),
+        Box::new(ack_sound::AckSound::default()),
+        Box::new(fetch_gating::FetchGating::default()),
+        Box::new(byte_identity::ByteIdentity::default()),
+        Box::new(recovery::Recovery::default()),
+        Box::new(sequences::Sequences::default()),
+        Box::new(bounds::Bounds::default()),
+        Box::new(no_stop::NoStop::default()),
+        Box::new(determinism::Determinism::default()),
+    ]
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use mainspring_core::ids::{PartitionIndex, TopicPartition, Uuid};
+
+    use super::Checker;
+    use crate::history::{Fact, OperationId, SeenRecord};
+
+    pub(crate) const P: TopicPartition =
+        TopicPartition { topic_id: Uuid([7; 16]), partition: PartitionIndex(0) };
+
+    pub(crate) fn op(number: u64) -> OperationId {
+        OperationId { client: 0, number }
+    }
+
+    pub(crate) fn invoked(number: u64, records: &[u64]) -> Fact {
+        Fact::Invoked { operation: op(number), partition: P, records: records.to_vec() }
+    }
+
+    pub(crate) fn acked(number: u64, base_offset: i64) -> Fact {
+        Fact::Acked { operation: op(number), base_offset }
+    }
+
+    pub(crate) fn seen(offset: i64, hash: u64) -> SeenRecord {
+        SeenRecord { offset, hash, producer_id: -1, producer_epoch: -1, sequence: -1 }
+    }
+
+    pub(crate) fn read(from: i64, records: &[(i64, u64)], high_watermark: i64) -> Fact {
+        Fact::Read {
+            client: 1,
+            partition: P,
+            from,
+            records: records.iter().map(|&(offset, hash)| seen(offset, hash)).collect(),
+            crc_valid: true,
+            high_watermark,
+            log_start: 0,
+        }
+    }
+
+    pub(crate) fn final_log(records: &[(i64, u64)]) -> Fact {
+        Fact::FinalLog {
+            partition: P,
+            log_start: 0,
+            records: records.iter().map(|&(offset, hash)| seen(offset, hash)).collect(),
+        }
+    }
+
+    /// Returns the first alarm over a history, the end included.
+    pub(crate) fn verdict(mut checker: impl Checker, facts: &[Fact]) -> Result<u64, String> {
+        for (at, fact) in facts.iter().enumerate() {
+            checker.observe(at as u64, fact)?;
+        }
+        checker.finish()?;
+        Ok(checker.evaluations())
+    }
+
+    /// Asserts that a history passes and was looked at.
+    pub(crate) fn passes(checker: impl Checker, facts: &[Fact]) {
+        let evaluations = verdict(checker, facts).expect("a good history");
+        assert!(evaluations > 0, "the checker had nothing to look at");
+    }
+
+    /// Asserts that a history raises the alarm.
+    pub(crate) fn fails(checker: impl Checker, facts: &[Fact]) {
+        verdict(checker, facts).expect_err("a bad history");
+    }
+}

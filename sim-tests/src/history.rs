@@ -1,0 +1,180 @@
+//! What the checkers are told: facts that clients, disks and processes bring about.
+//!
+//! True time is the world's. A fact says what was seen, never what it means.
+
+use mainspring_core::ids::TopicPartition;
+
+use crate::trace::TraceHash;
+
+/// One send of a client, retries included.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct OperationId {
+    /// Who sent.
+    pub client: usize,
+    /// Its number with that client.
+    pub number: u64,
+}
+
+/// A record that came out of a log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SeenRecord {
+    /// Its offset.
+    pub offset: i64,
+    /// Hash of its key, value and timestamp.
+    pub hash: u64,
+    /// The producer id of its batch, -1 for none.
+    pub producer_id: i64,
+    /// The producer epoch of its batch, -1 for none.
+    pub producer_epoch: i16,
+    /// Its sequence, -1 for none.
+    pub sequence: i32,
+}
+
+/// Something that was seen to happen.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Fact {
+    /// A client sends records for the first time.
+    Invoked {
+        /// The send.
+        operation: OperationId,
+        /// Where to.
+        partition: TopicPartition,
+        /// Hashes of the records, in order.
+        records: Vec<u64>,
+    },
+    /// A client was told that its send is committed.
+    Acked {
+        /// The send.
+        operation: OperationId,
+        /// Offset of its first record.
+        base_offset: i64,
+    },
+    /// A client was told that nothing of its send was or will be written.
+    Refused {
+        /// The send.
+        operation: OperationId,
+    },
+    /// A client asks for the end of a partition.
+    AskedLatest {
+        /// The question.
+        operation: OperationId,
+        /// Which partition.
+        partition: TopicPartition,
+    },
+    /// A client was told the end of a partition.
+    Latest {
+        /// The question.
+        operation: OperationId,
+        /// The answer: the high watermark.
+        offset: i64,
+    },
+    /// A client was given a range of a partition.
+    Read {
+        /// Who read.
+        client: usize,
+        /// Which partition.
+        partition: TopicPartition,
+        /// What it asked for.
+        from: i64,
+        /// What it got.
+        records: Vec<SeenRecord>,
+        /// Whether every batch had a valid CRC.
+        crc_valid: bool,
+        /// The high watermark that came along.
+        high_watermark: i64,
+        /// The log start that came along.
+        log_start: i64,
+    },
+    /// The whole content of a partition at the end, when nothing more happens.
+    FinalLog {
+        /// Which partition.
+        partition: TopicPartition,
+        /// Its first offset.
+        log_start: i64,
+        /// All of its records.
+        records: Vec<SeenRecord>,
+    },
+    /// A node's high watermark moved.
+    HighWatermark {
+        /// The node.
+        node: usize,
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset after the last committed record.
+        offset: i64,
+    },
+    /// A log was recovered from an image of a disk.
+    Recovered {
+        /// Which log.
+        partition: TopicPartition,
+        /// What the image had been promised to hold: offset and hash.
+        acked: Vec<(i64, u64)>,
+        /// What had ever been appended: offset and hash.
+        written: Vec<(i64, u64)>,
+        /// What was recovered.
+        recovered: Vec<(i64, u64)>,
+        /// What was recovered from what the first recovery left behind.
+        again: Vec<(i64, u64)>,
+    },
+    /// A process died.
+    Crashed {
+        /// The node.
+        node: usize,
+        /// Whether power was lost too.
+        power: bool,
+    },
+    /// A node serves clients.
+    Ready {
+        /// The node.
+        node: usize,
+    },
+    /// A node gave up its data directory.
+    Fatal {
+        /// The node.
+        node: usize,
+        /// Its words.
+        message: String,
+        /// Whether a fault was injected that entitles it to.
+        excused: bool,
+    },
+    /// Code of core panicked.
+    Panicked {
+        /// The node.
+        node: usize,
+        /// The words of the panic.
+        message: String,
+    },
+    /// Work is pending and nothing goes on.
+    Stuck {
+        /// What is pending.
+        what: String,
+    },
+    /// The size of something that has a bound.
+    Size {
+        /// What it is.
+        what: &'static str,
+        /// How large it is.
+        size: u64,
+        /// How large it may be.
+        bound: u64,
+    },
+    /// Two runs of one seed ended.
+    RanTwice {
+        /// The hash of the first.
+        first: u64,
+        /// The hash of the second.
+        second: u64,
+    },
+}
+
+/// Returns the hash that stands for a record.
+pub fn record_hash(timestamp: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> u64 {
+    let mut hash = TraceHash::default();
+    hash.number(timestamp as u64);
+    for part in [key, value] {
+        hash.number(u64::from(part.is_some()));
+        hash.bytes(part.unwrap_or_default());
+    }
+    hash.finish()
+}
