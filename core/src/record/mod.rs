@@ -7,5 +7,6 @@
 pub mod batch;
 pub mod builder;
 pub mod compress;
+pub mod fuzz;
 pub mod iterate;
 pub mod produce;
