@@ -5,6 +5,7 @@
 //! journal space reusable. Nothing outside this module knows that there is a journal.
 
 pub mod block;
+pub mod dump;
 pub mod leader_epoch;
 pub mod offset_index;
 pub mod producer_snapshot;
@@ -12,6 +13,7 @@ pub mod producer_state;
 pub mod stable;
 pub mod store;
 pub mod time_index;
+pub mod verify;
 
 pub use stable::Stable;
 pub use store::{

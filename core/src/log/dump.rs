@@ -1,0 +1,454 @@
+//! Renders the files of a log as text lines, in the words of Kafka's own dump tool.
+//!
+//! A file is shown as far as it can be read, damaged or not, and the last line says whether it would be
+//! believed. Bytes of records are escaped, so that a log cannot write control characters to a
+//! terminal.
+
+use std::fmt::Write as _;
+
+use crate::ids::Offset;
+use crate::log::leader_epoch::{CHECKPOINT_FILE, LeaderEpochs};
+use crate::log::offset_index::{self, OffsetIndex, SegmentExtent};
+use crate::log::producer_snapshot::{SIDECAR_SUFFIX, SNAPSHOT_SUFFIX, SnapshotError};
+use crate::log::producer_state::ProducerStates;
+use crate::log::time_index::{self, TimeIndex};
+use crate::log::verify::{ScannedBatch, SegmentFault, SegmentScan};
+use crate::record::batch::Batch;
+use crate::record::compress::Codec;
+use crate::record::iterate::{OpenBatch, PlacedRecord};
+use crate::time::Instant;
+
+/// Most bytes of a key, value or header that are shown.
+const SHOWN_MAX: usize = 1_024;
+/// Most bytes that a batch is opened into.
+const OPENED_MAX: usize = 256 << 20;
+
+/// What a file of a log holds, by its name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FileKind {
+    /// Record batches from an offset on: `.log`.
+    Segment(Offset),
+    /// Positions by offset, of a segment with that first offset: `.index`.
+    OffsetIndex(Offset),
+    /// Offsets by time, of a segment with that first offset: `.timeindex`.
+    TimeIndex(Offset),
+    /// Kafka's producer states as of an offset: `.snapshot`.
+    Snapshot(Offset),
+    /// Our producer states as of an offset: `.producers`.
+    Sidecar(Offset),
+    /// Start offsets of leader epochs: `leader-epoch-checkpoint`.
+    EpochCheckpoint,
+}
+
+impl FileKind {
+    /// Tells what a file is by the last component of its path, `None` where its name says nothing.
+    pub fn of(name: &str) -> Option<Self> {
+        if name == CHECKPOINT_FILE {
+            return Some(Self::EpochCheckpoint);
+        }
+        let (digits, _) = name.split_at_checked(20)?;
+        let suffix = name.strip_prefix(digits)?;
+        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let offset = Offset(digits.parse().ok()?);
+        match suffix {
+            ".log" => Some(Self::Segment(offset)),
+            ".index" => Some(Self::OffsetIndex(offset)),
+            ".timeindex" => Some(Self::TimeIndex(offset)),
+            SNAPSHOT_SUFFIX => Some(Self::Snapshot(offset)),
+            SIDECAR_SUFFIX => Some(Self::Sidecar(offset)),
+            _ => None,
+        }
+    }
+}
+
+/// Renders a whole file. `with_records` shows the records of a segment too.
+pub fn dump(kind: FileKind, bytes: &[u8], with_records: bool, line: &mut dyn FnMut(&str)) {
+    match kind {
+        FileKind::Segment(base_offset) => {
+            let mut segment = SegmentDump::new(base_offset, with_records);
+            segment.push(bytes, line);
+            segment.finish(line);
+        }
+        FileKind::OffsetIndex(base_offset) => dump_offset_index(base_offset, bytes, line),
+        FileKind::TimeIndex(base_offset) => dump_time_index(base_offset, bytes, line),
+        FileKind::Snapshot(_) => {
+            dump_producers(ProducerStates::decode_snapshot(bytes, Instant::ZERO), line);
+        }
+        FileKind::Sidecar(_) => {
+            dump_producers(ProducerStates::decode_sidecar(bytes, Instant::ZERO), line);
+        }
+        FileKind::EpochCheckpoint => match LeaderEpochs::decode_checkpoint(bytes) {
+            Ok(epochs) => {
+                for (epoch, start) in epochs.iter() {
+                    line(&format!("leaderEpoch: {epoch} startOffset: {start}"));
+                }
+                line(&format!("sound: {} epochs", epochs.len()));
+            }
+            Err(error) => line(&format!("NOT SOUND: {error}")),
+        },
+    }
+}
+
+/// Renders a segment whose bytes come in pieces.
+#[derive(Clone, Debug)]
+pub struct SegmentDump {
+    scan: SegmentScan,
+    with_records: bool,
+}
+
+impl SegmentDump {
+    /// Begins a segment whose name gives `base_offset`.
+    pub fn new(base_offset: Offset, with_records: bool) -> Self {
+        Self { scan: SegmentScan::new(Some(base_offset)), with_records }
+    }
+
+    /// Renders the batches that the next bytes complete.
+    pub fn push(&mut self, bytes: &[u8], line: &mut dyn FnMut(&str)) {
+        self.scan.push(bytes);
+        while let Some(scanned) = self.scan.next_batch() {
+            match scanned {
+                Ok(scanned) => {
+                    line(&batch_line(&scanned));
+                    for fault in &scanned.faults {
+                        line(&fault_line(scanned.position, fault));
+                    }
+                    if self.with_records {
+                        dump_records(&scanned.batch, line);
+                    }
+                }
+                Err(fault) => line(&fault_line(self.scan.summary().bytes, &fault)),
+            }
+        }
+    }
+
+    /// Says what is left at the end, and whether the segment is sound. Returns the number of faults.
+    pub fn finish(self, line: &mut dyn FnMut(&str)) -> u64 {
+        let (summary, fault) = self.scan.finish();
+        if let Some(fault) = fault {
+            line(&fault_line(summary.bytes, &fault));
+        }
+        let verdict = if summary.faults == 0 { "sound" } else { "NOT SOUND" };
+        let (batches, records, bytes) = (summary.batches, summary.records, summary.bytes);
+        let end = summary.end_offset.map_or_else(|| "none".to_owned(), |end| end.to_string());
+        line(&format!(
+            "{verdict}: {batches} batches, {records} records, {bytes} bytes, end offset {end}, {} faults",
+            summary.faults
+        ));
+        summary.faults
+    }
+}
+
+fn batch_line(scanned: &ScannedBatch) -> String {
+    let batch = &scanned.batch;
+    let time = if batch.is_log_append_time() { "LogAppendTime" } else { "CreateTime" };
+    let codec = Codec::from_number(batch.codec()).map_or("unknown", Codec::name);
+    format!(
+        "baseOffset: {} lastOffset: {} count: {} baseSequence: {} lastSequence: {} producerId: {} \
+         producerEpoch: {} partitionLeaderEpoch: {} isTransactional: {} isControl: {} position: {} \
+         {time}: {} size: {} magic: 2 compresscodec: {codec} crc: {} isvalid: {}",
+        batch.base_offset(),
+        batch.last_offset(),
+        batch.records_count(),
+        batch.base_sequence(),
+        batch.last_sequence(),
+        batch.producer_id(),
+        batch.producer_epoch(),
+        batch.leader_epoch(),
+        batch.is_transactional(),
+        batch.is_control(),
+        scanned.position,
+        batch.max_timestamp(),
+        batch.size(),
+        batch.crc(),
+        !scanned.faults.iter().any(|fault| matches!(fault, SegmentFault::Crc { .. })),
+    )
+}
+
+fn fault_line(position: u64, fault: &SegmentFault) -> String {
+    format!("FAULT at position {position}: {fault}")
+}
+
+fn dump_records(batch: &Batch, line: &mut dyn FnMut(&str)) {
+    let open = match OpenBatch::open(batch, OPENED_MAX) {
+        Ok(open) => open,
+        Err(error) => return line(&format!("| unreadable: {error}")),
+    };
+    for placed in open.records() {
+        match placed {
+            Ok(placed) => line(&record_line(batch, &placed)),
+            Err(error) => line(&format!("| unreadable: {error}")),
+        }
+    }
+}
+
+fn record_line(batch: &Batch, placed: &PlacedRecord<'_>) -> String {
+    let record = &placed.record;
+    let size = |field: Option<&[u8]>| field.map_or(-1, |field| field.len() as i64);
+    let mut text = format!(
+        "| offset: {} timestamp: {} keySize: {} valueSize: {} headers: [",
+        placed.offset,
+        placed.timestamp,
+        size(record.key),
+        size(record.value)
+    );
+    for (index, header) in record.headers.iter().enumerate() {
+        if index > 0 {
+            text.push_str(", ");
+        }
+        shown(&mut text, Some(header.key));
+        text.push('=');
+        shown(&mut text, header.value);
+    }
+    text.push(']');
+    if let (true, Some(&[_, _, kind_high, kind_low])) = (batch.is_control(), record.key) {
+        let kind = i16::from_be_bytes([kind_high, kind_low]);
+        let name = match kind {
+            0 => "ABORT",
+            1 => "COMMIT",
+            2 => "LEADER_CHANGE",
+            3 => "SNAPSHOT_HEADER",
+            4 => "SNAPSHOT_FOOTER",
+            5 => "KRAFT_VERSION",
+            6 => "KRAFT_VOTERS",
+            _ => "UNKNOWN",
+        };
+        write!(text, " controlType: {name}({kind}) value: ").expect("a string grows");
+        hexadecimal(&mut text, record.value.unwrap_or_default());
+    } else {
+        text.push_str(" key: ");
+        shown(&mut text, record.key);
+        text.push_str(" payload: ");
+        shown(&mut text, record.value);
+    }
+    text
+}
+
+/// Adds bytes as escaped text where they are UTF-8, else in hexadecimal.
+fn shown(out: &mut String, bytes: Option<&[u8]>) {
+    let Some(bytes) = bytes else { return out.push_str("null") };
+    let (head, rest) = bytes.split_at(bytes.len().min(SHOWN_MAX));
+    let valid = match str::from_utf8(head) {
+        Ok(text) => Some(text),
+        // A character that is cut by the limit only is no reason for hexadecimal.
+        Err(error) if !rest.is_empty() && error.error_len().is_none() => {
+            str::from_utf8(&head[..error.valid_up_to()]).ok()
+        }
+        Err(_) => None,
+    };
+    if let Some(text) = valid {
+        out.extend(text.chars().flat_map(char::escape_debug));
+    } else {
+        hexadecimal(out, head);
+    }
+    if !rest.is_empty() {
+        write!(out, "... ({} bytes)", bytes.len()).expect("a string grows");
+    }
+}
+
+fn hexadecimal(out: &mut String, bytes: &[u8]) {
+    out.push_str("0x");
+    for byte in bytes {
+        write!(out, "{byte:02x}").expect("a string grows");
+    }
+}
+
+fn dump_offset_index(base_offset: Offset, bytes: &[u8], line: &mut dyn FnMut(&str)) {
+    let (entries, rest) = bytes.as_chunks::<{ offset_index::ENTRY_LEN }>();
+    for &[a, b, c, d, e, f, g, h] in entries {
+        let offset = i64::from(u32::from_be_bytes([a, b, c, d])).saturating_add(base_offset.0);
+        line(&format!("offset: {offset} position: {}", u32::from_be_bytes([e, f, g, h])));
+    }
+    let extent = SegmentExtent { end_offset: Offset(i64::MAX), bytes: 1 << 32, max_gap: u64::MAX };
+    let sound = OffsetIndex::decode(bytes, base_offset, 0, &extent).is_some();
+    line(&index_verdict(entries.len(), rest.len(), sound));
+}
+
+fn dump_time_index(base_offset: Offset, bytes: &[u8], line: &mut dyn FnMut(&str)) {
+    let (entries, rest) = bytes.as_chunks::<{ time_index::ENTRY_LEN }>();
+    for &[a, b, c, d, e, f, g, h, i, j, k, l] in entries {
+        let timestamp = i64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        let offset = i64::from(u32::from_be_bytes([i, j, k, l])).saturating_add(base_offset.0);
+        line(&format!("timestamp: {timestamp} offset: {offset}"));
+    }
+    let sound =
+        bytes.is_empty() || TimeIndex::decode(bytes, base_offset, Offset(i64::MAX)).is_some();
+    line(&index_verdict(entries.len(), rest.len(), sound));
+}
+
+fn index_verdict(entries: usize, left: usize, sound: bool) -> String {
+    if sound {
+        format!("sound: {entries} entries")
+    } else {
+        format!("NOT SOUND, will be rebuilt: {entries} entries, {left} bytes behind them")
+    }
+}
+
+fn dump_producers(states: Result<ProducerStates, SnapshotError>, line: &mut dyn FnMut(&str)) {
+    let states = match states {
+        Ok(states) => states,
+        Err(error) => return line(&format!("NOT SOUND: {error}")),
+    };
+    for (id, state) in states.iter() {
+        let transaction = state.transaction_first_offset.map_or(-1, |offset| offset.0);
+        line(&format!(
+            "producerId: {id} producerEpoch: {} coordinatorEpoch: {} currentTxnFirstOffset: {transaction} \
+             lastTimestamp: {}",
+            state.epoch, state.coordinator_epoch, state.last_append_ms
+        ));
+        for batch in &state.batches {
+            line(&format!(
+                "| firstSequence: {} lastSequence: {} firstOffset: {} lastOffset: {} timestamp: {}",
+                batch.first_sequence,
+                batch.last_sequence,
+                batch.first_offset,
+                batch.last_offset,
+                batch.timestamp
+            ));
+        }
+    }
+    line(&format!("sound: {} producers", states.len()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::ids::{LeaderEpoch, ProducerEpoch, ProducerId};
+    use crate::record::builder::{BatchBuilder, Producer, TransactionResult, transaction_marker};
+
+    fn lines(kind: FileKind, bytes: &[u8], with_records: bool) -> Vec<String> {
+        let mut lines = Vec::new();
+        dump(kind, bytes, with_records, &mut |line| lines.push(line.to_owned()));
+        lines
+    }
+
+    fn batch() -> Batch {
+        let mut builder = BatchBuilder::new(Codec::Lz4).producer(Producer {
+            id: ProducerId(7),
+            epoch: ProducerEpoch(1),
+            base_sequence: 30,
+        });
+        builder.push(50, Some(b"key"), Some(b"esc \x1b[31m"), &[(b"h", None)]);
+        builder.push(51, None, Some(&[0xff, 0]), &[]);
+        let mut batch = builder.build();
+        batch.assign(Offset(100), LeaderEpoch(2));
+        batch
+    }
+
+    #[test]
+    fn a_segment_is_told_batch_by_batch_and_record_by_record() {
+        let mut marker =
+            transaction_marker(ProducerId(7), ProducerEpoch(1), TransactionResult::Commit, 3, 60);
+        marker.assign(Offset(102), LeaderEpoch(2));
+        let size = batch().size();
+        let crc = batch().crc();
+        let file = [batch().to_bytes(), marker.to_bytes()].concat();
+        let told = lines(FileKind::Segment(Offset(100)), &file, true);
+        assert_eq!(
+            told[0],
+            format!(
+                "baseOffset: 100 lastOffset: 101 count: 2 baseSequence: 30 lastSequence: 31 \
+                 producerId: 7 producerEpoch: 1 partitionLeaderEpoch: 2 isTransactional: false \
+                 isControl: false position: 0 CreateTime: 51 size: {size} magic: 2 \
+                 compresscodec: lz4 crc: {crc} isvalid: true"
+            )
+        );
+        assert_eq!(
+            told[1],
+            "| offset: 100 timestamp: 50 keySize: 3 valueSize: 9 headers: [h=null] key: key \
+             payload: esc \\u{1b}[31m"
+        );
+        assert_eq!(
+            told[2],
+            "| offset: 101 timestamp: 51 keySize: -1 valueSize: 2 headers: [] key: null \
+             payload: 0xff00"
+        );
+        assert!(told[4].ends_with("controlType: COMMIT(1) value: 0x000000000003"), "{}", told[4]);
+        let bytes = file.len();
+        assert_eq!(
+            told[5],
+            format!("sound: 2 batches, 3 records, {bytes} bytes, end offset 103, 0 faults")
+        );
+    }
+
+    #[test]
+    fn the_faults_of_a_segment_are_told_with_their_position() {
+        let mut file = batch().to_bytes().to_vec();
+        let last = file.len() - 1;
+        file[last] ^= 1;
+        file.extend_from_slice(&[7; 10]);
+        let told = lines(FileKind::Segment(Offset(90)), &file, false);
+        assert!(told[0].ends_with("isvalid: false"));
+        assert!(told[1].starts_with("FAULT at position 0: the CRC should be"));
+        assert_eq!(told[2], "FAULT at position 0: the batch begins at offset 100, expected 90");
+        assert!(told[3].contains("is cut off after 10 of 61 bytes"));
+        assert!(told[4].starts_with("NOT SOUND"));
+    }
+
+    #[test]
+    fn the_small_files_are_told_and_judged() {
+        let index = [0, 0, 0, 2, 0, 0, 1, 0];
+        let told = lines(FileKind::OffsetIndex(Offset(100)), &index, false);
+        assert_eq!(told, ["offset: 102 position: 256", "sound: 1 entries"]);
+        let padded = [&index[..], &[0; 9]].concat();
+        let told = lines(FileKind::OffsetIndex(Offset(100)), &padded, false);
+        assert!(told[2].starts_with("NOT SOUND"));
+
+        let times = [0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1];
+        let told = lines(FileKind::TimeIndex(Offset(100)), &times, false);
+        assert_eq!(told, ["timestamp: 9 offset: 101", "sound: 1 entries"]);
+
+        let told = lines(FileKind::EpochCheckpoint, b"0\n1\n3 8\n", false);
+        assert_eq!(told, ["leaderEpoch: 3 startOffset: 8", "sound: 1 epochs"]);
+        assert!(
+            lines(FileKind::EpochCheckpoint, b"0\n2\n3 8\n", false)[0].starts_with("NOT SOUND")
+        );
+
+        let mut states = ProducerStates::new();
+        states.update(Instant::ZERO, &batch(), 77, 10);
+        for (kind, file, timestamp) in [
+            (FileKind::Snapshot(Offset(102)), states.encode_snapshot(), 77),
+            (FileKind::Sidecar(Offset(102)), states.encode_sidecar(), 51),
+        ] {
+            let told = lines(kind, &file, false);
+            assert_eq!(
+                told[0],
+                "producerId: 7 producerEpoch: 1 coordinatorEpoch: -1 currentTxnFirstOffset: -1 \
+                 lastTimestamp: 77"
+            );
+            assert_eq!(
+                told[1],
+                format!(
+                    "| firstSequence: 30 lastSequence: 31 firstOffset: 100 lastOffset: 101 \
+                     timestamp: {timestamp}"
+                )
+            );
+            assert_eq!(told[2], "sound: 1 producers");
+            assert!(lines(kind, &file[1..], false)[0].starts_with("NOT SOUND"));
+        }
+    }
+
+    #[test]
+    fn a_file_is_known_by_its_name() {
+        let kind = |suffix| FileKind::of(&format!("00000000000000000042{suffix}"));
+        assert_eq!(kind(".log"), Some(FileKind::Segment(Offset(42))));
+        assert_eq!(kind(".timeindex"), Some(FileKind::TimeIndex(Offset(42))));
+        assert_eq!(kind(".snapshot"), Some(FileKind::Snapshot(Offset(42))));
+        assert_eq!(kind(".txnindex"), None);
+        assert_eq!(FileKind::of("leader-epoch-checkpoint"), Some(FileKind::EpochCheckpoint));
+        assert_eq!(FileKind::of("99999999999999999999.log"), None);
+        assert_eq!(FileKind::of("x.log"), None);
+    }
+
+    #[test]
+    fn a_long_value_is_cut_at_a_character() {
+        let mut text = String::new();
+        shown(&mut text, Some("ä".repeat(513).as_bytes()));
+        assert!(text.ends_with("ä... (1026 bytes)"));
+        let mut text = String::new();
+        shown(&mut text, Some(format!("a{}", "ä".repeat(600)).as_bytes()));
+        assert!(text.starts_with("aä") && text.ends_with("ä... (1201 bytes)"));
+    }
+}
