@@ -5,6 +5,8 @@ use bytes::Bytes;
 use super::api;
 use super::api::api_versions::{ApiVersion, ApiVersionsResponse};
 use super::codec::Message;
+#[cfg(any(test, feature = "json"))]
+use super::codec::Wire;
 use super::error::DecodeError;
 use super::frame::frame_response;
 use super::reader::Reader;
@@ -105,6 +107,60 @@ macro_rules! apis {
                     $(Self::$name(_) => ApiKey::$name,)*
                 }
             }
+
+            /// Returns the length of the body's encoding in bytes.
+            pub fn size(&self, version: i16) -> usize {
+                match self {
+                    $(Self::$name(body) => body.size(version),)*
+                }
+            }
+
+            /// Returns the encoding of the body in one piece.
+            pub fn to_bytes(&self, version: i16) -> Bytes {
+                match self {
+                    $(Self::$name(body) => body.to_bytes(version),)*
+                }
+            }
+
+            /// Returns the body in Kafka's JSON form.
+            #[cfg(any(test, feature = "json"))]
+            pub fn to_json(&self, version: i16) -> super::json::Json {
+                match self {
+                    $(Self::$name(body) => body.to_json(api::$module::$request::form(version)),)*
+                }
+            }
+
+            /// Takes a body from Kafka's JSON form.
+            ///
+            /// # Errors
+            /// [`super::json::JsonError`] where it holds none.
+            #[cfg(any(test, feature = "json"))]
+            pub fn from_json(
+                api_key: ApiKey,
+                version: i16,
+                json: &super::json::Json,
+            ) -> Result<Self, super::json::JsonError> {
+                match api_key {
+                    $(ApiKey::$name => {
+                        Wire::from_json(json, api::$module::$request::form(version)).map(Self::$name)
+                    })*
+                }
+            }
+
+            /// Makes any body of the version.
+            #[cfg(test)]
+            pub(crate) fn arbitrary(
+                api_key: ApiKey,
+                version: i16,
+                entropy: &mut super::tests::entropy::Entropy,
+            ) -> Self {
+                match api_key {
+                    $(ApiKey::$name => Self::$name(Wire::arbitrary(
+                        entropy,
+                        api::$module::$request::form(version),
+                    )),)*
+                }
+            }
         }
 
         $(
@@ -141,6 +197,60 @@ macro_rules! apis {
             pub const fn api_key(&self) -> ApiKey {
                 match self {
                     $(Self::$name(_) => ApiKey::$name,)*
+                }
+            }
+
+            /// Returns the length of the body's encoding in bytes.
+            pub fn size(&self, version: i16) -> usize {
+                match self {
+                    $(Self::$name(body) => body.size(version),)*
+                }
+            }
+
+            /// Returns the encoding of the body in one piece.
+            pub fn to_bytes(&self, version: i16) -> Bytes {
+                match self {
+                    $(Self::$name(body) => body.to_bytes(version),)*
+                }
+            }
+
+            /// Returns the body in Kafka's JSON form.
+            #[cfg(any(test, feature = "json"))]
+            pub fn to_json(&self, version: i16) -> super::json::Json {
+                match self {
+                    $(Self::$name(body) => body.to_json(api::$module::$response::form(version)),)*
+                }
+            }
+
+            /// Takes a body from Kafka's JSON form.
+            ///
+            /// # Errors
+            /// [`super::json::JsonError`] where it holds none.
+            #[cfg(any(test, feature = "json"))]
+            pub fn from_json(
+                api_key: ApiKey,
+                version: i16,
+                json: &super::json::Json,
+            ) -> Result<Self, super::json::JsonError> {
+                match api_key {
+                    $(ApiKey::$name => {
+                        Wire::from_json(json, api::$module::$response::form(version)).map(Self::$name)
+                    })*
+                }
+            }
+
+            /// Makes any body of the version.
+            #[cfg(test)]
+            pub(crate) fn arbitrary(
+                api_key: ApiKey,
+                version: i16,
+                entropy: &mut super::tests::entropy::Entropy,
+            ) -> Self {
+                match api_key {
+                    $(ApiKey::$name => Self::$name(Wire::arbitrary(
+                        entropy,
+                        api::$module::$response::form(version),
+                    )),)*
                 }
             }
 
@@ -205,7 +315,7 @@ impl ApiKey {
         if version >= self.first_flexible_version() { 2 } else { 1 }
     }
 
-    /// Returns the version of the response header: 1 has tagged fields, 0 has not. ApiVersions
+    /// Returns the version of the response header: 1 has tagged fields, 0 has not. `ApiVersions`
     /// always has 0, so that a client can read an answer of a version that it does not know.
     pub const fn response_header_version(self, version: i16) -> i16 {
         if version >= self.first_flexible_version() && !matches!(self, Self::ApiVersions) {
@@ -216,7 +326,7 @@ impl ApiKey {
     }
 }
 
-/// Returns the ranges that ApiVersions advertises: exactly what is decoded.
+/// Returns the ranges that `ApiVersions` advertises: exactly what is decoded.
 pub fn advertised() -> Vec<ApiVersion> {
     ApiKey::ALL
         .iter()
@@ -228,8 +338,8 @@ pub fn advertised() -> Vec<ApiVersion> {
         .collect()
 }
 
-/// Returns the whole answer to an ApiVersions request of a version that is not served: error 35
-/// in version 0, naming the range of ApiVersions alone. The body of such a request is not read.
+/// Returns the whole answer to an `ApiVersions` request of a version that is not served: error 35
+/// in version 0, naming the range of `ApiVersions` alone. The body of such a request is not read.
 pub fn unsupported_api_versions(correlation_id: i32) -> Vec<Bytes> {
     let api = ApiKey::ApiVersions;
     let body = ApiVersionsResponse {

@@ -7,6 +7,8 @@ use super::error::{DecodeError, DecodeErrorKind};
 use super::json::{Json, JsonError};
 use super::reader::Reader;
 use super::string::KafkaString;
+#[cfg(test)]
+use super::tests::entropy::Entropy;
 use super::writer::{Counter, Sink, Writer};
 use crate::ids::Uuid;
 
@@ -56,6 +58,10 @@ pub trait Wire: Sized + Clone + PartialEq {
     /// [`JsonError`] where it is of another kind.
     #[cfg(any(test, feature = "json"))]
     fn from_json(json: &Json, form: Form) -> Result<Self, JsonError>;
+
+    /// Makes any value of the form, shaped by a source of arbitrary bytes.
+    #[cfg(test)]
+    fn arbitrary(entropy: &mut Entropy, form: Form) -> Self;
 }
 
 /// A type that has a form for null. `Option` of it is a type of the protocol too.
@@ -114,6 +120,11 @@ impl<T: Nullable> Wire for Option<T> {
     fn from_json(json: &Json, form: Form) -> Result<Self, JsonError> {
         if json.is_null() { Ok(None) } else { T::from_json(json, form).map(Some) }
     }
+
+    #[cfg(test)]
+    fn arbitrary(entropy: &mut Entropy, form: Form) -> Self {
+        if form.nullable && entropy.one_in(3) { None } else { Some(T::arbitrary(entropy, form)) }
+    }
 }
 
 macro_rules! integers {
@@ -145,6 +156,11 @@ macro_rules! integers {
                 json.as_i64()
                     .and_then(|number| Self::try_from(number).ok())
                     .ok_or(JsonError::expected(stringify!($ty)))
+            }
+
+            #[cfg(test)]
+            fn arbitrary(entropy: &mut Entropy, _: Form) -> Self {
+                entropy.integer() as Self
             }
         }
     )*};
@@ -179,6 +195,11 @@ impl Wire for bool {
     fn from_json(json: &Json, _: Form) -> Result<Self, JsonError> {
         json.as_bool().ok_or(JsonError::expected("bool"))
     }
+
+    #[cfg(test)]
+    fn arbitrary(entropy: &mut Entropy, _: Form) -> Self {
+        entropy.one_in(2)
+    }
 }
 
 impl Wire for Uuid {
@@ -207,6 +228,11 @@ impl Wire for Uuid {
     fn from_json(json: &Json, _: Form) -> Result<Self, JsonError> {
         json.as_str().and_then(Self::parse).ok_or(JsonError::expected("uuid"))
     }
+
+    #[cfg(test)]
+    fn arbitrary(entropy: &mut Entropy, _: Form) -> Self {
+        Self(u128::from(entropy.integer() as u64).to_be_bytes())
+    }
 }
 
 impl Wire for KafkaString {
@@ -215,7 +241,7 @@ impl Wire for KafkaString {
     }
 
     fn read(reader: &mut Reader, form: Form) -> Result<Self, DecodeError> {
-        Self::read_nullable(reader, form)?.ok_or(reader.error(DecodeErrorKind::Null))
+        Self::read_nullable(reader, form)?.ok_or_else(|| reader.error(DecodeErrorKind::Null))
     }
 
     fn write<S: Sink>(&self, sink: &mut S, form: Form) {
@@ -236,6 +262,11 @@ impl Wire for KafkaString {
     #[cfg(any(test, feature = "json"))]
     fn from_json(json: &Json, _: Form) -> Result<Self, JsonError> {
         json.as_str().map(Self::from).ok_or(JsonError::expected("string"))
+    }
+
+    #[cfg(test)]
+    fn arbitrary(entropy: &mut Entropy, _: Form) -> Self {
+        entropy.text().into()
     }
 }
 
@@ -263,7 +294,7 @@ impl Wire for Bytes {
     }
 
     fn read(reader: &mut Reader, form: Form) -> Result<Self, DecodeError> {
-        Self::read_nullable(reader, form)?.ok_or(reader.error(DecodeErrorKind::Null))
+        Self::read_nullable(reader, form)?.ok_or_else(|| reader.error(DecodeErrorKind::Null))
     }
 
     fn write<S: Sink>(&self, sink: &mut S, form: Form) {
@@ -286,6 +317,11 @@ impl Wire for Bytes {
             .and_then(super::json::parse_base64)
             .map(Self::from)
             .ok_or(JsonError::expected("base64"))
+    }
+
+    #[cfg(test)]
+    fn arbitrary(entropy: &mut Entropy, _: Form) -> Self {
+        entropy.bytes()
     }
 }
 
@@ -312,7 +348,7 @@ impl<T: Wire> Wire for Vec<T> {
     }
 
     fn read(reader: &mut Reader, form: Form) -> Result<Self, DecodeError> {
-        Self::read_nullable(reader, form)?.ok_or(reader.error(DecodeErrorKind::Null))
+        Self::read_nullable(reader, form)?.ok_or_else(|| reader.error(DecodeErrorKind::Null))
     }
 
     fn write<S: Sink>(&self, sink: &mut S, form: Form) {
@@ -337,6 +373,12 @@ impl<T: Wire> Wire for Vec<T> {
     fn from_json(json: &Json, form: Form) -> Result<Self, JsonError> {
         let elements = json.as_array().ok_or(JsonError::expected("array"))?;
         elements.iter().map(|element| T::from_json(element, form.nullable(false))).collect()
+    }
+
+    #[cfg(test)]
+    fn arbitrary(entropy: &mut Entropy, form: Form) -> Self {
+        let count = entropy.small();
+        (0..count).map(|_| T::arbitrary(entropy, form.nullable(false))).collect()
     }
 }
 

@@ -152,7 +152,10 @@ macro_rules! metadata_records {
 
             /// Returns the whole value of the record, frame included.
             pub fn encode(&self) -> Bytes {
-                let version = self.version();
+                self.encode_version(self.version())
+            }
+
+            fn encode_version(&self, version: i16) -> Bytes {
                 let mut writer = Writer::default();
                 writer.put_unsigned_varint(FRAME_VERSION);
                 writer.put_unsigned_varint(self.id() as u32);
@@ -182,6 +185,35 @@ macro_rules! metadata_records {
                     return Err(reader.error(DecodeErrorKind::Trailing(left)));
                 }
                 Ok(record)
+            }
+
+            /// Returns the record in Kafka's JSON form, as the version that is written.
+            #[cfg(any(test, feature = "json"))]
+            pub fn to_json(&self) -> super::json::Json {
+                self.to_json_version(self.version())
+            }
+
+            #[cfg(any(test, feature = "json"))]
+            fn to_json_version(&self, version: i16) -> super::json::Json {
+                use super::codec::Wire;
+                match self {
+                    $(Self::$name(body) => body.to_json(<$name as Message>::form(version)),)*
+                }
+            }
+
+            #[cfg(test)]
+            fn from_json_version(
+                id: u32,
+                version: i16,
+                json: &super::json::Json,
+            ) -> Result<Self, super::json::JsonError> {
+                use super::codec::Wire;
+                match id {
+                    $($id => {
+                        Wire::from_json(json, <$name as Message>::form(version)).map(Self::$name)
+                    })*
+                    _ => Err(super::json::JsonError::expected("known record")),
+                }
             }
         }
 
@@ -218,4 +250,48 @@ fn decode_frame(reader: &mut Reader) -> Result<(u32, i16), DecodeError> {
     let version = i16::try_from(version)
         .map_err(|_| reader.error(DecodeErrorKind::UnknownValue(i64::from(version))))?;
     Ok((id, version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::tests::golden::{bytes_of, lines};
+
+    #[test]
+    fn records_of_kafkas_own_classes_are_read_and_written_byte_for_byte() {
+        let mut seen = std::collections::BTreeSet::new();
+        for line in lines("metadata_records.jsonl") {
+            let case = format!("{} v{} {}", line["record"], line["version"], line["case"]);
+            let value = bytes_of(&line["hex"]);
+            let version = line["version"].as_i64().expect("a version") as i16;
+            let id = line["id"].as_u64().expect("a type") as u32;
+
+            let record = MetadataRecord::decode(value.clone()).expect(&case);
+            let built = MetadataRecord::from_json_version(id, version, &line["json"]).expect(&case);
+
+            assert_eq!(record.to_json_version(version), line["json"], "{case}");
+            assert_eq!(built.encode_version(version), value, "{case}");
+            assert_eq!(built, record, "{case}");
+            for end in 0..value.len() {
+                assert!(MetadataRecord::decode(value.slice(..end)).is_err(), "{case} cut at {end}");
+            }
+            seen.insert((id, version));
+        }
+        assert_eq!(seen.len(), 21, "every version of every record");
+    }
+
+    #[test]
+    fn a_record_with_bytes_behind_it_is_refused() {
+        let mut value = MetadataRecord::from(NoOpRecord::default()).encode().to_vec();
+        value.push(0);
+        let error = MetadataRecord::decode(value.into()).expect_err("one byte too many");
+        assert_eq!(error.kind, DecodeErrorKind::Trailing(1));
+    }
+
+    #[test]
+    fn a_record_of_an_unknown_type_is_refused_and_named() {
+        let error =
+            MetadataRecord::decode(Bytes::from_static(&[1, 99, 0, 0])).expect_err("type 99");
+        assert_eq!(error.kind, DecodeErrorKind::UnknownValue(99));
+    }
 }

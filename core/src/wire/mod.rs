@@ -10,10 +10,10 @@
 //! Invariants:
 //! 1. No input makes decoding panic, and none makes it reserve more memory than its budget.
 //! 2. Every count is checked against the bytes that are left before anything is reserved.
-//! 3. What ApiVersions advertises is exactly what [`Request::decode`] decodes.
+//! 3. What `ApiVersions` advertises is exactly what [`Request::decode`] decodes.
 //! 4. The size before a frame equals the bytes that follow it.
 //!
-//! Source: Kafka protocol guide; KIP-482 (flexible versions), KIP-511 (ApiVersions).
+//! Source: Kafka protocol guide; KIP-482 (flexible versions), KIP-511 (`ApiVersions`).
 
 #[macro_use]
 mod table;
@@ -23,12 +23,16 @@ pub mod api_key;
 pub mod codec;
 pub mod error;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod header;
 #[cfg(any(test, feature = "json"))]
 pub mod json;
 pub mod metadata_record;
 pub mod reader;
 pub mod string;
+#[cfg(test)]
+pub mod tests;
 pub mod writer;
 
 pub use api_key::{

@@ -170,10 +170,10 @@ impl Reader {
             return Err(self.error(DecodeErrorKind::Count { count, left }));
         }
         let bytes = count.saturating_mul(size);
-        self.budget = self
-            .budget
-            .checked_sub(bytes)
-            .ok_or(DecodeError { offset: self.position, ..self.error(DecodeErrorKind::Budget) })?;
+        let Some(left) = self.budget.checked_sub(bytes) else {
+            return Err(self.error(DecodeErrorKind::Budget));
+        };
+        self.budget = left;
         Ok(())
     }
 

@@ -30,7 +30,7 @@ macro_rules! in_versions {
         $version <= $to
     };
     ([$from:literal - $to:literal], $version:expr) => {
-        $version >= $from && $version <= $to
+        matches!($version, $from..=$to)
     };
     ([$only:literal], $version:expr) => {
         $version == $only
@@ -255,6 +255,22 @@ macro_rules! messages {
                     }
                 )*
                 Ok(out)
+            }
+
+            #[cfg(test)]
+            fn arbitrary(
+                entropy: &mut $crate::wire::tests::entropy::Entropy,
+                form: $crate::wire::codec::Form,
+            ) -> Self {
+                let version = form.version;
+                let mut out = Self::default();
+                $(
+                    if in_versions!($versions, version) {
+                        let form = form.nullable(false $(|| in_versions!($null, version))?);
+                        out.$field = $crate::wire::codec::Wire::arbitrary(entropy, form);
+                    }
+                )*
+                out
             }
         }
 

@@ -1,4 +1,4 @@
-//! AlterConfigs (key 33): replaces all settings of a resource.
+//! `AlterConfigs` (key 33): replaces all settings of a resource.
 //!
 //! Source: Kafka protocol guide; KIP-133.
 

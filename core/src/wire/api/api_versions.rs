@@ -1,4 +1,4 @@
-//! ApiVersions (key 18): tells which APIs, versions and features are served.
+//! `ApiVersions` (key 18): tells which APIs, versions and features are served.
 //!
 //! Source: Kafka protocol guide; KIP-35, 511, 584. The response header of this API never has tagged fields.
 

@@ -1,4 +1,4 @@
-//! CreatePartitions (key 37): adds partitions to topics.
+//! `CreatePartitions` (key 37): adds partitions to topics.
 //!
 //! Source: Kafka protocol guide; KIP-195, 599.
 

@@ -1,4 +1,4 @@
-//! CreateTopics (key 19).
+//! `CreateTopics` (key 19).
 //!
 //! Source: Kafka protocol guide; KIP-4, 464, 516, 525, 599.
 
@@ -46,7 +46,7 @@ messages! {
         configs [5+] null [5+]: Option<Vec<CreatableTopicConfigs>>;
         topic_config_error_code [5+] tag 0: i16;
     }
-    /// One setting of the topic made, as DescribeConfigs would tell it (KIP-525).
+    /// One setting of the topic made, as `DescribeConfigs` would tell it (KIP-525).
     CreatableTopicConfigs {
         name [5+]: KafkaString;
         value [5+] null [5+]: Option<KafkaString>;

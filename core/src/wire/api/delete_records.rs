@@ -1,4 +1,4 @@
-//! DeleteRecords (key 21): moves the start of logs forward.
+//! `DeleteRecords` (key 21): moves the start of logs forward.
 //!
 //! Source: Kafka protocol guide; KIP-107.
 

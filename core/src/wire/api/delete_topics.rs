@@ -1,4 +1,4 @@
-//! DeleteTopics (key 20), by name and from version 6 by id.
+//! `DeleteTopics` (key 20), by name and from version 6 by id.
 //!
 //! Source: Kafka protocol guide; KIP-4, 516, 599.
 

@@ -1,4 +1,4 @@
-//! DescribeCluster (key 60).
+//! `DescribeCluster` (key 60).
 //!
 //! Source: Kafka protocol guide; KIP-700, 919.
 

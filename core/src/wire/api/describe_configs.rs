@@ -1,4 +1,4 @@
-//! DescribeConfigs (key 32).
+//! `DescribeConfigs` (key 32).
 //!
 //! Source: Kafka protocol guide; KIP-133, 226, 569.
 

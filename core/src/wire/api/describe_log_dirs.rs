@@ -1,4 +1,4 @@
-//! DescribeLogDirs (key 35): tells sizes of logs and directories.
+//! `DescribeLogDirs` (key 35): tells sizes of logs and directories.
 //!
 //! Source: Kafka protocol guide; KIP-113, 827.
 

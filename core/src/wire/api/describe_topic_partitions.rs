@@ -1,4 +1,4 @@
-//! DescribeTopicPartitions (key 75): pages through the partitions of topics.
+//! `DescribeTopicPartitions` (key 75): pages through the partitions of topics.
 //!
 //! Source: Kafka protocol guide; KIP-966.
 

@@ -1,6 +1,7 @@
 //! Fetch (key 1): reads record batches from partitions.
 //!
-//! Source: Kafka protocol guide; KIP-74, 98, 227 (sessions), 320, 392, 516 (topic ids from 13), 595, 903, 951.
+//! Source: Kafka protocol guide; KIP-74, 98, 227 (sessions), 320, 392, 516 (topic ids from 13),
+//! 595, 903, 951.
 
 use bytes::Bytes;
 

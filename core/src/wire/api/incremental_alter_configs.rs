@@ -1,4 +1,4 @@
-//! IncrementalAlterConfigs (key 44): changes single settings of a resource.
+//! `IncrementalAlterConfigs` (key 44): changes single settings of a resource.
 //!
 //! Source: Kafka protocol guide; KIP-339. Operations: 0 set, 1 delete, 2 append, 3 subtract.
 

@@ -1,4 +1,4 @@
-//! InitProducerId (key 22): hands out producer ids and fences older producers.
+//! `InitProducerId` (key 22): hands out producer ids and fences older producers.
 //!
 //! Source: Kafka protocol guide; KIP-98, 360, 890.
 

@@ -1,4 +1,4 @@
-//! ListOffsets (key 2): finds offsets by time or by their place in the log.
+//! `ListOffsets` (key 2): finds offsets by time or by their place in the log.
 //!
 //! Source: Kafka protocol guide; KIP-79, 98, 207, 320, 734, 405, 1005, 1023. Timestamps below zero name places: -1 the end, -2 the
 //! start, -3 the largest timestamp.

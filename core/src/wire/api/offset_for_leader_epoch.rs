@@ -1,4 +1,4 @@
-//! OffsetForLeaderEpoch (key 23): tells where a leader epoch ends in a log.
+//! `OffsetForLeaderEpoch` (key 23): tells where a leader epoch ends in a log.
 //!
 //! Source: Kafka protocol guide; KIP-101, 279, 320.
 

@@ -1,0 +1,4 @@
+//! Wraps `mainspring_core::wire::fuzz::request` for libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| mainspring_core::wire::fuzz::request(data));

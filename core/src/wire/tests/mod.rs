@@ -1,0 +1,7 @@
+//! Families of claims about the codec; those about one file stand beside it.
+
+pub mod entropy;
+mod frames;
+pub(in crate::wire) mod golden;
+mod hostile;
+mod properties;
