@@ -1,0 +1,424 @@
+//! Reads a journal back after a start: which blocks are the log, and where it ends.
+//!
+//! What is no part of the log is told from it by content: blocks of an earlier lap by the head of
+//! their file, torn writes by their CRC, blocks beyond a hole by their sequence, misdirected ones by
+//! journal id and position. A chain that breaks is a torn tail, never acknowledged and safe to cut,
+//! unless something later proves that what is missing was durable: then it is rot, and nothing is cut.
+
+use bytes::Bytes;
+
+use crate::io::FileName;
+use crate::log::block::{
+    ALIGNMENT, BlockError, BlockSequence, Entry, FileHead, peek_block_len, read_block,
+};
+use crate::time::UnixMillis;
+
+/// Bytes of one read.
+const CHUNK: u64 = 1 << 20;
+
+/// A journal file as it was found.
+#[derive(Clone, Debug)]
+pub(super) struct FoundFile {
+    pub(super) name: FileName,
+    pub(super) length: u64,
+    pub(super) first_sequence: BlockSequence,
+}
+
+/// Why a journal cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum ScanError {
+    /// Something acknowledged is missing.
+    #[error(
+        "the journal is damaged in {file} at byte {position}: block {missing} was durable, as \
+         {witness} proves, and is not readable"
+    )]
+    Rot { file: FileName, position: u64, missing: u64, witness: String },
+    /// A newer build wrote it.
+    #[error("{file} at byte {position}: {error}")]
+    Unknown { file: FileName, position: u64, error: BlockError },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Blocks are taken as long as each follows the one before.
+    Chain,
+    /// The chain has ended; what is left is searched for proof that it should not have.
+    Search,
+    Done,
+}
+
+/// What a journal holds.
+#[derive(Clone, Debug)]
+pub(super) struct Scanned {
+    /// All entries of the chain, with the block they stand in.
+    pub(super) entries: Vec<(BlockSequence, Entry)>,
+    /// The last block of the chain.
+    pub(super) last: BlockSequence,
+    /// File (by its place in the list given) and position behind the last block.
+    pub(super) end: Option<(usize, u64)>,
+    /// The highest sequence that something proves durable.
+    pub(super) durable: BlockSequence,
+    /// The last wall time that the clock guard of an earlier start accepted.
+    pub(super) wall: Option<UnixMillis>,
+    /// Whether bytes of a torn block stand behind the end.
+    pub(super) torn: bool,
+}
+
+/// The scan of one journal. Feed it the reads it asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Scan {
+    journal_id: u64,
+    files: Vec<FoundFile>,
+    /// Places in `files`, by first sequence.
+    order: Vec<usize>,
+    at: usize,
+    position: u64,
+    want: u64,
+    phase: Phase,
+    last: BlockSequence,
+    broken_at: Option<(FileName, u64)>,
+    out: Scanned,
+}
+
+impl Scan {
+    /// Begins where entries above `cut`, which a checkpoint covers, may stand.
+    pub(super) fn new(journal_id: u64, files: Vec<FoundFile>, cut: Option<BlockSequence>) -> Self {
+        let mut order: Vec<usize> = (0..files.len()).collect();
+        order.sort_by_key(|&file| files[file].first_sequence);
+        let start = cut.map_or(0, |cut| {
+            order.iter().rposition(|&file| files[file].first_sequence.0 <= cut.0 + 1).unwrap_or(0)
+        });
+        order.drain(..start);
+        let last = order.first().map_or_else(BlockSequence::default, |&file| {
+            BlockSequence(files[file].first_sequence.0.saturating_sub(1))
+        });
+        let phase = if order.is_empty() { Phase::Done } else { Phase::Chain };
+        let end = order.first().map(|&file| (file, ALIGNMENT as u64));
+        let durable = cut.unwrap_or_default();
+        Self {
+            journal_id,
+            files,
+            order,
+            at: 0,
+            position: ALIGNMENT as u64,
+            want: CHUNK,
+            phase,
+            last,
+            broken_at: None,
+            out: Scanned { entries: Vec::new(), last, end, durable, wall: None, torn: false },
+        }
+    }
+
+    /// Returns the read that the scan waits for: file, position and length.
+    pub(super) fn next_read(&self) -> Option<(FileName, u64, u64)> {
+        if self.phase == Phase::Done {
+            return None;
+        }
+        let file = &self.files[self.order[self.at]];
+        let length = self.want.min(file.length.saturating_sub(self.position)).max(1);
+        Some((file.name.clone(), self.position, length))
+    }
+
+    /// Takes what the read found and goes on.
+    pub(super) fn on_read(&mut self, bytes: &Bytes) -> Result<(), ScanError> {
+        match self.phase {
+            Phase::Chain => self.follow(bytes),
+            Phase::Search => self.search(bytes),
+            Phase::Done => Ok(()),
+        }
+    }
+
+    pub(super) fn finish(self) -> Scanned {
+        assert_eq!(self.phase, Phase::Done, "the scan is over");
+        Scanned { last: self.last, ..self.out }
+    }
+
+    fn follow(&mut self, bytes: &Bytes) -> Result<(), ScanError> {
+        let place = self.order[self.at];
+        let file = self.files[place].clone();
+        let mut offset = 0_usize;
+        loop {
+            let rest = bytes.slice(offset..);
+            let here = self.position + offset as u64;
+            let available = file.length.saturating_sub(here);
+            if available >= ALIGNMENT as u64
+                && let Some(length) = peek_block_len(&rest)
+                && length as u64 <= available
+                && rest.len() < length
+            {
+                if offset == 0 && bytes.len() as u64 >= self.want {
+                    // Larger than what was read: read all of it.
+                    self.want = length as u64;
+                    return Ok(());
+                }
+                if offset > 0 {
+                    self.position = here;
+                    self.want = CHUNK.max(length as u64);
+                    return Ok(());
+                }
+            }
+            if rest.len() < ALIGNMENT && available >= ALIGNMENT as u64 && offset > 0 {
+                self.position = here;
+                self.want = CHUNK;
+                return Ok(());
+            }
+            match read_block(&rest, self.journal_id, here) {
+                Ok(block)
+                    if block.header.sequence >= file.first_sequence
+                        && block.header.sequence.follows(self.last) =>
+                {
+                    let sequence = block.header.sequence;
+                    self.last = sequence;
+                    self.out.durable = self.out.durable.max(block.header.durable_mark);
+                    self.out.wall = Some(block.header.wall);
+                    self.out
+                        .entries
+                        .extend(block.entries.into_iter().map(|entry| (sequence, entry)));
+                    offset += block.length as usize;
+                    self.out.end = Some((place, self.position + offset as u64));
+                }
+                Err(error @ (BlockError::NewerFormat(_) | BlockError::NewerEntry { .. })) => {
+                    return Err(ScanError::Unknown { file: file.name, position: here, error });
+                }
+                Ok(_) | Err(_) => return self.end_of_chain_in_file(here, &rest),
+            }
+        }
+    }
+
+    /// No block follows at `position` of the file: the journal goes on in the next, or it ends.
+    fn end_of_chain_in_file(&mut self, position: u64, rest: &Bytes) -> Result<(), ScanError> {
+        if let Some(&next) = self.order.get(self.at + 1)
+            && self.files[next].first_sequence.follows(self.last)
+        {
+            self.at += 1;
+            self.position = ALIGNMENT as u64;
+            self.want = CHUNK;
+            self.out.end = Some((next, ALIGNMENT as u64));
+            return Ok(());
+        }
+        self.out.torn = peek_block_len(rest).is_some();
+        self.broken_at = Some((self.files[self.order[self.at]].name.clone(), position));
+        self.phase = Phase::Search;
+        self.position = position;
+        self.want = CHUNK;
+        self.check_heads()?;
+        self.end_if_past_file();
+        Ok(())
+    }
+
+    /// The head of a later file says up to where the journal was durable when it was taken into use.
+    fn check_heads(&self) -> Result<(), ScanError> {
+        for &file in &self.order[self.at + 1..] {
+            let first = self.files[file].first_sequence;
+            if first.counter() > 1 && first.0 - 1 > self.last.0 {
+                return Err(self.rot(format!("the head of {}", self.files[file].name)));
+            }
+        }
+        Ok(())
+    }
+
+    fn search(&mut self, bytes: &Bytes) -> Result<(), ScanError> {
+        let place = self.order[self.at];
+        let file = self.files[place].clone();
+        let mut offset = 0_usize;
+        while offset + ALIGNMENT <= bytes.len() {
+            let here = self.position + offset as u64;
+            let rest = bytes.slice(offset..);
+            if let Some(length) = peek_block_len(&rest)
+                && here + length as u64 <= file.length
+                && mark_of(&rest) > self.last
+            {
+                if rest.len() < length {
+                    self.position = here;
+                    self.want = CHUNK.max(length as u64);
+                    if offset > 0 || (bytes.len() as u64) < self.want {
+                        return Ok(());
+                    }
+                }
+                if let Ok(block) = read_block(&rest, self.journal_id, here)
+                    && block.header.sequence >= file.first_sequence
+                {
+                    return Err(self.rot(format!("{} at byte {here}", file.name)));
+                }
+            }
+            offset += ALIGNMENT;
+        }
+        self.position += (offset as u64).max(ALIGNMENT as u64);
+        self.want = CHUNK;
+        self.end_if_past_file();
+        Ok(())
+    }
+
+    fn end_if_past_file(&mut self) {
+        while self.position + ALIGNMENT as u64 > self.files[self.order[self.at]].length {
+            self.at += 1;
+            self.position = ALIGNMENT as u64;
+            if self.at == self.order.len() {
+                self.phase = Phase::Done;
+                return;
+            }
+        }
+    }
+
+    fn rot(&self, witness: String) -> ScanError {
+        let (file, position) = self.broken_at.clone().expect("the chain is broken somewhere");
+        ScanError::Rot { file, position, missing: self.last.0 + 1, witness }
+    }
+}
+
+/// Returns the durable mark that a block at the front of `bytes` claims.
+fn mark_of(bytes: &[u8]) -> BlockSequence {
+    let mut mark = [0; 8];
+    mark.copy_from_slice(&bytes[32..40]);
+    BlockSequence(u64::from_be_bytes(mark))
+}
+
+/// Reads the head of a journal file.
+pub(super) fn read_head(bytes: &[u8], name: &FileName) -> Result<Option<FileHead>, ScanError> {
+    FileHead::decode(bytes).map_err(|error| ScanError::Unknown {
+        file: name.clone(),
+        position: 0,
+        error,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Incarnation;
+    use crate::log::block::{BlockHeader, BlockPlan};
+
+    const LENGTH: u64 = 64 << 10;
+
+    struct Disk(Vec<Vec<u8>>);
+
+    fn sequence(incarnation: u32, counter: u64) -> BlockSequence {
+        BlockSequence::new(Incarnation(incarnation), counter)
+    }
+
+    impl Disk {
+        fn new(files: usize) -> Self {
+            Self(vec![vec![0; LENGTH as usize]; files])
+        }
+
+        fn head(&mut self, file: usize, first: BlockSequence) {
+            let head = FileHead { journal_id: 1, first_sequence: first };
+            self.0[file][..ALIGNMENT].copy_from_slice(&head.encode());
+        }
+
+        fn block(&mut self, file: usize, position: u64, at: BlockSequence, mark: BlockSequence) {
+            let header = BlockHeader {
+                journal_id: 1,
+                sequence: at,
+                position,
+                durable_mark: mark,
+                wall: UnixMillis(5),
+            };
+            let plan = BlockPlan::new(header, vec![Entry::Close]);
+            let from = position as usize;
+            plan.seal(&mut self.0[file][from..from + plan.sealed_len()]);
+        }
+
+        fn scan(&self, cut: Option<BlockSequence>) -> Result<Scanned, ScanError> {
+            let mut files = Vec::new();
+            for (number, bytes) in self.0.iter().enumerate() {
+                let name = FileName::new(format!("journal/0/{number}"));
+                if let Some(head) = read_head(bytes, &name)? {
+                    files.push(FoundFile {
+                        name,
+                        length: LENGTH,
+                        first_sequence: head.first_sequence,
+                    });
+                }
+            }
+            let mut scan = Scan::new(1, files, cut);
+            while let Some((name, position, length)) = scan.next_read() {
+                let number: usize = name.as_str()[10..].parse().expect("a number");
+                let end = (position + length).min(LENGTH) as usize;
+                scan.on_read(&Bytes::copy_from_slice(&self.0[number][position as usize..end]))?;
+            }
+            Ok(scan.finish())
+        }
+    }
+
+    fn three_blocks() -> Disk {
+        let mut disk = Disk::new(2);
+        disk.head(0, sequence(1, 1));
+        for counter in 1..=3 {
+            disk.block(0, 4096 * counter, sequence(1, counter), sequence(1, counter - 1));
+        }
+        disk
+    }
+
+    #[test]
+    fn a_chain_is_followed_to_its_end() {
+        let scanned = three_blocks().scan(None).expect("clean");
+        assert_eq!(scanned.last, sequence(1, 3));
+        assert_eq!(scanned.durable, sequence(1, 2));
+        assert_eq!(scanned.end, Some((0, 4 * 4096)));
+        assert_eq!(scanned.entries.len(), 3);
+    }
+
+    #[test]
+    fn a_torn_last_block_is_cut() {
+        let mut disk = three_blocks();
+        disk.0[0][3 * 4096 + 100] ^= 1;
+        let scanned = disk.scan(None).expect("a torn tail is no damage");
+        assert_eq!(scanned.last, sequence(1, 2));
+        assert!(scanned.torn);
+    }
+
+    #[test]
+    fn a_missing_block_that_a_later_one_proves_durable_is_rot() {
+        let mut disk = three_blocks();
+        disk.0[0][2 * 4096 + 100] ^= 1;
+        assert!(matches!(disk.scan(None), Err(ScanError::Rot { position: 8192, .. })));
+    }
+
+    #[test]
+    fn a_block_beyond_a_hole_that_proves_nothing_is_ignored() {
+        let mut disk = three_blocks();
+        disk.block(0, 5 * 4096, sequence(1, 5), sequence(1, 3));
+        assert_eq!(disk.scan(None).expect("clean").last, sequence(1, 3));
+    }
+
+    #[test]
+    fn blocks_of_an_earlier_lap_are_ignored() {
+        let mut disk = three_blocks();
+        disk.head(1, sequence(1, 4));
+        disk.block(1, 4096, sequence(1, 4), sequence(1, 3));
+        disk.head(0, sequence(1, 5));
+        disk.block(0, 4096, sequence(1, 5), sequence(1, 4));
+        let scanned = disk.scan(Some(sequence(1, 3))).expect("clean");
+        assert_eq!(scanned.last, sequence(1, 5));
+        assert_eq!(scanned.end, Some((0, 8192)));
+    }
+
+    #[test]
+    fn the_journal_goes_on_in_the_next_file_and_over_a_start() {
+        let mut disk = three_blocks();
+        disk.head(1, sequence(2, 1));
+        disk.block(1, 4096, sequence(2, 1), sequence(1, 3));
+        let scanned = disk.scan(None).expect("clean");
+        assert_eq!((scanned.last, scanned.end), (sequence(2, 1), Some((1, 8192))));
+        assert_eq!(scanned.durable, sequence(1, 3));
+    }
+
+    #[test]
+    fn a_head_taken_into_use_proves_the_blocks_before_it() {
+        let mut disk = three_blocks();
+        disk.head(1, sequence(1, 4));
+        disk.0[0][3 * 4096 + 100] ^= 1;
+        assert!(matches!(disk.scan(None), Err(ScanError::Rot { .. })));
+    }
+
+    #[test]
+    fn a_block_left_from_before_a_crash_does_not_extend_a_later_start() {
+        let mut disk = three_blocks();
+        // Start 1 lost block 3 but its block 4 reached the disk; start 2 wrote over the gap.
+        disk.block(0, 4 * 4096, sequence(1, 4), sequence(1, 2));
+        disk.block(0, 3 * 4096, sequence(2, 1), sequence(1, 2));
+        let scanned = disk.scan(None).expect("clean");
+        assert_eq!(scanned.last, sequence(2, 1));
+    }
+}
