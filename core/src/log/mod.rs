@@ -5,15 +5,29 @@
 //! journal space reusable. Nothing outside this module knows that there is a journal.
 
 pub mod block;
+mod checkpoint;
+mod checkpointing;
 pub mod dump;
+mod identity;
+mod journal;
 pub mod leader_epoch;
 pub mod offset_index;
+mod operations;
+mod partition_log;
 pub mod producer_snapshot;
 pub mod producer_state;
+mod read;
+mod recovery;
+mod retention;
+mod scan;
+mod segment;
 pub mod stable;
 pub mod store;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod time_index;
 pub mod verify;
+mod write_behind;
 
 pub use stable::Stable;
 pub use store::{

@@ -1,0 +1,304 @@
+//! Making a checkpoint: everything the journal holds up to a cut reaches its segments durably, then
+//! the checkpoint says so, then journal files are free.
+//!
+//! Each arrow is a barrier: segment bytes written -> segments, indexes, epochs and producer
+//! snapshots flushed -> directories flushed -> checkpoint written beside, flushed, renamed,
+//! directory flushed -> journal files free.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::ids::{Offset, TopicPartition};
+use crate::io::{Counter, Effects, FileName, Sync, WriteBody};
+use crate::log::block::BlockSequence;
+use crate::log::checkpoint::Checkpoint;
+use crate::log::journal::Journal;
+use crate::log::leader_epoch;
+use crate::log::operations::{Op, Purpose};
+use crate::log::partition_log::PartitionLog;
+use crate::log::segment::segment_file;
+use crate::log::store::{LogStore, Phase};
+
+/// The epoch checkpoint of a log while it is written.
+const EPOCHS_TEMPORARY: &str = "leader-epoch-checkpoint.tmp";
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Step {
+    #[default]
+    Idle,
+    /// Segment writes catch up with the journal.
+    Draining,
+    /// Leftovers of an interrupted checkpoint give up their names.
+    Unlinks,
+    /// Files are flushed.
+    Files,
+    /// Files written beside others take their names.
+    Renames,
+    /// Directories are flushed.
+    Directories,
+    Written,
+    Renamed,
+    Done,
+}
+
+/// The checkpoint under way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Checkpointing {
+    step: Step,
+    cut: BlockSequence,
+    /// What must be written before, for each log.
+    goals: BTreeMap<TopicPartition, Offset>,
+    /// Entries of the journal that must be durable before.
+    entries: u64,
+    /// Producer snapshots as they were at the beginning.
+    snapshots: Vec<(FileName, Vec<u8>)>,
+    outstanding: usize,
+    renames: Vec<(FileName, FileName)>,
+    body: Bytes,
+}
+
+impl Checkpointing {
+    pub(super) fn is_idle(&self) -> bool {
+        self.step == Step::Idle
+    }
+
+    /// Returns whether the checkpoint waits for a log's segment writes.
+    pub(super) fn waits_for(&self, log: TopicPartition) -> bool {
+        self.step == Step::Draining && self.goals.contains_key(&log)
+    }
+}
+
+impl LogStore {
+    fn checkpoint_file(&self, temporary: bool) -> FileName {
+        let ending = if temporary { ".tmp" } else { "" };
+        FileName::new(format!("checkpoint/{}{ending}", self.config.shard))
+    }
+
+    /// Begins a checkpoint of everything appended so far.
+    pub(super) fn begin_checkpoint(&mut self, fx: &mut Effects) {
+        assert!(self.checkpoint.is_idle(), "one checkpoint at a time");
+        let journal = self.journal.as_ref().expect("a store with a disk has a journal");
+        let mut next = Checkpointing {
+            step: Step::Draining,
+            cut: journal.built(),
+            entries: journal.progress().0,
+            ..Checkpointing::default()
+        };
+        for (id, log) in &mut self.logs {
+            if !log.dirty {
+                continue;
+            }
+            log.dirty = false;
+            let image = log.image_now();
+            if !log.is_memory() {
+                next.goals.insert(*id, log.end);
+            }
+            if let Some(at) = image.producers_at {
+                next.snapshots.push((
+                    segment_file(&log.folder, at, "producers"),
+                    log.producers.encode_sidecar(),
+                ));
+                next.snapshots.push((
+                    segment_file(&log.folder, at, "snapshot"),
+                    log.producers.encode_snapshot(),
+                ));
+            }
+            log.next_image = Some(image);
+        }
+        self.checkpoint = next;
+        let logs: Vec<TopicPartition> = self.checkpoint.goals.keys().copied().collect();
+        for log in logs {
+            self.begin_run(log, fx);
+        }
+    }
+
+    /// Begins a checkpoint where one is due, and goes on with one under way.
+    pub(super) fn advance_checkpoint(&mut self, fx: &mut Effects) {
+        if self.checkpoint.is_idle() {
+            self.finish_deletions(fx);
+            let due = matches!(self.phase, Phase::Running)
+                && self.cleanups == 0
+                && !self.deletions_pending()
+                && self.journal.as_ref().is_some_and(Journal::has_sealed);
+            if due {
+                self.begin_checkpoint(fx);
+            }
+        }
+        if self.checkpoint.step == Step::Draining {
+            let logs = &self.logs;
+            self.checkpoint.goals.retain(|id, end| logs.get(id).is_some_and(|log| log.lags(*end)));
+            let journal = self.journal.as_ref().expect("a store with a disk has a journal");
+            let durable = journal.progress().1 >= self.checkpoint.entries
+                && journal.durable() >= self.checkpoint.cut;
+            if self.checkpoint.goals.is_empty() && durable && self.cleanups == 0 {
+                self.unlink_temporaries(fx);
+            }
+        }
+    }
+
+    fn unlink_temporaries(&mut self, fx: &mut Effects) {
+        self.checkpoint.step = Step::Unlinks;
+        let mut ops = vec![Op::Remove { file: self.checkpoint_file(true) }];
+        for log in self.logs.values() {
+            if log.writes_epochs() {
+                ops.push(Op::Remove { file: log.folder.join(EPOCHS_TEMPORARY) });
+            }
+        }
+        self.submit_step(ops, fx);
+    }
+
+    fn flush_files(&mut self, fx: &mut Effects) {
+        self.checkpoint.step = Step::Files;
+        let mut ops = Vec::new();
+        for (file, bytes) in std::mem::take(&mut self.checkpoint.snapshots) {
+            ops.push(whole_file(file, bytes));
+        }
+        for log in self.logs.values_mut() {
+            let Some(image) = &log.next_image else { continue };
+            if log.is_memory() {
+                continue;
+            }
+            let known = log.image.as_ref();
+            for extent in &image.segments {
+                let same = known.is_some_and(|old| old.segments.contains(extent));
+                if !same && log.segments.iter().any(|segment| segment.extent.base == extent.base) {
+                    ops.push(Op::Sync { file: segment_file(&log.folder, extent.base, "log") });
+                }
+            }
+            if log.writes_epochs() {
+                let file = log.folder.join(leader_epoch::CHECKPOINT_FILE);
+                let temporary = log.folder.join(EPOCHS_TEMPORARY);
+                ops.push(whole_file(
+                    temporary.clone(),
+                    log.epochs.encode_checkpoint().into_bytes(),
+                ));
+                self.checkpoint.renames.push((temporary, file));
+            }
+            for segment in &mut log.segments {
+                let Some(indexes) = &segment.indexes else { continue };
+                if !segment.indexes_dirty {
+                    continue;
+                }
+                segment.indexes_dirty = false;
+                let base = segment.extent.base;
+                let index = segment_file(&log.folder, base, "index");
+                ops.push(whole_file(index, indexes.offsets.encode()));
+                let times = segment_file(&log.folder, base, "timeindex");
+                ops.push(whole_file(times, indexes.times.encode()));
+            }
+        }
+        self.submit_step(ops, fx);
+    }
+
+    fn submit_step(&mut self, ops: Vec<Op>, fx: &mut Effects) {
+        self.checkpoint.outstanding = ops.len();
+        for op in ops {
+            self.ops.submit(op, Purpose::Checkpoint, fx);
+        }
+        if self.checkpoint.outstanding == 0 {
+            self.next_step(fx);
+        }
+    }
+
+    pub(super) fn on_checkpoint_step(&mut self, fx: &mut Effects) {
+        self.checkpoint.outstanding -= 1;
+        if self.checkpoint.outstanding == 0 {
+            self.next_step(fx);
+        }
+    }
+
+    fn next_step(&mut self, fx: &mut Effects) {
+        match self.checkpoint.step {
+            Step::Idle | Step::Draining => unreachable!("these steps have no operations"),
+            Step::Unlinks => self.flush_files(fx),
+            Step::Files => {
+                self.checkpoint.step = Step::Renames;
+                let renames = std::mem::take(&mut self.checkpoint.renames);
+                let ops = renames.into_iter().map(|(from, to)| Op::Rename { from, to }).collect();
+                self.submit_step(ops, fx);
+            }
+            Step::Renames => {
+                self.checkpoint.step = Step::Directories;
+                let mut ops = vec![Op::SyncDir { directory: FileName::root() }];
+                for log in self.logs.values() {
+                    if log.next_image.is_some() && !log.is_memory() {
+                        ops.push(Op::SyncDir { directory: log.folder.clone() });
+                    }
+                }
+                self.submit_step(ops, fx);
+            }
+            Step::Directories => {
+                self.checkpoint.step = Step::Written;
+                let logs = self
+                    .logs
+                    .iter()
+                    .filter_map(|(id, log)| {
+                        let image = log.next_image.as_ref().or(log.image.as_ref())?;
+                        Some((*id, image.clone()))
+                    })
+                    .collect();
+                let checkpoint =
+                    Checkpoint { cut: self.checkpoint.cut, vote_epoch: self.vote_epoch, logs };
+                self.checkpoint.body = checkpoint.encode();
+                let op = Op::Write {
+                    file: self.checkpoint_file(true),
+                    position: 0,
+                    body: WriteBody::Parts(vec![self.checkpoint.body.clone()]),
+                    sync: Sync::Data,
+                };
+                self.submit_step(vec![op], fx);
+            }
+            Step::Written => {
+                self.checkpoint.step = Step::Renamed;
+                let op = Op::Rename {
+                    from: self.checkpoint_file(true),
+                    to: self.checkpoint_file(false),
+                };
+                self.submit_step(vec![op], fx);
+            }
+            Step::Renamed => {
+                self.checkpoint.step = Step::Done;
+                let op = Op::SyncDir { directory: FileName::new("checkpoint") };
+                self.submit_step(vec![op], fx);
+            }
+            Step::Done => self.finish_checkpoint(fx),
+        }
+    }
+
+    fn finish_checkpoint(&mut self, fx: &mut Effects) {
+        let cut = self.checkpoint.cut;
+        self.checkpoint = Checkpointing::default();
+        if let Some(journal) = &mut self.journal {
+            journal.release(cut);
+        }
+        fx.count(Counter::Checkpoints, 1);
+        let mut stale = Vec::new();
+        for log in self.logs.values_mut() {
+            let Some(image) = log.next_image.take() else { continue };
+            let old = log.image.replace(image);
+            let Some(old_at) = old.and_then(|old| old.producers_at) else { continue };
+            if log.image.as_ref().is_some_and(|image| image.producers_at != Some(old_at)) {
+                stale.push(segment_file(&log.folder, old_at, "producers"));
+                stale.push(segment_file(&log.folder, old_at, "snapshot"));
+            }
+        }
+        for file in stale {
+            self.remove(file, fx);
+        }
+        self.finish_deletions(fx);
+    }
+}
+
+impl PartitionLog {
+    /// Returns whether the checkpoint under way writes Kafka's epoch file of this log anew.
+    fn writes_epochs(&self) -> bool {
+        let Some(image) = &self.next_image else { return false };
+        !self.is_memory() && self.image.as_ref().is_none_or(|old| old.epochs != image.epochs)
+    }
+}
+
+/// Writes a file that only ever grows, whole and flushed.
+fn whole_file(file: FileName, bytes: Vec<u8>) -> Op {
+    Op::Write { file, position: 0, body: WriteBody::Parts(vec![bytes.into()]), sync: Sync::Data }
+}

@@ -1,0 +1,646 @@
+//! Reading from segment files: fetches of old data, and lookups by time.
+//!
+//! Every byte that leaves here has been checked: a batch's framing, its CRC, that its offsets follow
+//! the batch before and lie within its segment, and that the log knows its epoch at that offset.
+//! A wrong CRC below the checkpoint is rot: the read says so, and the log takes no more appends.
+//!
+//! Invariants:
+//! 1. A read returns whole batches, in order, below its end.
+//! 2. An index only says where to begin; a doubtful one is dropped and the segment is read from its
+//!    beginning, never taken for rot.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::digest::Digest;
+use crate::ids::{Offset, TopicPartition};
+use crate::io::{Completion, Counter, DiskError, DiskErrorKind, Effects, Mark};
+use crate::log::offset_index::{OffsetIndex, SegmentExtent};
+use crate::log::operations::{Op, Purpose};
+use crate::log::partition_log::PartitionLog;
+use crate::log::segment::{Extent, Indexes, segment_file};
+use crate::log::store::{
+    FileRange, FoundRecord, LogEvent, LogStore, Phase, ReadError, ReadTicket, TimeLookup,
+};
+use crate::log::time_index::TimeIndex;
+use crate::record::batch::{Batch, HEADER_LEN};
+use crate::record::iterate::OpenBatch;
+use crate::time::Now;
+
+/// Bytes read at once at least, and at most unless one batch is larger.
+const READ_MIN: u64 = 64 << 10;
+const READ_MAX: u64 = 4 << 20;
+/// Largest index file that is looked at.
+const INDEX_MAX: u64 = 16 << 20;
+/// Most bytes out of one compressed batch, where a lookup by time opens it.
+const OPENED_MAX: usize = 256 << 20;
+
+#[derive(Clone, Debug)]
+enum Goal {
+    Fetch { end: Offset, max_bytes: u64, at_least_one: bool, parts: Vec<Bytes>, bytes: u64 },
+    Time { lookup: TimeLookup, end: Offset },
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    OffsetIndex,
+    TimeIndex {
+        offsets: Bytes,
+    },
+    /// The indexes are built by reading the segment from its beginning.
+    Rebuilding {
+        indexes: Box<Indexes>,
+    },
+    Batches,
+}
+
+/// One read under way.
+#[derive(Clone, Debug)]
+pub(super) struct ReadJob {
+    ticket: ReadTicket,
+    log: TopicPartition,
+    goal: Goal,
+    state: State,
+    /// The segment that is read.
+    extent: Extent,
+    position: u64,
+    want: u64,
+    /// The first offset that is wanted.
+    from: Offset,
+    /// Whether the segment was already read from its beginning.
+    from_beginning: bool,
+}
+
+impl LogStore {
+    /// Reads a range of a segment file, checks it, and answers with [`LogEvent::Read`].
+    pub fn read(&mut self, now: Now, range: FileRange, ticket: ReadTicket, fx: &mut Effects) {
+        let _ = now;
+        fx.mark(Mark::FetchFromFile);
+        let goal = Goal::Fetch {
+            end: range.end,
+            max_bytes: range.max_bytes,
+            at_least_one: range.at_least_one,
+            parts: Vec::new(),
+            bytes: 0,
+        };
+        self.begin_read(range.log, range.from, goal, ticket, fx);
+    }
+
+    /// Looks for a record by its time below `end`; answers with [`LogEvent::Found`].
+    pub fn find_by_time(
+        &mut self,
+        now: Now,
+        log: TopicPartition,
+        lookup: TimeLookup,
+        end: Offset,
+        ticket: ReadTicket,
+        fx: &mut Effects,
+    ) {
+        let _ = now;
+        let Some(partition) = self.logs.get(&log) else {
+            self.events.push_back(LogEvent::Found { ticket, result: Err(ReadError::Gone) });
+            return;
+        };
+        let lookup = match lookup {
+            TimeLookup::AtLeast(_) => lookup,
+            TimeLookup::Largest => {
+                let in_memory = partition
+                    .tail
+                    .iter()
+                    .filter(|batch| batch.next <= end)
+                    .map(|batch| batch.batch().max_timestamp())
+                    .max();
+                let in_files = partition.segments.iter().map(|s| s.extent.max_timestamp).max();
+                match in_memory.max(in_files).filter(|timestamp| *timestamp >= 0) {
+                    Some(_) => TimeLookup::Largest,
+                    None => {
+                        self.events.push_back(LogEvent::Found { ticket, result: Ok(None) });
+                        return;
+                    }
+                }
+            }
+        };
+        let from = partition.start;
+        self.begin_read(log, from, Goal::Time { lookup, end }, ticket, fx);
+    }
+
+    fn begin_read(
+        &mut self,
+        log: TopicPartition,
+        from: Offset,
+        goal: Goal,
+        ticket: ReadTicket,
+        fx: &mut Effects,
+    ) {
+        let empty = Extent {
+            base: from,
+            end: from,
+            bytes: 0,
+            max_timestamp: -1,
+            first_append: crate::time::UnixMillis(0),
+            last_append: crate::time::UnixMillis(0),
+        };
+        let job = ReadJob {
+            ticket,
+            log,
+            goal,
+            state: State::Batches,
+            extent: empty,
+            position: 0,
+            want: 0,
+            from,
+            from_beginning: false,
+        };
+        self.next_segment(job, fx);
+    }
+
+    /// Goes on with the first segment at or after the offset that the job wants.
+    fn next_segment(&mut self, mut job: ReadJob, fx: &mut Effects) {
+        if let Phase::Poisoned(why) = &self.phase {
+            let why = Arc::clone(why);
+            return self.fail(&job, ReadError::Disk(why));
+        }
+        let Some(partition) = self.logs.get(&job.log) else {
+            return self.fail(&job, ReadError::Gone);
+        };
+        if job.from < partition.start {
+            return self.fail(&job, ReadError::Gone);
+        }
+        if job.from >= partition.written_end || job.from >= partition.tail_start() {
+            return self.finish_in_memory(job);
+        }
+        let Some(at) = partition.segment_position(job.from) else {
+            return self.finish_in_memory(job);
+        };
+        let segment = &partition.segments[at];
+        if let Goal::Time { lookup: TimeLookup::AtLeast(target), .. } = job.goal
+            && segment.extent.max_timestamp < target
+        {
+            job.from = segment.extent.end;
+            return self.next_segment(job, fx);
+        }
+        job.extent = readable_extent(partition, at);
+        job.from_beginning = false;
+        let Some(indexes) = &segment.indexes else {
+            job.state = State::OffsetIndex;
+            return self.read_index(job, "index", fx);
+        };
+        job.state = State::Batches;
+        job.position = start_position(&job, indexes);
+        job.from_beginning = job.position == 0;
+        job.want = first_want(&job);
+        self.read_on(job, fx);
+    }
+
+    fn read_index(&mut self, job: ReadJob, ending: &str, fx: &mut Effects) {
+        let Some(partition) = self.logs.get(&job.log) else {
+            return self.fail(&job, ReadError::Gone);
+        };
+        let file = segment_file(&partition.folder, job.extent.base, ending);
+        self.submit_read(job, Op::Read { file, position: 0, length: INDEX_MAX }, fx);
+    }
+
+    /// Reads the next bytes of the job's segment.
+    fn read_on(&mut self, job: ReadJob, fx: &mut Effects) {
+        let Some(partition) = self.logs.get(&job.log) else {
+            return self.fail(&job, ReadError::Gone);
+        };
+        let file = segment_file(&partition.folder, job.extent.base, "log");
+        let length = job.want.min(job.extent.bytes - job.position);
+        let position = job.position;
+        self.submit_read(job, Op::Read { file, position, length }, fx);
+    }
+
+    fn submit_read(&mut self, job: ReadJob, op: Op, fx: &mut Effects) {
+        let number = self.next_read;
+        self.next_read += 1;
+        self.reads.insert(number, job);
+        self.ops.submit(op, Purpose::Read(number), fx);
+    }
+
+    pub(super) fn on_read_done(
+        &mut self,
+        now: Now,
+        number: u64,
+        outcome: Result<Completion, DiskError>,
+        fx: &mut Effects,
+    ) {
+        let _ = now;
+        let Some(mut job) = self.reads.remove(&number) else { return };
+        let bytes = match outcome {
+            Ok(Completion::Read(bytes)) => bytes,
+            Ok(_) => unreachable!("a read is answered by a read"),
+            Err(error) => {
+                let index = matches!(job.state, State::OffsetIndex | State::TimeIndex { .. });
+                if index && error.kind == DiskErrorKind::NotFound {
+                    Bytes::new()
+                } else {
+                    let gone = !self.logs.contains_key(&job.log)
+                        || self.logs[&job.log].start >= job.extent.end;
+                    let error = if gone {
+                        ReadError::Gone
+                    } else {
+                        ReadError::Disk(error.to_string().into())
+                    };
+                    return self.fail(&job, error);
+                }
+            }
+        };
+        match std::mem::replace(&mut job.state, State::Batches) {
+            State::OffsetIndex => {
+                job.state = State::TimeIndex { offsets: bytes };
+                self.read_index(job, "timeindex", fx);
+            }
+            State::TimeIndex { offsets } => self.take_indexes(job, &offsets, &bytes, fx),
+            State::Rebuilding { indexes } => self.rebuild_on(job, *indexes, &bytes, fx),
+            State::Batches => {
+                fx.count(Counter::SegmentBytesRead, bytes.len() as u64);
+                self.take_batches(job, &bytes, fx);
+            }
+        }
+    }
+
+    fn take_indexes(&mut self, mut job: ReadJob, offsets: &[u8], times: &[u8], fx: &mut Effects) {
+        let Some(partition) = self.logs.get_mut(&job.log) else {
+            return self.fail(&job, ReadError::Gone);
+        };
+        let interval = partition.settings.index_interval_bytes;
+        let extent = SegmentExtent {
+            end_offset: job.extent.end,
+            bytes: job.extent.bytes,
+            max_gap: interval + READ_MAX,
+        };
+        let base = job.extent.base;
+        let found = OffsetIndex::decode(offsets, base, interval, &extent).zip(TimeIndex::decode(
+            times,
+            base,
+            job.extent.end,
+        ));
+        if let Some((offsets, times)) = found {
+            // What the time index lacks behind its last entry makes lookups begin earlier, not later.
+            self.set_indexes(&job, Indexes { offsets, times }, false);
+            return self.next_segment(job, fx);
+        }
+        let indexes =
+            Indexes { offsets: OffsetIndex::new(base, interval), times: TimeIndex::new(base) };
+        job.state = State::Rebuilding { indexes: Box::new(indexes) };
+        job.position = 0;
+        job.want = READ_MAX;
+        if job.extent.bytes == 0 {
+            return self.fail(&job, ReadError::Gone);
+        }
+        self.read_on(job, fx);
+    }
+
+    fn rebuild_on(
+        &mut self,
+        mut job: ReadJob,
+        mut indexes: Indexes,
+        bytes: &Bytes,
+        fx: &mut Effects,
+    ) {
+        let mut rest = bytes.clone();
+        loop {
+            match next_batch(&job, &rest) {
+                Next::Batch(batch) => {
+                    let size = batch.size() as u64;
+                    if indexes.offsets.note_batch(batch.base_offset(), job.position, size) {
+                        indexes.times.add_entry();
+                    }
+                    indexes.times.note_batch(batch.max_timestamp(), batch.last_offset());
+                    let _ = rest.split_to(batch.size());
+                    job.position += size;
+                }
+                Next::More(want)
+                    if job.position < job.extent.bytes && (rest.len() as u64) < want =>
+                {
+                    job.want = READ_MAX.max(want);
+                    if job.position + want > job.extent.bytes {
+                        break;
+                    }
+                    job.state = State::Rebuilding { indexes: Box::new(indexes) };
+                    return self.read_on(job, fx);
+                }
+                Next::More(_) | Next::Corrupt(_) => break,
+            }
+        }
+        // What lies behind damage has no entries; a read that gets there says what is wrong.
+        indexes.times.add_entry();
+        self.set_indexes(&job, indexes, true);
+        job.state = State::Batches;
+        self.next_segment(job, fx);
+    }
+
+    fn set_indexes(&mut self, job: &ReadJob, indexes: Indexes, rebuilt: bool) {
+        let Some(partition) = self.logs.get_mut(&job.log) else { return };
+        let whole =
+            |extent: &Extent| extent.base == job.extent.base && extent.bytes == job.extent.bytes;
+        if let Some(segment) = partition.segments.iter_mut().find(|s| whole(&s.extent)) {
+            segment.indexes = Some(indexes);
+            segment.indexes_dirty = rebuilt;
+            partition.dirty |= rebuilt;
+        }
+    }
+
+    fn take_batches(&mut self, mut job: ReadJob, bytes: &Bytes, fx: &mut Effects) {
+        let mut rest = bytes.clone();
+        loop {
+            if job.position >= job.extent.bytes {
+                job.from = job.from.max(job.extent.end);
+                return self.next_segment_or_finish(job, fx);
+            }
+            match next_batch(&job, &rest) {
+                Next::More(want) => {
+                    if job.position + want > job.extent.bytes {
+                        return self.corrupt(job, "a batch is cut off", fx);
+                    }
+                    if rest.len() < bytes.len() && self.has_enough(&job) {
+                        return self.finish_fetch(job);
+                    }
+                    job.want = want.max(READ_MIN);
+                    return self.read_on(job, fx);
+                }
+                Next::Corrupt(why) => return self.corrupt(job, why, fx),
+                Next::Batch(batch) => {
+                    let size = batch.size();
+                    let whole = rest.split_to(size);
+                    job.position += size as u64;
+                    if batch.last_offset() < job.from {
+                        continue;
+                    }
+                    if let Some(why) = self.doubt(&job, &batch) {
+                        job.position -= size as u64;
+                        return self.corrupt(job, why, fx);
+                    }
+                    match self.use_batch(&mut job, &batch, whole) {
+                        Used::GoOn => job.from = batch.next_offset(),
+                        Used::Done => return self.finish_fetch(job),
+                        Used::Found(found) => {
+                            self.events.push_back(LogEvent::Found {
+                                ticket: job.ticket,
+                                result: Ok(found),
+                            });
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn use_batch(&self, job: &mut ReadJob, batch: &Batch, whole: Bytes) -> Used {
+        match &mut job.goal {
+            Goal::Fetch { end, max_bytes, at_least_one, parts, bytes } => {
+                let size = whole.len() as u64;
+                let fits = *bytes + size <= *max_bytes || (*bytes == 0 && *at_least_one);
+                if batch.next_offset() > *end || !fits {
+                    return Used::Done;
+                }
+                *bytes += size;
+                parts.push(whole);
+                Used::GoOn
+            }
+            Goal::Time { lookup, end } => {
+                if batch.base_offset() >= *end {
+                    return Used::Found(None);
+                }
+                let start = self.logs.get(&job.log).map_or(Offset::ZERO, |log| log.start);
+                let target = match lookup {
+                    TimeLookup::AtLeast(target) => *target,
+                    TimeLookup::Largest => self.largest_timestamp(job.log),
+                };
+                match find_in_batch(batch, target, start, *end) {
+                    Some(found) => Used::Found(Some(found)),
+                    None => Used::GoOn,
+                }
+            }
+        }
+    }
+
+    fn largest_timestamp(&self, log: TopicPartition) -> i64 {
+        self.logs.get(&log).map_or(-1, |log| {
+            log.segments.iter().map(|segment| segment.extent.max_timestamp).max().unwrap_or(-1)
+        })
+    }
+
+    /// Whether a fetch that has something may answer without another read.
+    fn has_enough(&self, job: &ReadJob) -> bool {
+        matches!(&job.goal, Goal::Fetch { bytes, .. } if *bytes > 0)
+    }
+
+    fn doubt(&self, job: &ReadJob, batch: &Batch) -> Option<&'static str> {
+        if !batch.crc_is_valid() {
+            return Some("a batch has a wrong CRC");
+        }
+        let log = self.logs.get(&job.log)?;
+        let known = log.epochs.epoch_at(batch.base_offset());
+        (known.is_some_and(|epoch| epoch != batch.leader_epoch())
+            && batch.base_offset() >= log.start)
+            .then_some("a batch has the epoch of another place")
+    }
+
+    fn next_segment_or_finish(&mut self, job: ReadJob, fx: &mut Effects) {
+        match &job.goal {
+            Goal::Fetch { bytes, end, .. } if *bytes > 0 || job.from >= *end => {
+                self.finish_fetch(job)
+            }
+            Goal::Fetch { .. } | Goal::Time { .. } => self.next_segment(job, fx),
+        }
+    }
+
+    fn finish_fetch(&mut self, job: ReadJob) {
+        match job.goal {
+            Goal::Fetch { parts, .. } => {
+                self.events.push_back(LogEvent::Read { ticket: job.ticket, result: Ok(parts) })
+            }
+            Goal::Time { .. } => {
+                self.events.push_back(LogEvent::Found { ticket: job.ticket, result: Ok(None) });
+            }
+        }
+    }
+
+    /// What the segments did not hold, memory does.
+    fn finish_in_memory(&mut self, mut job: ReadJob) {
+        let Some(partition) = self.logs.get(&job.log) else {
+            return self.fail(&job, ReadError::Gone);
+        };
+        let first = partition.tail.partition_point(|batch| batch.next <= job.from);
+        let batches: Vec<Batch> = match &job.goal {
+            Goal::Time { lookup: TimeLookup::AtLeast(target), .. } => partition
+                .tail
+                .range(first..)
+                .map(|batch| batch.batch())
+                .filter(|batch| batch.max_timestamp() >= *target)
+                .collect(),
+            Goal::Time { .. } | Goal::Fetch { .. } => {
+                partition.tail.range(first..).map(|batch| batch.batch()).collect()
+            }
+        };
+        for batch in batches {
+            match self.use_batch(&mut job, &batch, batch.to_bytes()) {
+                Used::GoOn => {}
+                Used::Done => break,
+                Used::Found(found) => {
+                    self.events
+                        .push_back(LogEvent::Found { ticket: job.ticket, result: Ok(found) });
+                    return;
+                }
+            }
+        }
+        self.finish_fetch(job);
+    }
+
+    fn corrupt(&mut self, mut job: ReadJob, why: &'static str, fx: &mut Effects) {
+        if !job.from_beginning {
+            // The index may have led to the middle of a batch.
+            if let Some(partition) = self.logs.get_mut(&job.log)
+                && let Some(segment) =
+                    partition.segments.iter_mut().find(|s| s.extent.base == job.extent.base)
+            {
+                let interval = partition.settings.index_interval_bytes;
+                let active = partition.end == segment.extent.end;
+                if !active {
+                    segment.indexes = Some(Indexes {
+                        offsets: OffsetIndex::new(job.extent.base, interval),
+                        times: TimeIndex::new(job.extent.base),
+                    });
+                }
+                job.position = 0;
+                job.from_beginning = true;
+                job.want = READ_MAX;
+                return self.read_on(job, fx);
+            }
+        }
+        if let Goal::Fetch { bytes, .. } = &job.goal
+            && *bytes > 0
+        {
+            // What comes before the damage is good; the next fetch meets it first.
+            return self.finish_fetch(job);
+        }
+        let Some(partition) = self.logs.get_mut(&job.log) else {
+            return self.fail(&job, ReadError::Gone);
+        };
+        let at = job.from;
+        let file = segment_file(&partition.folder, job.extent.base, "log");
+        let message = format!(
+            "{file} is damaged at byte {}: {why} (offset {at}); the rest of the partition is served, \
+             and it takes no produce until that range is repaired",
+            job.position
+        );
+        if partition.damaged.is_none() {
+            partition.damaged = Some(at);
+            fx.warn(message.clone());
+        }
+        self.fail(&job, ReadError::Corrupt(message.into()));
+    }
+
+    fn fail(&mut self, job: &ReadJob, error: ReadError) {
+        let ticket = job.ticket;
+        match job.goal {
+            Goal::Fetch { .. } => {
+                self.events.push_back(LogEvent::Read { ticket, result: Err(error) });
+            }
+            Goal::Time { .. } => {
+                self.events.push_back(LogEvent::Found { ticket, result: Err(error) });
+            }
+        }
+    }
+
+    pub(super) fn digest_reads(&self, digest: &mut Digest) {
+        digest.number(self.reads.len() as u64);
+    }
+}
+
+enum Used {
+    GoOn,
+    Done,
+    Found(Option<FoundRecord>),
+}
+
+enum Next {
+    Batch(Batch),
+    /// So many bytes are needed from here.
+    More(u64),
+    Corrupt(&'static str),
+}
+
+/// Takes the batch at the front of what was read at the job's position.
+fn next_batch(job: &ReadJob, rest: &Bytes) -> Next {
+    let here = job.extent.bytes - job.position;
+    if rest.len() < HEADER_LEN {
+        return Next::More(HEADER_LEN as u64);
+    }
+    let Ok(total) = Batch::peek_len(rest) else {
+        return Next::Corrupt("no batch begins there");
+    };
+    if total as u64 > here {
+        return Next::Corrupt("a batch reaches beyond its segment");
+    }
+    if rest.len() < total {
+        return Next::More(total as u64);
+    }
+    match Batch::split_from(&mut rest.clone()) {
+        Ok(batch) => {
+            let inside = batch.base_offset() >= job.extent.base
+                && batch.last_offset() >= batch.base_offset()
+                && batch.next_offset() <= job.extent.end;
+            if inside { Next::Batch(batch) } else { Next::Corrupt("a batch of another place") }
+        }
+        Err(_) => Next::Corrupt("no batch begins there"),
+    }
+}
+
+/// What of a segment is in its file: all of it, or what write-behind has written of the active one.
+fn readable_extent(partition: &PartitionLog, at: usize) -> Extent {
+    let mut extent = partition.segments[at].extent;
+    if extent.end > partition.written_end {
+        extent.end = partition.written_end;
+        if let Some(place) = partition.tail_position(partition.written_end)
+            && partition.tail[place].segment == extent.base
+        {
+            extent.bytes = partition.tail[place].position;
+        }
+    }
+    extent
+}
+
+fn start_position(job: &ReadJob, indexes: &Indexes) -> u64 {
+    let target = match job.goal {
+        Goal::Time { lookup: TimeLookup::AtLeast(target), .. } => {
+            indexes.times.lookup(target).max(job.from)
+        }
+        Goal::Time { lookup: TimeLookup::Largest, .. } | Goal::Fetch { .. } => job.from,
+    };
+    let position = indexes.offsets.lookup(target);
+    if position < job.extent.bytes { position } else { 0 }
+}
+
+fn first_want(job: &ReadJob) -> u64 {
+    match &job.goal {
+        Goal::Fetch { max_bytes, .. } => {
+            max_bytes.saturating_add(READ_MIN).clamp(READ_MIN, READ_MAX)
+        }
+        Goal::Time { .. } => READ_MIN * 4,
+    }
+}
+
+/// Returns the first record of a batch with at least that timestamp, between two offsets.
+fn find_in_batch(batch: &Batch, target: i64, start: Offset, end: Offset) -> Option<FoundRecord> {
+    if batch.max_timestamp() < target || batch.is_control() {
+        return None;
+    }
+    let leader_epoch = batch.leader_epoch();
+    if batch.is_log_append_time() {
+        return (batch.base_offset() < end).then_some(FoundRecord {
+            offset: batch.base_offset().max(start),
+            timestamp: batch.max_timestamp(),
+            leader_epoch,
+        });
+    }
+    let open = OpenBatch::open(batch, OPENED_MAX).ok()?;
+    let found = open.records().map_while(Result::ok).find(|record| {
+        record.timestamp >= target && record.offset >= start && record.offset < end
+    })?;
+    Some(FoundRecord { offset: found.offset, timestamp: found.timestamp, leader_epoch })
+}

@@ -1,0 +1,825 @@
+//! Reading a data directory back after a start, and making an empty one.
+//!
+//! The checkpoint says what segments hold; above its cut the journal is the only truth. What the
+//! journal holds above the last proven durable mark may live in the page cache alone, so it is
+//! written again, as blocks behind the last valid one, and flushed before anything is served
+//! (KAFKA-10101). A crash at any point of this leaves a directory that is read back the same way.
+//!
+//! Invariants:
+//! 1. Nothing is written before everything that could refuse the directory has been read.
+//! 2. No block is written over; recovery appends.
+//! 3. Nothing is removed because it looks corrupt.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::ids::{Incarnation, LeaderEpoch, Offset, TopicName, TopicPartition};
+use crate::io::{
+    Completion, CreateKind, DirectoryEntry, DiskError, DiskErrorKind, Effect, Effects, EntryKind,
+    FileName, Mark, Sync, WriteBody,
+};
+use crate::log::block::{ALIGNMENT, BlockSequence, Entry};
+use crate::log::checkpoint::Checkpoint;
+use crate::log::identity::{Identity, META_FILE, Starts};
+use crate::log::journal::{FileState, Journal, JournalState, Need, RingFile};
+use crate::log::operations::{Op, Purpose};
+use crate::log::partition_log::{Folder, PartitionLog};
+use crate::log::producer_state::ProducerStates;
+use crate::log::scan::{FoundFile, Scan, Scanned, read_head};
+use crate::log::segment::segment_file;
+use crate::log::store::{FlushPolicy, LogEvent, LogSettings, LogStore, Phase, Storage, random_ids};
+use crate::log::write_behind::{TRASH, is_ours};
+use crate::time::Now;
+
+/// Names in the data directory that belong to the node and not to a log.
+const OUR_NAMES: [&str; 6] =
+    ["journal", "checkpoint", TRASH, META_FILE, "meta.properties.tmp", ".lock"];
+/// Largest small file that is read whole.
+const SMALL_FILE: u64 = 1 << 20;
+
+type Outcome = Result<Completion, DiskError>;
+
+#[derive(Clone, Debug)]
+enum Stage {
+    /// Everything that says what the directory is.
+    Survey,
+    /// The heads of the journal's files.
+    Heads {
+        files: Vec<(u64, FileName, u64)>,
+    },
+    Scan(Box<Scan>),
+    /// Directories are made, the start is counted.
+    Directories,
+    Unlinks,
+    Writes,
+    Renames,
+    Flushes,
+    /// Producer sidecars of the logs that have any.
+    Producers {
+        logs: Vec<TopicPartition>,
+    },
+    /// Folders of logs whose journal entries lie above the checkpoint, and the trash.
+    Folders {
+        folders: Vec<FileName>,
+    },
+    /// The tail of the journal is written again.
+    Rewrite,
+}
+
+/// Recovery under way.
+#[derive(Clone, Debug)]
+pub(super) struct Recovery {
+    stage: Stage,
+    outcomes: Vec<Option<Outcome>>,
+    outstanding: usize,
+    root: Vec<DirectoryEntry>,
+    identity: Option<Identity>,
+    identity_is_new: bool,
+    starts: Option<Starts>,
+    checkpoint: Option<Checkpoint>,
+    files: Vec<RingFile>,
+    next_file_number: u64,
+    journal_id: u64,
+    found: Vec<usize>,
+    scanned: Option<Scanned>,
+}
+
+impl Recovery {
+    fn new() -> Self {
+        Self {
+            stage: Stage::Survey,
+            outcomes: Vec::new(),
+            outstanding: 0,
+            root: Vec::new(),
+            identity: None,
+            identity_is_new: false,
+            starts: None,
+            checkpoint: None,
+            files: Vec::new(),
+            next_file_number: 0,
+            journal_id: 0,
+            found: Vec::new(),
+            scanned: None,
+        }
+    }
+}
+
+/// A file's content, `None` where there is no such file.
+fn content(outcome: Option<Outcome>) -> Result<Option<Bytes>, DiskError> {
+    match outcome.expect("all operations of a stage have ended") {
+        Ok(Completion::Read(bytes)) => Ok(Some(bytes)),
+        Ok(_) => unreachable!("a read is answered by a read"),
+        Err(error) if error.kind == DiskErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn listing(outcome: Option<Outcome>) -> Result<Vec<DirectoryEntry>, DiskError> {
+    match outcome.expect("all operations of a stage have ended") {
+        Ok(Completion::Listed(mut entries)) => {
+            entries.sort();
+            Ok(entries)
+        }
+        Ok(_) => unreachable!("a list is answered by a list"),
+        Err(error) if error.kind == DiskErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+impl LogStore {
+    fn recovery(&mut self) -> &mut Recovery {
+        match &mut self.phase {
+            Phase::Recovering(recovery) => recovery,
+            Phase::Unborn
+            | Phase::Running
+            | Phase::Stopping { .. }
+            | Phase::Closed
+            | Phase::Poisoned(_) => unreachable!("recovery is under way"),
+        }
+    }
+
+    fn path(&self, name: &str) -> FileName {
+        FileName::new(name.replace("{}", &self.config.shard.to_string()))
+    }
+
+    fn enter(&mut self, stage: Stage, ops: Vec<Op>, fx: &mut Effects) {
+        let recovery = self.recovery();
+        recovery.stage = stage;
+        recovery.outcomes = ops.iter().map(|_| None).collect();
+        recovery.outstanding = ops.len();
+        for (slot, op) in ops.into_iter().enumerate() {
+            self.ops.submit(op, Purpose::Recovery(slot), fx);
+        }
+    }
+
+    pub(super) fn begin_recovery(&mut self, fx: &mut Effects) {
+        self.phase = Phase::Recovering(Box::new(Recovery::new()));
+        let read = |file| Op::Read { file, position: 0, length: u64::from(u32::MAX) };
+        let small = |file| Op::Read { file, position: 0, length: SMALL_FILE };
+        let ops = vec![
+            Op::List { directory: FileName::root() },
+            small(FileName::new(META_FILE)),
+            Op::List { directory: self.path("journal/{}") },
+            small(self.path("journal/{}/incarnation")),
+            read(self.path("checkpoint/{}")),
+        ];
+        self.enter(Stage::Survey, ops, fx);
+    }
+
+    pub(super) fn on_recovery_done(
+        &mut self,
+        now: Now,
+        slot: usize,
+        outcome: Outcome,
+        fx: &mut Effects,
+    ) {
+        let recovery = self.recovery();
+        recovery.outcomes[slot] = Some(outcome);
+        recovery.outstanding -= 1;
+        if recovery.outstanding > 0 {
+            return;
+        }
+        let outcomes = std::mem::take(&mut recovery.outcomes);
+        let stage = std::mem::replace(&mut recovery.stage, Stage::Rewrite);
+        if let Err(message) = self.advance_recovery(now, stage, outcomes, fx) {
+            self.ops.forget();
+            self.phase = Phase::Closed;
+            fx.push(Effect::Fatal { message });
+        }
+    }
+
+    fn advance_recovery(
+        &mut self,
+        now: Now,
+        stage: Stage,
+        mut outcomes: Vec<Option<Outcome>>,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        let cannot = |error: DiskError| {
+            format!("cannot use the data directory: {error}; check its owner, mode and disk")
+        };
+        match stage {
+            Stage::Survey => self.survey(outcomes, fx),
+            Stage::Heads { files } => self.read_heads(files, outcomes, fx),
+            Stage::Scan(mut scan) => {
+                let bytes = content(outcomes.remove(0)).map_err(cannot)?.unwrap_or_default();
+                scan.on_read(&bytes).map_err(|error| {
+                    format!(
+                        "{error}; the node does not start, because acknowledged records would be \
+                         lost: restore the directory from a backup, or move it away to begin anew"
+                    )
+                })?;
+                self.go_on_scanning(*scan, fx);
+                Ok(())
+            }
+            Stage::Directories => {
+                all_done(outcomes).map_err(cannot)?;
+                let ops = vec![
+                    Op::Create { file: self.path("journal/{}"), kind: CreateKind::Directory },
+                    Op::Remove { file: self.path("journal/{}/incarnation.tmp") },
+                    Op::Remove { file: self.path("checkpoint/{}.tmp") },
+                    Op::Remove { file: FileName::new("meta.properties.tmp") },
+                ];
+                self.enter(Stage::Unlinks, ops, fx);
+                Ok(())
+            }
+            Stage::Unlinks => {
+                all_done(outcomes).map_err(cannot)?;
+                self.count_start(fx);
+                Ok(())
+            }
+            Stage::Writes => {
+                all_done(outcomes).map_err(cannot)?;
+                let mut ops = vec![Op::Rename {
+                    from: self.path("journal/{}/incarnation.tmp"),
+                    to: self.path("journal/{}/incarnation"),
+                }];
+                if self.recovery().identity_is_new {
+                    ops.push(Op::Rename {
+                        from: FileName::new("meta.properties.tmp"),
+                        to: FileName::new(META_FILE),
+                    });
+                }
+                self.enter(Stage::Renames, ops, fx);
+                Ok(())
+            }
+            Stage::Renames => {
+                all_done(outcomes).map_err(cannot)?;
+                let ops = ["journal/{}", "journal", "checkpoint", ""]
+                    .map(|name| Op::SyncDir { directory: self.path(name) })
+                    .into();
+                self.enter(Stage::Flushes, ops, fx);
+                Ok(())
+            }
+            Stage::Flushes => {
+                all_done(outcomes).map_err(cannot)?;
+                self.read_producers(fx);
+                Ok(())
+            }
+            Stage::Producers { logs } => {
+                self.build_logs(now, &logs, outcomes)?;
+                self.replay(now, fx)?;
+                self.list_folders(fx);
+                Ok(())
+            }
+            Stage::Folders { folders } => {
+                for (folder, outcome) in folders.iter().zip(outcomes) {
+                    let entries = listing(outcome).map_err(cannot)?;
+                    self.clean_folder(folder, &entries, fx);
+                }
+                self.resume_journal(now, fx);
+                Ok(())
+            }
+            Stage::Rewrite => unreachable!("rewriting has no operations of its own"),
+        }
+    }
+
+    fn survey(
+        &mut self,
+        mut outcomes: Vec<Option<Outcome>>,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        let cannot = |error: DiskError| {
+            format!("cannot use the data directory: {error}; check its owner, mode and disk")
+        };
+        let checkpoint = content(outcomes.pop().flatten()).map_err(cannot)?;
+        let starts = content(outcomes.pop().flatten()).map_err(cannot)?;
+        let journal = listing(outcomes.pop().flatten()).map_err(cannot)?;
+        let meta = content(outcomes.pop().flatten()).map_err(cannot)?;
+        let root = listing(outcomes.pop().flatten()).map_err(cannot)?;
+        let node_id = self.config.node_id;
+        let identity = match meta {
+            Some(bytes) => Some(Identity::decode(&bytes).map_err(|error| {
+                format!("cannot use {META_FILE}: {error}; start a build that knows it")
+            })?),
+            None => None,
+        };
+        if let Some(identity) = identity
+            && identity.node_id != node_id
+        {
+            return Err(format!(
+                "the data directory belongs to node {}, this is node {node_id}; use the directory \
+                 of node {node_id} or set node.id={}",
+                identity.node_id, identity.node_id
+            ));
+        }
+        let starts = match starts {
+            Some(bytes) => Some(Starts::decode(&bytes).map_err(|error| {
+                format!(
+                    "cannot use {}: {error}; restore it from a backup",
+                    self.path("journal/{}/incarnation")
+                )
+            })?),
+            None => None,
+        };
+        let checkpoint = match checkpoint {
+            Some(bytes) => Some(Checkpoint::decode(bytes).map_err(|error| {
+                format!(
+                    "cannot use {}: {error}; restore it from a backup",
+                    self.path("checkpoint/{}")
+                )
+            })?),
+            None => None,
+        };
+        let mut files = Vec::new();
+        for entry in journal {
+            let number = entry.name.strip_suffix(".journal").filter(|digits| digits.len() == 8);
+            let number = number.and_then(|digits| digits.parse::<u64>().ok());
+            if let (Some(number), EntryKind::File) = (number, entry.kind) {
+                let name = Journal::file_name(&Journal::folder_name(&self.config), number);
+                files.push((number, name, entry.length));
+            }
+        }
+        let is_new = identity.is_none();
+        if is_new && (starts.is_some() || !files.is_empty()) && self.config.shard.0 == 0 {
+            return Err(format!(
+                "the data directory has a journal but no {META_FILE}; restore that file from a backup"
+            ));
+        }
+        let (cluster_id, directory_id, journal_id) = random_ids(self.config.seed);
+        let recovery = self.recovery();
+        recovery.root = root;
+        recovery.identity_is_new = is_new;
+        recovery.identity =
+            Some(identity.unwrap_or(Identity { cluster_id, node_id, directory_id }));
+        recovery.starts = starts;
+        recovery.checkpoint = checkpoint;
+        recovery.journal_id = starts.map_or(journal_id, |starts| starts.journal_id);
+        recovery.next_file_number = files.iter().map(|(number, ..)| number + 1).max().unwrap_or(0);
+        if files.is_empty() {
+            if recovery.checkpoint.is_some() {
+                return Err(
+                    "the journal's files are gone although a checkpoint is there; restore \
+                            the directory from a backup"
+                        .to_owned(),
+                );
+            }
+            self.make_directories(fx);
+            return Ok(());
+        }
+        let ops = files
+            .iter()
+            .map(|(_, file, _)| Op::Read {
+                file: file.clone(),
+                position: 0,
+                length: ALIGNMENT as u64,
+            })
+            .collect();
+        self.enter(Stage::Heads { files }, ops, fx);
+        Ok(())
+    }
+
+    fn read_heads(
+        &mut self,
+        files: Vec<(u64, FileName, u64)>,
+        outcomes: Vec<Option<Outcome>>,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        let expected = self.recovery().starts.map(|starts| starts.journal_id);
+        let mut found = Vec::new();
+        for ((_, name, length), outcome) in files.into_iter().zip(outcomes) {
+            let bytes = content(outcome)
+                .map_err(|error| format!("cannot read the journal: {error}"))?
+                .unwrap_or_default();
+            let head = read_head(&bytes, &name).map_err(|error| error.to_string())?;
+            let recovery = self.recovery();
+            let place = recovery.files.len();
+            recovery.files.push(RingFile {
+                name: name.clone(),
+                // A file that was being added when the node stopped is shorter than it should be.
+                length: length - length % ALIGNMENT as u64,
+                state: FileState::Free,
+            });
+            let Some(head) = head else { continue };
+            if let Some(expected) = expected
+                && head.journal_id != expected
+            {
+                return Err(format!(
+                    "{name} belongs to another journal; the directory was mixed with another: \
+                     restore it from a backup"
+                ));
+            }
+            recovery.journal_id = head.journal_id;
+            recovery.found.push(place);
+            found.push(FoundFile { name, length, first_sequence: head.first_sequence });
+        }
+        let recovery = self.recovery();
+        let cut = recovery.checkpoint.as_ref().map(|checkpoint| checkpoint.cut);
+        let scan = Scan::new(recovery.journal_id, found, cut);
+        self.go_on_scanning(scan, fx);
+        Ok(())
+    }
+
+    fn go_on_scanning(&mut self, scan: Scan, fx: &mut Effects) {
+        if let Some((file, position, length)) = scan.next_read() {
+            let op = Op::Read { file, position, length };
+            self.enter(Stage::Scan(Box::new(scan)), vec![op], fx);
+            return;
+        }
+        let scanned = scan.finish();
+        if scanned.torn {
+            fx.mark(Mark::TornTailCut);
+        }
+        self.recovery().scanned = Some(scanned);
+        self.make_directories(fx);
+    }
+
+    fn make_directories(&mut self, fx: &mut Effects) {
+        let ops = ["journal", "checkpoint", TRASH]
+            .map(|name| Op::Create { file: FileName::new(name), kind: CreateKind::Directory })
+            .into();
+        self.enter(Stage::Directories, ops, fx);
+    }
+
+    /// Counts this start durably, before anything of it is written to the journal.
+    fn count_start(&mut self, fx: &mut Effects) {
+        let shard = self.config.shard;
+        let temporary = self.path("journal/{}/incarnation.tmp");
+        let recovery = self.recovery();
+        let seen =
+            recovery.scanned.as_ref().map_or(Incarnation(0), |scanned| scanned.last.incarnation());
+        let counted = recovery.starts.map_or(Incarnation(0), |starts| starts.incarnation);
+        let incarnation = Incarnation(seen.max(counted).0 + 1);
+        let starts = Starts { journal_id: recovery.journal_id, incarnation };
+        recovery.starts = Some(starts);
+        recovery.identity_is_new &= shard.0 == 0;
+        let whole = |file, text: String| Op::Write {
+            file,
+            position: 0,
+            body: WriteBody::Parts(vec![Bytes::from(text)]),
+            sync: Sync::Data,
+        };
+        let mut ops = vec![whole(temporary, starts.encode())];
+        if recovery.identity_is_new {
+            let identity = recovery.identity.expect("the survey found or made it");
+            ops.push(whole(FileName::new("meta.properties.tmp"), identity.encode()));
+        }
+        self.enter(Stage::Writes, ops, fx);
+    }
+
+    fn read_producers(&mut self, fx: &mut Effects) {
+        let mut logs = Vec::new();
+        let mut ops = Vec::new();
+        if let Some(checkpoint) = &self.recovery().checkpoint {
+            for (id, image) in &checkpoint.logs {
+                let Some(at) = image.producers_at else { continue };
+                let folder = FileName::new(format!("{}-{}", image.name, id.partition));
+                logs.push(*id);
+                for ending in ["producers", "snapshot"] {
+                    ops.push(Op::Read {
+                        file: segment_file(&folder, at, ending),
+                        position: 0,
+                        length: u64::from(u32::MAX),
+                    });
+                }
+            }
+        }
+        if ops.is_empty() {
+            // The same way as with answers, one directory read for form's sake.
+            ops.push(Op::List { directory: FileName::root() });
+        }
+        self.enter(Stage::Producers { logs }, ops, fx);
+    }
+
+    /// Makes the logs that the checkpoint names.
+    fn build_logs(
+        &mut self,
+        now: Now,
+        logs: &[TopicPartition],
+        outcomes: Vec<Option<Outcome>>,
+    ) -> Result<(), String> {
+        let limits = self.append_limits();
+        let checkpoint = self.recovery().checkpoint.clone().unwrap_or_default();
+        self.vote_epoch =
+            if checkpoint.logs.is_empty() && checkpoint.cut == BlockSequence::default() {
+                LeaderEpoch::UNKNOWN
+            } else {
+                checkpoint.vote_epoch
+            };
+        for (id, image) in &checkpoint.logs {
+            let settings = LogSettings::until_configured(image.storage);
+            self.logs.insert(*id, PartitionLog::from_image(*id, image, settings, limits));
+        }
+        let mut outcomes = outcomes.into_iter();
+        for id in logs {
+            let mut read = || match content(outcomes.next().flatten()) {
+                Ok(bytes) => bytes,
+                Err(_) => None,
+            };
+            let (sidecar, snapshot) = (read(), read());
+            let states = ProducerStates::decode(
+                sidecar.as_deref(),
+                snapshot.as_deref().unwrap_or_default(),
+                now.mono,
+            )
+            .map_err(|error| {
+                format!(
+                    "cannot read what partition {id} knows of its producers: {error}; restore its \
+                     .snapshot and .producers files from a backup"
+                )
+            })?;
+            let log = self.logs.get_mut(id).expect("it was just made");
+            log.producers = states;
+        }
+        Ok(())
+    }
+
+    /// Applies what the journal holds above the cut.
+    fn replay(&mut self, now: Now, fx: &mut Effects) -> Result<(), String> {
+        let recovery = self.recovery();
+        let cut = recovery.checkpoint.as_ref().map_or(BlockSequence::default(), |found| found.cut);
+        let Some(scanned) = recovery.scanned.take() else {
+            recovery.scanned = None;
+            return Ok(());
+        };
+        for (sequence, entry) in &scanned.entries {
+            if *sequence > cut {
+                self.replay_entry(now, entry.clone(), fx)?;
+            }
+        }
+        for log in self.logs.values_mut() {
+            log.stable = log.end;
+            log.reserved_stable = log.reserved;
+        }
+        self.recovery().scanned = Some(scanned);
+        Ok(())
+    }
+
+    fn replay_entry(&mut self, now: Now, entry: Entry, fx: &mut Effects) -> Result<(), String> {
+        match entry {
+            Entry::Create { log, storage, name } => {
+                if self.logs.contains_key(&log) {
+                    return Ok(());
+                }
+                let name = std::str::from_utf8(&name)
+                    .ok()
+                    .and_then(|name| TopicName::parse(name).ok())
+                    .ok_or_else(|| {
+                        format!("the journal holds a partition {log} with an impossible name")
+                    })?;
+                let settings = LogSettings::until_configured(storage);
+                let limits = self.append_limits();
+                self.logs.insert(log, PartitionLog::new(log, name, settings, limits));
+            }
+            Entry::Delete { log } => {
+                let Some(partition) = self.logs.remove(&log) else { return Ok(()) };
+                self.unwritten_bytes -= partition.unwritten_bytes();
+                if !partition.is_memory() {
+                    let folder = partition.folder;
+                    self.recovered_deletions.push((log, folder));
+                }
+            }
+            Entry::LogStart { log, start } => {
+                let Some(partition) = self.logs.get_mut(&log) else { return Ok(()) };
+                // A start above the end: the batches between lay in blocks that were cut with it.
+                let start = start.min(partition.end);
+                for extent in partition.move_start(start) {
+                    let folder = self.logs[&log].folder.clone();
+                    self.remove_segment(&folder, extent, fx);
+                }
+            }
+            Entry::Append { log, append_ms, rolls, batch } => {
+                let Some(partition) = self.logs.get_mut(&log) else { return Ok(()) };
+                if batch.base_offset() < partition.end {
+                    return Ok(());
+                }
+                if batch.base_offset() > partition.end {
+                    return Err(format!(
+                        "the journal goes on at offset {} of partition {}-{}, whose segments end at \
+                         {}; restore the directory from a backup",
+                        batch.base_offset(),
+                        partition.name,
+                        log.partition,
+                        partition.end
+                    ));
+                }
+                let size = batch.size() as u64;
+                let base = batch.base_offset();
+                partition.take_in(now.mono, batch, append_ms, rolls);
+                self.unwritten_bytes += size;
+                self.cache.push_back((log, base, size));
+                self.cache_bytes += size;
+            }
+            Entry::Vote { epoch, .. } => self.vote_epoch = self.vote_epoch.max(epoch),
+            Entry::Reserve { log, end } => {
+                if let Some(partition) = self.logs.get_mut(&log) {
+                    // Nothing of a memory log is left; it goes on where no offset was given out.
+                    partition.reserved = partition.reserved.max(end);
+                    partition.start = partition.reserved;
+                    partition.end = partition.reserved;
+                    partition.written_end = partition.reserved;
+                }
+            }
+            Entry::Close => {}
+        }
+        Ok(())
+    }
+
+    /// Looks into the folders that may hold files from after the checkpoint.
+    fn list_folders(&mut self, fx: &mut Effects) {
+        let mut folders = vec![FileName::new(TRASH)];
+        for log in self.logs.values() {
+            let touched = log.dirty && !log.is_memory();
+            if touched {
+                folders.push(log.folder.clone());
+            }
+        }
+        let ops = folders.iter().map(|folder| Op::List { directory: folder.clone() }).collect();
+        self.enter(Stage::Folders { folders }, ops, fx);
+    }
+
+    /// Removes files of segments that were begun after the checkpoint and will be written again.
+    fn clean_folder(&mut self, folder: &FileName, entries: &[DirectoryEntry], fx: &mut Effects) {
+        if folder.as_str() == TRASH {
+            for entry in entries {
+                if entry.kind == EntryKind::Directory {
+                    let folder = folder.join(&entry.name);
+                    self.cleanups += 1;
+                    self.ops.submit(
+                        Op::List { directory: folder.clone() },
+                        Purpose::CleanupList(folder),
+                        fx,
+                    );
+                }
+            }
+            return;
+        }
+        let Some(log) = self.logs.values().find(|log| log.folder == *folder) else { return };
+        let known: Vec<Offset> = log
+            .image
+            .as_ref()
+            .map(|image| image.segments.iter().map(|extent| extent.base).collect())
+            .unwrap_or_default();
+        let end = log.image.as_ref().map_or(Offset::ZERO, |image| image.end);
+        let active = log.image.as_ref().and_then(|image| image.segments.last().copied());
+        let mut stale = Vec::new();
+        for entry in entries {
+            if entry.kind != EntryKind::File || !is_ours(&entry.name) {
+                continue;
+            }
+            let Some((digits, ending)) = entry.name.split_once('.') else { continue };
+            let Ok(base) = digits.parse::<i64>() else { continue };
+            let base = Offset(base);
+            if matches!(ending, "log" | "index" | "timeindex")
+                && base >= end
+                && !known.contains(&base)
+            {
+                stale.push(folder.join(&entry.name));
+            }
+        }
+        for file in stale {
+            self.remove(file, fx);
+        }
+        if let Some(active) = active {
+            self.cleanups += 1;
+            self.ops.submit(
+                Op::Truncate {
+                    file: segment_file(folder, active.base, "log"),
+                    length: active.bytes,
+                },
+                Purpose::Cleanup,
+                fx,
+            );
+        }
+    }
+
+    /// Takes the journal up again behind its last block, and writes its unproven tail once more.
+    fn resume_journal(&mut self, now: Now, fx: &mut Effects) {
+        let config = self.config.clone();
+        let recovery = self.recovery();
+        let mut files = std::mem::take(&mut recovery.files);
+        let scanned = recovery.scanned.take();
+        let starts = recovery.starts.expect("the start was counted");
+        let cut = recovery.checkpoint.as_ref().map_or(BlockSequence::default(), |found| found.cut);
+        let (last, end, durable, wall) = match &scanned {
+            Some(scanned) => (scanned.last, scanned.end, scanned.durable, scanned.wall),
+            None => (BlockSequence::default(), None, BlockSequence::default(), None),
+        };
+        let found = std::mem::take(&mut recovery.found);
+        let active = end.map(|(place, position)| (found[place], position));
+        for &place in &found {
+            files[place].state = if active.is_some_and(|(file, _)| file == place) {
+                FileState::Active
+            } else if scanned.is_some() && last > cut {
+                // Released by the first checkpoint of this start.
+                FileState::Sealed(last)
+            } else {
+                FileState::Free
+            };
+        }
+        let state = JournalState {
+            id: recovery.journal_id,
+            incarnation: starts.incarnation,
+            files,
+            next_file_number: recovery.next_file_number,
+            active,
+            last,
+        };
+        let mut journal = Journal::resume(&config, state, now);
+        let mut rewritten = false;
+        for (sequence, entry) in scanned.into_iter().flat_map(|scanned| scanned.entries) {
+            if sequence > cut && sequence > durable {
+                rewritten |= !matches!(entry, Entry::Close);
+                journal.enqueue(entry, Need::Flushed);
+            }
+        }
+        if rewritten {
+            fx.mark(Mark::TailRewritten);
+        } else {
+            journal.enqueue(Entry::Close, Need::Flushed);
+        }
+        self.journal = Some(journal);
+        self.retention.begin(now, wall, config.retention_check_interval_ms);
+        self.note_foreign(fx);
+        self.recovery().stage = Stage::Rewrite;
+    }
+
+    fn note_foreign(&mut self, fx: &mut Effects) {
+        let root = std::mem::take(&mut self.recovery().root);
+        let mut ours: BTreeSet<String> = OUR_NAMES.iter().map(|&name| name.to_owned()).collect();
+        ours.extend(self.logs.values().map(|log| log.folder.as_str().to_owned()));
+        ours.extend(self.recovered_deletions.iter().map(|(_, folder)| folder.as_str().to_owned()));
+        for entry in root {
+            if ours.contains(&entry.name) {
+                continue;
+            }
+            if self.config.shard.0 == 0 {
+                fx.warn(format!(
+                    "the data directory holds {:?}, which is not ours: left alone",
+                    entry.name
+                ));
+            }
+            self.foreign.insert(entry.name);
+        }
+    }
+
+    /// Ends recovery once the rewritten tail is durable.
+    pub(super) fn finish_recovery_when_flushed(&mut self, now: Now, fx: &mut Effects) {
+        let Phase::Recovering(recovery) = &self.phase else { return };
+        let settled = self.journal.as_ref().is_some_and(Journal::is_settled);
+        let clean = self.cleanups == 0;
+        if !matches!(recovery.stage, Stage::Rewrite) || !settled || !clean {
+            return;
+        }
+        let identity = recovery.identity.expect("the survey found or made it");
+        let starts = recovery.starts.expect("the start was counted");
+        self.phase = Phase::Running;
+        for (log, folder) in std::mem::take(&mut self.recovered_deletions) {
+            if !self
+                .logs
+                .values()
+                .any(|other| other.folder == folder && other.folder_state == Folder::Made)
+            {
+                self.discard_folder(log, folder, fx);
+            }
+        }
+        let (mut absent, mut unwritten) = (Vec::new(), BTreeMap::new());
+        for log in self.logs.values() {
+            if log.is_memory() {
+                continue;
+            }
+            if log.folder_state == Folder::Absent {
+                absent.push(log.id);
+            } else if log.lags(log.stable) {
+                unwritten.insert(log.id, ());
+            }
+        }
+        for log in absent {
+            self.make_folder(log, fx);
+        }
+        for (log, ()) in unwritten {
+            self.schedule_write(now, log, fx);
+        }
+        self.events.push_back(LogEvent::Recovered {
+            incarnation: starts.incarnation,
+            cluster_id: identity.cluster_id,
+            directory_id: identity.directory_id,
+            vote_epoch: self.vote_epoch,
+        });
+    }
+}
+
+fn all_done(outcomes: Vec<Option<Outcome>>) -> Result<(), DiskError> {
+    for outcome in outcomes {
+        outcome.expect("all operations of a stage have ended")?;
+    }
+    Ok(())
+}
+
+impl LogSettings {
+    /// What holds for a recovered log until its shard configures it: nothing is deleted or rolled.
+    pub(super) const fn until_configured(storage: Storage) -> Self {
+        Self {
+            storage,
+            flush: FlushPolicy::Ack,
+            segment_bytes: 1 << 30,
+            segment_ms: i64::MAX,
+            retention_ms: -1,
+            retention_bytes: -1,
+            index_interval_bytes: 4096,
+            memory_max_bytes: 256 << 20,
+            delete: false,
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Retention by time and by size, and the clock that it may trust.
+//!
+//! Deletion cannot be undone, so a wall clock that jumped far ahead deletes nothing: retention counts
+//! by the last accepted wall time plus the monotonic time since.
+//!
+//! - While running, forward steps add up; beyond one hour they are not accepted.
+//! - At a start, a step ahead of the last block's time of less than 30 days is taken for downtime
+//!   after ten minutes; a larger one is not accepted.
+//! - Time that is not accepted lets nothing be deleted for 24 hours of running.
+
+use std::time::Duration;
+
+use crate::ids::{Offset, TopicPartition};
+use crate::io::{Effects, Mark};
+use crate::log::block::Entry;
+use crate::log::journal::Need;
+use crate::log::partition_log::PartitionLog;
+use crate::log::store::{LogEvent, LogStore};
+use crate::time::{Instant, Now, UnixMillis};
+
+/// Sum of forward steps of a running clock that is still believed, in milliseconds.
+const STEP_MAX_MS: i64 = 3_600_000;
+/// Largest step ahead at a start that is taken for downtime, in milliseconds.
+const DOWNTIME_MAX_MS: i64 = 30 * 24 * 3_600_000;
+/// How long a step at a start waits before it is taken for downtime.
+const DOWNTIME_WAIT: Duration = Duration::from_mins(10);
+/// How long nothing is deleted after a step that is not believed.
+const DISTRUST: Duration = Duration::from_hours(24);
+
+/// When retention looks, and which time it goes by.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RetentionClock {
+    next: Instant,
+    every: Duration,
+    /// The last accepted wall time, and the monotonic moment of it.
+    accepted: UnixMillis,
+    accepted_at: Instant,
+    /// Forward steps since the start, in milliseconds.
+    stepped_ms: i64,
+    /// Until when nothing is deleted.
+    hold_until: Instant,
+    /// Whether the wall clock is ahead by more than is believed, until then.
+    distrusts: bool,
+}
+
+impl RetentionClock {
+    /// Begins with the wall time of the last journal block, if there is one.
+    pub(super) fn begin(&mut self, now: Now, last: Option<UnixMillis>, every_ms: i64) {
+        self.every = Duration::from_millis(u64::try_from(every_ms).unwrap_or(1).max(1));
+        self.next = now.mono + self.every;
+        self.accepted = now.wall;
+        self.accepted_at = now.mono;
+        self.hold_until = now.mono;
+        self.distrusts = false;
+        self.stepped_ms = 0;
+        if let Some(last) = last {
+            let ahead = now.wall.0.saturating_sub(last.0);
+            if ahead > DOWNTIME_MAX_MS {
+                self.accepted = last;
+                self.hold_until = now.mono + DISTRUST;
+                self.distrusts = true;
+            } else if ahead > STEP_MAX_MS {
+                self.hold_until = now.mono + DOWNTIME_WAIT;
+            }
+        }
+    }
+
+    /// Returns the wall time that is believed, taking in what the clock says.
+    pub(super) fn accepted_wall(&mut self, now: Now) -> UnixMillis {
+        let elapsed =
+            i64::try_from(now.mono.since(self.accepted_at).as_millis()).unwrap_or(i64::MAX);
+        let expected = self.accepted.plus(elapsed);
+        let step = now.wall.0.saturating_sub(expected.0);
+        self.accepted_at = now.mono;
+        if self.distrusts && self.hold_until > now.mono {
+            self.accepted = expected;
+            return expected;
+        }
+        self.distrusts = false;
+        if step > 1_000 {
+            self.stepped_ms = self.stepped_ms.saturating_add(step);
+            if self.stepped_ms > STEP_MAX_MS {
+                self.stepped_ms = 0;
+                self.hold_until = now.mono + DISTRUST;
+                self.distrusts = true;
+                self.accepted = expected;
+                return expected;
+            }
+        }
+        self.accepted = now.wall;
+        self.accepted
+    }
+
+    fn may_delete(&self, now: Now) -> bool {
+        self.hold_until <= now.mono
+    }
+
+    pub(super) fn is_due(&self, now: Now) -> bool {
+        self.next <= now.mono
+    }
+
+    pub(super) const fn next(&self) -> Instant {
+        self.next
+    }
+}
+
+impl LogStore {
+    /// Deletes what the settings of each log say may go.
+    pub(super) fn enforce_retention(&mut self, now: Now, fx: &mut Effects) {
+        self.retention.next = now.mono + self.retention.every;
+        let wall = self.retention.accepted_wall(now);
+        let by_time = self.retention.may_delete(now);
+        let mut moves = Vec::new();
+        for log in self.logs.values_mut() {
+            log.producers.expire(wall.0, self.config.producer_id_expiration_ms);
+            if !log.settings.delete {
+                continue;
+            }
+            if let Some(start) = retained_from(log, wall, by_time) {
+                moves.push((log.id, start));
+            }
+        }
+        for (log, start) in moves {
+            self.retire(now, log, start, fx);
+        }
+    }
+
+    fn retire(&mut self, now: Now, log: TopicPartition, start: Offset, fx: &mut Effects) {
+        let Some(partition) = self.logs.get_mut(&log) else { return };
+        if partition.is_memory() {
+            while partition.tail.front().is_some_and(|batch| batch.next <= start) {
+                partition.tail.pop_front();
+            }
+            partition.move_start(start);
+            self.events.push_back(LogEvent::LogStartMoved { log, start });
+            return;
+        }
+        if start == partition.end {
+            fx.mark(Mark::SegmentRolled);
+        }
+        let journal = self.journal.as_mut().expect("a store with a disk has a journal");
+        journal.enqueue(Entry::LogStart { log, start }, Need::Flushed);
+        self.pump(now, fx);
+    }
+}
+
+/// Returns the offset below which a log may go, if that is above its start.
+///
+/// By time: segments whose age basis is expired, the active one among them once it holds anything.
+/// By size: a segment goes only if what remains still reaches the limit.
+fn retained_from(log: &PartitionLog, wall: UnixMillis, by_time: bool) -> Option<Offset> {
+    let mut start = log.start;
+    let mut left = log.size();
+    for segment in &log.segments {
+        let extent = segment.extent;
+        if extent.end > log.stable || segment.is_empty() {
+            break;
+        }
+        let age = wall.0.saturating_sub(segment.retention_time().0);
+        let expired = by_time && log.settings.retention_ms >= 0 && age > log.settings.retention_ms;
+        let limit = u64::try_from(log.settings.retention_bytes).ok();
+        let active = extent.end == log.end;
+        let too_large = !active && limit.is_some_and(|limit| left - extent.bytes >= limit);
+        if !(expired || too_large) {
+            break;
+        }
+        left -= extent.bytes;
+        start = extent.end;
+    }
+    (start > log.start).then_some(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64, wall_ms: i64) -> Now {
+        Now { mono: Instant::from_nanos(seconds * 1_000_000_000), wall: UnixMillis(wall_ms) }
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_lets_nothing_be_deleted_for_a_day() {
+        let mut clock = RetentionClock::default();
+        clock.begin(at(0, 1_000_000), None, 1_000);
+        clock.accepted_wall(at(10, 1_010_000));
+        assert!(clock.may_delete(at(10, 1_010_000)));
+        clock.accepted_wall(at(20, 1_020_000 + 2 * STEP_MAX_MS));
+        assert!(!clock.may_delete(at(20, 0)));
+        assert!(clock.may_delete(at(20 + 24 * 3600, 0)));
+    }
+
+    #[test]
+    fn small_steps_add_up() {
+        let mut clock = RetentionClock::default();
+        clock.begin(at(0, 0), None, 1_000);
+        let mut wall = 0;
+        for step in 1..=4 {
+            wall += 1_000 + STEP_MAX_MS / 3;
+            clock.accepted_wall(at(step, wall));
+        }
+        assert!(!clock.may_delete(at(4, wall)));
+    }
+
+    #[test]
+    fn downtime_is_believed_after_ten_minutes_and_years_are_not() {
+        let mut clock = RetentionClock::default();
+        clock.begin(at(0, DOWNTIME_MAX_MS - 1), Some(UnixMillis(0)), 1_000);
+        assert!(!clock.may_delete(at(1, 0)));
+        assert!(clock.may_delete(at(600, 0)));
+        clock.begin(at(0, 10 * DOWNTIME_MAX_MS), Some(UnixMillis(0)), 1_000);
+        assert!(!clock.may_delete(at(600, 0)));
+    }
+}

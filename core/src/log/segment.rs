@@ -1,0 +1,108 @@
+//! One segment of a log: a file of record batches in Kafka's format, and what is known of it.
+//!
+//! Positions are given out at append time; the bytes follow later. What lies above the last
+//! checkpoint is rewritten after a crash, never trusted.
+
+use crate::digest::Digest;
+use crate::ids::Offset;
+use crate::io::FileName;
+use crate::log::offset_index::OffsetIndex;
+use crate::log::time_index::TimeIndex;
+use crate::record::batch::Batch;
+use crate::time::UnixMillis;
+
+/// What is known of a segment without opening it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Extent {
+    /// Offset of its first record, which names its file.
+    pub(super) base: Offset,
+    /// The offset after its last record.
+    pub(super) end: Offset,
+    /// Its length in bytes.
+    pub(super) bytes: u64,
+    /// The largest timestamp of its batches, as their headers claim it; -1 for none.
+    pub(super) max_timestamp: i64,
+    /// When its first batch was appended.
+    pub(super) first_append: UnixMillis,
+    /// When its last batch was appended.
+    pub(super) last_append: UnixMillis,
+}
+
+/// Both indexes of a segment.
+#[derive(Clone, Debug)]
+pub(super) struct Indexes {
+    pub(super) offsets: OffsetIndex,
+    pub(super) times: TimeIndex,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Segment {
+    pub(super) extent: Extent,
+    /// `None` for a segment from before this start that nobody has looked into yet.
+    pub(super) indexes: Option<Indexes>,
+    /// Whether the index files lack something.
+    pub(super) indexes_dirty: bool,
+}
+
+impl Segment {
+    pub(super) fn new(base: Offset, append: UnixMillis, interval_bytes: u64) -> Self {
+        Self {
+            extent: Extent {
+                base,
+                end: base,
+                bytes: 0,
+                max_timestamp: -1,
+                first_append: append,
+                last_append: append,
+            },
+            indexes: Some(Indexes {
+                offsets: OffsetIndex::new(base, interval_bytes),
+                times: TimeIndex::new(base),
+            }),
+            indexes_dirty: true,
+        }
+    }
+
+    pub(super) const fn from_extent(extent: Extent) -> Self {
+        Self { extent, indexes: None, indexes_dirty: false }
+    }
+
+    /// Gives a batch its place; returns the position.
+    pub(super) fn take_in(&mut self, batch: &Batch, append: UnixMillis) -> u64 {
+        let position = self.extent.bytes;
+        if let Some(indexes) = &mut self.indexes {
+            if indexes.offsets.note_batch(batch.base_offset(), position, batch.size() as u64) {
+                indexes.times.add_entry();
+            }
+            indexes.times.note_batch(batch.max_timestamp(), batch.last_offset());
+            self.indexes_dirty = true;
+        }
+        self.extent.bytes += batch.size() as u64;
+        self.extent.end = batch.next_offset();
+        self.extent.max_timestamp = self.extent.max_timestamp.max(batch.max_timestamp());
+        self.extent.last_append = append;
+        position
+    }
+
+    /// The age basis of retention: the largest timestamp, or the last append where that is earlier.
+    pub(super) fn retention_time(&self) -> UnixMillis {
+        if self.extent.max_timestamp < 0 {
+            return self.extent.last_append;
+        }
+        UnixMillis(self.extent.max_timestamp.min(self.extent.last_append.0))
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.extent.bytes == 0
+    }
+
+    pub(super) fn digest(&self, digest: &mut Digest) {
+        digest.signed(self.extent.base.0).signed(self.extent.end.0).number(self.extent.bytes);
+        digest.signed(self.extent.max_timestamp).signed(self.extent.last_append.0);
+    }
+}
+
+/// Name of a segment's file with one of Kafka's endings, such as `log` or `timeindex`.
+pub(super) fn segment_file(folder: &FileName, base: Offset, ending: &str) -> FileName {
+    folder.join(&format!("{:020}.{ending}", base.0))
+}

@@ -1,0 +1,612 @@
+use super::*;
+use crate::io::Effect;
+use crate::log::testing::TestDisk;
+use crate::record::builder::{BatchBuilder, Producer};
+use crate::record::compress::Codec;
+
+const SMALL: LogConfig = LogConfig {
+    shard: ShardId(0),
+    node_id: NodeId(1),
+    seed: 7,
+    memory_only: false,
+    journal_first_file_bytes: 32 << 10,
+    journal_file_bytes: 64 << 10,
+    journal_max_bytes: 1 << 20,
+    journal_block_bytes: 16 << 10,
+    unwritten_max_bytes: 1 << 20,
+    tail_cache_bytes: 8 << 10,
+    retention_check_interval_ms: 1_000,
+    producer_ids_max: 100,
+    producer_id_expiration_ms: 86_400_000,
+};
+
+struct Node {
+    config: LogConfig,
+    disk: TestDisk,
+    store: LogStore,
+    fx: Effects,
+    now: Now,
+    events: Vec<LogEvent>,
+    fatal: Option<String>,
+}
+
+impl Node {
+    fn new() -> Self {
+        Self::with(SMALL)
+    }
+
+    fn with(config: LogConfig) -> Self {
+        let now = Now { mono: Instant::from_nanos(1), wall: UnixMillis(1_700_000_000_000) };
+        let mut node = Self {
+            store: LogStore::new(config.clone()),
+            config,
+            disk: TestDisk::default(),
+            fx: Effects::default(),
+            now,
+            events: Vec::new(),
+            fatal: None,
+        };
+        node.start();
+        node
+    }
+
+    fn start(&mut self) {
+        self.store = LogStore::new(self.config.clone());
+        self.fx = Effects::default();
+        self.events.clear();
+        self.store.start(self.now, &mut self.fx);
+        self.settle();
+    }
+
+    /// Process crash: what is in files stays.
+    fn restart(&mut self) {
+        self.start();
+        assert!(self.fatal.is_none(), "{:?}", self.fatal);
+        let recovered = self.events.iter().any(|e| matches!(e, LogEvent::Recovered { .. }));
+        assert!(recovered, "the store recovers");
+    }
+
+    fn settle(&mut self) {
+        loop {
+            let Some(effect) = self.fx.pop() else { break };
+            match self.disk.perform(effect) {
+                Ok((token, result)) => {
+                    self.store.handle_completion(self.now, token, result, &mut self.fx);
+                }
+                Err(Effect::Fatal { message }) => self.fatal = Some(message),
+                Err(_) => {}
+            }
+            while let Some(event) = self.store.poll_event() {
+                self.events.push(event);
+            }
+        }
+        while let Some(event) = self.store.poll_event() {
+            self.events.push(event);
+        }
+    }
+
+    fn pass(&mut self, millis: u64) {
+        let end = self.now.mono + Duration::from_millis(millis);
+        while let Some(deadline) = self.store.next_deadline()
+            && deadline <= end
+        {
+            let step = deadline.since(self.now.mono);
+            self.now.mono = self.now.mono.max(deadline);
+            self.now.wall = self.now.wall.plus(step.as_millis() as i64);
+            self.store.handle_wakeup(self.now, &mut self.fx);
+            self.settle();
+        }
+        let step = end.since(self.now.mono);
+        self.now.mono = end;
+        self.now.wall = self.now.wall.plus(step.as_millis() as i64);
+    }
+
+    fn create(&mut self, number: u8, settings: LogSettings) -> TopicPartition {
+        let id = TopicPartition { topic_id: Uuid([number; 16]), partition: PartitionIndex(0) };
+        let name = TopicName::parse(&format!("topic{number}")).expect("a name");
+        self.store.create(self.now, id, &name, settings, &mut self.fx);
+        self.settle();
+        id
+    }
+
+    fn append(&mut self, log: TopicPartition, value: &[u8]) -> Offset {
+        let batch = batch(value, None);
+        let offset = self
+            .store
+            .append(self.now, log, LeaderEpoch(1), batch, &mut self.fx)
+            .expect("the append is taken");
+        self.settle();
+        offset
+    }
+
+    fn fetch(&mut self, log: TopicPartition, from: Offset, max_bytes: u64) -> Vec<Batch> {
+        let end = self.store.stable_end(log).expect("known").value();
+        let parts = match self.store.plan_fetch(log, from, end, max_bytes, true) {
+            FetchPlan::Memory(parts) => parts,
+            FetchPlan::File(range) => {
+                self.events.clear();
+                self.store.read(self.now, range, ReadTicket(1), &mut self.fx);
+                self.settle();
+                let read = self.events.iter().find_map(|event| match event {
+                    LogEvent::Read { result, .. } => Some(result.clone()),
+                    _ => None,
+                });
+                read.expect("the read is answered").expect("the read is good")
+            }
+        };
+        let mut bytes: Bytes = parts.concat().into();
+        let mut batches = Vec::new();
+        while !bytes.is_empty() {
+            batches.push(Batch::split_from(&mut bytes).expect("whole batches"));
+        }
+        batches
+    }
+
+    fn fetch_all(&mut self, log: TopicPartition) -> Vec<Batch> {
+        let mut at = self.store.log_start_offset(log).expect("known");
+        let end = self.store.stable_end(log).expect("known").value();
+        let mut all = Vec::new();
+        while at < end {
+            let batches = self.fetch(log, at, 5_000);
+            assert!(!batches.is_empty(), "a fetch below the end brings something");
+            at = batches.last().expect("some").next_offset();
+            all.extend(batches);
+        }
+        all
+    }
+
+    fn find(&mut self, log: TopicPartition, lookup: TimeLookup) -> Option<FoundRecord> {
+        let end = self.store.stable_end(log).expect("known").value();
+        self.events.clear();
+        self.store.find_by_time(self.now, log, lookup, end, ReadTicket(2), &mut self.fx);
+        self.settle();
+        self.events
+            .iter()
+            .find_map(|event| match event {
+                LogEvent::Found { result, .. } => Some(result.clone()),
+                _ => None,
+            })
+            .expect("the lookup is answered")
+            .expect("the lookup is good")
+    }
+}
+
+fn settings() -> LogSettings {
+    LogSettings { segment_bytes: 10_000, ..LogSettings::until_configured(Storage::Disk) }
+}
+
+fn batch_at(value: &[u8], timestamp: i64, producer: Option<Producer>) -> Batch {
+    let mut builder = BatchBuilder::new(Codec::None);
+    if let Some(producer) = producer {
+        builder = builder.producer(producer);
+    }
+    builder.push(timestamp, None, Some(value), &[]);
+    builder.build()
+}
+
+fn batch(value: &[u8], producer: Option<Producer>) -> Batch {
+    batch_at(value, 1_700_000_000_000, producer)
+}
+
+fn values(batches: &[Batch]) -> Vec<Vec<u8>> {
+    batches
+        .iter()
+        .map(|batch| {
+            assert!(batch.crc_is_valid());
+            batch.rest()[..].to_vec()
+        })
+        .collect()
+}
+
+#[test]
+fn an_append_is_stable_when_the_journal_has_flushed_it() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    node.append(log, b"one");
+    assert_eq!(node.store.stable_end(log).map(Stable::value), Some(Offset(1)));
+    assert!(
+        node.events
+            .iter()
+            .any(|e| matches!(e, LogEvent::Stable { end, .. } if end.value() == Offset(1)))
+    );
+}
+
+#[test]
+fn appends_that_arrive_during_a_flush_share_the_next_one() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    let before = node.disk.flushes;
+    for _ in 0..20 {
+        let taken =
+            node.store.append(node.now, log, LeaderEpoch(1), batch(b"v", None), &mut node.fx);
+        taken.expect("the append is taken");
+    }
+    node.settle();
+    assert_eq!(node.store.stable_end(log).map(Stable::value), Some(Offset(20)));
+    assert_eq!(node.disk.flushes - before, 2, "one for the first, one for all others");
+}
+
+#[test]
+fn everything_acknowledged_is_there_after_a_crash_and_the_order_holds() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    let mut sent = Vec::new();
+    for round in 0..12 {
+        for number in 0..30 {
+            let value = format!("value {round} {number}").repeat(20);
+            node.append(log, value.as_bytes());
+            sent.push(batch(value.as_bytes(), None).rest()[..].to_vec());
+        }
+        if round % 2 == 0 {
+            node.pass(1_500);
+        }
+        node.restart();
+        let all = node.fetch_all(log);
+        assert_eq!(values(&all), sent, "round {round}");
+        let offsets: Vec<i64> = all.iter().map(|batch| batch.base_offset().0).collect();
+        assert_eq!(offsets, (0..sent.len() as i64).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn the_journal_is_used_again_once_a_checkpoint_covers_it() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    for _ in 0..2_000 {
+        node.append(log, &[7; 900]);
+    }
+    let journal: usize = node
+        .disk
+        .files
+        .iter()
+        .filter(|(name, _)| name.ends_with(".journal"))
+        .map(|(_, content)| content.len())
+        .sum();
+    assert!(journal <= 1 << 20, "the ring stays within its bound: {journal}");
+    assert!(node.disk.files.contains_key("checkpoint/0"));
+    node.restart();
+    assert_eq!(node.fetch_all(log).len(), 2_000);
+}
+
+#[test]
+fn batches_are_evicted_once_written_and_read_from_their_segment() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    for number in 0..60_u8 {
+        node.append(log, &[number; 500]);
+    }
+    node.pass(2_000);
+    let plan = node.store.plan_fetch(log, Offset(3), Offset(60), 2_000, true);
+    assert!(matches!(plan, FetchPlan::File(_)));
+    let got = node.fetch(log, Offset(3), 2_000);
+    assert_eq!(got[0].base_offset(), Offset(3));
+    assert_eq!(got.len(), 3, "three batches of 570 bytes fit in 2,000");
+}
+
+#[test]
+fn a_fetch_gives_one_batch_even_if_it_is_larger_than_asked() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    for _ in 0..30 {
+        node.append(log, &[1; 3_000]);
+    }
+    node.pass(2_000);
+    assert_eq!(node.fetch(log, Offset(2), 10).len(), 1);
+    assert_eq!(node.fetch(log, Offset(29), 10).len(), 1);
+}
+
+#[test]
+fn a_wrong_byte_in_a_segment_is_never_served_and_stops_produce() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    for number in 0..60_u8 {
+        node.append(log, &[number; 500]);
+    }
+    node.pass(2_000);
+    let file = node.disk.files.get_mut("topic1-0/00000000000000000000.log").expect("a segment");
+    file[2_000] ^= 1;
+    let range =
+        FileRange { log, from: Offset(3), end: Offset(60), max_bytes: 9_000, at_least_one: true };
+    node.events.clear();
+    node.store.read(node.now, range, ReadTicket(9), &mut node.fx);
+    node.settle();
+    assert!(node.events.iter().any(|event| matches!(
+        event,
+        LogEvent::Read { ticket: ReadTicket(9), result: Err(ReadError::Corrupt(_)) }
+    )));
+    let refused = node.store.append(node.now, log, LeaderEpoch(1), batch(b"x", None), &mut node.fx);
+    assert_eq!(refused, Err(AppendError::Damaged(Offset(3))));
+    assert_eq!(node.fetch(log, Offset(0), 1_500).len(), 2, "what lies before is served");
+}
+
+#[test]
+fn rot_in_the_acknowledged_part_of_the_journal_refuses_the_start() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    for _ in 0..5 {
+        node.append(log, b"value");
+    }
+    let journal = node.disk.files.get_mut("journal/0/00000000.journal").expect("the journal");
+    journal[4_096 * 3 + 100] ^= 1;
+    node.start();
+    let message = node.fatal.expect("the node refuses to start");
+    assert!(message.contains("journal/0/00000000.journal at byte 12288"), "{message}");
+}
+
+#[test]
+fn a_torn_last_block_is_cut_and_the_node_starts() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    for _ in 0..5 {
+        node.append(log, b"value");
+    }
+    let journal = node.disk.files.get_mut("journal/0/00000000.journal").expect("the journal");
+    let last = (1..8)
+        .rev()
+        .find(|block| &journal[4_096 * block..4_096 * block + 4] == b"MSJB")
+        .expect("a last block");
+    journal[4_096 * last + 200] ^= 1;
+    node.restart();
+    assert_eq!(node.fetch_all(log).len(), 4);
+    node.append(log, b"again");
+    node.restart();
+    assert_eq!(node.fetch_all(log).len(), 5);
+}
+
+#[test]
+fn producers_are_remembered_over_crashes_and_checkpoints() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    let producer = |sequence| Producer {
+        id: crate::ids::ProducerId(5),
+        epoch: crate::ids::ProducerEpoch(0),
+        base_sequence: sequence,
+    };
+    for sequence in 0..300 {
+        let batch = batch(&[3; 400], Some(producer(sequence)));
+        assert_eq!(node.store.check_sequence(node.now, log, &batch), Ok(Sequence::Append));
+        node.store
+            .append(node.now, log, LeaderEpoch(1), batch, &mut node.fx)
+            .expect("the append is taken");
+        node.settle();
+        if sequence % 70 == 69 {
+            node.pass(2_000);
+            node.restart();
+        }
+        for back in 0..5.min(sequence) {
+            let again = self::batch(&[3; 400], Some(producer(sequence - back)));
+            let verdict = node.store.check_sequence(node.now, log, &again);
+            assert!(
+                matches!(verdict, Ok(Sequence::Duplicate { base_offset, .. }) if base_offset.0 == i64::from(sequence - back))
+            );
+        }
+    }
+    let gap = batch(b"x", Some(producer(305)));
+    assert_eq!(
+        node.store.check_sequence(node.now, log, &gap),
+        Err(ErrorCode::OutOfOrderSequenceNumber)
+    );
+}
+
+#[test]
+fn a_deleted_log_stays_deleted_and_its_files_go() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    let other = node.create(2, settings());
+    for _ in 0..50 {
+        node.append(log, &[1; 400]);
+        node.append(other, &[2; 400]);
+    }
+    node.pass(1_500);
+    assert!(node.disk.files.keys().any(|name| name.starts_with("topic1-0/")));
+    node.store.delete(node.now, log, &mut node.fx);
+    node.settle();
+    assert!(!node.disk.files.keys().any(|name| name.contains("topic1-0/")));
+    assert!(!node.disk.directories.contains("topic1-0"));
+    node.restart();
+    assert_eq!(node.store.log_end_offset(log), None);
+    assert_eq!(node.fetch_all(other).len(), 50);
+}
+
+#[test]
+fn moving_the_start_removes_whole_segments_and_survives_a_crash() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    for _ in 0..100 {
+        node.append(log, &[1; 900]);
+    }
+    node.pass(2_000);
+    node.store.move_log_start(node.now, log, Offset(55), &mut node.fx);
+    node.settle();
+    assert!(!node.disk.files.contains_key("topic1-0/00000000000000000000.log"));
+    node.restart();
+    assert_eq!(node.store.log_start_offset(log), Some(Offset(55)));
+    assert_eq!(node.fetch_all(log)[0].base_offset(), Offset(55));
+}
+
+#[test]
+fn retention_by_size_leaves_at_least_the_limit() {
+    let mut node = Node::new();
+    let log = node.create(1, LogSettings { delete: true, retention_bytes: 30_000, ..settings() });
+    for _ in 0..100 {
+        node.append(log, &[1; 900]);
+    }
+    node.pass(5_000);
+    let size = node.store.size(log).expect("known");
+    assert!((30_000..40_500).contains(&size), "{size}");
+    assert_eq!(
+        node.fetch_all(log)[0].base_offset(),
+        node.store.log_start_offset(log).expect("known")
+    );
+}
+
+#[test]
+fn retention_by_time_empties_a_quiet_log() {
+    let mut node = Node::new();
+    let log = node.create(1, LogSettings { delete: true, retention_ms: 10_000, ..settings() });
+    node.append(log, b"old");
+    node.pass(5_000);
+    assert_eq!(node.store.log_start_offset(log), Some(Offset(0)));
+    node.pass(10_000);
+    assert_eq!(node.store.log_start_offset(log), Some(Offset(1)));
+    node.append(log, b"young");
+    node.restart();
+    assert_eq!(node.fetch_all(log).len(), 1);
+}
+
+#[test]
+fn records_are_found_by_time_in_memory_and_in_segments() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    for number in 0..80_i64 {
+        let batch = batch_at(&[1; 400], 1_000 * number, None);
+        node.store
+            .append(node.now, log, LeaderEpoch(1), batch, &mut node.fx)
+            .expect("the append is taken");
+        node.settle();
+    }
+    node.pass(2_000);
+    for restart in [false, true] {
+        if restart {
+            node.restart();
+        }
+        for target in [0, 1, 999, 1_000, 31_500, 79_000] {
+            let found = node.find(log, TimeLookup::AtLeast(target)).expect("there is one");
+            assert_eq!(found.offset, Offset((target + 999) / 1_000), "{target}");
+        }
+        assert_eq!(node.find(log, TimeLookup::AtLeast(79_001)), None);
+        let largest = node.find(log, TimeLookup::Largest).expect("there is one");
+        assert_eq!((largest.offset, largest.timestamp), (Offset(79), 79_000));
+    }
+}
+
+#[test]
+fn a_lazy_log_is_stable_once_written_and_survives_a_process_crash() {
+    let mut node = Node::with(LogConfig { journal_first_file_bytes: 256 << 10, ..SMALL });
+    let log = node.create(1, LogSettings { flush: FlushPolicy::Lazy, ..settings() });
+    let before = node.disk.flushes;
+    for _ in 0..10 {
+        node.append(log, b"lazy");
+    }
+    assert_eq!(node.disk.flushes, before, "no flush before the answer");
+    assert_eq!(node.store.stable_end(log).map(Stable::value), Some(Offset(10)));
+    node.pass(1_200);
+    assert!(node.disk.flushes > before, "flushed within about a second");
+    node.restart();
+    assert_eq!(node.fetch_all(log).len(), 10);
+}
+
+#[test]
+fn a_memory_log_goes_on_beyond_every_offset_it_ever_gave_out() {
+    let mut node = Node::new();
+    let log = node.create(1, LogSettings { storage: Storage::Memory, ..settings() });
+    for _ in 0..10 {
+        node.append(log, b"gone");
+    }
+    assert_eq!(node.fetch_all(log).len(), 10);
+    node.restart();
+    let start = node.store.log_start_offset(log).expect("known");
+    assert!(start >= Offset(10), "{start}");
+    assert_eq!(node.append(log, b"next"), start);
+}
+
+#[test]
+fn a_full_disk_refuses_produce_and_goes_on_by_itself() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    node.append(log, &[1; 900]);
+    node.disk.failing = Some(("topic1-0".to_owned(), DiskErrorKind::NoSpace));
+    node.pass(1_500);
+    let refused = node.store.append(node.now, log, LeaderEpoch(1), batch(b"x", None), &mut node.fx);
+    assert!(matches!(refused, Err(AppendError::DiskFull(_))), "{refused:?}");
+    assert_eq!(node.fetch_all(log).len(), 1, "what is there is served");
+    node.disk.failing = None;
+    node.pass(2_500);
+    node.append(log, b"again");
+    node.restart();
+    assert_eq!(node.fetch_all(log).len(), 2);
+}
+
+#[test]
+fn a_failed_flush_poisons_the_directory_and_acknowledges_nothing() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    node.disk.failing = Some((".journal".to_owned(), DiskErrorKind::Flush));
+    node.events.clear();
+    node.append(log, b"lost");
+    assert_eq!(node.store.stable_end(log).map(Stable::value), Some(Offset(0)));
+    assert!(node.events.iter().any(|event| matches!(event, LogEvent::Poisoned(_))));
+    let refused = node.store.append(node.now, log, LeaderEpoch(1), batch(b"x", None), &mut node.fx);
+    assert!(matches!(refused, Err(AppendError::Poisoned(_))));
+}
+
+#[test]
+fn foreign_names_are_left_alone_and_their_place_is_not_taken() {
+    let mut node = Node::new();
+    node.disk.directories.insert("topic9-0".to_owned());
+    node.disk.files.insert("notes.txt".to_owned(), b"mine".to_vec());
+    node.restart();
+    let name = TopicName::parse("topic9").expect("a name");
+    assert_eq!(node.store.name_conflict(&name, PartitionIndex(0)).as_deref(), Some("topic9-0"));
+    assert_eq!(node.store.name_conflict(&name, PartitionIndex(1)), None);
+    assert!(node.disk.files.contains_key("notes.txt"));
+}
+
+#[test]
+fn a_vote_is_told_once_a_second_block_proves_it_and_is_remembered() {
+    let mut node = Node::new();
+    node.store.vote(node.now, LeaderEpoch(4), &mut node.fx);
+    node.settle();
+    assert!(node.events.iter().any(|e| matches!(e, LogEvent::Voted { epoch: LeaderEpoch(4) })));
+    node.restart();
+    let vote = node.events.iter().find_map(|event| match event {
+        LogEvent::Recovered { vote_epoch, incarnation, .. } => Some((*vote_epoch, *incarnation)),
+        _ => None,
+    });
+    assert_eq!(vote, Some((LeaderEpoch(4), Incarnation(2))));
+}
+
+#[test]
+fn a_directory_of_another_node_or_a_newer_format_is_refused_untouched() {
+    let mut node = Node::new();
+    let before = node.disk.files.clone();
+    node.config.node_id = NodeId(2);
+    node.start();
+    assert!(node.fatal.as_deref().is_some_and(|message| message.contains("node 1")));
+    assert_eq!(node.disk.files, before);
+    node.config.node_id = NodeId(1);
+    let newer = String::from_utf8(before["meta.properties"].clone())
+        .expect("text")
+        .replace("mainspring.format=1", "mainspring.format=2");
+    node.disk.files.insert("meta.properties".to_owned(), newer.into_bytes());
+    node.fatal = None;
+    node.start();
+    assert!(node.fatal.as_deref().is_some_and(|message| message.contains("format 2")));
+}
+
+#[test]
+fn closing_makes_everything_durable_and_the_next_start_reads_no_journal() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    for _ in 0..20 {
+        node.append(log, b"value");
+    }
+    node.store.stop(node.now, &mut node.fx);
+    node.settle();
+    assert!(node.events.iter().any(|event| matches!(event, LogEvent::Closed)));
+    assert_eq!(node.store.next_deadline(), None);
+    node.restart();
+    assert_eq!(node.fetch_all(log).len(), 20);
+}
+
+#[test]
+fn a_store_in_memory_asks_nothing_of_the_disk() {
+    let mut node = Node::with(LogConfig { memory_only: true, ..SMALL });
+    let log = node.create(1, settings());
+    node.append(log, b"value");
+    assert_eq!(node.fetch_all(log).len(), 1);
+    assert!(node.disk.files.is_empty() && node.disk.directories.is_empty());
+    node.store.stop(node.now, &mut node.fx);
+    node.settle();
+    assert!(node.events.iter().any(|event| matches!(event, LogEvent::Closed)));
+}

@@ -1,0 +1,170 @@
+//! A disk for unit tests: carries out every effect at once and keeps everything.
+//!
+//! It loses nothing; what a crash loses is the simulator's subject.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::ids::IoToken;
+use crate::io::{
+    Completion, CreateKind, DirectoryEntry, DiskError, DiskErrorKind, Effect, EntryKind, FileName,
+    WriteBody,
+};
+
+/// Files and directories in memory.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TestDisk {
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    pub(crate) directories: BTreeSet<String>,
+    /// Operations on files whose name contains this text fail with that kind.
+    pub(crate) failing: Option<(String, DiskErrorKind)>,
+    /// Flushed writes and flushes so far.
+    pub(crate) flushes: usize,
+}
+
+impl TestDisk {
+    /// Carries out a file effect; gives anything else back.
+    pub(crate) fn perform(
+        &mut self,
+        effect: Effect,
+    ) -> Result<(IoToken, Result<Completion, DiskError>), Effect> {
+        let (token, name, operation) = match &effect {
+            Effect::Write { file, token, .. } => (*token, file.clone(), "write"),
+            Effect::Read { file, token, .. } => (*token, file.clone(), "read"),
+            Effect::Create { file, token, .. } => (*token, file.clone(), "create"),
+            Effect::Sync { file, token } => (*token, file.clone(), "flush"),
+            Effect::SyncDir { directory, token } => (*token, directory.clone(), "flush"),
+            Effect::Rename { from, token, .. } => (*token, from.clone(), "rename"),
+            Effect::Remove { file, token } => (*token, file.clone(), "remove"),
+            Effect::Truncate { file, token, .. } => (*token, file.clone(), "truncate"),
+            Effect::List { directory, token } => (*token, directory.clone(), "list"),
+            _ => return Err(effect),
+        };
+        if let Some((text, kind)) = &self.failing
+            && name.as_str().contains(text.as_str())
+            && operation != "read"
+            && operation != "list"
+        {
+            return Ok((token, Err(failure(operation, name, *kind))));
+        }
+        Ok((token, self.carry_out(effect).map_err(|kind| failure(operation, name, kind))))
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> Result<Completion, DiskErrorKind> {
+        match effect {
+            Effect::Write { file, position, body, sync, .. } => {
+                let parent = file.parent();
+                if !parent.as_str().is_empty() && !self.directories.contains(parent.as_str()) {
+                    return Err(DiskErrorKind::NotFound);
+                }
+                self.flushes += usize::from(sync == crate::io::Sync::Data);
+                let content = self.files.entry(file.as_str().to_owned()).or_default();
+                let (bytes, block) = match body {
+                    WriteBody::Block(plan) => {
+                        let mut buffer = vec![0; plan.sealed_len()];
+                        plan.seal(&mut buffer);
+                        let block = Bytes::from(buffer);
+                        (block.to_vec(), Some(block))
+                    }
+                    WriteBody::Parts(parts) => (parts.concat(), None),
+                };
+                let end = position as usize + bytes.len();
+                if content.len() < end {
+                    content.resize(end, 0);
+                }
+                content[position as usize..end].copy_from_slice(&bytes);
+                Ok(Completion::Written(block))
+            }
+            Effect::Read { file, position, length, .. } => {
+                let content = self.files.get(file.as_str()).ok_or(DiskErrorKind::NotFound)?;
+                let from = content.len().min(position as usize);
+                let to = content.len().min(from.saturating_add(length as usize));
+                Ok(Completion::Read(Bytes::copy_from_slice(&content[from..to])))
+            }
+            Effect::Create { file, kind, .. } => {
+                match kind {
+                    CreateKind::Directory => {
+                        self.directories.insert(file.as_str().to_owned());
+                    }
+                    CreateKind::Filled { length } => {
+                        self.files.insert(file.as_str().to_owned(), vec![0; length as usize]);
+                    }
+                }
+                Ok(Completion::Done)
+            }
+            Effect::Sync { file, .. } => {
+                self.flushes += 1;
+                self.files.get(file.as_str()).ok_or(DiskErrorKind::NotFound)?;
+                Ok(Completion::Done)
+            }
+            Effect::SyncDir { .. } => Ok(Completion::Done),
+            Effect::Rename { from, to, .. } => {
+                self.rename(from.as_str(), to.as_str()).ok_or(DiskErrorKind::NotFound)?;
+                Ok(Completion::Done)
+            }
+            Effect::Remove { file, .. } => {
+                self.files.remove(file.as_str());
+                self.directories.remove(file.as_str());
+                Ok(Completion::Done)
+            }
+            Effect::Truncate { file, length, .. } => {
+                let content = self.files.get_mut(file.as_str()).ok_or(DiskErrorKind::NotFound)?;
+                content.resize(length as usize, 0);
+                Ok(Completion::Done)
+            }
+            Effect::List { directory, .. } => self.list(directory.as_str()),
+            _ => unreachable!("only file effects come here"),
+        }
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Option<()> {
+        if let Some(content) = self.files.remove(from) {
+            self.files.insert(to.to_owned(), content);
+            return Some(());
+        }
+        if !self.directories.remove(from) {
+            return None;
+        }
+        self.directories.insert(to.to_owned());
+        let inside: Vec<String> = self
+            .files
+            .keys()
+            .filter(|name| name.starts_with(&format!("{from}/")))
+            .cloned()
+            .collect();
+        for name in inside {
+            let content = self.files.remove(&name).unwrap_or_default();
+            self.files.insert(format!("{to}{}", &name[from.len()..]), content);
+        }
+        Some(())
+    }
+
+    fn list(&self, directory: &str) -> Result<Completion, DiskErrorKind> {
+        if !directory.is_empty() && !self.directories.contains(directory) {
+            return Err(DiskErrorKind::NotFound);
+        }
+        let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
+        let child = |name: &str| {
+            let rest = name.strip_prefix(&prefix)?;
+            (!rest.is_empty() && !rest.contains('/')).then(|| rest.to_owned())
+        };
+        let mut entries = Vec::new();
+        for (name, content) in &self.files {
+            if let Some(name) = child(name) {
+                let length = content.len() as u64;
+                entries.push(DirectoryEntry { name, kind: EntryKind::File, length });
+            }
+        }
+        for name in &self.directories {
+            if let Some(name) = child(name) {
+                entries.push(DirectoryEntry { name, kind: EntryKind::Directory, length: 0 });
+            }
+        }
+        Ok(Completion::Listed(entries))
+    }
+}
+
+fn failure(operation: &'static str, file: FileName, kind: DiskErrorKind) -> DiskError {
+    DiskError { operation, file, kind, message: format!("{kind:?}") }
+}
