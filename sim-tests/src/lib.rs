@@ -4,11 +4,17 @@
 //! whole run. The library knows `mainspring-core` and nothing of sockets, files, threads' timing
 //! or async runtimes.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "facts, inputs and effects are open enums, of which each part here picks its subject"
+)]
 
 pub mod checkers;
 pub mod clock;
 pub mod disk;
 pub mod history;
 pub mod net;
+pub mod process;
 pub mod rng;
 pub mod trace;
+pub mod world;

@@ -197,6 +197,11 @@ impl SimNet {
         id
     }
 
+    /// Returns the number that the next stream will have.
+    pub fn next_stream(&self) -> u64 {
+        self.next
+    }
+
     /// Returns whether nothing passes from one address to the other.
     pub fn is_cut(&self, from: Address, to: Address) -> bool {
         self.cuts.contains(&(from, to))
@@ -350,6 +355,7 @@ impl SimNet {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         state.ends[side].gone = true;
         state.ways[1 - side].queued.clear();
+        state.ways[1 - side].queued_bytes = 0;
         if half_open {
             self.counters.half_open += 1;
             return;
@@ -402,8 +408,8 @@ impl SimNet {
         let link = (state.ends[1 - side].address, state.ends[side].address);
         let held = self.cuts.contains(&link);
         let way = &mut state.ways[side];
-        while !held && way.flying.front().is_some_and(|(arrival, _)| *arrival <= at) {
-            let (_, piece) = way.flying.pop_front().expect("looked at");
+        let arrived = way.flying.iter().take_while(|(arrival, _)| *arrival <= at).count();
+        for (_, piece) in way.flying.drain(..if held { 0 } else { arrived }) {
             way.flying_bytes -= piece.len();
             way.arrived.extend_from_slice(&piece);
         }
@@ -437,6 +443,19 @@ impl SimNet {
             return Some(Delivery::Closed);
         }
         None
+    }
+
+    /// Returns how many bytes the senders at an address have not yet got rid of, on the fullest
+    /// stream.
+    pub fn most_queued(&self, address: Address) -> u64 {
+        let queued = |stream: &Stream, side: Side| stream.ways[1 - side].queued_bytes as u64;
+        self.streams
+            .values()
+            .flat_map(|stream| (0..2).map(move |side| (stream, side)))
+            .filter(|(stream, side)| stream.ends[*side].address == address)
+            .map(|(stream, side)| queued(stream, side))
+            .max()
+            .unwrap_or(0)
     }
 
     /// Returns the streams that end at an address, each with its side.

@@ -134,20 +134,17 @@ impl Trace {
     pub fn effect(&mut self, at: u64, node: usize, shard: u16, effect: &Effect) {
         let text = describe_effect(effect);
         self.bytes(text.as_bytes());
-        match effect {
-            Effect::Transmit { parts, .. }
-            | Effect::Write { body: WriteBody::Parts(parts), .. } => {
-                for part in parts {
-                    self.bytes(part);
-                }
+        if let Effect::Transmit { parts, .. }
+        | Effect::Write { body: WriteBody::Parts(parts), .. } = effect
+        {
+            for part in parts {
+                self.bytes(part);
             }
-            _ => {}
         }
         self.line(|| format!("{at:>15} {node}/{shard} -> {text}"));
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "inputs added later show their own form")]
 fn describe_input(input: &Input) -> String {
     match input {
         Input::Received(connection, bytes) => format!("received {connection} {}", bytes.len()),
@@ -158,7 +155,6 @@ fn describe_input(input: &Input) -> String {
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "effects added later show their own form")]
 fn describe_effect(effect: &Effect) -> String {
     match effect {
         Effect::Write { file, position, body, sync, token } => {

@@ -19,7 +19,6 @@ impl Checker for ByteIdentity {
         "I14"
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the other facts are not its subject")]
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Invoked { partition, records, .. } => {

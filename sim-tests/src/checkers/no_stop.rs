@@ -14,7 +14,6 @@ impl Checker for NoStop {
         "I41"
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the other facts are not its subject")]
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Ready { .. } | Fact::Acked { .. } => self.evaluations += 1,

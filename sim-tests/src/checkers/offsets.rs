@@ -20,7 +20,6 @@ impl Checker for Offsets {
         "I04"
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the other facts are not its subject")]
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Invoked { operation, partition, records } => {

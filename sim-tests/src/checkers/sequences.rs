@@ -17,7 +17,6 @@ impl Checker for Sequences {
         "I18"
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the other facts are not its subject")]
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Acked { operation, base_offset } => {

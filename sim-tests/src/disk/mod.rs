@@ -126,7 +126,6 @@ enum Operation {
 }
 
 impl Operation {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "all that is left touches no file")]
     fn of(effect: Effect) -> Result<(Self, IoToken), Effect> {
         Ok(match effect {
             Effect::Write { file, position, body, sync, token } => {

@@ -1,0 +1,172 @@
+//! One node: its shards while it runs, its disk always.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use mainspring_core::broker::post::Post;
+use mainspring_core::ids::ConnectionId;
+use mainspring_core::time::Instant;
+
+use crate::clock::Clock;
+use crate::disk::SimDisk;
+use crate::net::StreamId;
+use crate::rng::Rng;
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Down {
+    /// Whether power is lost too.
+    pub(super) power: bool,
+    /// How long it stays down, in nanoseconds.
+    pub(super) time: u64,
+    /// Whether it is a fault, rather than an end of its own.
+    pub(super) counted: bool,
+}
+
+/// A running shard.
+#[derive(Debug)]
+pub(super) struct Running<M> {
+    pub(super) machine: M,
+    pub(super) armed: Option<Instant>,
+    pub(super) round: u64,
+    ready: bool,
+    stopped: bool,
+}
+
+/// Posts from one shard to another.
+#[derive(Debug, Default)]
+struct Lane {
+    last_arrival: u64,
+    queue: VecDeque<Vec<Post>>,
+}
+
+/// A node.
+#[derive(Debug)]
+pub(super) struct Node<M> {
+    pub(super) disk: SimDisk,
+    pub(super) clock: Clock,
+    pub(super) wall_ahead_ms: i64,
+    pub(super) chance: Rng,
+    /// Counted up whenever a process ends.
+    pub(super) life: u64,
+    /// Empty while the node is down.
+    pub(super) shards: Vec<Running<M>>,
+    pub(super) streams: BTreeMap<ConnectionId, StreamId>,
+    pub(super) paused: bool,
+    /// How many effects are left, and what then.
+    pub(super) doomed: Option<(u32, Down)>,
+    /// The node was told to stop; how long it is to stay down then.
+    pub(super) stopping: Option<u64>,
+    /// A fault was injected that entitles the node to give up.
+    pub(super) excuse: bool,
+    posts: BTreeMap<(u16, u16), Lane>,
+    next_connection: u64,
+}
+
+impl<M> Node<M> {
+    pub(super) fn new(disk: SimDisk, chance: Rng) -> Self {
+        Self {
+            disk,
+            clock: Clock::new(0, 0, 0, 0),
+            wall_ahead_ms: 0,
+            chance,
+            life: 0,
+            shards: Vec::new(),
+            streams: BTreeMap::new(),
+            paused: false,
+            doomed: None,
+            stopping: None,
+            excuse: false,
+            posts: BTreeMap::new(),
+            next_connection: 0,
+        }
+    }
+
+    pub(super) fn begin(&mut self, machine: M) {
+        self.shards.push(Running { machine, armed: None, round: 0, ready: false, stopped: false });
+    }
+
+    /// Ends the process and returns the number of the life that follows.
+    pub(super) fn end(&mut self) -> u64 {
+        self.life += 1;
+        self.shards.clear();
+        self.streams.clear();
+        self.posts.clear();
+        self.paused = false;
+        self.doomed = None;
+        self.stopping = None;
+        self.next_connection = 0;
+        self.life
+    }
+
+    /// Returns whether clients may connect.
+    pub(super) fn is_ready(&self) -> bool {
+        self.stopping.is_none()
+            && !self.shards.is_empty()
+            && self.shards.iter().all(|shard| shard.ready)
+    }
+
+    /// Notes that a shard is ready. Returns whether that made the node ready.
+    pub(super) fn ready(&mut self, shard: u16) -> bool {
+        let before = self.is_ready();
+        self.shards[usize::from(shard)].ready = true;
+        !before && self.is_ready()
+    }
+
+    /// Notes that a shard has stopped. Once all have, returns how long the node stays down.
+    pub(super) fn stopped(&mut self, shard: u16) -> Option<u64> {
+        self.shards[usize::from(shard)].stopped = true;
+        self.shards.iter().all(|shard| shard.stopped).then_some(self.stopping?)
+    }
+
+    /// Marks the process for an end after that many further effects.
+    pub(super) fn doom(&mut self, effects: u32, down: Down) {
+        if self.doomed.is_none() && !self.shards.is_empty() {
+            self.doomed = Some((effects, down));
+        }
+    }
+
+    /// Counts an effect. Returns how the process ends if it ends before that effect.
+    pub(super) fn countdown(&mut self) -> Option<Down> {
+        let (left, down) = self.doomed.as_mut()?;
+        if *left == 0 {
+            return Some(*down);
+        }
+        *left -= 1;
+        None
+    }
+
+    pub(super) fn is_round(&mut self, shard: u16, round: u64) -> bool {
+        let Some(shard) = self.shards.get_mut(usize::from(shard)) else { return false };
+        let is = shard.round == round;
+        if is {
+            shard.armed = None;
+        }
+        is
+    }
+
+    pub(super) fn accept(&mut self, stream: StreamId) -> ConnectionId {
+        self.next_connection += 1;
+        let connection = ConnectionId(self.next_connection);
+        self.streams.insert(connection, stream);
+        connection
+    }
+
+    /// Queues a post and returns when it arrives.
+    pub(super) fn post(
+        &mut self,
+        now: u64,
+        from: u16,
+        to: u16,
+        batch: Vec<Post>,
+        delay: u64,
+    ) -> u64 {
+        let lane = self.posts.entry((from, to)).or_default();
+        lane.last_arrival = (now + delay).max(lane.last_arrival + 1);
+        lane.queue.push_back(batch);
+        lane.last_arrival
+    }
+
+    pub(super) fn take_post(&mut self, from: u16, to: u16) -> Option<Vec<Post>> {
+        self.posts.get_mut(&(from, to))?.queue.pop_front()
+    }
+}
