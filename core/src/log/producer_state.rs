@@ -193,7 +193,7 @@ impl ProducerStates {
     ///
     /// # Errors
     /// `NOT_ENOUGH_REPLICAS` 19, which every client retries after a pause, where no producer can be
-    /// forgotten yet.
+    /// forgotten yet. The batch counts as [refused](Self::refuse_first) then.
     pub fn admit(&mut self, mono: Instant, batch: &Batch, ids_max: usize) -> Result<(), ErrorCode> {
         let id = batch.producer_id();
         if id.0 < 0 || self.producers.contains_key(&id) {
@@ -201,7 +201,10 @@ impl ProducerStates {
         }
         while self.producers.len() >= ids_max {
             let idle = self.longest_silent(|silent_since| mono.since(silent_since) >= IDLE);
-            let Some(idle) = idle else { return Err(ErrorCode::NotEnoughReplicas) };
+            let Some(idle) = idle else {
+                self.refuse_first(mono, batch);
+                return Err(ErrorCode::NotEnoughReplicas);
+            };
             self.forget(idle);
         }
         Ok(())
@@ -544,6 +547,19 @@ mod tests {
         let left: Vec<i64> = states.iter().map(|(id, _)| id.0).collect();
         assert_eq!(left, [1, 3]);
         assert!(ErrorCode::NotEnoughReplicas.is_retriable());
+    }
+
+    #[test]
+    fn the_next_batch_of_a_producer_without_room_does_not_pass_its_first() {
+        let mut states = ProducerStates::new();
+        states.update(NOW, &batch(&produced(1, 0, 0, 1), 0), 0, 1);
+        let (first, second) = (produced(2, 0, 0, 1), produced(2, 0, 1, 1));
+        assert!(states.admit(NOW, &batch(&first, 0), 1).is_err());
+        // Room comes between the two.
+        assert_eq!(states.expire(1_000, 1_000), 1);
+        assert_eq!(check(&states, &second), Err(ErrorCode::OutOfOrderSequenceNumber));
+        append(&mut states, &first, 1);
+        append(&mut states, &second, 2);
     }
 
     #[test]
