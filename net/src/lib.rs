@@ -1,4 +1,17 @@
-//! The tokio shell of Mainspring.
+//! The tokio shell of Mainspring: sockets, files, clocks, console and command line.
+//!
+//! It drives the state machine of `mainspring-core`: what comes in becomes an input, what the
+//! machine wants done is done as it stands. It decides nothing about records, logs or clients.
+
+pub mod address;
+pub mod data_dir;
 pub mod disk;
+
+mod clock;
+mod connection;
+mod lane;
+mod listener;
+mod metrics;
+mod rt;
 #[cfg(test)]
 mod test_support;

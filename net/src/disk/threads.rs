@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mainspring_core::ids::IoToken;
+use mainspring_core::io::{DiskError, DiskErrorKind, FileName};
 
 use super::{Complete, Disk, Files, Operation};
 
@@ -45,6 +46,28 @@ impl Disk for ThreadedDisk {
     }
 }
 
+/// Completes an operation that ends in a panic: the shard must not wait for it for ever.
+struct Pending<'a> {
+    token: IoToken,
+    operation: &'static str,
+    complete: &'a Complete,
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let error = DiskError {
+                operation: self.operation,
+                file: FileName::root(),
+                // Nobody knows what was written: the strictest kind.
+                kind: DiskErrorKind::Flush,
+                message: "the disk's thread has ended by an error of its own".to_owned(),
+            };
+            (self.complete)(self.token, Err(error));
+        }
+    }
+}
+
 /// Making and filling a journal file takes long; it must not hold up the writes to others.
 fn is_of_the_journal(operation: &Operation) -> bool {
     match operation {
@@ -70,7 +93,10 @@ fn spawn(
 ) -> std::io::Result<()> {
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         while let Some((token, operation)) = next(&jobs, spin) {
-            complete(token, files.perform(operation));
+            let pending = Pending { token, operation: operation.verb(), complete: &complete };
+            let outcome = files.perform(operation);
+            drop(pending);
+            complete(token, outcome);
         }
     })?;
     Ok(())

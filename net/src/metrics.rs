@@ -1,0 +1,111 @@
+//! What a node counts, and its Prometheus text.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use mainspring_core::io::Counter;
+
+/// Counters of one process.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    counters: Mutex<BTreeMap<Counter, u64>>,
+    /// Connections of clients that are open.
+    pub(crate) connections: AtomicU64,
+    /// Connections that were closed at once because too many were open.
+    pub(crate) refused: AtomicU64,
+    /// 1 once clients are served, else 0.
+    pub(crate) ready: AtomicU64,
+}
+
+impl Metrics {
+    /// Moves a counter.
+    pub(crate) fn count(&self, counter: Counter, by: u64) {
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        *counters.entry(counter).or_default() += by;
+    }
+
+    /// Writes all values in Prometheus' text format, every known counter among them, also at zero.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (counter, name, help) in COUNTERS {
+            let value = counters.get(&counter).copied().unwrap_or(0);
+            family(&mut text, name, help, "counter", value);
+        }
+        let load = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        let refused = load(&self.refused);
+        family(
+            &mut text,
+            "mainspring_connections_refused_total",
+            "Connections closed at once because too many were open.",
+            "counter",
+            refused,
+        );
+        let open = load(&self.connections);
+        family(&mut text, "mainspring_connections", "Open client connections.", "gauge", open);
+        let ready = load(&self.ready);
+        family(&mut text, "mainspring_ready", "1 while clients are served.", "gauge", ready);
+        text
+    }
+}
+
+const COUNTERS: [(Counter, &str, &str); 14] = [
+    (Counter::JournalBlocks, "mainspring_journal_blocks_total", "Journal blocks written."),
+    (Counter::JournalBytes, "mainspring_journal_bytes_total", "Bytes of journal blocks written."),
+    (Counter::JournalFlushes, "mainspring_journal_flushes_total", "Journal writes flushed."),
+    (Counter::Checkpoints, "mainspring_checkpoints_total", "Checkpoints completed."),
+    (Counter::BatchesAppended, "mainspring_batches_appended_total", "Record batches appended."),
+    (Counter::RecordsAppended, "mainspring_records_appended_total", "Records appended."),
+    (Counter::BytesAppended, "mainspring_appended_bytes_total", "Payload bytes appended."),
+    (
+        Counter::DuplicateBatches,
+        "mainspring_duplicate_batches_total",
+        "Batches recognised as duplicates of an idempotent producer.",
+    ),
+    (
+        Counter::SegmentBytesRead,
+        "mainspring_segment_read_bytes_total",
+        "Bytes read from segment files for fetches.",
+    ),
+    (
+        Counter::SegmentsDeleted,
+        "mainspring_segments_deleted_total",
+        "Segments deleted by retention.",
+    ),
+    (Counter::Requests, "mainspring_requests_total", "Requests answered."),
+    (
+        Counter::ProtocolErrors,
+        "mainspring_protocol_errors_total",
+        "Connections closed because their peer broke the protocol.",
+    ),
+    (Counter::FetchesParked, "mainspring_fetches_parked_total", "Fetches that waited for data."),
+    (Counter::BytesFetched, "mainspring_fetched_bytes_total", "Payload bytes sent to consumers."),
+];
+
+fn family(text: &mut String, name: &str, help: &str, kind: &str, value: u64) {
+    writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}")
+        .expect("writing to a string does not fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_has_help_type_and_one_sample() {
+        let metrics = Metrics::default();
+        metrics.count(Counter::Requests, 2);
+        metrics.count(Counter::Requests, 3);
+        let text = metrics.text();
+        assert!(text.contains("\nmainspring_requests_total 5\n"), "{text}");
+        assert!(text.contains("\nmainspring_checkpoints_total 0\n"), "{text}");
+        assert!(text.contains("# TYPE mainspring_connections gauge\nmainspring_connections 0\n"));
+        for chunk in text.lines().collect::<Vec<_>>().chunks(3) {
+            let name = chunk[2].split(' ').next().expect("a sample has a name");
+            assert!(chunk[0].starts_with(&format!("# HELP {name} ")), "{chunk:?}");
+            assert!(chunk[1].starts_with(&format!("# TYPE {name} ")), "{chunk:?}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The runtime: the only file that names tokio or the simulator's deterministic stand-in for it.
+//!
+//! Under `--cfg madsim` the same names come from madsim: one thread, virtual time, a seeded order
+//! of tasks and a simulated network. What the two differ in is hidden here.
+//!
+//! Rules for everything above this file: every `select` is `select_biased!`;
+//! every task starts by [`spawn`]; every pass of writes ends in a flush (madsim sends nothing before
+//! it); a pending sleep is polled rarely and is short ([`TIMER_SLICE`]), because madsim never
+//! cancels a timer.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[cfg(madsim)]
+pub(crate) use madsim::task::JoinHandle;
+pub(crate) use tokio::io::{AsyncReadExt, AsyncWrite};
+pub(crate) use tokio::net::{TcpListener, TcpStream};
+pub(crate) use tokio::sync::{Notify, Semaphore, oneshot, watch};
+#[cfg(not(madsim))]
+pub(crate) use tokio::task::JoinHandle;
+
+/// Waits for several futures at once, the first one named first.
+macro_rules! select_biased {
+    ($($branches:tt)*) => { tokio::select! { biased; $($branches)* } };
+}
+pub(crate) use select_biased;
+
+/// Longest single sleep of a lane. Longer ones are slept in slices: a suspended machine wakes with
+/// tokio's clock behind ours, and madsim keeps abandoned timers until they fire.
+pub(crate) const TIMER_SLICE: Duration =
+    if cfg!(madsim) { Duration::from_millis(100) } else { Duration::from_secs(1) };
+
+/// Starts a task on the current runtime.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that may")]
+pub(crate) fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    #[cfg(not(madsim))]
+    return tokio::task::spawn(future);
+    #[cfg(madsim)]
+    return madsim::task::spawn(future);
+}
+
+/// Sleeps.
+pub(crate) async fn sleep(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
+
+/// Runs a future on a thread and a runtime of its own; under madsim as a task of the current node.
+pub(crate) fn spawn_lane<F>(name: String, future: F) -> std::io::Result<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    #[cfg(not(madsim))]
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name(name).spawn(move || runtime.block_on(future))?;
+    }
+    #[cfg(madsim)]
+    {
+        let _ = name;
+        spawn(future);
+    }
+    Ok(())
+}
+
+/// Runs a future to its end on the calling thread.
+#[cfg(not(madsim))]
+pub(crate) fn block_on<F: Future>(future: F) -> std::io::Result<F::Output> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
+}
+
+/// Waits for a request to stop: SIGTERM or SIGINT.
+#[cfg(not(madsim))]
+#[derive(Debug)]
+pub(crate) struct StopSignals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(not(madsim))]
+impl StopSignals {
+    /// Takes the two signals over from the system's default, which is to end at once.
+    pub(crate) fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next of either.
+    pub(crate) async fn next(&mut self) -> &'static str {
+        select_biased! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Sets what every connection has: no delay of small writes, and probes of a silent peer.
+pub(crate) fn set_options(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    #[cfg(not(madsim))]
+    rustix::net::sockopt::set_socket_keepalive(stream, true)?;
+    Ok(())
+}
+
+/// Makes a waker that nothing listens to but a [`Notify`].
+pub(crate) fn notifier() -> Arc<Notify> {
+    Arc::new(Notify::new())
+}
