@@ -8,7 +8,7 @@ use super::codec::Message;
 #[cfg(any(test, feature = "json"))]
 use super::codec::Wire;
 use super::error::DecodeError;
-use super::frame::frame_response;
+use super::frame::{frame_request, frame_response};
 use super::reader::Reader;
 use crate::error::ErrorCode;
 
@@ -105,6 +105,21 @@ macro_rules! apis {
             pub const fn api_key(&self) -> ApiKey {
                 match self {
                     $(Self::$name(_) => ApiKey::$name,)*
+                }
+            }
+
+            /// Returns the whole frame of the request, its size included, as [`frame_request`]
+            /// does.
+            pub fn frame(
+                &self,
+                correlation_id: i32,
+                client_id: Option<&str>,
+                version: i16,
+            ) -> Vec<Bytes> {
+                match self {
+                    $(Self::$name(body) => {
+                        frame_request(correlation_id, client_id, body, version)
+                    })*
                 }
             }
 

@@ -1,0 +1,417 @@
+//! Administrative requests: each is sent once, to whom it is for, and its answer given back.
+//!
+//! A request waits for a connection, but once it is sent it is not sent again: making a topic twice
+//! would answer that it exists. What the answer means is left to whoever asked.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::network::{Network, NetworkConfig, Target};
+use super::producer::accumulator::Place;
+use super::{ClientError, Effect, Input};
+use crate::ids::NodeId;
+use crate::time::{Instant, Now};
+use crate::wire::api::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
+use crate::wire::api::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
+use crate::wire::api::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
+use crate::wire::api::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+use crate::wire::api::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
+use crate::wire::api::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use crate::wire::api::metadata::{MetadataRequest, MetadataRequestTopic};
+use crate::wire::{KafkaString, Request, Response};
+
+/// Number of topics among the types of resources that have settings.
+pub const RESOURCE_TOPIC: i8 = 2;
+/// Operation that gives a setting a value.
+const SET: i8 = 0;
+/// Operation that takes a setting back to its default.
+const DELETE: i8 = 1;
+
+/// A request that was handed over.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct CallId(pub u64);
+
+/// Whom a request is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AdminTarget {
+    /// Any broker.
+    Any,
+    /// The broker that takes administrative requests.
+    Controller,
+    /// This broker.
+    Node(NodeId),
+    /// The leader of this partition.
+    Leader(Place),
+}
+
+#[derive(Clone, Debug)]
+struct Waiting {
+    target: AdminTarget,
+    request: Request,
+    deadline: Instant,
+}
+
+/// Sends administrative requests.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    network: Network<CallId>,
+    timeout: Duration,
+    waiting: BTreeMap<CallId, Waiting>,
+    next_call: u64,
+    answers: VecDeque<(CallId, Result<Response, ClientError>)>,
+}
+
+impl Admin {
+    /// Connects to nothing before the first request. A request that found no connection for
+    /// `timeout` fails (`default.api.timeout.ms`).
+    pub fn new(network: NetworkConfig, timeout: Duration) -> Self {
+        Self {
+            network: Network::new(NetworkConfig { allow_auto_topic_creation: false, ..network }),
+            timeout,
+            waiting: BTreeMap::new(),
+            next_call: 0,
+            answers: VecDeque::new(),
+        }
+    }
+
+    /// Hands a request over. Its answer comes by [`Admin::poll_answer`].
+    pub fn call(&mut self, now: Now, target: AdminTarget, request: impl Into<Request>) -> CallId {
+        let call = CallId(self.next_call);
+        self.next_call += 1;
+        if let AdminTarget::Leader((topic, _)) = &target {
+            self.network.want(topic);
+        }
+        let deadline = now.mono + self.timeout;
+        self.waiting.insert(call, Waiting { target, request: request.into(), deadline });
+        self.drive(now.mono);
+        call
+    }
+
+    /// Takes an input in.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        self.network.handle(now.mono, input);
+        self.drive(now.mono);
+    }
+
+    /// Takes the next thing to be done.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.network.poll_effect()
+    }
+
+    /// Takes the next answer.
+    pub fn poll_answer(&mut self) -> Option<(CallId, Result<Response, ClientError>)> {
+        self.answers.pop_front()
+    }
+
+    /// Returns when to come back at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if self.next_call == 0 {
+            return None;
+        }
+        let waiting = self.waiting.values().map(|waiting| waiting.deadline);
+        self.network.next_deadline().into_iter().chain(waiting).min()
+    }
+
+    fn drive(&mut self, now: Instant) {
+        for (call, waiting) in std::mem::take(&mut self.waiting) {
+            if now >= waiting.deadline {
+                self.answers.push_back((call, Err(ClientError::TimedOut)));
+            } else if !self.send(now, call, &waiting) {
+                self.waiting.insert(call, waiting);
+            }
+        }
+        if self.next_call > 0 {
+            self.network.maintain(now);
+        }
+        while let Some(completed) = self.network.poll_completed() {
+            self.answers.push_back((completed.tag, completed.result));
+        }
+    }
+
+    /// Sends a request if there is a connection for it. The cluster must be known before, so that
+    /// "the controller" is not taken for any broker.
+    fn send(&mut self, now: Instant, call: CallId, waiting: &Waiting) -> bool {
+        let metadata = self.network.metadata();
+        if metadata.brokers().is_empty() {
+            return false;
+        }
+        let target = match &waiting.target {
+            AdminTarget::Any => Target::Any,
+            AdminTarget::Controller => Target::Controller,
+            AdminTarget::Node(node) => Target::Node(*node),
+            AdminTarget::Leader((topic, partition)) => {
+                if let Some(leader) = metadata.leader(topic, *partition) {
+                    Target::Node(leader.node)
+                } else {
+                    if let Some(error) = metadata.error(topic) {
+                        self.answers.push_back((call, Err(error.clone())));
+                        return true;
+                    }
+                    self.network.mark_stale(now);
+                    return false;
+                }
+            }
+        };
+        let Some(link) = self.network.ready(now, target) else {
+            return false;
+        };
+        let max_version = waiting.request.api_key().max_version();
+        self.network.send(now, link, &waiting.request, max_version, call);
+        true
+    }
+}
+
+/// Asks for all topics, or for those that are named.
+pub fn describe_topics(names: Option<&[KafkaString]>) -> MetadataRequest {
+    MetadataRequest {
+        topics: names.map(|names| {
+            names
+                .iter()
+                .map(|name| MetadataRequestTopic {
+                    name: Some(name.clone()),
+                    ..MetadataRequestTopic::default()
+                })
+                .collect()
+        }),
+        allow_auto_topic_creation: false,
+        ..MetadataRequest::default()
+    }
+}
+
+/// Asks for a topic to be made; -1 partitions or replicas mean the broker's defaults.
+pub fn create_topic(
+    name: KafkaString,
+    partitions: i32,
+    replication_factor: i16,
+    configs: &[(KafkaString, KafkaString)],
+    timeout: Duration,
+) -> CreateTopicsRequest {
+    CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name,
+            num_partitions: partitions,
+            replication_factor,
+            configs: configs
+                .iter()
+                .map(|(name, value)| CreatableTopicConfig {
+                    name: name.clone(),
+                    value: Some(value.clone()),
+                })
+                .collect(),
+            ..CreatableTopic::default()
+        }],
+        timeout_ms: timeout.as_millis() as i32,
+        ..CreateTopicsRequest::default()
+    }
+}
+
+/// Asks for a topic to be deleted, with all it holds.
+pub fn delete_topic(name: &KafkaString, timeout: Duration) -> DeleteTopicsRequest {
+    DeleteTopicsRequest {
+        topics: vec![DeleteTopicState { name: Some(name.clone()), ..DeleteTopicState::default() }],
+        topic_names: vec![name.clone()],
+        timeout_ms: timeout.as_millis() as i32,
+    }
+}
+
+/// Asks for a topic to have `count` partitions in all.
+pub fn create_partitions(
+    name: KafkaString,
+    count: i32,
+    timeout: Duration,
+) -> CreatePartitionsRequest {
+    CreatePartitionsRequest {
+        topics: vec![CreatePartitionsTopic { name, count, assignments: None }],
+        timeout_ms: timeout.as_millis() as i32,
+        validate_only: false,
+    }
+}
+
+/// Asks for all settings of a topic.
+pub fn describe_topic_configs(name: KafkaString) -> DescribeConfigsRequest {
+    DescribeConfigsRequest {
+        resources: vec![DescribeConfigsResource {
+            resource_type: RESOURCE_TOPIC,
+            resource_name: name,
+            configuration_keys: None,
+        }],
+        ..DescribeConfigsRequest::default()
+    }
+}
+
+/// Asks for settings of a topic to be changed; `None` takes one back to its default.
+pub fn alter_topic_configs(
+    name: KafkaString,
+    configs: &[(KafkaString, Option<KafkaString>)],
+) -> IncrementalAlterConfigsRequest {
+    IncrementalAlterConfigsRequest {
+        resources: vec![AlterConfigsResource {
+            resource_type: RESOURCE_TOPIC,
+            resource_name: name,
+            configs: configs
+                .iter()
+                .map(|(name, value)| AlterableConfig {
+                    name: name.clone(),
+                    config_operation: if value.is_some() { SET } else { DELETE },
+                    value: value.clone(),
+                })
+                .collect(),
+        }],
+        validate_only: false,
+    }
+}
+
+/// Asks the leader of a partition for the offset that a timestamp names: -1 the end, -2 the start,
+/// else the first record of that time or later.
+pub fn list_offset(place: &Place, timestamp: i64) -> ListOffsetsRequest {
+    ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![ListOffsetsTopic {
+            name: place.0.clone(),
+            partitions: vec![ListOffsetsPartition {
+                partition_index: place.1.0,
+                timestamp,
+                ..ListOffsetsPartition::default()
+            }],
+        }],
+        ..ListOffsetsRequest::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::test_broker::{TestBroker, network_config};
+    use crate::error::ErrorCode;
+    use crate::ids::PartitionIndex;
+    use crate::wire::api::create_topics::{CreatableTopicResult, CreateTopicsResponse};
+    use crate::wire::api::list_offsets::ListOffsetsResponse;
+
+    const ORDERS: KafkaString = KafkaString::from_static("orders");
+    const TIMEOUT: Duration = Duration::from_mins(1);
+
+    fn settle(admin: &mut Admin, broker: &mut TestBroker) {
+        loop {
+            while let Some(effect) = admin.poll_effect() {
+                broker.take(effect);
+            }
+            let Some(input) = broker.inputs.pop_front() else {
+                return;
+            };
+            admin.handle(broker.now, input);
+        }
+    }
+
+    #[test]
+    fn a_topic_is_made_through_the_controller_and_the_answer_given_back_as_it_is() {
+        let mut broker = TestBroker::new(&[]);
+        let mut admin = Admin::new(network_config(), TIMEOUT);
+        let request = create_topic(ORDERS, 3, -1, &[], TIMEOUT);
+        let call = admin.call(broker.now, AdminTarget::Controller, request.clone());
+        settle(&mut admin, &mut broker);
+
+        let asked = broker.next();
+        assert_eq!(asked.body, Request::CreateTopics(request));
+        let response = CreateTopicsResponse {
+            topics: vec![CreatableTopicResult {
+                name: ORDERS,
+                error_code: ErrorCode::TopicAlreadyExists.code(),
+                ..CreatableTopicResult::default()
+            }],
+            ..CreateTopicsResponse::default()
+        };
+        broker.answer(&asked, response.clone());
+        settle(&mut admin, &mut broker);
+
+        assert_eq!(admin.poll_answer(), Some((call, Ok(response.into()))));
+        assert_eq!(admin.poll_answer(), None);
+    }
+
+    #[test]
+    fn a_request_that_was_sent_is_not_sent_again_after_its_connection_is_lost() {
+        let mut broker = TestBroker::new(&[]);
+        let mut admin = Admin::new(network_config(), TIMEOUT);
+        let call = admin.call(broker.now, AdminTarget::Controller, delete_topic(&ORDERS, TIMEOUT));
+        settle(&mut admin, &mut broker);
+        let asked = broker.next();
+
+        admin.handle(broker.now, Input::Disconnected(asked.link));
+        settle(&mut admin, &mut broker);
+
+        assert_eq!(admin.poll_answer(), Some((call, Err(ClientError::Disconnected))));
+        broker.pass(Duration::from_secs(2));
+        admin.handle(broker.now, Input::Wakeup);
+        settle(&mut admin, &mut broker);
+        assert!(broker.asked.is_empty());
+    }
+
+    #[test]
+    fn offsets_are_asked_of_the_leader() {
+        let mut broker = TestBroker::new(&[("orders", 1)]);
+        let mut admin = Admin::new(network_config(), TIMEOUT);
+        let place = (ORDERS, PartitionIndex(0));
+        let call =
+            admin.call(broker.now, AdminTarget::Leader(place.clone()), list_offset(&place, -1));
+        settle(&mut admin, &mut broker);
+
+        let asked = broker.next();
+        broker.answer(&asked, ListOffsetsResponse::default());
+        settle(&mut admin, &mut broker);
+
+        assert_eq!(admin.poll_answer(), Some((call, Ok(ListOffsetsResponse::default().into()))));
+    }
+
+    #[test]
+    fn a_request_that_finds_no_broker_fails_at_its_deadline_and_never_spins() {
+        let mut broker = TestBroker::new(&[]);
+        broker.up = false;
+        let mut admin = Admin::new(network_config(), Duration::from_secs(3));
+        let call = admin.call(broker.now, AdminTarget::Any, describe_topics(None));
+        settle(&mut admin, &mut broker);
+
+        let mut wakes = 0;
+        while admin.answers.is_empty() {
+            let deadline = admin.next_deadline().expect("something is waited for");
+            assert!(deadline > broker.now.mono, "no deadline stands in the past");
+            broker.now.mono = deadline;
+            admin.handle(broker.now, Input::Wakeup);
+            settle(&mut admin, &mut broker);
+            wakes += 1;
+        }
+
+        assert_eq!(admin.poll_answer(), Some((call, Err(ClientError::TimedOut))));
+        assert!(wakes < 20, "{wakes}: the pause between attempts grows");
+    }
+
+    #[test]
+    fn a_broker_that_knows_an_older_api_versions_is_asked_again_in_its_version() {
+        for max in 0..=3 {
+            let mut broker = TestBroker::new(&[]);
+            broker
+                .ranges
+                .iter_mut()
+                .find(|range| range.api_key == 18)
+                .expect("there")
+                .max_version = max;
+            let mut admin = Admin::new(network_config(), TIMEOUT);
+            admin.call(broker.now, AdminTarget::Any, delete_topic(&ORDERS, TIMEOUT));
+            settle(&mut admin, &mut broker);
+            assert_eq!(broker.asked.len(), 1, "ApiVersions {max}");
+        }
+    }
+
+    #[test]
+    fn an_api_that_the_broker_lacks_is_named() {
+        let mut broker = TestBroker::new(&[]);
+        broker.ranges.retain(|range| range.api_key != 20);
+        let mut admin = Admin::new(network_config(), TIMEOUT);
+        let call = admin.call(broker.now, AdminTarget::Any, delete_topic(&ORDERS, TIMEOUT));
+        settle(&mut admin, &mut broker);
+        assert_eq!(
+            admin.poll_answer(),
+            Some((call, Err(ClientError::UnsupportedApi("DeleteTopics"))))
+        );
+    }
+}

@@ -1,0 +1,288 @@
+//! One connection to a broker: negotiation of versions, frames, requests in flight.
+//!
+//! It begins with `ApiVersions` in the newest version known here. A broker that does not know that
+//! version answers with error 35 in version 0, naming its own range (KIP-511); the question is then
+//! put again. Answers come in the order of the requests.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::ClientError;
+use crate::error::ErrorCode;
+use crate::time::Instant;
+use crate::wire::api::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
+use crate::wire::frame::SIZE_BYTES;
+use crate::wire::{
+    ApiKey, KafkaString, Message, Reader, Request, Response, decode_response_header,
+};
+
+/// Name that the client gives its software in `ApiVersions`.
+const SOFTWARE_NAME: &str = "mainspring";
+
+/// How far a connection has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// It is being made, until then.
+    Connecting { deadline: Instant },
+    /// The broker has been asked for its versions, in this one.
+    Negotiating { version: i16 },
+    /// Requests can be sent; the ranges that the broker serves.
+    Ready { ranges: BTreeMap<ApiKey, (i16, i16)> },
+}
+
+/// A request that has not been answered.
+#[derive(Clone, Debug)]
+struct InFlight<T> {
+    correlation_id: i32,
+    api_key: ApiKey,
+    version: i16,
+    deadline: Instant,
+    /// `None` for the connection's own question about versions.
+    tag: Option<T>,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug)]
+pub struct Completed<T> {
+    /// What the request was sent for.
+    pub tag: T,
+    /// The version it was sent in.
+    pub version: i16,
+    /// The answer.
+    pub result: Result<Response, ClientError>,
+}
+
+/// One connection to a broker.
+#[derive(Clone, Debug)]
+pub struct Connection<T> {
+    state: State,
+    client_id: KafkaString,
+    buffer: BytesMut,
+    next_correlation_id: i32,
+    in_flight: VecDeque<InFlight<T>>,
+    request_timeout: std::time::Duration,
+    max_frame_bytes: usize,
+}
+
+impl<T> Connection<T> {
+    /// Begins a connection that is to stand before `deadline`.
+    pub fn new(
+        client_id: KafkaString,
+        deadline: Instant,
+        request_timeout: std::time::Duration,
+        max_frame_bytes: usize,
+    ) -> Self {
+        Self {
+            state: State::Connecting { deadline },
+            client_id,
+            buffer: BytesMut::new(),
+            next_correlation_id: 0,
+            in_flight: VecDeque::new(),
+            request_timeout,
+            max_frame_bytes,
+        }
+    }
+
+    /// Returns whether requests can be sent.
+    pub const fn is_ready(&self) -> bool {
+        matches!(self.state, State::Ready { .. })
+    }
+
+    /// Returns how many requests wait for an answer.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Returns when the connection is to be given up.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Connecting { deadline } => Some(deadline),
+            State::Negotiating { .. } | State::Ready { .. } => {
+                self.in_flight.front().map(|request| request.deadline)
+            }
+        }
+    }
+
+    /// The connection stands: returns the frame that asks for versions.
+    pub fn on_connected(&mut self, now: Instant) -> Vec<Bytes> {
+        self.ask_versions(now, ApiKey::ApiVersions.max_version())
+    }
+
+    fn ask_versions(&mut self, now: Instant, version: i16) -> Vec<Bytes> {
+        self.state = State::Negotiating { version };
+        let request = ApiVersionsRequest {
+            client_software_name: KafkaString::from_static(SOFTWARE_NAME),
+            client_software_version: KafkaString::from_static(env!("CARGO_PKG_VERSION")),
+        };
+        self.transmit(now, &request.into(), version, None)
+    }
+
+    /// Returns the highest version of an API that both sides speak, at most `max_version`.
+    pub fn version(&self, api_key: ApiKey, max_version: i16) -> Option<i16> {
+        let State::Ready { ranges } = &self.state else {
+            return None;
+        };
+        let &(min, max) = ranges.get(&api_key)?;
+        let version = max.min(max_version).min(api_key.max_version());
+        (version >= min && version >= api_key.min_version()).then_some(version)
+    }
+
+    /// Returns the frame of a request, which is from then on in flight.
+    pub fn send(&mut self, now: Instant, request: &Request, version: i16, tag: T) -> Vec<Bytes> {
+        assert!(self.is_ready(), "requests are sent once the versions are known");
+        self.transmit(now, request, version, Some(tag))
+    }
+
+    /// Returns the frame of a request that is not answered.
+    pub fn send_unanswered(&mut self, request: &Request, version: i16) -> Vec<Bytes> {
+        assert!(self.is_ready(), "requests are sent once the versions are known");
+        let correlation_id = self.next_correlation_id();
+        request.frame(correlation_id, Some(&self.client_id), version)
+    }
+
+    fn next_correlation_id(&mut self) -> i32 {
+        let correlation_id = self.next_correlation_id;
+        self.next_correlation_id = correlation_id.wrapping_add(1) & i32::MAX;
+        correlation_id
+    }
+
+    fn transmit(
+        &mut self,
+        now: Instant,
+        request: &Request,
+        version: i16,
+        tag: Option<T>,
+    ) -> Vec<Bytes> {
+        let correlation_id = self.next_correlation_id();
+        self.in_flight.push_back(InFlight {
+            correlation_id,
+            api_key: request.api_key(),
+            version,
+            deadline: now + self.request_timeout,
+            tag,
+        });
+        request.frame(correlation_id, Some(&self.client_id), version)
+    }
+
+    /// Takes bytes in. Returns the frame of a question that follows from them, if any.
+    ///
+    /// # Errors
+    /// Where the broker breaks the protocol: the connection is of no more use.
+    pub fn on_received(
+        &mut self,
+        now: Instant,
+        bytes: BytesMut,
+        completed: &mut VecDeque<Completed<T>>,
+    ) -> Result<Option<Vec<Bytes>>, ClientError> {
+        if self.buffer.is_empty() {
+            self.buffer = bytes;
+        } else {
+            self.buffer.unsplit(bytes);
+        }
+        let mut question = None;
+        while let Some(frame) = self.take_frame()? {
+            if let Some(parts) = self.on_frame(now, &frame, completed)? {
+                question = Some(parts);
+            }
+        }
+        Ok(question)
+    }
+
+    fn take_frame(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let Some(size) = self.buffer.first_chunk::<SIZE_BYTES>() else {
+            return Ok(None);
+        };
+        let size = i32::from_be_bytes(*size);
+        let size = usize::try_from(size)
+            .ok()
+            .filter(|&size| size <= self.max_frame_bytes)
+            .ok_or_else(|| ClientError::Malformed(format!("a frame of {size} bytes")))?;
+        if self.buffer.len() < SIZE_BYTES + size {
+            return Ok(None);
+        }
+        self.buffer.advance(SIZE_BYTES);
+        Ok(Some(self.buffer.split_to(size).freeze()))
+    }
+
+    fn on_frame(
+        &mut self,
+        now: Instant,
+        frame: &Bytes,
+        completed: &mut VecDeque<Completed<T>>,
+    ) -> Result<Option<Vec<Bytes>>, ClientError> {
+        let malformed = |error: crate::wire::DecodeError| ClientError::Malformed(error.to_string());
+        let Some(request) = self.in_flight.pop_front() else {
+            return Err(ClientError::Malformed("an answer that nobody asked for".to_owned()));
+        };
+        let header_version = request.api_key.response_header_version(request.version);
+        let mut reader = Reader::new(frame.clone());
+        let correlation_id =
+            decode_response_header(&mut reader, header_version).map_err(malformed)?;
+        if correlation_id != request.correlation_id {
+            return Err(ClientError::Malformed(format!(
+                "an answer to request {correlation_id} where {} was expected",
+                request.correlation_id
+            )));
+        }
+        let Some(tag) = request.tag else {
+            return self.on_versions(now, frame.slice(reader.position()..)).map_err(|error| {
+                ClientError::Malformed(format!("in the answer about versions: {error}"))
+            });
+        };
+        let result =
+            Response::decode(request.api_key, request.version, &mut reader).map_err(malformed);
+        completed.push_back(Completed { tag, version: request.version, result });
+        Ok(None)
+    }
+
+    fn on_versions(
+        &mut self,
+        now: Instant,
+        body: Bytes,
+    ) -> Result<Option<Vec<Bytes>>, ClientError> {
+        let State::Negotiating { version: asked } = self.state else {
+            unreachable!("only a negotiating connection has asked for versions")
+        };
+        let code = body.first_chunk::<2>().map_or(0, |code| i16::from_be_bytes(*code));
+        let refused = code == ErrorCode::UnsupportedVersion.code();
+        // A refusal has the form of version 0, whatever was asked.
+        let version = if refused { 0 } else { asked };
+        let response = ApiVersionsResponse::decode(&mut Reader::new(body), version)
+            .map_err(|error| ClientError::Malformed(error.to_string()))?;
+        if refused {
+            let theirs = response
+                .api_keys
+                .iter()
+                .find(|range| range.api_key == ApiKey::ApiVersions.key())
+                .map_or(0, |range| range.max_version);
+            if theirs >= asked || asked == 0 {
+                return Err(ClientError::UnsupportedApi(ApiKey::ApiVersions.name()));
+            }
+            return Ok(Some(self.ask_versions(now, theirs.max(0))));
+        }
+        if let Some(error) = ClientError::from_code(code) {
+            return Err(error);
+        }
+        let ranges = response
+            .api_keys
+            .iter()
+            .filter_map(|range| {
+                let api_key = ApiKey::from_key(range.api_key)?;
+                Some((api_key, (range.min_version, range.max_version)))
+            })
+            .collect();
+        self.state = State::Ready { ranges };
+        Ok(None)
+    }
+
+    /// The connection is gone: every request in flight ends with `error`.
+    pub fn fail(self, error: &ClientError, completed: &mut VecDeque<Completed<T>>) {
+        for request in self.in_flight {
+            if let Some(tag) = request.tag {
+                let result = Err(error.clone());
+                completed.push_back(Completed { tag, version: request.version, result });
+            }
+        }
+    }
+}

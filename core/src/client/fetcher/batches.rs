@@ -1,0 +1,102 @@
+//! Reads the records out of what a fetch brought.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::FetchedRecord;
+use crate::client::ClientError;
+use crate::error::ErrorCode;
+use crate::ids::{Offset, ProducerId};
+use crate::record::batch::Batch;
+use crate::record::iterate::OpenBatch;
+use crate::wire::api::fetch::AbortedTransaction;
+
+/// What the bytes of a fetch hold.
+pub(super) struct ReadBatches {
+    /// The records that readers are shown, in order.
+    pub(super) records: Vec<FetchedRecord>,
+    /// The offset behind everything that was read.
+    pub(super) next_offset: Offset,
+    /// Why reading stopped before the end.
+    pub(super) error: Option<ClientError>,
+}
+
+/// Reads batches from `position` on: whole ones whose CRC holds, without control records and without
+/// records of aborted transactions. A last batch that is cut off is left for the next fetch.
+pub(super) fn read_batches(
+    mut bytes: Bytes,
+    position: Offset,
+    aborted: &[AbortedTransaction],
+    max_batch_bytes: usize,
+) -> ReadBatches {
+    let mut out = ReadBatches { records: Vec::new(), next_offset: position, error: None };
+    let mut aborted_from = aborted.iter().peekable();
+    let mut aborted_now: BTreeSet<ProducerId> = BTreeSet::new();
+    loop {
+        let whole = Batch::peek_len(&bytes).is_ok_and(|length| bytes.len() >= length);
+        if !whole {
+            return out;
+        }
+        let batch = match Batch::split_from(&mut bytes) {
+            Ok(batch) if batch.crc_is_valid() => batch,
+            Ok(_) | Err(_) => {
+                out.error = Some(ClientError::Broker(ErrorCode::CorruptMessage));
+                return out;
+            }
+        };
+        while let Some(transaction) =
+            aborted_from.next_if(|transaction| transaction.first_offset <= batch.last_offset().0)
+        {
+            aborted_now.insert(ProducerId(transaction.producer_id));
+        }
+        if batch.is_control() {
+            // A marker ends the transaction of its producer, whichever way.
+            aborted_now.remove(&batch.producer_id());
+        } else if !(batch.is_transactional() && aborted_now.contains(&batch.producer_id()))
+            && let Err(error) = read_records(&batch, position, max_batch_bytes, &mut out.records)
+        {
+            out.error = Some(error);
+            return out;
+        }
+        out.next_offset = out.next_offset.max(batch.next_offset());
+    }
+}
+
+fn read_records(
+    batch: &Batch,
+    position: Offset,
+    max_batch_bytes: usize,
+    out: &mut Vec<FetchedRecord>,
+) -> Result<(), ClientError> {
+    let malformed =
+        |error: crate::record::iterate::RecordError| ClientError::Malformed(error.to_string());
+    let before = out.len();
+    let open = OpenBatch::open(batch, max_batch_bytes).map_err(malformed)?;
+    let slice = |bytes: &[u8]| open.payload().slice_ref(bytes);
+    for placed in open.records() {
+        let placed = match placed {
+            Ok(placed) => placed,
+            Err(error) => {
+                // Either all records of a batch are told or none.
+                out.truncate(before);
+                return Err(malformed(error));
+            }
+        };
+        if placed.offset >= position {
+            out.push(FetchedRecord {
+                offset: placed.offset,
+                timestamp: placed.timestamp,
+                key: placed.record.key.map(slice),
+                value: placed.record.value.map(slice),
+                headers: placed
+                    .record
+                    .headers
+                    .iter()
+                    .map(|header| (slice(header.key), header.value.map(slice)))
+                    .collect(),
+            });
+        }
+    }
+    Ok(())
+}

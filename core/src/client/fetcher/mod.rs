@@ -1,0 +1,598 @@
+//! Reads partitions that it is told to read, each from where it is told.
+//!
+//! One fetch at a time is on its way to each broker, without a fetch session. What was fetched of a
+//! partition is held until it is taken, and only then is more of that partition asked for, so that
+//! memory is bounded by what one fetch may bring.
+
+mod batches;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use self::batches::read_batches;
+use super::network::{Network, NetworkConfig, Target};
+use super::producer::accumulator::Place;
+use super::{ClientError, Effect, Input};
+use crate::error::ErrorCode;
+use crate::ids::{NodeId, Offset, PartitionIndex, TopicId};
+use crate::time::{Instant, Now};
+use crate::wire::api::fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData,
+};
+use crate::wire::api::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
+};
+use crate::wire::{ApiKey, KafkaString, Request, Response};
+
+/// The last version of Fetch that names topics.
+const LAST_VERSION_BY_NAME: i16 = 12;
+/// Timestamp that asks for the end of the log.
+const LATEST: i64 = -1;
+/// Timestamp that asks for the start of the log.
+const EARLIEST: i64 = -2;
+
+/// Where to begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// At the first record there is.
+    Earliest,
+    /// Behind the last record there is.
+    Latest,
+    /// At this offset.
+    Offset(Offset),
+    /// At the first record with this time or a later one, in Unix milliseconds; behind the last
+    /// record where there is none.
+    Time(i64),
+}
+
+/// What a fetcher is told at its birth. Names and defaults are those of Kafka's consumer.
+#[derive(Clone, Debug)]
+pub struct FetcherConfig {
+    /// Connections and metadata.
+    pub network: NetworkConfig,
+    /// Whether records of transactions are read only once these are committed (`isolation.level`).
+    pub read_committed: bool,
+    /// Bytes that a fetch waits for (`fetch.min.bytes`).
+    pub min_bytes: i32,
+    /// How long it waits for them (`fetch.max.wait.ms`).
+    pub max_wait: Duration,
+    /// Most bytes of a fetch (`fetch.max.bytes`).
+    pub max_bytes: i32,
+    /// Most bytes of a partition in a fetch (`max.partition.fetch.bytes`).
+    pub max_partition_bytes: i32,
+    /// Most bytes that one batch may decompress to.
+    pub max_batch_bytes: usize,
+    /// Where to go on from an offset that is not there (`auto.offset.reset`); `None` fails.
+    pub reset: Option<Start>,
+}
+
+impl FetcherConfig {
+    /// Kafka's defaults, for brokers that `network` names, but going on from the earliest record.
+    pub const fn new(network: NetworkConfig) -> Self {
+        Self {
+            network,
+            read_committed: false,
+            min_bytes: 1,
+            max_wait: Duration::from_millis(500),
+            max_bytes: 50 << 20,
+            max_partition_bytes: 1 << 20,
+            max_batch_bytes: 256 << 20,
+            reset: Some(Start::Earliest),
+        }
+    }
+}
+
+/// A record that was read. Key and value are slices of what was received or decompressed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FetchedRecord {
+    /// Its offset.
+    pub offset: Offset,
+    /// Its time in Unix milliseconds, -1 for none.
+    pub timestamp: i64,
+    /// Its key.
+    pub key: Option<Bytes>,
+    /// Its value.
+    pub value: Option<Bytes>,
+    /// Its headers in their order.
+    pub headers: Vec<(Bytes, Option<Bytes>)>,
+}
+
+/// What there is to tell.
+#[derive(Clone, PartialEq, Debug)]
+pub enum FetchEvent {
+    /// Records of one partition, in order.
+    Records {
+        /// The topic and partition.
+        place: Place,
+        /// The records; empty where a fetch brought only what readers are not shown.
+        records: Vec<FetchedRecord>,
+        /// The offset behind them, where reading goes on.
+        next_offset: Offset,
+        /// The offset behind the last committed record of the partition.
+        high_watermark: Offset,
+    },
+    /// A partition cannot be read on. It rests until it is told where to go on.
+    Failed {
+        /// The topic and partition.
+        place: Place,
+        /// Why.
+        error: ClientError,
+    },
+}
+
+/// Where a partition stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Position {
+    /// The offset must be asked for.
+    Unknown(Start),
+    /// The next record is this one.
+    At(Offset),
+    /// It has failed.
+    Failed,
+}
+
+#[derive(Clone, Debug)]
+struct Partition {
+    position: Position,
+    /// Counts the times that it was told where to begin, so that older answers are not taken.
+    generation: u64,
+    is_asked: bool,
+    has_events: bool,
+    retry_at: Instant,
+    high_watermark: Option<Offset>,
+}
+
+/// A partition that a request asks about.
+#[derive(Clone, Debug)]
+struct Asked {
+    place: Place,
+    topic_id: TopicId,
+    generation: u64,
+}
+
+/// Why a request was sent.
+#[derive(Clone, Debug)]
+enum Purpose {
+    Offsets(Vec<(Asked, Start)>),
+    Fetch(NodeId, Vec<Asked>),
+}
+
+/// Reads partitions.
+#[derive(Clone, Debug)]
+pub struct Fetcher {
+    config: FetcherConfig,
+    network: Network<Purpose>,
+    partitions: BTreeMap<Place, Partition>,
+    fetching: BTreeSet<NodeId>,
+    generations: u64,
+    events: VecDeque<(u64, FetchEvent)>,
+    wake_at: Option<Instant>,
+}
+
+impl Fetcher {
+    /// Reads nothing yet, and connects to nothing.
+    pub fn new(config: FetcherConfig) -> Self {
+        Self {
+            network: Network::new(config.network.clone()),
+            config,
+            partitions: BTreeMap::new(),
+            fetching: BTreeSet::new(),
+            generations: 0,
+            events: VecDeque::new(),
+            wake_at: None,
+        }
+    }
+
+    /// Begins to read a partition, or goes on elsewhere in one that is read.
+    pub fn assign(
+        &mut self,
+        now: Now,
+        topic: &KafkaString,
+        partition: PartitionIndex,
+        start: Start,
+    ) {
+        self.generations += 1;
+        let position = match start {
+            Start::Offset(offset) => Position::At(offset),
+            Start::Earliest | Start::Latest | Start::Time(_) => Position::Unknown(start),
+        };
+        let state = Partition {
+            position,
+            generation: self.generations,
+            is_asked: false,
+            has_events: false,
+            retry_at: Instant::ZERO,
+            high_watermark: None,
+        };
+        self.partitions.insert((topic.detached(), partition), state);
+        self.drive(now.mono);
+    }
+
+    /// Stops reading a partition. What was fetched of it is not told any more.
+    pub fn unassign(&mut self, topic: &KafkaString, partition: PartitionIndex) {
+        self.partitions.remove(&(topic.clone(), partition));
+    }
+
+    /// Returns the offset of the next record to be read, `None` while it is being asked for.
+    pub fn position(&self, topic: &KafkaString, partition: PartitionIndex) -> Option<Offset> {
+        match self.partitions.get(&(topic.clone(), partition))?.position {
+            Position::At(offset) => Some(offset),
+            Position::Unknown(_) | Position::Failed => None,
+        }
+    }
+
+    /// Returns the offset behind the last committed record, as the last fetch told it.
+    pub fn high_watermark(&self, topic: &KafkaString, partition: PartitionIndex) -> Option<Offset> {
+        self.partitions.get(&(topic.clone(), partition))?.high_watermark
+    }
+
+    /// Takes an input in.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        self.network.handle(now.mono, input);
+        self.drive(now.mono);
+    }
+
+    /// Takes the next thing to be done.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.network.poll_effect()
+    }
+
+    /// Takes the next thing to be told, and asks for more of the partition it is about.
+    pub fn poll_event(&mut self, now: Now) -> Option<FetchEvent> {
+        while let Some((generation, event)) = self.events.pop_front() {
+            let (FetchEvent::Records { place, .. } | FetchEvent::Failed { place, .. }) = &event;
+            let Some(partition) = self.partitions.get_mut(place) else {
+                continue;
+            };
+            if partition.generation == generation {
+                partition.has_events = false;
+                self.drive(now.mono);
+                return Some(event);
+            }
+        }
+        None
+    }
+
+    /// Returns when to come back at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if self.generations == 0 {
+            return None;
+        }
+        self.network.next_deadline().into_iter().chain(self.wake_at).min()
+    }
+
+    fn drive(&mut self, now: Instant) {
+        self.take_answers(now);
+        for (topic, _) in self.partitions.keys() {
+            self.network.want(topic);
+        }
+        self.ask(now);
+        if self.generations > 0 {
+            self.network.maintain(now);
+        }
+        self.take_answers(now);
+        let pauses = self.partitions.values().filter(|partition| !partition.is_asked);
+        self.wake_at = pauses.map(|partition| partition.retry_at).filter(|at| *at > now).min();
+    }
+
+    /// Sends what can be asked to each leader that can take it.
+    fn ask(&mut self, now: Instant) {
+        let mut offsets: BTreeMap<NodeId, Vec<(Place, Start)>> = BTreeMap::new();
+        let mut fetches: BTreeMap<NodeId, Vec<(Place, Offset)>> = BTreeMap::new();
+        let mut homeless = false;
+        let metadata = self.network.metadata();
+        for (place, partition) in &self.partitions {
+            if partition.is_asked || partition.has_events || partition.retry_at > now {
+                continue;
+            }
+            let leader = metadata
+                .leader(&place.0, place.1)
+                .filter(|leader| metadata.brokers().contains_key(&leader.node));
+            match (partition.position, leader) {
+                (Position::Failed, _) => {}
+                (_, None) => homeless = true,
+                (Position::Unknown(start), Some(leader)) => {
+                    offsets.entry(leader.node).or_default().push((place.clone(), start));
+                }
+                (Position::At(offset), Some(leader)) => {
+                    if !self.fetching.contains(&leader.node) {
+                        fetches.entry(leader.node).or_default().push((place.clone(), offset));
+                    }
+                }
+            }
+        }
+        if homeless {
+            self.network.mark_stale(now);
+            self.fail_unknown_topics();
+        }
+        for (node, places) in offsets {
+            if let Some(link) = self.network.ready(now, Target::Node(node)) {
+                self.ask_offsets(now, link, places);
+            }
+        }
+        for (node, places) in fetches {
+            if let Some(link) = self.network.ready(now, Target::Node(node)) {
+                self.ask_records(now, link, node, places);
+            }
+        }
+    }
+
+    /// Fails the partitions of topics that can never become known.
+    fn fail_unknown_topics(&mut self) {
+        let failed: Vec<(Place, ClientError)> = self
+            .partitions
+            .iter()
+            .filter(|(_, partition)| partition.position != Position::Failed)
+            .filter_map(|(place, _)| {
+                let error = self.network.metadata().error(&place.0)?;
+                Some((place.clone(), error.clone()))
+            })
+            .collect();
+        for (place, error) in failed {
+            self.fail(&place, error);
+        }
+    }
+
+    fn asked(&mut self, place: Place) -> Asked {
+        let topic_id =
+            self.network.metadata().topic(&place.0).map_or(TopicId::ZERO, |topic| topic.topic_id);
+        let partition = self.partitions.get_mut(&place).expect("it was chosen from among them");
+        partition.is_asked = true;
+        Asked { topic_id, generation: partition.generation, place }
+    }
+
+    fn ask_offsets(&mut self, now: Instant, link: super::Link, places: Vec<(Place, Start)>) {
+        let mut topics: Vec<ListOffsetsTopic> = Vec::new();
+        let mut asked = Vec::with_capacity(places.len());
+        for (place, start) in places {
+            let timestamp = match start {
+                Start::Latest => LATEST,
+                Start::Earliest | Start::Offset(_) => EARLIEST,
+                Start::Time(timestamp) => timestamp,
+            };
+            let leader = self.network.metadata().leader(&place.0, place.1);
+            let partition = ListOffsetsPartition {
+                partition_index: place.1.0,
+                current_leader_epoch: leader.map_or(-1, |leader| leader.epoch.0),
+                timestamp,
+            };
+            match topics.iter_mut().find(|topic| topic.name == place.0) {
+                Some(topic) => topic.partitions.push(partition),
+                None => topics
+                    .push(ListOffsetsTopic { name: place.0.clone(), partitions: vec![partition] }),
+            }
+            asked.push((self.asked(place), start));
+        }
+        let request = Request::ListOffsets(ListOffsetsRequest {
+            replica_id: -1,
+            isolation_level: i8::from(self.config.read_committed),
+            topics,
+            timeout_ms: self.config.network.request_timeout.as_millis() as i32,
+        });
+        let max_version = ApiKey::ListOffsets.max_version();
+        self.network.send(now, link, &request, max_version, Purpose::Offsets(asked));
+    }
+
+    fn ask_records(
+        &mut self,
+        now: Instant,
+        link: super::Link,
+        node: NodeId,
+        places: Vec<(Place, Offset)>,
+    ) {
+        let mut topics: Vec<FetchTopic> = Vec::new();
+        let mut asked = Vec::with_capacity(places.len());
+        for (place, offset) in places {
+            let leader = self.network.metadata().leader(&place.0, place.1);
+            let partition = FetchPartition {
+                partition: place.1.0,
+                current_leader_epoch: leader.map_or(-1, |leader| leader.epoch.0),
+                fetch_offset: offset.0,
+                partition_max_bytes: self.config.max_partition_bytes,
+                ..FetchPartition::default()
+            };
+            let asks = self.asked(place);
+            match topics.iter_mut().find(|topic| topic.topic == asks.place.0) {
+                Some(topic) => topic.partitions.push(partition),
+                None => topics.push(FetchTopic {
+                    topic: asks.place.0.clone(),
+                    topic_id: asks.topic_id,
+                    partitions: vec![partition],
+                }),
+            }
+            asked.push(asks);
+        }
+        let by_name = topics.iter().any(|topic| topic.topic_id.is_zero());
+        let max_version = if by_name { LAST_VERSION_BY_NAME } else { ApiKey::Fetch.max_version() };
+        let request = Request::Fetch(FetchRequest {
+            max_wait_ms: self.config.max_wait.as_millis() as i32,
+            min_bytes: self.config.min_bytes,
+            max_bytes: self.config.max_bytes,
+            isolation_level: i8::from(self.config.read_committed),
+            topics,
+            ..FetchRequest::default()
+        });
+        self.fetching.insert(node);
+        self.network.send(now, link, &request, max_version, Purpose::Fetch(node, asked));
+    }
+
+    fn take_answers(&mut self, now: Instant) {
+        while let Some(completed) = self.network.poll_completed() {
+            match (completed.tag, completed.result) {
+                (Purpose::Offsets(asked), Ok(Response::ListOffsets(response))) => {
+                    for (asked, start) in asked {
+                        let result = offset_in(&response, &asked);
+                        self.on_offset(now, &asked, start, result);
+                    }
+                }
+                (Purpose::Fetch(node, asked), Ok(Response::Fetch(response))) => {
+                    self.fetching.remove(&node);
+                    for asked in asked {
+                        let data = match ClientError::from_code(response.error_code) {
+                            Some(error) => Err(error),
+                            None => data_in(&response, &asked),
+                        };
+                        self.on_data(now, &asked, data);
+                    }
+                }
+                (Purpose::Offsets(asked), Err(error)) => {
+                    for (asked, _) in asked {
+                        self.on_error(now, &asked, error.clone());
+                    }
+                }
+                (Purpose::Fetch(node, asked), Err(error)) => {
+                    self.fetching.remove(&node);
+                    for asked in asked {
+                        self.on_error(now, &asked, error.clone());
+                    }
+                }
+                (Purpose::Offsets(_) | Purpose::Fetch(..), Ok(_)) => {
+                    unreachable!("an answer has the type of its question")
+                }
+            }
+        }
+    }
+
+    /// Returns the partition that was asked about, unless it has been told to go on elsewhere.
+    fn settled(&mut self, asked: &Asked) -> Option<&mut Partition> {
+        let partition = self
+            .partitions
+            .get_mut(&asked.place)
+            .filter(|partition| partition.generation == asked.generation)?;
+        partition.is_asked = false;
+        Some(partition)
+    }
+
+    fn on_offset(
+        &mut self,
+        now: Instant,
+        asked: &Asked,
+        start: Start,
+        result: Result<Offset, ClientError>,
+    ) {
+        match result {
+            Ok(offset) => {
+                if let Some(partition) = self.settled(asked) {
+                    // No record is that young: go on behind the last one.
+                    let nothing = offset.0 < 0 && matches!(start, Start::Time(_));
+                    partition.position = if nothing {
+                        Position::Unknown(Start::Latest)
+                    } else {
+                        Position::At(offset)
+                    };
+                }
+            }
+            Err(error) => self.on_error(now, asked, error),
+        }
+    }
+
+    fn on_error(&mut self, now: Instant, asked: &Asked, error: ClientError) {
+        let backoff = self.config.network.retry_backoff;
+        let reset = self.config.reset;
+        let stale = error.is_stale_metadata();
+        let Some(partition) = self.settled(asked) else {
+            return;
+        };
+        match (&error, reset) {
+            (ClientError::Broker(ErrorCode::OffsetOutOfRange), Some(start)) => {
+                partition.position = match start {
+                    Start::Offset(offset) => Position::At(offset),
+                    Start::Earliest | Start::Latest | Start::Time(_) => Position::Unknown(start),
+                };
+                partition.retry_at = now + backoff;
+            }
+            _ if error.is_retriable() => partition.retry_at = now + backoff,
+            _ => self.fail(&asked.place, error),
+        }
+        if stale {
+            self.network.mark_stale(now);
+        }
+    }
+
+    fn fail(&mut self, place: &Place, error: ClientError) {
+        if let Some(partition) = self.partitions.get_mut(place) {
+            partition.position = Position::Failed;
+            partition.has_events = true;
+            let event = FetchEvent::Failed { place: place.clone(), error };
+            self.events.push_back((partition.generation, event));
+        }
+    }
+
+    fn on_data(&mut self, now: Instant, asked: &Asked, data: Result<&PartitionData, ClientError>) {
+        let data = match data {
+            Ok(data) => data,
+            Err(error) => return self.on_error(now, asked, error),
+        };
+        let read_committed = self.config.read_committed;
+        let max_batch_bytes = self.config.max_batch_bytes;
+        let Some(partition) = self.settled(asked) else {
+            return;
+        };
+        let Position::At(position) = partition.position else {
+            return;
+        };
+        let high_watermark = Offset(data.high_watermark);
+        partition.high_watermark = Some(high_watermark);
+        let aborted = if read_committed { data.aborted_transactions.as_deref() } else { None };
+        let bytes = data.records.clone().unwrap_or_default();
+        let read = read_batches(bytes, position, aborted.unwrap_or_default(), max_batch_bytes);
+        if read.next_offset > position {
+            partition.position = Position::At(read.next_offset);
+            partition.has_events = true;
+            let generation = partition.generation;
+            let event = FetchEvent::Records {
+                place: asked.place.clone(),
+                records: read.records,
+                next_offset: read.next_offset,
+                high_watermark,
+            };
+            self.events.push_back((generation, event));
+        }
+        if let Some(error) = read.error {
+            self.fail(&asked.place, error);
+        }
+    }
+}
+
+fn no_word(place: &Place) -> ClientError {
+    ClientError::Malformed(format!("no word about {}-{}", place.0, place.1))
+}
+
+fn offset_in(response: &ListOffsetsResponse, asked: &Asked) -> Result<Offset, ClientError> {
+    let (name, index) = &asked.place;
+    let partition = response
+        .topics
+        .iter()
+        .filter(|topic| topic.name == *name)
+        .flat_map(|topic| &topic.partitions)
+        .find(|partition| partition.partition_index == index.0)
+        .ok_or_else(|| no_word(&asked.place))?;
+    match ClientError::from_code(partition.error_code) {
+        None => Ok(Offset(partition.offset)),
+        Some(error) => Err(error),
+    }
+}
+
+fn data_in<'a>(
+    response: &'a FetchResponse,
+    asked: &Asked,
+) -> Result<&'a PartitionData, ClientError> {
+    let (name, index) = &asked.place;
+    let data = response
+        .responses
+        .iter()
+        .filter(|topic| {
+            topic.topic == *name || (!asked.topic_id.is_zero() && topic.topic_id == asked.topic_id)
+        })
+        .flat_map(|topic| &topic.partitions)
+        .find(|data| data.partition_index == index.0)
+        .ok_or_else(|| no_word(&asked.place))?;
+    match ClientError::from_code(data.error_code) {
+        None => Ok(data),
+        Some(error) => Err(error),
+    }
+}

@@ -1,0 +1,291 @@
+//! The fetcher against a broker whose answers are made by hand.
+
+use super::batches::{ReadBatches, read_batches};
+use super::*;
+use crate::client::test_broker::{TOPIC_ID, TestBroker, network_config};
+use crate::ids::{LeaderEpoch, ProducerEpoch, ProducerId};
+use crate::record::builder::{
+    BatchBuilder, Producer as ProducerOfBatch, TransactionResult, transaction_marker,
+};
+use crate::record::compress::Codec;
+use crate::wire::api::fetch::AbortedTransaction;
+use crate::wire::api::fetch::FetchableTopicResponse;
+use crate::wire::api::list_offsets::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+
+const ORDERS: KafkaString = KafkaString::from_static("orders");
+const FIRST: PartitionIndex = PartitionIndex(0);
+
+/// A batch of the values, from `base` on.
+fn batch(base: i64, codec: Codec, values: &[&str]) -> Bytes {
+    let mut builder = BatchBuilder::new(codec);
+    for value in values {
+        builder.push(5, Some(b"k"), Some(value.as_bytes()), &[(b"h", None)]);
+    }
+    let mut batch = builder.build();
+    batch.assign(Offset(base), LeaderEpoch(3));
+    batch.to_bytes()
+}
+
+fn fetched(partition: PartitionData) -> FetchResponse {
+    FetchResponse {
+        responses: vec![FetchableTopicResponse {
+            topic: ORDERS,
+            topic_id: TOPIC_ID,
+            partitions: vec![partition],
+        }],
+        ..FetchResponse::default()
+    }
+}
+
+fn listed(partition: ListOffsetsPartitionResponse) -> ListOffsetsResponse {
+    ListOffsetsResponse {
+        topics: vec![ListOffsetsTopicResponse { name: ORDERS, partitions: vec![partition] }],
+        ..ListOffsetsResponse::default()
+    }
+}
+
+/// Lets machine and broker talk until both are silent.
+fn settle(fetcher: &mut Fetcher, broker: &mut TestBroker) {
+    loop {
+        while let Some(effect) = fetcher.poll_effect() {
+            broker.take(effect);
+        }
+        let Some(input) = broker.inputs.pop_front() else {
+            return;
+        };
+        fetcher.handle(broker.now, input);
+    }
+}
+
+fn reading(start: Start) -> (Fetcher, TestBroker) {
+    let mut broker = TestBroker::new(&[("orders", 1)]);
+    let mut fetcher = Fetcher::new(FetcherConfig::new(network_config()));
+    fetcher.assign(broker.now, &ORDERS, FIRST, start);
+    settle(&mut fetcher, &mut broker);
+    (fetcher, broker)
+}
+
+fn asked_offset(body: &Request) -> i64 {
+    let Request::Fetch(request) = body else { panic!("a fetch, not {body:?}") };
+    assert_eq!((request.session_id, request.session_epoch), (0, -1));
+    request.topics[0].partitions[0].fetch_offset
+}
+
+fn values(event: Option<FetchEvent>) -> Vec<(i64, String)> {
+    let Some(FetchEvent::Records { records, .. }) = event else { panic!("{event:?}") };
+    records
+        .into_iter()
+        .map(|record| {
+            let value = record.value.expect("a value").to_vec();
+            (record.offset.0, String::from_utf8(value).expect("text"))
+        })
+        .collect()
+}
+
+#[test]
+fn records_are_read_in_order_from_the_offset_that_was_named() {
+    let (mut fetcher, mut broker) = reading(Start::Offset(Offset(11)));
+    let asked = broker.next();
+    assert_eq!(asked_offset(&asked.body), 11);
+    // The broker sends the whole batch that holds the offset, a compressed one, and a cut one.
+    let mut records = batch(10, Codec::None, &["a", "b"]).to_vec();
+    records.extend_from_slice(&batch(12, Codec::Lz4, &["c"]));
+    records.extend_from_slice(&batch(13, Codec::None, &["d"])[..40]);
+
+    let partition = PartitionData {
+        high_watermark: 13,
+        records: Some(records.into()),
+        ..PartitionData::default()
+    };
+    broker.answer(&asked, fetched(partition));
+    settle(&mut fetcher, &mut broker);
+
+    assert!(broker.asked.is_empty(), "nothing more is asked for before it is taken");
+    let event = fetcher.poll_event(broker.now);
+    assert_eq!(values(event), [(11, "b".to_owned()), (12, "c".to_owned())]);
+    settle(&mut fetcher, &mut broker);
+    assert_eq!(asked_offset(&broker.next().body), 13);
+    assert_eq!(fetcher.high_watermark(&ORDERS, FIRST), Some(Offset(13)));
+}
+
+#[test]
+fn keys_values_and_headers_are_told_as_they_stand_null_and_empty_apart() {
+    let (mut fetcher, mut broker) = reading(Start::Offset(Offset(0)));
+    let mut builder = BatchBuilder::new(Codec::None);
+    builder.push(7, None, Some(b""), &[(b"a", Some(b"1")), (b"a", None)]);
+    let asked = broker.next();
+    let records = Some(builder.build().to_bytes());
+    broker.answer(&asked, fetched(PartitionData { records, ..PartitionData::default() }));
+    settle(&mut fetcher, &mut broker);
+
+    let Some(FetchEvent::Records { records, .. }) = fetcher.poll_event(broker.now) else {
+        panic!("records")
+    };
+    let a = Bytes::from_static(b"a");
+    assert_eq!(
+        records,
+        [FetchedRecord {
+            offset: Offset(0),
+            timestamp: 7,
+            key: None,
+            value: Some(Bytes::new()),
+            headers: vec![(a.clone(), Some(Bytes::from_static(b"1"))), (a, None)],
+        }]
+    );
+}
+
+#[test]
+fn a_start_by_time_asks_for_the_offset_and_goes_behind_the_end_where_there_is_none() {
+    let (mut fetcher, mut broker) = reading(Start::Time(1_234));
+    let timestamp_of = |body: &Request| {
+        let Request::ListOffsets(request) = body else { panic!("{body:?}") };
+        request.topics[0].partitions[0].timestamp
+    };
+    let asked = broker.next();
+    assert_eq!(timestamp_of(&asked.body), 1_234);
+    broker.answer(&asked, listed(ListOffsetsPartitionResponse::default()));
+    settle(&mut fetcher, &mut broker);
+
+    let asked = broker.next();
+    assert_eq!(timestamp_of(&asked.body), LATEST);
+    let end = ListOffsetsPartitionResponse { offset: 42, ..Default::default() };
+    broker.answer(&asked, listed(end));
+    settle(&mut fetcher, &mut broker);
+
+    assert_eq!(asked_offset(&broker.next().body), 42);
+}
+
+#[test]
+fn an_offset_that_is_gone_begins_again_where_the_settings_say() {
+    let (mut fetcher, mut broker) = reading(Start::Offset(Offset(5)));
+    let asked = broker.next();
+    let gone = PartitionData {
+        error_code: ErrorCode::OffsetOutOfRange.code(),
+        ..PartitionData::default()
+    };
+    broker.answer(&asked, fetched(gone));
+    settle(&mut fetcher, &mut broker);
+
+    broker.pass(Duration::from_millis(100));
+    fetcher.handle(broker.now, Input::Wakeup);
+    settle(&mut fetcher, &mut broker);
+
+    let asked = broker.next();
+    let start = ListOffsetsPartitionResponse { offset: 9, ..Default::default() };
+    broker.answer(&asked, listed(start));
+    settle(&mut fetcher, &mut broker);
+    assert_eq!(asked_offset(&broker.next().body), 9);
+}
+
+#[test]
+fn without_a_rule_for_it_a_gone_offset_fails_the_partition() {
+    let mut broker = TestBroker::new(&[("orders", 1)]);
+    let mut fetcher =
+        Fetcher::new(FetcherConfig { reset: None, ..FetcherConfig::new(network_config()) });
+    fetcher.assign(broker.now, &ORDERS, FIRST, Start::Offset(Offset(5)));
+    settle(&mut fetcher, &mut broker);
+    let asked = broker.next();
+    let gone = PartitionData {
+        error_code: ErrorCode::OffsetOutOfRange.code(),
+        ..PartitionData::default()
+    };
+    broker.answer(&asked, fetched(gone));
+    settle(&mut fetcher, &mut broker);
+
+    let error = ClientError::Broker(ErrorCode::OffsetOutOfRange);
+    let place = (ORDERS, FIRST);
+    assert_eq!(fetcher.poll_event(broker.now), Some(FetchEvent::Failed { place, error }));
+    settle(&mut fetcher, &mut broker);
+    assert!(broker.asked.is_empty());
+}
+
+#[test]
+fn a_damaged_batch_is_told_and_what_stands_before_it_is_kept() {
+    let (mut fetcher, mut broker) = reading(Start::Offset(Offset(0)));
+    let asked = broker.next();
+    let mut records = batch(0, Codec::None, &["a"]).to_vec();
+    let mut damaged = batch(1, Codec::None, &["b"]).to_vec();
+    *damaged.last_mut().expect("bytes") ^= 1;
+    records.extend_from_slice(&damaged);
+    let records = Some(records.into());
+    broker.answer(&asked, fetched(PartitionData { records, ..PartitionData::default() }));
+    settle(&mut fetcher, &mut broker);
+
+    assert_eq!(values(fetcher.poll_event(broker.now)), [(0, "a".to_owned())]);
+    let Some(FetchEvent::Failed { error, .. }) = fetcher.poll_event(broker.now) else {
+        panic!("the damage")
+    };
+    assert_eq!(error, ClientError::Broker(ErrorCode::CorruptMessage));
+}
+
+#[test]
+fn an_answer_to_a_question_before_a_seek_is_not_taken() {
+    let (mut fetcher, mut broker) = reading(Start::Offset(Offset(0)));
+    let asked = broker.next();
+    fetcher.assign(broker.now, &ORDERS, FIRST, Start::Offset(Offset(100)));
+    let records = Some(batch(0, Codec::None, &["old"]));
+    broker.answer(&asked, fetched(PartitionData { records, ..PartitionData::default() }));
+    settle(&mut fetcher, &mut broker);
+
+    assert_eq!(fetcher.poll_event(broker.now), None);
+    assert_eq!(asked_offset(&broker.next().body), 100);
+}
+
+#[test]
+fn a_lost_connection_is_made_again_after_a_pause() {
+    let (mut fetcher, mut broker) = reading(Start::Offset(Offset(0)));
+    let asked = broker.next();
+    let connects = broker.connects;
+    fetcher.handle(broker.now, Input::Disconnected(asked.link));
+    settle(&mut fetcher, &mut broker);
+    assert!(broker.asked.is_empty());
+
+    for _ in 0..5 {
+        let deadline = fetcher.next_deadline().expect("something is waited for");
+        assert!(deadline > broker.now.mono, "no deadline stands in the past");
+        broker.now.mono = deadline;
+        fetcher.handle(broker.now, Input::Wakeup);
+        settle(&mut fetcher, &mut broker);
+        if !broker.asked.is_empty() {
+            break;
+        }
+    }
+
+    assert_eq!(asked_offset(&broker.next().body), 0);
+    assert!(broker.connects > connects);
+}
+
+#[test]
+fn a_committed_reader_sees_no_aborted_records_and_no_markers() {
+    let producer = ProducerOfBatch { id: ProducerId(9), epoch: ProducerEpoch(0), base_sequence: 0 };
+    let transactional = |base: i64, value: &str| {
+        let mut builder = BatchBuilder::new(Codec::None).producer(producer).transactional();
+        builder.push(5, None, Some(value.as_bytes()), &[]);
+        let mut batch = builder.build();
+        batch.assign(Offset(base), LeaderEpoch(3));
+        batch.to_bytes()
+    };
+    let marker = |base: i64, result| {
+        let mut batch = transaction_marker(ProducerId(9), ProducerEpoch(0), result, 1, 5);
+        batch.assign(Offset(base), LeaderEpoch(3));
+        batch.to_bytes()
+    };
+    let bytes = [
+        transactional(0, "aborted"),
+        marker(1, TransactionResult::Abort),
+        transactional(2, "committed"),
+        marker(3, TransactionResult::Commit),
+    ]
+    .concat();
+    let aborted = [AbortedTransaction { producer_id: 9, first_offset: 0 }];
+
+    let committed = read_batches(bytes.clone().into(), Offset(0), &aborted, 1 << 20);
+    let all = read_batches(bytes.into(), Offset(0), &[], 1 << 20);
+
+    assert_eq!(committed.next_offset, Offset(4));
+    let offsets = |read: &ReadBatches| -> Vec<i64> {
+        read.records.iter().map(|record| record.offset.0).collect()
+    };
+    assert_eq!(offsets(&committed), [2]);
+    assert_eq!(offsets(&all), [0, 2]);
+}

@@ -1,0 +1,209 @@
+//! What a client knows about the cluster: brokers, and the partitions of the topics it asked about.
+//!
+//! A leader with an older epoch than the one known is never taken (KIP-320): an answer may come
+//! from a broker that is behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ClientError;
+use crate::ids::{LeaderEpoch, NodeId, PartitionIndex, TopicId};
+use crate::time::Instant;
+use crate::wire::KafkaString;
+use crate::wire::api::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
+
+/// The leader of a partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leader {
+    /// The broker.
+    pub node: NodeId,
+    /// Its epoch, [`LeaderEpoch::UNKNOWN`] from old brokers.
+    pub epoch: LeaderEpoch,
+}
+
+/// A topic that is known.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Topic {
+    /// Its id, zero from old brokers.
+    pub topic_id: TopicId,
+    /// The leaders of its partitions; `None` where there is none at present.
+    pub leaders: BTreeMap<PartitionIndex, Option<Leader>>,
+}
+
+/// Where a broker is.
+pub type Address = (Arc<str>, u16);
+
+/// The cluster as it was told last.
+#[derive(Clone, Debug)]
+pub struct Metadata {
+    wanted: BTreeSet<KafkaString>,
+    brokers: BTreeMap<NodeId, Address>,
+    controller: Option<NodeId>,
+    cluster_id: Option<KafkaString>,
+    topics: BTreeMap<KafkaString, Topic>,
+    errors: BTreeMap<KafkaString, ClientError>,
+    allow_auto_topic_creation: bool,
+    max_age: Duration,
+    retry_backoff: Duration,
+    stale: bool,
+    next_update: Instant,
+}
+
+impl Metadata {
+    /// Knows nothing yet.
+    pub const fn new(
+        allow_auto_topic_creation: bool,
+        max_age: Duration,
+        retry_backoff: Duration,
+    ) -> Self {
+        Self {
+            wanted: BTreeSet::new(),
+            brokers: BTreeMap::new(),
+            controller: None,
+            cluster_id: None,
+            topics: BTreeMap::new(),
+            errors: BTreeMap::new(),
+            allow_auto_topic_creation,
+            max_age,
+            retry_backoff,
+            stale: true,
+            next_update: Instant::ZERO,
+        }
+    }
+
+    /// Begins to follow a topic.
+    pub fn want(&mut self, topic: &KafkaString) {
+        if !self.wanted.contains(&**topic) {
+            self.wanted.insert(topic.detached());
+            self.stale = true;
+            self.next_update = Instant::ZERO;
+        }
+    }
+
+    /// Says that something known seems wrong: it will be asked for again, after a pause.
+    pub fn mark_stale(&mut self) {
+        self.stale = true;
+    }
+
+    /// Returns when the cluster is to be asked again.
+    pub const fn next_update(&self) -> Instant {
+        self.next_update
+    }
+
+    /// Returns whether it is to be asked now.
+    pub fn is_due(&self, now: Instant) -> bool {
+        now >= self.next_update
+    }
+
+    /// Returns the question. No other is due before the pause has passed or the answer is in.
+    pub fn request(&mut self, now: Instant) -> MetadataRequest {
+        self.next_update = now + self.retry_backoff;
+        let topics = self
+            .wanted
+            .iter()
+            .map(|name| MetadataRequestTopic {
+                name: Some(name.clone()),
+                ..MetadataRequestTopic::default()
+            })
+            .collect();
+        MetadataRequest {
+            topics: Some(topics),
+            allow_auto_topic_creation: self.allow_auto_topic_creation,
+            ..MetadataRequest::default()
+        }
+    }
+
+    /// Takes an answer in.
+    pub fn apply(&mut self, now: Instant, response: MetadataResponse) {
+        self.stale = ClientError::from_code(response.error_code).is_some();
+        if !response.brokers.is_empty() {
+            self.brokers = response
+                .brokers
+                .into_iter()
+                .filter_map(|broker| {
+                    let port = u16::try_from(broker.port).ok()?;
+                    Some((NodeId(broker.node_id), (Arc::from(broker.host.as_str()), port)))
+                })
+                .collect();
+        }
+        self.controller = (response.controller_id >= 0).then_some(NodeId(response.controller_id));
+        self.cluster_id = response.cluster_id.map(|id| id.detached());
+        for topic in response.topics {
+            let Some(name) = topic.name.map(|name| name.detached()) else {
+                continue;
+            };
+            if let Some(error) = ClientError::from_code(topic.error_code) {
+                self.stale |= error.is_retriable();
+                if error.is_retriable() {
+                    // The topic may be in the making; what was known of it stays until then.
+                    self.errors.remove(&name);
+                } else {
+                    self.topics.remove(&name);
+                    self.errors.insert(name, error);
+                }
+                continue;
+            }
+            self.errors.remove(&name);
+            let known = self.topics.get(&name).filter(|known| known.topic_id == topic.topic_id);
+            let mut leaders = BTreeMap::new();
+            for partition in topic.partitions {
+                let index = PartitionIndex(partition.partition_index);
+                let told = (partition.leader_id >= 0).then_some(Leader {
+                    node: NodeId(partition.leader_id),
+                    epoch: LeaderEpoch(partition.leader_epoch),
+                });
+                let before = known.and_then(|known| known.leaders.get(&index).copied().flatten());
+                let is_behind = before.is_some_and(|before| {
+                    partition.leader_epoch >= 0 && before.epoch.0 > partition.leader_epoch
+                });
+                self.stale |= is_behind || told.is_none();
+                leaders.insert(index, if is_behind { before } else { told });
+            }
+            self.topics.insert(name, Topic { topic_id: topic.topic_id, leaders });
+        }
+        self.next_update = now + if self.stale { self.retry_backoff } else { self.max_age };
+    }
+
+    /// Asks again as soon as the pause since the last question has passed.
+    pub(super) fn hasten(&mut self, now: Instant) {
+        if self.stale {
+            self.next_update = self.next_update.min(now + self.retry_backoff);
+        }
+    }
+
+    /// Returns what is known of a topic.
+    pub fn topic(&self, name: &str) -> Option<&Topic> {
+        self.topics.get(name)
+    }
+
+    /// Returns why a topic cannot be known, where trying again does not help.
+    pub fn error(&self, name: &str) -> Option<&ClientError> {
+        self.errors.get(name)
+    }
+
+    /// Returns the leader of a partition.
+    pub fn leader(&self, name: &str, partition: PartitionIndex) -> Option<Leader> {
+        self.topics.get(name)?.leaders.get(&partition).copied().flatten()
+    }
+
+    /// Returns the name of the topic with this id.
+    pub fn name_of(&self, topic_id: TopicId) -> Option<&KafkaString> {
+        self.topics.iter().find(|(_, topic)| topic.topic_id == topic_id).map(|(name, _)| name)
+    }
+
+    /// Returns the brokers.
+    pub const fn brokers(&self) -> &BTreeMap<NodeId, Address> {
+        &self.brokers
+    }
+
+    /// Returns the broker that takes administrative requests.
+    pub const fn controller(&self) -> Option<NodeId> {
+        self.controller
+    }
+
+    /// Returns the id of the cluster.
+    pub const fn cluster_id(&self) -> Option<&KafkaString> {
+        self.cluster_id.as_ref()
+    }
+}

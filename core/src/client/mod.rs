@@ -1,0 +1,175 @@
+//! The other side: machines that speak to brokers as a producer, a reader or an administrator.
+//!
+//! Like every machine of this crate they open no socket and know no clock. A driver feeds
+//! [`Input`]s and carries out [`Effect`]s; the command line does so with real sockets, the
+//! simulator with its own network. Each machine owns its connections.
+//!
+//! Invariants:
+//! 1. A record that was taken is reported exactly once: delivered, or failed with a reason.
+//! 2. An idempotent producer never sends a batch again under another sequence while the broker may
+//!    have stored it.
+//! 3. Nothing waits without a deadline: requests time out, connections are made again after a pause
+//!    that grows, records fail at their delivery timeout.
+//!
+//! Source: Kafka protocol guide; KIP-19, 35, 91, 98, 320, 360, 480, 511.
+
+pub mod admin;
+pub mod connection;
+pub mod fetcher;
+pub mod metadata;
+pub mod network;
+pub mod producer;
+#[cfg(test)]
+mod test_broker;
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::error::ErrorCode;
+
+/// A connection of one client machine, numbered by it and never used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Link(pub u64);
+
+/// What happened in the world.
+#[derive(Debug)]
+pub enum Input {
+    /// The connection that `Effect::Connect` asked for stands.
+    Connected(Link),
+    /// It could not be made.
+    ConnectFailed(Link),
+    /// Bytes arrived.
+    Received(Link, BytesMut),
+    /// The connection is gone, for whatever reason.
+    Disconnected(Link),
+    /// The deadline that `next_deadline` named has passed.
+    Wakeup,
+}
+
+/// What is to be done in the world.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Connect to a broker; answered by `Connected` or `ConnectFailed`.
+    Connect {
+        /// The number of the connection.
+        link: Link,
+        /// Name or address of the host.
+        host: Arc<str>,
+        /// TCP port.
+        port: u16,
+    },
+    /// Send bytes.
+    Transmit {
+        /// On which connection.
+        link: Link,
+        /// The bytes, part after part.
+        parts: Vec<Bytes>,
+    },
+    /// Close a connection, or stop trying to make it. Nothing is reported about it any more.
+    Close {
+        /// Which one.
+        link: Link,
+    },
+}
+
+/// Why something could not be done.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The broker refused it.
+    #[error("{}: {}", .0, .0.message())]
+    Broker(ErrorCode),
+    /// The broker answered with a number that stands for no error that is known.
+    #[error("the broker answered with the unknown error code {0}")]
+    UnknownCode(i16),
+    /// The connection was lost before the answer came.
+    #[error("the connection was lost before the broker answered")]
+    Disconnected,
+    /// No answer came in time.
+    #[error("no answer came in time")]
+    TimedOut,
+    /// The broker speaks no version of this API that is known here.
+    #[error("the broker serves no version of {0} that this client speaks")]
+    UnsupportedApi(&'static str),
+    /// The broker's answer could not be understood.
+    #[error("the answer could not be understood: {0}")]
+    Malformed(String),
+    /// Whether the broker has stored the record cannot be found out any more.
+    #[error("the broker may or may not have stored the record")]
+    Unknown,
+    /// The record alone is larger than a request may be.
+    #[error("the record of {0} bytes is larger than a request may be")]
+    TooLarge(usize),
+}
+
+impl ClientError {
+    /// Makes an error of a code of the wire, `None` where it says that nothing went wrong.
+    pub fn from_code(code: i16) -> Option<Self> {
+        match ErrorCode::from_code(code) {
+            Some(ErrorCode::None) => None,
+            Some(code) => Some(Self::Broker(code)),
+            None => Some(Self::UnknownCode(code)),
+        }
+    }
+
+    /// Returns whether trying again may help.
+    pub const fn is_retriable(&self) -> bool {
+        match self {
+            Self::Broker(code) => code.is_retriable(),
+            Self::Disconnected | Self::TimedOut => true,
+            Self::UnknownCode(_)
+            | Self::UnsupportedApi(_)
+            | Self::Malformed(_)
+            | Self::Unknown
+            | Self::TooLarge(_) => false,
+        }
+    }
+
+    /// Returns whether it may be due to metadata that has changed since they were asked for.
+    pub const fn is_stale_metadata(&self) -> bool {
+        match self {
+            Self::Broker(code) => matches!(
+                code,
+                ErrorCode::UnknownTopicOrPartition
+                    | ErrorCode::LeaderNotAvailable
+                    | ErrorCode::NotLeaderOrFollower
+                    | ErrorCode::ReplicaNotAvailable
+                    | ErrorCode::NotController
+                    | ErrorCode::KafkaStorageError
+                    | ErrorCode::ListenerNotFound
+                    | ErrorCode::FencedLeaderEpoch
+                    | ErrorCode::UnknownLeaderEpoch
+                    | ErrorCode::UnknownTopicId
+                    | ErrorCode::InconsistentTopicId
+            ),
+            Self::Disconnected | Self::TimedOut => true,
+            Self::UnknownCode(_)
+            | Self::UnsupportedApi(_)
+            | Self::Malformed(_)
+            | Self::Unknown
+            | Self::TooLarge(_) => false,
+        }
+    }
+
+    /// Returns whether the broker said that it did not carry out what was asked. Otherwise it may
+    /// have.
+    pub const fn is_refusal(&self) -> bool {
+        match self {
+            Self::Broker(code) => !matches!(
+                code,
+                ErrorCode::RequestTimedOut
+                    | ErrorCode::NotEnoughReplicasAfterAppend
+                    | ErrorCode::NetworkException
+                    | ErrorCode::UnknownServerError
+                    | ErrorCode::KafkaStorageError
+            ),
+            Self::UnsupportedApi(_) | Self::TooLarge(_) => true,
+            Self::UnknownCode(_)
+            | Self::Disconnected
+            | Self::TimedOut
+            | Self::Malformed(_)
+            | Self::Unknown => false,
+        }
+    }
+}

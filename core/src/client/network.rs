@@ -1,0 +1,387 @@
+//! The connections of one client machine, and the metadata that say where to connect to.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::connection::{Completed, Connection};
+use super::metadata::{Address, Metadata};
+use super::{ClientError, Effect, Input, Link};
+use crate::ids::NodeId;
+use crate::time::Instant;
+use crate::wire::{ApiKey, KafkaString, Request, Response};
+
+/// What all client machines are told at their birth. Names are those of Kafka's clients.
+#[derive(Clone, Debug)]
+pub struct NetworkConfig {
+    /// Brokers to ask first (`bootstrap.servers`).
+    pub bootstrap: Vec<Address>,
+    /// Name that the client gives itself (`client.id`).
+    pub client_id: KafkaString,
+    /// Longest wait for an answer (`request.timeout.ms`).
+    pub request_timeout: Duration,
+    /// Longest wait for a connection (`socket.connection.setup.timeout.ms`).
+    pub connect_timeout: Duration,
+    /// First pause before a lost connection is made again (`reconnect.backoff.ms`).
+    pub reconnect_backoff: Duration,
+    /// Longest such pause; it doubles up to it (`reconnect.backoff.max.ms`).
+    pub reconnect_backoff_max: Duration,
+    /// Pause before something that was refused is tried again (`retry.backoff.ms`).
+    pub retry_backoff: Duration,
+    /// Age at which metadata is asked for again (`metadata.max.age.ms`).
+    pub metadata_max_age: Duration,
+    /// Most unanswered requests of a connection (`max.in.flight.requests.per.connection`).
+    pub max_in_flight: usize,
+    /// Largest answer in bytes that is taken.
+    pub max_frame_bytes: usize,
+    /// Whether asking for a topic may make it (`allow.auto.create.topics`).
+    pub allow_auto_topic_creation: bool,
+}
+
+impl NetworkConfig {
+    /// Kafka's defaults, for brokers at these addresses.
+    pub fn new(bootstrap: Vec<Address>) -> Self {
+        Self {
+            bootstrap,
+            client_id: KafkaString::from_static("mainspring"),
+            request_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            reconnect_backoff: Duration::from_millis(50),
+            reconnect_backoff_max: Duration::from_secs(1),
+            retry_backoff: Duration::from_millis(100),
+            metadata_max_age: Duration::from_mins(5),
+            max_in_flight: 5,
+            max_frame_bytes: 128 << 20,
+            allow_auto_topic_creation: true,
+        }
+    }
+}
+
+/// A broker by the way in which it is known.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Peer {
+    /// By its number in the metadata.
+    Node(NodeId),
+    /// By its place among the bootstrap addresses.
+    Bootstrap(usize),
+}
+
+/// What is remembered of a broker between connections.
+#[derive(Clone, Debug, Default)]
+struct Attempts {
+    link: Option<Link>,
+    failures: u32,
+    retry_at: Instant,
+}
+
+/// Why a request was sent.
+#[derive(Clone, Debug)]
+enum Purpose<T> {
+    Metadata,
+    Machine(T),
+}
+
+/// Whom a request is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// Any broker.
+    Any,
+    /// This broker.
+    Node(NodeId),
+    /// The broker that takes administrative requests.
+    Controller,
+}
+
+/// The connections of one client machine. `T` names what a request was sent for.
+#[derive(Clone, Debug)]
+pub struct Network<T> {
+    config: NetworkConfig,
+    metadata: Metadata,
+    metadata_in_flight: bool,
+    /// Metadata is due, but no connection could take the question: one of them wakes us.
+    metadata_waits: bool,
+    pauses_until: Option<Instant>,
+    peers: BTreeMap<Peer, Attempts>,
+    links: BTreeMap<Link, (Peer, Connection<Purpose<T>>)>,
+    next_link: u64,
+    effects: VecDeque<Effect>,
+    finished: VecDeque<Completed<Purpose<T>>>,
+    completed: VecDeque<Completed<T>>,
+}
+
+impl<T> Network<T> {
+    /// Connects to nothing yet.
+    pub fn new(config: NetworkConfig) -> Self {
+        let metadata = Metadata::new(
+            config.allow_auto_topic_creation,
+            config.metadata_max_age,
+            config.retry_backoff,
+        );
+        Self {
+            config,
+            metadata,
+            metadata_in_flight: false,
+            metadata_waits: false,
+            pauses_until: None,
+            peers: BTreeMap::new(),
+            links: BTreeMap::new(),
+            next_link: 0,
+            effects: VecDeque::new(),
+            finished: VecDeque::new(),
+            completed: VecDeque::new(),
+        }
+    }
+
+    /// Returns the settings.
+    pub const fn config(&self) -> &NetworkConfig {
+        &self.config
+    }
+
+    /// Returns what is known of the cluster.
+    pub const fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Begins to follow a topic.
+    pub fn want(&mut self, topic: &KafkaString) {
+        self.metadata.want(topic);
+    }
+
+    /// Says that what is known of the cluster seems wrong.
+    pub fn mark_stale(&mut self, now: Instant) {
+        self.metadata.mark_stale();
+        self.metadata.hasten(now);
+    }
+
+    /// Takes the next thing to be done.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Takes the next request that came to its end.
+    pub fn poll_completed(&mut self) -> Option<Completed<T>> {
+        self.completed.pop_front()
+    }
+
+    /// Returns when to come back at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let links = self.links.values().filter_map(|(_, connection)| connection.deadline());
+        let metadata =
+            (!self.metadata_in_flight && !self.metadata_waits).then(|| self.metadata.next_update());
+        links.chain(self.pauses_until).chain(metadata).min()
+    }
+
+    /// Takes an input in.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Connected(link) => {
+                if let Some((_, connection)) = self.links.get_mut(&link) {
+                    let parts = connection.on_connected(now);
+                    self.effects.push_back(Effect::Transmit { link, parts });
+                }
+            }
+            Input::Received(link, bytes) => {
+                let Some((_, connection)) = self.links.get_mut(&link) else {
+                    return;
+                };
+                match connection.on_received(now, bytes, &mut self.finished) {
+                    Ok(question) => {
+                        if let Some(parts) = question {
+                            self.effects.push_back(Effect::Transmit { link, parts });
+                        }
+                        self.note_success(link);
+                    }
+                    Err(error) => self.drop_link(now, link, &error, true),
+                }
+            }
+            Input::ConnectFailed(link) | Input::Disconnected(link) => {
+                self.drop_link(now, link, &ClientError::Disconnected, false);
+            }
+            Input::Wakeup => {}
+        }
+        self.on_finished(now);
+    }
+
+    /// Gives up what has waited for too long, and asks for metadata where they are due. To be
+    /// called last after each input, and after each change of what is wanted.
+    pub fn maintain(&mut self, now: Instant) {
+        let late: Vec<Link> = self
+            .links
+            .iter()
+            .filter(|(_, (_, connection))| connection.deadline().is_some_and(|at| at <= now))
+            .map(|(link, _)| *link)
+            .collect();
+        for link in late {
+            self.drop_link(now, link, &ClientError::TimedOut, true);
+        }
+        self.on_finished(now);
+        self.metadata_waits = false;
+        if self.metadata.is_due(now) && !self.metadata_in_flight {
+            self.metadata_waits = true;
+            if let Some(link) = self.ready(now, Target::Any) {
+                let request = self.metadata.request(now).into();
+                self.metadata_in_flight = self.transmit(
+                    now,
+                    link,
+                    &request,
+                    ApiKey::Metadata.max_version(),
+                    Purpose::Metadata,
+                );
+                self.metadata_waits = false;
+            }
+            self.on_finished(now);
+        }
+        self.pauses_until = self
+            .peers
+            .values()
+            .filter(|attempts| attempts.link.is_none() && attempts.retry_at > now)
+            .map(|attempts| attempts.retry_at)
+            .min();
+    }
+
+    /// Returns a connection on which a request can be sent at once, or begins to make one.
+    pub fn ready(&mut self, now: Instant, target: Target) -> Option<Link> {
+        match target {
+            Target::Node(node) => self.ready_peer(now, Peer::Node(node)),
+            Target::Controller => match self.metadata.controller() {
+                Some(node) => self.ready_peer(now, Peer::Node(node)),
+                None => self.ready(now, Target::Any),
+            },
+            Target::Any => {
+                let open = self.links.iter().find(|(_, (_, connection))| self.has_room(connection));
+                if let Some((link, _)) = open {
+                    return Some(*link);
+                }
+                if !self.links.is_empty() && self.links.values().any(|(_, link)| !link.is_ready()) {
+                    return None;
+                }
+                // The one with the fewest failures, so that a dead broker does not hide a live one.
+                let nodes = self.metadata.brokers().keys().map(|node| Peer::Node(*node));
+                let bootstrap = (0..self.config.bootstrap.len()).map(Peer::Bootstrap);
+                let peer = nodes.chain(bootstrap).min_by_key(|peer| {
+                    self.peers.get(peer).map_or(0, |attempts| attempts.failures)
+                })?;
+                self.ready_peer(now, peer)
+            }
+        }
+    }
+
+    fn has_room(&self, connection: &Connection<Purpose<T>>) -> bool {
+        connection.is_ready() && connection.in_flight() < self.config.max_in_flight
+    }
+
+    fn ready_peer(&mut self, now: Instant, peer: Peer) -> Option<Link> {
+        let attempts = self.peers.entry(peer).or_default();
+        if let Some(link) = attempts.link {
+            let (_, connection) = &self.links[&link];
+            return self.has_room(connection).then_some(link);
+        }
+        if attempts.retry_at > now {
+            return None;
+        }
+        let (host, port): (Arc<str>, u16) = match peer {
+            Peer::Node(node) => self.metadata.brokers().get(&node)?.clone(),
+            Peer::Bootstrap(index) => self.config.bootstrap[index].clone(),
+        };
+        let link = Link(self.next_link);
+        self.next_link += 1;
+        attempts.link = Some(link);
+        let connection = Connection::new(
+            self.config.client_id.clone(),
+            now + self.config.connect_timeout,
+            self.config.request_timeout,
+            self.config.max_frame_bytes,
+        );
+        self.links.insert(link, (peer, connection));
+        self.effects.push_back(Effect::Connect { link, host, port });
+        None
+    }
+
+    /// Sends a request in the highest version that both sides speak, at most `max_version`. What
+    /// becomes of it comes by [`Network::poll_completed`].
+    pub fn send(&mut self, now: Instant, link: Link, request: &Request, max_version: i16, tag: T) {
+        self.transmit(now, link, request, max_version, Purpose::Machine(tag));
+        self.on_finished(now);
+    }
+
+    /// Sends a request that the broker does not answer. Returns whether there is a version of it.
+    pub fn send_unanswered(&mut self, link: Link, request: &Request, max_version: i16) -> bool {
+        let Some((_, connection)) = self.links.get_mut(&link) else {
+            return false;
+        };
+        let Some(version) = connection.version(request.api_key(), max_version) else {
+            return false;
+        };
+        let parts = connection.send_unanswered(request, version);
+        self.effects.push_back(Effect::Transmit { link, parts });
+        true
+    }
+
+    fn transmit(
+        &mut self,
+        now: Instant,
+        link: Link,
+        request: &Request,
+        max_version: i16,
+        tag: Purpose<T>,
+    ) -> bool {
+        let (_, connection) = self.links.get_mut(&link).expect("`ready` has named it");
+        let api_key = request.api_key();
+        let Some(version) = connection.version(api_key, max_version) else {
+            let result = Err(ClientError::UnsupportedApi(api_key.name()));
+            self.finished.push_back(Completed { tag, version: -1, result });
+            return false;
+        };
+        let parts = connection.send(now, request, version, tag);
+        self.effects.push_back(Effect::Transmit { link, parts });
+        true
+    }
+
+    fn note_success(&mut self, link: Link) {
+        if let Some((peer, connection)) = self.links.get(&link)
+            && connection.is_ready()
+            && let Some(attempts) = self.peers.get_mut(peer)
+        {
+            attempts.failures = 0;
+        }
+    }
+
+    fn drop_link(&mut self, now: Instant, link: Link, error: &ClientError, close: bool) {
+        let Some((peer, connection)) = self.links.remove(&link) else {
+            return;
+        };
+        if close {
+            self.effects.push_back(Effect::Close { link });
+        }
+        let attempts = self.peers.entry(peer).or_default();
+        attempts.link = None;
+        let pause = self
+            .config
+            .reconnect_backoff
+            .saturating_mul(1 << attempts.failures.min(16))
+            .min(self.config.reconnect_backoff_max);
+        attempts.failures = attempts.failures.saturating_add(1);
+        attempts.retry_at = now + pause;
+        connection.fail(error, &mut self.finished);
+        // A broker that went away may have left its partitions to others.
+        self.mark_stale(now);
+    }
+
+    /// Keeps the answers about metadata and passes the others on.
+    fn on_finished(&mut self, now: Instant) {
+        while let Some(Completed { tag, version, result }) = self.finished.pop_front() {
+            match tag {
+                Purpose::Machine(tag) => {
+                    self.completed.push_back(Completed { tag, version, result });
+                }
+                Purpose::Metadata => {
+                    self.metadata_in_flight = false;
+                    match result {
+                        Ok(Response::Metadata(response)) => self.metadata.apply(now, response),
+                        Ok(_) | Err(_) => self.mark_stale(now),
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! Gathers records into batches, and keeps them until they are reported.
+//!
+//! A record is encoded once, as it is taken. What is kept for it afterwards is its ticket.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::partitioner::Partitioner;
+use super::{Delivery, NewRecord, ProducerConfig};
+use crate::client::ClientError;
+use crate::client::metadata::Metadata;
+use crate::ids::{Offset, PartitionIndex};
+use crate::record::batch::Batch;
+use crate::record::builder::{BatchBuilder, NewHeader, Producer as ProducerOfBatch};
+use crate::record::compress::Codec;
+use crate::record::iterate::OpenBatch;
+use crate::time::{Instant, Now};
+use crate::wire::KafkaString;
+
+/// A record that was taken; numbered in the order of taking.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Ticket(pub u64);
+
+/// A topic's name and a partition's number.
+pub type Place = (KafkaString, PartitionIndex);
+
+/// The buffer has no room for a record at present.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+#[error("the buffer of {limit} bytes is full")]
+pub struct Full {
+    /// The record, unharmed.
+    pub record: Box<NewRecord>,
+    /// Bytes that the buffer may hold (`buffer.memory`).
+    pub limit: usize,
+}
+
+/// The bytes of a batch.
+#[derive(Clone, Debug)]
+enum Content {
+    /// It takes records still.
+    Open(BatchBuilder),
+    /// It has been closed, and is as it was or will be sent.
+    Closed(Batch),
+}
+
+/// A batch on its way.
+#[derive(Clone, Debug)]
+pub(super) struct PendingBatch {
+    content: Content,
+    tickets: Vec<Ticket>,
+    /// Bytes taken from the buffer.
+    reserved: usize,
+    created: Instant,
+    /// The producer and sequence that it was sent with.
+    pub(super) producer: Option<ProducerOfBatch>,
+    /// Whether the broker may have stored it, for all that is known.
+    pub(super) maybe_stored: bool,
+    /// Not to be sent again before.
+    pub(super) retry_at: Instant,
+}
+
+impl PendingBatch {
+    /// Returns how many records it holds.
+    pub(super) const fn count(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// Returns its size in bytes as it would be sent, or would without compression while it is open.
+    pub(super) fn size(&self) -> usize {
+        match &self.content {
+            Content::Open(builder) => builder.uncompressed_size(),
+            Content::Closed(batch) => batch.size(),
+        }
+    }
+
+    /// Closes it under a producer and sequence, and returns its bytes.
+    pub(super) fn seal(&mut self, codec: Codec, producer: Option<ProducerOfBatch>) -> Bytes {
+        let content = std::mem::replace(&mut self.content, Content::Open(BatchBuilder::new(codec)));
+        let batch = match content {
+            Content::Open(builder) => match producer {
+                Some(producer) => builder.producer(producer).build(),
+                None => builder.build(),
+            },
+            Content::Closed(batch) if self.producer == producer => batch,
+            Content::Closed(batch) => {
+                let builder = rebuild(codec, &batch, 0..self.tickets.len());
+                match producer {
+                    Some(producer) => builder.producer(producer).build(),
+                    None => builder.build(),
+                }
+            }
+        };
+        self.producer = producer;
+        let bytes = batch.to_bytes();
+        self.content = Content::Closed(batch);
+        bytes
+    }
+
+    /// Returns its first ticket, which orders the batches of a partition.
+    pub(super) fn first_ticket(&self) -> Ticket {
+        self.tickets[0]
+    }
+
+    /// Parts it in two halves, in order, neither of which has been stored.
+    fn halves(&self, codec: Codec) -> [Self; 2] {
+        let Content::Closed(batch) = &self.content else {
+            unreachable!("what was refused for its size has been sent")
+        };
+        let middle = self.tickets.len() / 2;
+        let half = |range: std::ops::Range<usize>, reserved: usize| Self {
+            content: Content::Open(rebuild(codec, batch, range.clone())),
+            tickets: self.tickets[range.clone()].to_vec(),
+            reserved,
+            created: self.created,
+            producer: self.producer.map(|producer| ProducerOfBatch {
+                base_sequence: next_sequence(producer.base_sequence, range.start),
+                ..producer
+            }),
+            maybe_stored: false,
+            retry_at: Instant::ZERO,
+        };
+        let reserved = self.reserved / 2;
+        [half(0..middle, reserved), half(middle..self.tickets.len(), self.reserved - reserved)]
+    }
+}
+
+/// The sequence `count` records later; after 2^31 - 1 comes 0.
+pub(super) const fn next_sequence(sequence: i32, count: usize) -> i32 {
+    ((sequence as u32).wrapping_add(count as u32) & 0x7fff_ffff) as i32
+}
+
+/// Encodes some of the records of one of our own batches again.
+fn rebuild(codec: Codec, batch: &Batch, range: std::ops::Range<usize>) -> BatchBuilder {
+    let mut builder = BatchBuilder::new(codec);
+    let open = OpenBatch::open(batch, usize::MAX).expect("a batch that was built here");
+    for record in open.records().skip(range.start).take(range.len()) {
+        let placed = record.expect("a batch that was built here");
+        let headers: Vec<NewHeader<'_>> =
+            placed.record.headers.iter().map(|header| (header.key, header.value)).collect();
+        builder.push(placed.timestamp, placed.record.key, placed.record.value, &headers);
+    }
+    builder
+}
+
+/// The batches of one partition that are not on their way, in the order in which they are to be.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Queue {
+    pub(super) batches: VecDeque<PendingBatch>,
+}
+
+/// Gathers records into batches.
+#[derive(Clone, Debug)]
+pub struct Accumulator {
+    codec: Codec,
+    batch_bytes: usize,
+    linger: Duration,
+    limit: usize,
+    max_record_bytes: usize,
+    delivery_timeout: Duration,
+    reserved: usize,
+    pending: usize,
+    next_ticket: u64,
+    /// Batches up to this ticket do not wait for more records.
+    flush_to: u64,
+    /// Records whose partition is not known yet, by topic, in order.
+    unplaced: BTreeMap<KafkaString, VecDeque<(Ticket, Now, NewRecord)>>,
+    pub(super) queues: BTreeMap<Place, Queue>,
+    deliveries: VecDeque<Delivery>,
+}
+
+impl Accumulator {
+    pub(super) const fn new(config: &ProducerConfig) -> Self {
+        Self {
+            codec: config.codec,
+            batch_bytes: config.batch_bytes,
+            linger: config.linger,
+            limit: config.buffer_bytes,
+            max_record_bytes: config.max_request_bytes,
+            delivery_timeout: config.delivery_timeout,
+            reserved: 0,
+            pending: 0,
+            next_ticket: 0,
+            flush_to: 0,
+            unplaced: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            deliveries: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn append(&mut self, now: Now, record: NewRecord) -> Result<Ticket, Full> {
+        let size = record.size();
+        if size <= self.max_record_bytes && self.reserved + size > self.limit {
+            return Err(Full { record: Box::new(record), limit: self.limit });
+        }
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.pending += 1;
+        if size > self.max_record_bytes {
+            self.report(
+                ticket,
+                record.topic.detached(),
+                record.partition,
+                Err(ClientError::TooLarge(size)),
+            );
+            return Ok(ticket);
+        }
+        self.reserved += size;
+        match record.partition {
+            Some(partition) => self.gather(ticket, now, partition, &record),
+            None => {
+                if let Some(queue) = self.unplaced.get_mut(&*record.topic) {
+                    queue.push_back((ticket, now, record));
+                } else {
+                    let topic = record.topic.detached();
+                    self.unplaced.insert(topic, VecDeque::from([(ticket, now, record)]));
+                }
+            }
+        }
+        Ok(ticket)
+    }
+
+    /// Returns the topics that records wait for.
+    pub(super) fn topics(&self) -> impl Iterator<Item = &KafkaString> {
+        self.unplaced.keys().chain(self.queues.keys().map(|(topic, _)| topic))
+    }
+
+    /// Places the records whose topics have become known.
+    pub(super) fn place(&mut self, partitioner: &mut Partitioner, metadata: &Metadata) {
+        let waiting = std::mem::take(&mut self.unplaced);
+        for (name, records) in waiting {
+            let topic = metadata.topic(&name).filter(|topic| !topic.leaders.is_empty());
+            let Some(topic) = topic else {
+                if let Some(error) = metadata.error(&name) {
+                    for (ticket, _, record) in records {
+                        self.reserved -= record.size();
+                        self.report(ticket, name.clone(), None, Err(error.clone()));
+                    }
+                } else {
+                    self.unplaced.insert(name, records);
+                }
+                continue;
+            };
+            for (ticket, now, record) in records {
+                let key = record.key.as_deref();
+                let mut partition = partitioner.choose(&name, topic, key);
+                if key.is_none() && self.would_close(&name, partition, record.size()) {
+                    partition = partitioner.move_on(&name, topic);
+                }
+                self.gather(ticket, now, partition, &record);
+            }
+        }
+    }
+
+    /// Whether the open batch of a partition has no room for so many bytes more.
+    fn would_close(&self, name: &KafkaString, partition: PartitionIndex, size: usize) -> bool {
+        let queue = self.queues.get(&(name.clone(), partition));
+        queue.and_then(|queue| queue.batches.back()).is_some_and(|batch| {
+            matches!(batch.content, Content::Open(_)) && batch.size() + size > self.batch_bytes
+        })
+    }
+
+    fn gather(&mut self, ticket: Ticket, now: Now, partition: PartitionIndex, record: &NewRecord) {
+        let size = record.size();
+        let place = (record.topic.clone(), partition);
+        let queue = if let Some(queue) = self.queues.get_mut(&place) {
+            queue
+        } else {
+            self.queues.entry((record.topic.detached(), partition)).or_default()
+        };
+        let has_room = queue.batches.back().is_some_and(|batch| {
+            matches!(batch.content, Content::Open(_))
+                && batch.producer.is_none()
+                && batch.size() + size <= self.batch_bytes
+        });
+        if !has_room {
+            queue.batches.push_back(PendingBatch {
+                content: Content::Open(BatchBuilder::new(self.codec)),
+                tickets: Vec::new(),
+                reserved: 0,
+                created: now.mono,
+                producer: None,
+                maybe_stored: false,
+                retry_at: Instant::ZERO,
+            });
+        }
+        let batch = queue.batches.back_mut().expect("one was pushed where there was none");
+        let Content::Open(builder) = &mut batch.content else {
+            unreachable!("a closed batch has no room")
+        };
+        let headers: Vec<NewHeader<'_>> =
+            record.headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
+        let timestamp = record.timestamp.unwrap_or(now.wall.0);
+        builder.push(timestamp, record.key.as_deref(), record.value.as_deref(), &headers);
+        batch.tickets.push(ticket);
+        batch.reserved += size;
+    }
+
+    /// Lets no batch that is there wait for more records.
+    pub(super) const fn flush(&mut self) {
+        self.flush_to = self.next_ticket;
+    }
+
+    /// Returns whether the first batch of a queue may be sent.
+    pub(super) fn is_due(&self, now: Instant, queue: &Queue) -> bool {
+        let Some(first) = queue.batches.front() else {
+            return false;
+        };
+        if first.retry_at > now {
+            return false;
+        }
+        queue.batches.len() > 1
+            || matches!(first.content, Content::Closed(_))
+            || first.producer.is_some()
+            || first.size() >= self.batch_bytes
+            || now >= first.created + self.linger
+            || first.tickets.first().is_some_and(|ticket| ticket.0 < self.flush_to)
+            // Where the buffer is full nothing more can come.
+            || self.reserved * 10 >= self.limit * 9
+    }
+
+    /// Puts a batch back to where it belongs: before everything that was taken after it.
+    pub(super) fn put_back(&mut self, place: &Place, batch: PendingBatch) {
+        let queue = self.queues.entry(place.clone()).or_default();
+        let at = queue.batches.partition_point(|other| other.first_ticket() < batch.first_ticket());
+        queue.batches.insert(at, batch);
+    }
+
+    /// Parts a batch that was too large and puts the halves back.
+    pub(super) fn put_back_halves(&mut self, place: &Place, batch: &PendingBatch) {
+        for half in batch.halves(self.codec) {
+            self.put_back(place, half);
+        }
+    }
+
+    /// Ends a batch with a report for each record.
+    pub(super) fn finish(
+        &mut self,
+        place: &Place,
+        batch: PendingBatch,
+        result: &Result<Option<Offset>, ClientError>,
+    ) {
+        self.reserved -= batch.reserved;
+        for (index, ticket) in batch.tickets.into_iter().enumerate() {
+            let result = result.clone().map(|base| base.map(|base| base.plus(index as i64)));
+            self.report(ticket, place.0.clone(), Some(place.1), result);
+        }
+    }
+
+    fn report(
+        &mut self,
+        ticket: Ticket,
+        topic: KafkaString,
+        partition: Option<PartitionIndex>,
+        result: Result<Option<Offset>, ClientError>,
+    ) {
+        self.pending -= 1;
+        self.deliveries.push_back(Delivery { ticket, topic, partition, result });
+    }
+
+    /// Fails what has waited longer than the delivery timeout, and returns whether a batch was
+    /// among it that the broker may have stored, or whose sequence others follow.
+    pub(super) fn expire(&mut self, now: Instant) -> bool {
+        let timeout = self.delivery_timeout;
+        let mut expired = Vec::new();
+        for (place, queue) in &mut self.queues {
+            while queue.batches.front().is_some_and(|batch| now >= batch.created + timeout) {
+                let batch = queue.batches.pop_front().expect("there is a first one");
+                expired.push((place.clone(), batch));
+            }
+        }
+        let mut sequenced = false;
+        for (place, batch) in expired {
+            sequenced |= batch.producer.is_some();
+            let error =
+                if batch.maybe_stored { ClientError::Unknown } else { ClientError::TimedOut };
+            self.finish(&place, batch, &Err(error));
+        }
+        let mut unplaced = Vec::new();
+        for (topic, records) in &mut self.unplaced {
+            while records.front().is_some_and(|(_, taken, _)| now >= taken.mono + timeout) {
+                let (ticket, _, record) = records.pop_front().expect("there is a first one");
+                unplaced.push((topic.clone(), ticket, record.size()));
+            }
+        }
+        self.unplaced.retain(|_, records| !records.is_empty());
+        for (topic, ticket, size) in unplaced {
+            self.reserved -= size;
+            self.report(ticket, topic, None, Err(ClientError::TimedOut));
+        }
+        sequenced
+    }
+
+    pub(super) fn poll_delivery(&mut self) -> Option<Delivery> {
+        self.deliveries.pop_front()
+    }
+
+    pub(super) const fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// Returns when, after `now`, a batch is to be sent or given up. What is due at `now` waits for
+    /// a broker, and not for the time.
+    pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        let batches = self.queues.values().filter_map(|queue| {
+            let first = queue.batches.front()?;
+            let fresh = matches!(first.content, Content::Open(_)) && first.producer.is_none();
+            let send = if fresh { first.created + self.linger } else { first.retry_at };
+            let send = Some(send).filter(|send| *send > now);
+            send.into_iter().chain([first.created + self.delivery_timeout]).min()
+        });
+        let unplaced = self
+            .unplaced
+            .values()
+            .filter_map(|records| records.front())
+            .map(|(_, taken, _)| taken.mono + self.delivery_timeout);
+        batches.chain(unplaced).min()
+    }
+
+    /// Fails everything that is not on its way.
+    pub(super) fn fail_all(&mut self, error: &ClientError) {
+        for (place, queue) in std::mem::take(&mut self.queues) {
+            for batch in queue.batches {
+                self.finish(&place, batch, &Err(error.clone()));
+            }
+        }
+    }
+
+    /// Takes the first batch of a queue out.
+    pub(super) fn take_first(&mut self, place: &Place) -> Option<PendingBatch> {
+        self.queues.get_mut(place)?.batches.pop_front()
+    }
+
+    /// Forgets the queues that are empty.
+    pub(super) fn tidy(&mut self) {
+        self.queues.retain(|_, queue| !queue.batches.is_empty());
+    }
+
+    pub(super) const fn codec(&self) -> Codec {
+        self.codec
+    }
+}

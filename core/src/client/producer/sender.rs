@@ -1,0 +1,503 @@
+//! Sends batches to the leaders of their partitions, and decides what becomes of each.
+//!
+//! Order and no doubles (KIP-98, 360): at most five batches of a partition are on their way, each
+//! with a sequence that it keeps. A batch that comes back goes before everything that was taken
+//! after it. Where a batch is given up, the sequences behind it would have a gap: a fresh producer
+//! id is asked for, and what waits gets sequences of that id, unless the broker may have stored it
+//! under the old one; such a batch fails, for it could be stored twice.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::accumulator::{Accumulator, PendingBatch, Place, Ticket, next_sequence};
+use super::{Acks, ProducerConfig};
+use crate::client::metadata::Metadata;
+use crate::client::network::{Network, Target};
+use crate::client::{ClientError, Effect, Input};
+use crate::error::ErrorCode;
+use crate::ids::{NodeId, Offset, ProducerEpoch, ProducerId, TopicId};
+use crate::record::builder::Producer as ProducerOfBatch;
+use crate::time::Instant;
+use crate::wire::api::init_producer_id::InitProducerIdRequest;
+use crate::wire::api::produce::{
+    PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
+};
+use crate::wire::{ApiKey, Request, Response};
+
+/// Most batches of a partition on their way at once: as many as a broker remembers.
+const BATCHES_IN_FLIGHT_MAX: usize = 5;
+/// The last version of Produce that names topics.
+const LAST_VERSION_BY_NAME: i16 = 12;
+
+/// A batch on its way.
+#[derive(Clone, Debug)]
+struct Sent {
+    place: Place,
+    topic_id: TopicId,
+    batch: PendingBatch,
+}
+
+/// Why a request was sent.
+#[derive(Clone, Debug)]
+enum Purpose {
+    ProducerId,
+    Produce(Vec<Sent>),
+}
+
+/// What to do with a batch that failed.
+enum Verdict {
+    Retry,
+    Halve,
+    Deliver,
+    Fail { sequences_break: bool },
+}
+
+/// Speaks to the brokers.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    config: ProducerConfig,
+    network: Network<Purpose>,
+    producer: Option<(ProducerId, ProducerEpoch)>,
+    asked_for_id: bool,
+    ask_again_at: Instant,
+    sequences: BTreeMap<Place, i32>,
+    in_flight: BTreeMap<Place, BTreeMap<Ticket, Option<ProducerId>>>,
+    turn: usize,
+    /// Whether there ever was a record: before, nothing is connected to.
+    started: bool,
+}
+
+impl Sender {
+    pub(super) fn new(config: ProducerConfig) -> Self {
+        assert!(
+            !config.idempotence || config.acks == Acks::All,
+            "idempotence needs the acknowledgement of all replicas"
+        );
+        Self {
+            network: Network::new(config.network.clone()),
+            config,
+            producer: None,
+            asked_for_id: false,
+            ask_again_at: Instant::ZERO,
+            sequences: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            turn: 0,
+            started: false,
+        }
+    }
+
+    pub(super) const fn metadata(&self) -> &Metadata {
+        self.network.metadata()
+    }
+
+    pub(super) fn poll_effect(&mut self) -> Option<Effect> {
+        self.network.poll_effect()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        if !self.started {
+            return None;
+        }
+        let ask = Some(self.ask_again_at).filter(|_| self.wants_id());
+        self.network.next_deadline().into_iter().chain(ask).min()
+    }
+
+    /// Whether a pause stands between here and the next question for a producer id.
+    fn wants_id(&self) -> bool {
+        self.config.idempotence
+            && self.producer.is_none()
+            && !self.asked_for_id
+            && self.ask_again_at > Instant::ZERO
+    }
+
+    pub(super) fn handle(&mut self, now: Instant, input: Input) {
+        self.network.handle(now, input);
+    }
+
+    /// Takes answers in and sends what is due. To be called after each input and each record.
+    pub(super) fn drive(&mut self, now: Instant, accumulator: &mut Accumulator) {
+        self.take_answers(now, accumulator);
+        if accumulator.expire(now) {
+            self.forget_producer();
+        }
+        for topic in accumulator.topics() {
+            self.network.want(topic);
+        }
+        if accumulator.pending() > 0 {
+            self.ask_for_id(now);
+            self.send_due(now, accumulator);
+            // A request that no version fits has ended at once.
+            self.take_answers(now, accumulator);
+        }
+        accumulator.tidy();
+        self.started |= accumulator.pending() > 0;
+        if self.started {
+            self.network.maintain(now);
+            self.take_answers(now, accumulator);
+        }
+    }
+
+    fn ask_for_id(&mut self, now: Instant) {
+        if !self.config.idempotence || self.producer.is_some() || self.asked_for_id {
+            return;
+        }
+        if now < self.ask_again_at {
+            return;
+        }
+        self.ask_again_at = Instant::ZERO;
+        if let Some(link) = self.network.ready(now, Target::Any) {
+            self.asked_for_id = true;
+            let request = InitProducerIdRequest {
+                transactional_id: None,
+                transaction_timeout_ms: i32::MAX,
+                ..InitProducerIdRequest::default()
+            };
+            let max_version = ApiKey::InitProducerId.max_version();
+            self.network.send(now, link, &request.into(), max_version, Purpose::ProducerId);
+        }
+    }
+
+    /// Sends what is due to each leader that can take it.
+    fn send_due(&mut self, now: Instant, accumulator: &mut Accumulator) {
+        if self.config.idempotence && self.producer.is_none() {
+            return;
+        }
+        self.settle_stale(accumulator);
+        loop {
+            let mut by_node: BTreeMap<NodeId, Vec<Place>> = BTreeMap::new();
+            let mut homeless = false;
+            for (place, queue) in &accumulator.queues {
+                if !accumulator.is_due(now, queue) || !self.may_send(place) {
+                    continue;
+                }
+                match self.network.metadata().leader(&place.0, place.1) {
+                    Some(leader)
+                        if self.network.metadata().brokers().contains_key(&leader.node) =>
+                    {
+                        by_node.entry(leader.node).or_default().push(place.clone());
+                    }
+                    Some(_) | None => homeless = true,
+                }
+            }
+            if homeless {
+                self.network.mark_stale(now);
+            }
+            let mut sent = false;
+            for (node, mut places) in by_node {
+                if let Some(link) = self.network.ready(now, Target::Node(node)) {
+                    // Every partition comes to the front in turn.
+                    let turn = self.turn % places.len();
+                    places.rotate_left(turn);
+                    self.turn = self.turn.wrapping_add(1);
+                    self.send_to(now, link, &places, accumulator);
+                    sent = true;
+                }
+            }
+            if !sent {
+                return;
+            }
+        }
+    }
+
+    /// Whether another batch of a partition may go on its way.
+    fn may_send(&self, place: &Place) -> bool {
+        let Some(in_flight) = self.in_flight.get(place) else {
+            return true;
+        };
+        // Without sequences the broker cannot restore the order, so one at a time.
+        let most = if self.config.idempotence { BATCHES_IN_FLIGHT_MAX } else { 1 };
+        let current = self.producer.map(|(id, _)| id);
+        in_flight.len() < most && in_flight.values().all(|id| *id == current)
+    }
+
+    fn send_to(
+        &mut self,
+        now: Instant,
+        link: crate::client::Link,
+        places: &[Place],
+        accumulator: &mut Accumulator,
+    ) {
+        let mut sent: Vec<Sent> = Vec::new();
+        let mut topics: Vec<TopicProduceData> = Vec::new();
+        let mut bytes = 0;
+        for place in places {
+            let size = accumulator
+                .queues
+                .get(place)
+                .and_then(|queue| queue.batches.front())
+                .map_or(0, PendingBatch::size);
+            if !sent.is_empty() && bytes + size > self.config.max_request_bytes {
+                continue;
+            }
+            let Some(mut batch) = accumulator.take_first(place) else {
+                continue;
+            };
+            bytes += size;
+            let records = self.seal(place, &mut batch, accumulator);
+            let topic_id = self
+                .network
+                .metadata()
+                .topic(&place.0)
+                .map_or(TopicId::ZERO, |topic| topic.topic_id);
+            let data = PartitionProduceData { index: place.1.0, records: Some(records) };
+            match topics.iter_mut().find(|topic| topic.name == place.0) {
+                Some(topic) => topic.partition_data.push(data),
+                None => topics.push(TopicProduceData {
+                    name: place.0.clone(),
+                    topic_id,
+                    partition_data: vec![data],
+                }),
+            }
+            self.in_flight
+                .entry(place.clone())
+                .or_default()
+                .insert(batch.first_ticket(), batch.producer.map(|producer| producer.id));
+            sent.push(Sent { place: place.clone(), topic_id, batch });
+        }
+        let by_name = topics.iter().any(|topic| topic.topic_id.is_zero());
+        let max_version =
+            if by_name { LAST_VERSION_BY_NAME } else { ApiKey::Produce.max_version() };
+        let request = Request::Produce(ProduceRequest {
+            transactional_id: None,
+            acks: self.config.acks.number(),
+            timeout_ms: self.config.network.request_timeout.as_millis() as i32,
+            topic_data: topics,
+        });
+        if self.config.acks == Acks::None {
+            let result = if self.network.send_unanswered(link, &request, max_version) {
+                Ok(None)
+            } else {
+                Err(ClientError::UnsupportedApi(ApiKey::Produce.name()))
+            };
+            for Sent { place, batch, .. } in sent {
+                self.landed(&place, &batch);
+                accumulator.finish(&place, batch, &result);
+            }
+        } else {
+            self.network.send(now, link, &request, max_version, Purpose::Produce(sent));
+        }
+    }
+
+    /// Gives a batch its sequence, unless it has one, and returns its bytes.
+    fn seal(
+        &mut self,
+        place: &Place,
+        batch: &mut PendingBatch,
+        accumulator: &Accumulator,
+    ) -> Bytes {
+        let producer = self.producer.map(|(id, epoch)| {
+            batch.producer.unwrap_or_else(|| {
+                let next = self.sequences.entry(place.clone()).or_insert(0);
+                let base_sequence = *next;
+                *next = next_sequence(base_sequence, batch.count());
+                ProducerOfBatch { id, epoch, base_sequence }
+            })
+        });
+        batch.seal(accumulator.codec(), producer)
+    }
+
+    /// Waiting batches of a producer id that was given up: those that were certainly not stored get
+    /// a fresh sequence, the others fail.
+    fn settle_stale(&self, accumulator: &mut Accumulator) {
+        let current = self.producer.map(|(id, _)| id);
+        let is_stale = |batch: &PendingBatch| {
+            batch.producer.is_some_and(|producer| Some(producer.id) != current)
+        };
+        let mut lost = Vec::new();
+        for (place, queue) in &mut accumulator.queues {
+            let mut kept = std::collections::VecDeque::with_capacity(queue.batches.len());
+            for mut batch in std::mem::take(&mut queue.batches) {
+                if is_stale(&batch) && batch.maybe_stored {
+                    lost.push((place.clone(), batch));
+                } else {
+                    if is_stale(&batch) {
+                        batch.producer = None;
+                    }
+                    kept.push_back(batch);
+                }
+            }
+            queue.batches = kept;
+        }
+        for (place, batch) in lost {
+            accumulator.finish(&place, batch, &Err(ClientError::Unknown));
+        }
+    }
+
+    fn forget_producer(&mut self) {
+        self.producer = None;
+        self.sequences.clear();
+    }
+
+    fn landed(&mut self, place: &Place, batch: &PendingBatch) {
+        if let Some(in_flight) = self.in_flight.get_mut(place) {
+            in_flight.remove(&batch.first_ticket());
+            if in_flight.is_empty() {
+                self.in_flight.remove(place);
+            }
+        }
+    }
+
+    fn take_answers(&mut self, now: Instant, accumulator: &mut Accumulator) {
+        while let Some(completed) = self.network.poll_completed() {
+            match completed.tag {
+                Purpose::ProducerId => self.on_producer_id(now, completed.result, accumulator),
+                Purpose::Produce(sent) => {
+                    self.on_produced(now, sent, completed.result, accumulator);
+                }
+            }
+        }
+    }
+
+    fn on_producer_id(
+        &mut self,
+        now: Instant,
+        result: Result<Response, ClientError>,
+        accumulator: &mut Accumulator,
+    ) {
+        self.asked_for_id = false;
+        let error = match result {
+            Ok(Response::InitProducerId(response)) => {
+                let Some(error) = ClientError::from_code(response.error_code) else {
+                    self.producer = Some((
+                        ProducerId(response.producer_id),
+                        ProducerEpoch(response.producer_epoch),
+                    ));
+                    return;
+                };
+                error
+            }
+            Ok(_) => unreachable!("an answer has the type of its question"),
+            Err(error) => error,
+        };
+        if error.is_retriable() {
+            self.ask_again_at = now + self.config.network.retry_backoff;
+        } else {
+            accumulator.fail_all(&error);
+        }
+    }
+
+    fn on_produced(
+        &mut self,
+        now: Instant,
+        sent: Vec<Sent>,
+        result: Result<Response, ClientError>,
+        accumulator: &mut Accumulator,
+    ) {
+        // All of them have landed before any is judged, so that none counts as being on its way.
+        let mut landed = Vec::with_capacity(sent.len());
+        match result {
+            Ok(Response::Produce(response)) => {
+                for one in sent {
+                    let result = outcome(&response, &one);
+                    landed.push((one, result));
+                }
+            }
+            Ok(_) => unreachable!("an answer has the type of its question"),
+            Err(error) => landed.extend(sent.into_iter().map(|one| (one, Err(error.clone())))),
+        }
+        let mut stale = false;
+        for (Sent { place, mut batch, .. }, result) in landed {
+            self.landed(&place, &batch);
+            let error = match result {
+                Ok(offset) => {
+                    accumulator.finish(&place, batch, &Ok(offset));
+                    continue;
+                }
+                Err(error) => error,
+            };
+            stale |= error.is_stale_metadata();
+            batch.maybe_stored |= !error.is_refusal();
+            match self.judge(&place, &batch, &error, accumulator) {
+                Verdict::Deliver => accumulator.finish(&place, batch, &Ok(None)),
+                Verdict::Halve => accumulator.put_back_halves(&place, &batch),
+                Verdict::Retry => {
+                    batch.retry_at = now + self.config.network.retry_backoff;
+                    accumulator.put_back(&place, batch);
+                }
+                Verdict::Fail { sequences_break } => {
+                    if sequences_break {
+                        self.forget_producer();
+                    }
+                    accumulator.finish(&place, batch, &Err(error));
+                }
+            }
+        }
+        if stale {
+            self.network.mark_stale(now);
+        }
+    }
+
+    fn judge(
+        &mut self,
+        place: &Place,
+        batch: &PendingBatch,
+        error: &ClientError,
+        accumulator: &Accumulator,
+    ) -> Verdict {
+        let id = batch.producer.map(|producer| producer.id);
+        let is_current = id.is_some() && id == self.producer.map(|(id, _)| id);
+        let is = |code| *error == ClientError::Broker(code);
+        if is(ErrorCode::MessageTooLarge) || is(ErrorCode::RecordListTooLarge) {
+            if batch.count() > 1 && !batch.maybe_stored {
+                return Verdict::Halve;
+            }
+        } else if is(ErrorCode::DuplicateSequenceNumber) {
+            return Verdict::Deliver;
+        } else if is(ErrorCode::OutOfOrderSequenceNumber) && id.is_some() {
+            // Behind one that is not settled, or of an id that was given up, it only came too
+            // early. Before all others it means that the broker has lost something.
+            if !is_current || self.follows_unsettled(place, batch, accumulator) {
+                return Verdict::Retry;
+            }
+        } else if id.is_some()
+            && (is(ErrorCode::UnknownProducerId)
+                || is(ErrorCode::InvalidProducerEpoch)
+                || is(ErrorCode::InvalidProducerIdMapping))
+        {
+            if is_current {
+                self.forget_producer();
+            }
+            return Verdict::Retry;
+        }
+        if error.is_retriable() {
+            Verdict::Retry
+        } else {
+            Verdict::Fail { sequences_break: is_current }
+        }
+    }
+
+    /// Whether an earlier batch of the partition waits or is on its way.
+    fn follows_unsettled(
+        &self,
+        place: &Place,
+        batch: &PendingBatch,
+        accumulator: &Accumulator,
+    ) -> bool {
+        let first = batch.first_ticket();
+        let waits = accumulator.queues.get(place).and_then(|queue| queue.batches.front());
+        let flies = self.in_flight.get(place).and_then(BTreeMap::first_key_value);
+        waits.is_some_and(|other| other.first_ticket() < first)
+            || flies.is_some_and(|(other, _)| *other < first)
+    }
+}
+
+/// Finds what a response says about a batch.
+fn outcome(response: &ProduceResponse, sent: &Sent) -> Result<Option<Offset>, ClientError> {
+    let partition = response
+        .responses
+        .iter()
+        .filter(|topic| {
+            topic.name == sent.place.0
+                || (!sent.topic_id.is_zero() && topic.topic_id == sent.topic_id)
+        })
+        .flat_map(|topic| &topic.partition_responses)
+        .find(|partition| partition.index == sent.place.1.0)
+        .ok_or_else(|| {
+            ClientError::Malformed(format!("no word about {}-{}", sent.place.0, sent.place.1))
+        })?;
+    match ClientError::from_code(partition.error_code) {
+        None => Ok((partition.base_offset >= 0).then_some(Offset(partition.base_offset))),
+        Some(error) => Err(error),
+    }
+}

@@ -1,0 +1,465 @@
+//! The producer against a broker whose answers are made by hand.
+
+use super::*;
+use crate::client::test_broker::{Asked, TOPIC_ID, TestBroker, network_config};
+use crate::error::ErrorCode;
+use crate::ids::{ProducerEpoch, ProducerId};
+use crate::record::batch::Batch;
+use crate::record::iterate::OpenBatch;
+use crate::wire::Request;
+use crate::wire::api::init_producer_id::InitProducerIdResponse;
+use crate::wire::api::produce::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
+
+const ORDERS: KafkaString = KafkaString::from_static("orders");
+const FIRST: PartitionIndex = PartitionIndex(0);
+
+/// A producer that batches nothing together unless it must, and its broker.
+struct World {
+    producer: Producer,
+    broker: TestBroker,
+}
+
+impl World {
+    fn new(change: impl FnOnce(&mut ProducerConfig)) -> Self {
+        let mut config = ProducerConfig::new(network_config());
+        config.linger = Duration::ZERO;
+        config.batch_bytes = 1;
+        change(&mut config);
+        let broker = TestBroker::new(&[("orders", 1), ("pair", 2)]);
+        Self { producer: Producer::new(config), broker }
+    }
+
+    /// One whose producer id is 70.
+    fn ready() -> Self {
+        let mut world = Self::new(|_| {});
+        world.warm_up(70);
+        world
+    }
+
+    fn warm_up(&mut self, id: i64) {
+        let ticket = self.send("warm up");
+        self.give_id(id);
+        self.accept(0);
+        assert_eq!(self.deliveries(), [(ticket, Ok(Some(0)))]);
+    }
+
+    fn send(&mut self, value: &'static str) -> Ticket {
+        self.send_to(Some(FIRST), None, value)
+    }
+
+    fn send_to(
+        &mut self,
+        partition: Option<PartitionIndex>,
+        key: Option<&'static str>,
+        value: &'static str,
+    ) -> Ticket {
+        let record = NewRecord {
+            topic: ORDERS,
+            partition,
+            key: key.map(|key| Bytes::from_static(key.as_bytes())),
+            value: Some(Bytes::from_static(value.as_bytes())),
+            ..NewRecord::default()
+        };
+        let ticket = self.producer.send(self.broker.now, record).expect("room");
+        self.settle();
+        ticket
+    }
+
+    fn settle(&mut self) {
+        loop {
+            while let Some(effect) = self.producer.poll_effect() {
+                self.broker.take(effect);
+            }
+            let Some(input) = self.broker.inputs.pop_front() else {
+                return;
+            };
+            self.producer.handle(self.broker.now, input);
+        }
+    }
+
+    /// Lets time pass, waking the producer at each of its deadlines.
+    fn pass(&mut self, time: Duration) {
+        let until = self.broker.now.mono + time;
+        while let Some(deadline) = self.producer.next_deadline().filter(|at| *at <= until) {
+            assert!(deadline > self.broker.now.mono, "no deadline stands in the past");
+            let step = deadline - self.broker.now.mono;
+            self.broker.pass(step);
+            self.producer.handle(self.broker.now, Input::Wakeup);
+            self.settle();
+        }
+        let rest = until - self.broker.now.mono;
+        self.broker.pass(rest);
+    }
+
+    fn give_id(&mut self, id: i64) {
+        let asked = self.broker.next();
+        assert!(matches!(asked.body, Request::InitProducerId(_)), "{:?}", asked.body);
+        let response =
+            InitProducerIdResponse { producer_id: id, producer_epoch: 0, ..Default::default() };
+        self.broker.answer(&asked, response);
+        self.settle();
+    }
+
+    /// The only batch of the next Produce request.
+    fn next_batch(&mut self) -> (Asked, Batch) {
+        let asked = self.broker.next();
+        let batch = only_batch(&asked);
+        assert!(batch.crc_is_valid());
+        (asked, batch)
+    }
+
+    fn answer(&mut self, asked: &Asked, error: ErrorCode, base_offset: i64) {
+        let response = ProduceResponse {
+            responses: vec![TopicProduceResponse {
+                name: ORDERS,
+                topic_id: TOPIC_ID,
+                partition_responses: vec![PartitionProduceResponse {
+                    error_code: error.code(),
+                    base_offset,
+                    ..PartitionProduceResponse::default()
+                }],
+            }],
+            ..ProduceResponse::default()
+        };
+        self.broker.answer(asked, response);
+        self.settle();
+    }
+
+    fn accept(&mut self, base_offset: i64) {
+        let asked = self.broker.next();
+        self.answer(&asked, ErrorCode::None, base_offset);
+    }
+
+    fn deliveries(&mut self) -> Vec<(Ticket, Result<Option<i64>, ClientError>)> {
+        std::iter::from_fn(|| self.producer.poll_delivery())
+            .map(|delivery| {
+                (delivery.ticket, delivery.result.map(|offset| offset.map(|offset| offset.0)))
+            })
+            .collect()
+    }
+}
+
+fn only_batch(asked: &Asked) -> Batch {
+    let Request::Produce(request) = &asked.body else { panic!("{:?}", asked.body) };
+    assert_eq!((request.topic_data.len(), request.topic_data[0].partition_data.len()), (1, 1));
+    let mut records = request.topic_data[0].partition_data[0].records.clone().expect("records");
+    let batch = Batch::split_from(&mut records).expect("a batch");
+    assert!(records.is_empty(), "exactly one batch");
+    batch
+}
+
+fn values(batch: &Batch) -> Vec<String> {
+    let open = OpenBatch::open(batch, 1 << 20).expect("readable");
+    open.records()
+        .map(|placed| {
+            let value = placed.expect("a record").record.value.expect("a value");
+            String::from_utf8(value.to_vec()).expect("text")
+        })
+        .collect()
+}
+
+#[test]
+fn nothing_is_connected_to_before_the_first_record() {
+    let mut world = World::new(|_| {});
+    assert_eq!(world.producer.next_deadline(), None);
+    assert_eq!(world.producer.poll_effect(), None);
+}
+
+#[test]
+fn records_are_sent_under_a_producer_id_with_rising_sequences() {
+    let mut world = World::ready();
+    let tickets = [world.send("a"), world.send("b")];
+
+    for (sequence, value) in [(1, "a"), (2, "b")] {
+        let (asked, batch) = world.next_batch();
+        assert_eq!(batch.producer_id(), ProducerId(70));
+        assert_eq!(batch.producer_epoch(), ProducerEpoch(0));
+        assert_eq!(batch.base_sequence(), sequence);
+        assert_eq!(values(&batch), [value]);
+        world.answer(&asked, ErrorCode::None, i64::from(sequence) + 100);
+    }
+
+    assert_eq!(world.deliveries(), [(tickets[0], Ok(Some(101))), (tickets[1], Ok(Some(102)))]);
+    assert_eq!(world.producer.pending(), 0);
+}
+
+#[test]
+fn records_within_the_linger_share_a_batch_and_get_offsets_one_after_the_other() {
+    let mut world = World::new(|config| {
+        config.linger = Duration::from_millis(5);
+        config.batch_bytes = 16 << 10;
+    });
+    let tickets = [world.send("a"), world.send("b"), world.send("c")];
+    world.give_id(70);
+    assert!(world.broker.asked.is_empty(), "the batch waits");
+
+    world.pass(Duration::from_millis(5));
+
+    let (asked, batch) = world.next_batch();
+    assert_eq!(values(&batch), ["a", "b", "c"]);
+    world.answer(&asked, ErrorCode::None, 10);
+    let delivered: Vec<_> =
+        tickets.into_iter().zip([Ok(Some(10)), Ok(Some(11)), Ok(Some(12))]).collect();
+    assert_eq!(world.deliveries(), delivered);
+}
+
+#[test]
+fn a_flush_does_not_wait_for_the_linger() {
+    let mut world = World::new(|config| {
+        config.linger = Duration::from_mins(1);
+        config.batch_bytes = 16 << 10;
+    });
+    world.send("a");
+    world.give_id(70);
+    world.producer.flush(world.broker.now);
+    world.settle();
+    assert_eq!(values(&world.next_batch().1), ["a"]);
+}
+
+#[test]
+fn no_more_than_five_batches_of_a_partition_are_on_their_way() {
+    let mut world = World::ready();
+    for value in ["a", "b", "c", "d", "e", "f", "g"] {
+        world.send(value);
+    }
+    assert_eq!(world.broker.asked.len(), 5);
+    world.accept(1);
+    assert_eq!(world.broker.asked.len(), 5);
+}
+
+#[test]
+fn batches_whose_connection_is_lost_are_sent_again_in_order_under_their_old_sequences() {
+    let mut world = World::ready();
+    let tickets = [world.send("a"), world.send("b"), world.send("c")];
+    let link = world.broker.asked[0].link;
+    world.broker.asked.clear();
+
+    world.producer.handle(world.broker.now, Input::Disconnected(link));
+    world.settle();
+    world.pass(Duration::from_secs(1));
+
+    for (sequence, value) in [(1, "a"), (2, "b"), (3, "c")] {
+        let (asked, batch) = world.next_batch();
+        assert_eq!((batch.producer_id(), batch.base_sequence()), (ProducerId(70), sequence));
+        assert_eq!(values(&batch), [value]);
+        world.answer(&asked, ErrorCode::None, i64::from(sequence));
+    }
+    let delivered: Vec<_> =
+        tickets.into_iter().zip([Ok(Some(1)), Ok(Some(2)), Ok(Some(3))]).collect();
+    assert_eq!(world.deliveries(), delivered);
+}
+
+#[test]
+fn a_batch_behind_a_refused_one_is_sent_again_after_it_and_keeps_its_sequence() {
+    let mut world = World::ready();
+    world.send("a");
+    world.send("b");
+    let first = world.broker.next();
+    let second = world.broker.next();
+    world.answer(&first, ErrorCode::NotEnoughReplicas, -1);
+    world.answer(&second, ErrorCode::OutOfOrderSequenceNumber, -1);
+    assert!(world.broker.asked.is_empty(), "both wait for the pause");
+
+    world.pass(Duration::from_millis(200));
+
+    let (asked, batch) = world.next_batch();
+    assert_eq!((values(&batch), batch.base_sequence()), (vec!["a".to_owned()], 1));
+    world.answer(&asked, ErrorCode::None, 1);
+    let (_, batch) = world.next_batch();
+    assert_eq!((values(&batch), batch.base_sequence()), (vec!["b".to_owned()], 2));
+}
+
+#[test]
+fn a_sequence_that_the_broker_has_lost_fails_its_batch_and_a_fresh_id_is_asked_for() {
+    let mut world = World::ready();
+    let lost = world.send("a");
+    let asked = world.broker.next();
+    world.answer(&asked, ErrorCode::OutOfOrderSequenceNumber, -1);
+    let error = ClientError::Broker(ErrorCode::OutOfOrderSequenceNumber);
+    assert_eq!(world.deliveries(), [(lost, Err(error))]);
+
+    world.send("b");
+    world.give_id(71);
+
+    let (_, batch) = world.next_batch();
+    assert_eq!((batch.producer_id(), batch.base_sequence()), (ProducerId(71), 0));
+}
+
+#[test]
+fn after_a_refusal_what_follows_gets_sequences_of_a_fresh_id_and_stays_in_order() {
+    let mut world = World::ready();
+    let refused = world.send("a");
+    let follower = world.send("b");
+    let first = world.broker.next();
+    let second = world.broker.next();
+    world.answer(&first, ErrorCode::InvalidRecord, -1);
+    // Its sequence has a gap before it, so the broker refuses it; it was certainly not stored.
+    world.answer(&second, ErrorCode::OutOfOrderSequenceNumber, -1);
+    let error = ClientError::Broker(ErrorCode::InvalidRecord);
+    assert_eq!(world.deliveries(), [(refused, Err(error))]);
+    world.give_id(71);
+    world.pass(Duration::from_millis(200));
+
+    let (asked, batch) = world.next_batch();
+    assert_eq!(values(&batch), ["b"]);
+    assert_eq!((batch.producer_id(), batch.base_sequence()), (ProducerId(71), 0));
+    world.answer(&asked, ErrorCode::None, 1);
+    assert_eq!(world.deliveries(), [(follower, Ok(Some(1)))]);
+}
+
+#[test]
+fn a_batch_that_may_be_stored_is_never_sent_under_a_second_id() {
+    let mut world = World::ready();
+    let refused = world.send("a");
+    let doubtful = world.send("b");
+    let link = world.broker.asked[0].link;
+    world.broker.asked.clear();
+    // Both may have been stored before the connection was lost.
+    world.producer.handle(world.broker.now, Input::Disconnected(link));
+    world.settle();
+    world.pass(Duration::from_secs(1));
+
+    let first = world.broker.next();
+    let second = world.broker.next();
+    world.answer(&first, ErrorCode::InvalidRecord, -1);
+    world.answer(&second, ErrorCode::OutOfOrderSequenceNumber, -1);
+    world.give_id(71);
+    world.pass(Duration::from_secs(1));
+
+    let error = ClientError::Broker(ErrorCode::InvalidRecord);
+    let delivered = [(refused, Err(error)), (doubtful, Err(ClientError::Unknown))];
+    assert_eq!(world.deliveries(), delivered);
+    assert!(world.broker.asked.is_empty());
+}
+
+#[test]
+fn a_batch_that_is_too_large_is_halved_under_the_same_sequences() {
+    let mut world = World::new(|config| {
+        config.linger = Duration::from_millis(5);
+        config.batch_bytes = 16 << 10;
+    });
+    let tickets = [world.send("a"), world.send("b"), world.send("c")];
+    world.give_id(70);
+    world.pass(Duration::from_millis(5));
+    let asked = world.broker.next();
+    world.answer(&asked, ErrorCode::MessageTooLarge, -1);
+
+    let (first, batch) = world.next_batch();
+    assert_eq!((values(&batch), batch.base_sequence()), (vec!["a".to_owned()], 0));
+    let (second, batch) = world.next_batch();
+    assert_eq!(values(&batch), ["b", "c"]);
+    assert_eq!(batch.base_sequence(), 1);
+    world.answer(&first, ErrorCode::None, 5);
+    world.answer(&second, ErrorCode::None, 6);
+    let delivered: Vec<_> =
+        tickets.into_iter().zip([Ok(Some(5)), Ok(Some(6)), Ok(Some(7))]).collect();
+    assert_eq!(world.deliveries(), delivered);
+}
+
+#[test]
+fn a_record_that_is_too_large_alone_is_reported_and_holds_nothing_up() {
+    let mut world = World::ready();
+    let ticket = world.send("a");
+    let asked = world.broker.next();
+    world.answer(&asked, ErrorCode::MessageTooLarge, -1);
+    let error = ClientError::Broker(ErrorCode::MessageTooLarge);
+    assert_eq!(world.deliveries(), [(ticket, Err(error))]);
+    world.send("b");
+    world.give_id(71);
+    assert_eq!(values(&world.next_batch().1), ["b"]);
+}
+
+#[test]
+fn a_record_fails_at_its_delivery_timeout_when_no_broker_is_there() {
+    let mut world = World::new(|config| config.delivery_timeout = Duration::from_secs(3));
+    world.broker.up = false;
+    let ticket = world.send("a");
+    let keyed = world.send_to(None, Some("k"), "b");
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.deliveries(), []);
+
+    world.pass(Duration::from_secs(2));
+
+    let delivered = [(ticket, Err(ClientError::TimedOut)), (keyed, Err(ClientError::TimedOut))];
+    assert_eq!(world.deliveries(), delivered);
+    assert_eq!(world.producer.pending(), 0);
+}
+
+#[test]
+fn a_record_that_may_be_stored_says_so_when_its_time_is_over() {
+    let mut world = World::ready();
+    let ticket = world.send("a");
+    let asked = world.broker.next();
+    world.answer(&asked, ErrorCode::NotEnoughReplicasAfterAppend, -1);
+    world.broker.up = false;
+    world.producer.handle(world.broker.now, Input::Disconnected(asked.link));
+    world.pass(Duration::from_secs(121));
+    assert_eq!(world.deliveries(), [(ticket, Err(ClientError::Unknown))]);
+
+    // What comes later must not rest on a sequence that may be missing.
+    world.broker.up = true;
+    world.send("b");
+    world.pass(Duration::from_secs(2));
+    world.give_id(71);
+    world.pass(Duration::from_secs(1));
+    let (_, batch) = world.next_batch();
+    assert_eq!((batch.producer_id(), batch.base_sequence()), (ProducerId(71), 0));
+}
+
+#[test]
+fn a_full_buffer_gives_the_record_back_and_takes_it_once_there_is_room() {
+    let record = NewRecord { topic: ORDERS, partition: Some(FIRST), ..NewRecord::default() };
+    let room_for_two = 2 * record.size();
+    let mut world = World::new(|config| config.buffer_bytes = room_for_two);
+    for _ in 0..2 {
+        assert!(world.producer.send(world.broker.now, record.clone()).is_ok());
+    }
+    let full = world.producer.send(world.broker.now, record.clone()).expect_err("no room");
+    assert_eq!(*full.record, record);
+
+    world.settle();
+    world.give_id(70);
+    world.accept(0);
+    assert!(world.producer.send(world.broker.now, *full.record).is_ok());
+}
+
+#[test]
+fn without_acknowledgements_a_record_is_delivered_once_it_is_sent() {
+    let mut world = World::new(|config| {
+        config.acks = Acks::None;
+        config.idempotence = false;
+    });
+    let ticket = world.send("a");
+    let (_, batch) = world.next_batch();
+    assert_eq!((batch.producer_id(), batch.base_sequence()), (ProducerId::NONE, -1));
+    assert_eq!(world.deliveries(), [(ticket, Ok(None))]);
+}
+
+#[test]
+fn without_idempotence_one_batch_of_a_partition_is_on_its_way_at_a_time() {
+    let mut world = World::new(|config| {
+        config.acks = Acks::Leader;
+        config.idempotence = false;
+    });
+    world.send("a");
+    world.send("b");
+    assert_eq!(world.broker.asked.len(), 1);
+    world.accept(0);
+    assert_eq!(world.broker.asked.len(), 1);
+}
+
+#[test]
+fn records_wait_for_a_topic_that_is_in_the_making() {
+    let mut world = World::new(|_| {});
+    world.broker.topics.clear();
+    let ticket = world.send_to(None, None, "a");
+    world.give_id(70);
+    world.pass(Duration::from_millis(500));
+    assert_eq!((world.deliveries(), world.broker.asked.len()), (vec![], 0));
+
+    world.broker.topics.insert("orders", 1);
+    world.pass(Duration::from_millis(500));
+
+    world.accept(3);
+    assert_eq!(world.deliveries(), [(ticket, Ok(Some(3)))]);
+}
