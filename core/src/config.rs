@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::ids::{NodeId, ShardId};
 use crate::log::LogConfig;
+use crate::metadata::topic_config::CODECS;
 
 /// What one shard is told at its birth.
 #[derive(Clone, Debug)]
@@ -258,8 +259,8 @@ pub const BROKER_SETTINGS: &[SettingDef] = {
             "compression.type",
             String,
             "producer",
-            Fixed,
-            "Codec of stored batches; they are kept as the producer made them.",
+            OneOf(CODECS),
+            "Codec of stored batches: producer keeps them as they come.",
         ),
         def(
             "connections.max.idle.ms",
@@ -314,7 +315,7 @@ pub const BROKER_SETTINGS: &[SettingDef] = {
             "log.message.timestamp.before.max.ms",
             Long,
             "9223372036854775807",
-            Fixed,
+            Range(0, MAX),
             "How far a record's timestamp may lie in the past, in milliseconds.",
         ),
         def(

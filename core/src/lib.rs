@@ -13,11 +13,14 @@
 pub mod broker;
 pub mod client;
 pub mod config;
+pub mod connection;
 pub mod digest;
 pub mod error;
 pub mod ids;
 pub mod io;
 pub mod log;
+pub mod metadata;
+pub mod partition;
 pub mod record;
 pub mod time;
 pub mod wire;

@@ -1,6 +1,266 @@
 //! What shards of one node tell each other.
+//!
+//! Asks travel to the shard that owns the partitions, answers back, one for each partition. First in
+//! first out per pair of shards; the same functions serve a shard's asks to itself.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::connection::RequestId;
+use crate::error::ErrorCode;
+use crate::ids::{LeaderEpoch, Offset, TopicPartition, Uuid};
+use crate::metadata::controller::{Asker, Command, CommandAnswer, Delta};
+use crate::metadata::image::MetadataImage;
+use crate::record::produce::RefusedRecord;
 
 /// One message from a shard to another of the same node.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Post {}
+pub enum Post {
+    /// Do something with partitions of yours.
+    Ask {
+        /// The request that asks.
+        request: RequestId,
+        /// What.
+        ask: Ask,
+    },
+    /// What came of an ask, for one partition.
+    Answer {
+        /// The request that asked.
+        request: RequestId,
+        /// The place of the partition in it.
+        index: u32,
+        /// What.
+        answer: Answer,
+    },
+    /// The whole committed metadata, at the start.
+    Image {
+        /// The image.
+        image: Arc<MetadataImage>,
+        /// The cluster's id.
+        cluster_id: Uuid,
+    },
+    /// Metadata that became committed.
+    Delta(Delta),
+    /// All metadata below this offset has been applied here.
+    Applied(Offset),
+    /// Decide this; only shard 0 can.
+    Command {
+        /// Who waits here.
+        asker: Asker,
+        /// What.
+        command: Command,
+    },
+    /// What came of a command.
+    CommandAnswer {
+        /// Who waited.
+        asker: Asker,
+        /// What.
+        answer: CommandAnswer,
+    },
+    /// Whether producers for partitions of this shard must wait.
+    Congested(bool),
+    /// The log directory has failed.
+    Poisoned(Arc<str>),
+}
+
+/// What a shard is asked to do with its partitions.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Append a batch to each.
+    Produce {
+        /// Version of the request.
+        version: i16,
+        /// Whether the answer waits for the in-sync replicas (acks=-1).
+        all_replicas: bool,
+        /// Whether the answer waits for stability at all (acks other than 0).
+        wait: bool,
+        /// The batches.
+        items: Vec<ProduceItem>,
+    },
+    /// Say how much can be fetched.
+    Probe(Vec<FetchItem>),
+    /// Say so whenever it becomes more than what is remembered, until the read.
+    Watch(Vec<FetchItem>),
+    /// Forget the watches of the request.
+    Unwatch,
+    /// Read, and forget the watches of the request.
+    Read(Vec<FetchItem>),
+    /// Find offsets.
+    ListOffsets(Vec<ListOffsetsItem>),
+    /// Move log starts.
+    DeleteRecords(Vec<DeleteRecordsItem>),
+    /// Find the ends of epochs.
+    EpochEnd(Vec<EpochEndItem>),
+    /// Say how large the logs are.
+    Sizes(Vec<SizeItem>),
+}
+
+/// A batch for a partition.
+#[derive(Clone, Debug)]
+pub struct ProduceItem {
+    /// The place of the partition in the request.
+    pub index: u32,
+    /// The partition.
+    pub partition: TopicPartition,
+    /// What is said to be a batch.
+    pub records: Bytes,
+}
+
+/// What is to be fetched of a partition.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchItem {
+    /// The place of the partition in the request.
+    pub index: u32,
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The first offset wanted.
+    pub offset: Offset,
+    /// Most bytes.
+    pub max_bytes: u64,
+    /// Whether a first batch larger than that is returned all the same (KIP-74).
+    pub at_least_one: bool,
+    /// The epoch that the client knows, -1 for none.
+    pub current_leader_epoch: LeaderEpoch,
+    /// The epoch of the last record that the client has, -1 for none.
+    pub last_fetched_epoch: LeaderEpoch,
+    /// How much was readable when it was asked last.
+    pub known_readable: u64,
+}
+
+/// What offset is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct ListOffsetsItem {
+    /// The place of the partition in the request.
+    pub index: u32,
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The epoch that the client knows, -1 for none.
+    pub current_leader_epoch: LeaderEpoch,
+    /// Unix milliseconds, or one of Kafka's negative names of places.
+    pub timestamp: i64,
+}
+
+/// Where a log is to start.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteRecordsItem {
+    /// The place of the partition in the request.
+    pub index: u32,
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The first offset that stays, -1 for the high watermark.
+    pub offset: i64,
+}
+
+/// Which epoch's end is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct EpochEndItem {
+    /// The place of the partition in the request.
+    pub index: u32,
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The epoch that the client knows, -1 for none.
+    pub current_leader_epoch: LeaderEpoch,
+    /// The epoch asked about.
+    pub leader_epoch: LeaderEpoch,
+}
+
+/// A log whose size is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct SizeItem {
+    /// The place of the partition in the request.
+    pub index: u32,
+    /// The partition.
+    pub partition: TopicPartition,
+}
+
+/// What came of an ask for one partition.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Of a produce.
+    Produced(Result<Produced, ProduceRefusal>),
+    /// Of a probe or a watch: readable bytes, capped by what was asked for.
+    Readable(Result<u64, FetchRefusal>),
+    /// Of a read.
+    Read(Result<Fetched, FetchRefusal>),
+    /// Of a lookup.
+    Offset(Result<ListedOffset, ErrorCode>),
+    /// Of a move of the log start: where it is.
+    LogStart(Result<Offset, ErrorCode>),
+    /// Of an epoch's end: the epoch and its end offset, -1 and -1 where unknown.
+    EpochEnd(Result<(LeaderEpoch, Offset), ErrorCode>),
+    /// Of a question for size: bytes, `None` for a log that is not here.
+    Size(Option<u64>),
+}
+
+/// A batch that is stored, stable as far as it was asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Produced {
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// The append time in Unix milliseconds, -1 where the producer's times stand.
+    pub log_append_time_ms: i64,
+    /// The first offset of the log.
+    pub log_start_offset: Offset,
+}
+
+/// A batch that was not stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProduceRefusal {
+    /// Why.
+    pub code: ErrorCode,
+    /// Why, in words; Kafka's own words for the code where there is none.
+    pub message: Option<Cow<'static, str>>,
+    /// The records to blame.
+    pub records: Vec<RefusedRecord>,
+}
+
+impl From<ErrorCode> for ProduceRefusal {
+    fn from(code: ErrorCode) -> Self {
+        Self { code, message: None, records: Vec::new() }
+    }
+}
+
+/// Why nothing was fetched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FetchRefusal {
+    /// An error.
+    Code(ErrorCode),
+    /// The client's log parts from ours: the largest epoch that both know, and where it ends here.
+    Diverging {
+        /// The epoch.
+        epoch: LeaderEpoch,
+        /// Its end.
+        end_offset: Offset,
+    },
+}
+
+/// What was fetched.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The end of what is committed.
+    pub high_watermark: Offset,
+    /// The first offset of the log.
+    pub log_start_offset: Offset,
+    /// Whole batches.
+    pub records: Vec<Bytes>,
+}
+
+/// An offset that was found; -1 and -1 where nothing fits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListedOffset {
+    /// The offset.
+    pub offset: Offset,
+    /// Its timestamp in Unix milliseconds.
+    pub timestamp: i64,
+    /// Its epoch.
+    pub leader_epoch: LeaderEpoch,
+}
+
+impl ListedOffset {
+    /// The answer where nothing fits.
+    pub const NONE: Self =
+        Self { offset: Offset(-1), timestamp: -1, leader_epoch: LeaderEpoch::UNKNOWN };
+}

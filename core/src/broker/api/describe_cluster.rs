@@ -1,0 +1,52 @@
+//! DescribeCluster (key 60): the brokers, without topics (KIP-700).
+
+use crate::broker::pending::RequestContext;
+use crate::broker::shard::Shard;
+use crate::error::ErrorCode;
+use crate::wire::api::describe_cluster::{
+    DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
+};
+
+/// Endpoint type of brokers; controllers have 2, and no listener of theirs is for clients.
+const BROKERS: i8 = 1;
+
+impl Shard {
+    pub(in crate::broker) fn on_describe_cluster(
+        &mut self,
+        ctx: RequestContext,
+        request: &DescribeClusterRequest,
+    ) {
+        let mut response = DescribeClusterResponse {
+            endpoint_type: request.endpoint_type,
+            cluster_id: self.identity.cluster_id.to_string().into(),
+            ..DescribeClusterResponse::default()
+        };
+        if request.endpoint_type == BROKERS {
+            response.controller_id = self.config.node.node_id.0;
+            response.brokers = self
+                .image
+                .brokers()
+                .filter(|(_, broker)| request.include_fenced_brokers || !broker.fenced)
+                .filter_map(|(id, broker)| {
+                    let (host, port) = self.address(id, ctx.listener)?;
+                    Some(DescribeClusterBroker {
+                        broker_id: id.0,
+                        host,
+                        port: i32::from(port),
+                        rack: None,
+                        is_fenced: broker.fenced,
+                    })
+                })
+                .collect();
+        } else {
+            let code = if request.endpoint_type == 2 {
+                ErrorCode::MismatchedEndpointType
+            } else {
+                ErrorCode::UnsupportedEndpointType
+            };
+            response.error_code = code.code();
+            response.error_message = Some(code.message().into());
+        }
+        self.respond(&ctx, response);
+    }
+}

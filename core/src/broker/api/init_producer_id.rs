@@ -1,0 +1,95 @@
+//! InitProducerId (key 22): fresh ids with epoch 0, from blocks that the controller hands out.
+
+use std::collections::VecDeque;
+
+use crate::broker::pending::RequestContext;
+use crate::broker::shard::Shard;
+use crate::digest::Digest;
+use crate::error::ErrorCode;
+use crate::metadata::controller::Asker;
+use crate::metadata::decide::PRODUCER_ID_BLOCK;
+use crate::metadata::{Command, CommandAnswer};
+use crate::time::Now;
+use crate::wire::api::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
+
+/// The ids that a shard may hand out, and who waits for more.
+#[derive(Clone, Default, Debug)]
+pub(in crate::broker) struct ProducerIds {
+    next: i64,
+    end: i64,
+    is_asking: bool,
+    waiting: VecDeque<RequestContext>,
+}
+
+impl ProducerIds {
+    pub(in crate::broker) fn digest(&self, digest: &mut Digest) {
+        digest.signed(self.next).signed(self.end).number(self.waiting.len() as u64);
+    }
+}
+
+impl Shard {
+    pub(in crate::broker) fn on_init_producer_id(
+        &mut self,
+        now: Now,
+        ctx: RequestContext,
+        request: &InitProducerIdRequest,
+    ) {
+        match request.transactional_id.as_ref().map(|id| id.is_empty()) {
+            Some(true) => return self.refuse_producer_id(&ctx, ErrorCode::InvalidRequest),
+            // Never 15: clients would ask for a coordinator for ever.
+            Some(false) => return self.refuse_producer_id(&ctx, ErrorCode::UnsupportedVersion),
+            None => {}
+        }
+        // Bumping belongs to transactional ids; without one only both or none may be given.
+        if (request.producer_id == -1) != (request.producer_epoch == -1) {
+            return self.refuse_producer_id(&ctx, ErrorCode::InvalidRequest);
+        }
+        self.producer_ids.waiting.push_back(ctx);
+        self.hand_out_producer_ids();
+        if !self.producer_ids.waiting.is_empty() && !self.producer_ids.is_asking {
+            self.producer_ids.is_asking = true;
+            let broker = self.config.node.node_id;
+            self.command(now, Asker::ProducerIds, Command::AllocateProducerIds(broker));
+        }
+    }
+
+    pub(in crate::broker) fn on_producer_ids(&mut self, answer: CommandAnswer) {
+        self.producer_ids.is_asking = false;
+        match answer {
+            CommandAnswer::ProducerIds(first) => {
+                self.producer_ids.next = first;
+                self.producer_ids.end = first + PRODUCER_ID_BLOCK;
+                self.hand_out_producer_ids();
+            }
+            CommandAnswer::Failed(..) | CommandAnswer::Response(_) | CommandAnswer::AutoCreated => {
+                // Retriable everywhere; with 15 or 16 clients would look for a coordinator.
+                for ctx in std::mem::take(&mut self.producer_ids.waiting) {
+                    self.refuse_producer_id(&ctx, ErrorCode::CoordinatorLoadInProgress);
+                }
+            }
+        }
+    }
+
+    fn hand_out_producer_ids(&mut self) {
+        while self.producer_ids.next < self.producer_ids.end {
+            let Some(ctx) = self.producer_ids.waiting.pop_front() else { return };
+            let producer_id = self.producer_ids.next;
+            self.producer_ids.next += 1;
+            let response = InitProducerIdResponse {
+                producer_id,
+                producer_epoch: 0,
+                ..InitProducerIdResponse::default()
+            };
+            self.respond(&ctx, response);
+        }
+    }
+
+    fn refuse_producer_id(&mut self, ctx: &RequestContext, code: ErrorCode) {
+        let response = InitProducerIdResponse {
+            error_code: code.code(),
+            producer_epoch: -1,
+            ..InitProducerIdResponse::default()
+        };
+        self.respond(ctx, response);
+    }
+}

@@ -1,0 +1,158 @@
+//! Metadata (key 3): brokers, topics and leaders, and topics made because somebody names them.
+
+use crate::broker::pending::{Pending, RequestContext};
+use crate::broker::shard::Shard;
+use crate::broker::timers::Timer;
+use crate::error::ErrorCode;
+use crate::ids::{TopicName, Uuid};
+use crate::metadata::controller::Asker;
+use crate::metadata::image::is_internal;
+use crate::metadata::{Command, PartitionImage, TopicImage};
+use crate::time::Now;
+use crate::wire::KafkaString;
+use crate::wire::api::metadata::{
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
+    MetadataResponsePartition, MetadataResponseTopic,
+};
+
+impl Shard {
+    pub(in crate::broker) fn on_metadata(
+        &mut self,
+        now: Now,
+        ctx: RequestContext,
+        request: MetadataRequest,
+    ) {
+        let missing = self.missing_topics(&ctx, &request);
+        if missing.is_empty() {
+            return self.answer_metadata(&ctx, &request, ErrorCode::UnknownTopicOrPartition);
+        }
+        let deadline = now.mono + self.limits().auto_create_wait;
+        self.timers.arm(deadline, Timer::Request(ctx.id));
+        self.pending.insert(ctx.id, Pending::Metadata { ctx, request, deadline });
+        self.command(now, Asker::Request(ctx.id), Command::AutoCreate(missing));
+    }
+
+    /// Returns the names that the request may create.
+    fn missing_topics(&self, ctx: &RequestContext, request: &MetadataRequest) -> Vec<KafkaString> {
+        let allowed = (ctx.version < 4 || request.allow_auto_topic_creation)
+            && self.config.node.settings.is_true("auto.create.topics.enable");
+        if !allowed {
+            return Vec::new();
+        }
+        let topics = request.topics.as_deref().unwrap_or_default();
+        let mut missing: Vec<KafkaString> = topics
+            .iter()
+            .filter_map(|topic| topic.name.as_ref())
+            .filter(|name| {
+                TopicName::parse(name).is_ok()
+                    && !is_internal(name)
+                    && self.image.topic_by_name(name).is_none()
+            })
+            .map(KafkaString::detached)
+            .collect();
+        missing.sort();
+        missing.dedup();
+        missing
+    }
+
+    /// Answers from what is committed; `unknown` is what a name without a topic gets.
+    pub(in crate::broker) fn answer_metadata(
+        &mut self,
+        ctx: &RequestContext,
+        request: &MetadataRequest,
+        unknown: ErrorCode,
+    ) {
+        let asks_all = match &request.topics {
+            None => true,
+            // In version 0 an empty list stands for all.
+            Some(topics) => ctx.version == 0 && topics.is_empty(),
+        };
+        let topics = if asks_all {
+            self.image.topics().map(|topic| described(topic)).collect()
+        } else {
+            let named = request.topics.as_deref().unwrap_or_default();
+            named.iter().map(|topic| self.described_topic(ctx, topic, unknown)).collect()
+        };
+        let brokers = self
+            .image
+            .brokers()
+            .filter(|(_, broker)| !broker.fenced)
+            .filter_map(|(id, _)| {
+                let (host, port) = self.address(id, ctx.listener)?;
+                Some(MetadataResponseBroker {
+                    node_id: id.0,
+                    host,
+                    port: i32::from(port),
+                    rack: None,
+                })
+            })
+            .collect();
+        let response = MetadataResponse {
+            brokers,
+            cluster_id: Some(self.identity.cluster_id.to_string().into()),
+            controller_id: self.config.node.node_id.0,
+            topics,
+            ..MetadataResponse::default()
+        };
+        self.respond(ctx, response);
+    }
+
+    fn described_topic(
+        &self,
+        ctx: &RequestContext,
+        asked: &MetadataRequestTopic,
+        unknown: ErrorCode,
+    ) -> MetadataResponseTopic {
+        let refused = |code: ErrorCode, name: Option<KafkaString>, topic_id: Uuid| {
+            // A null name does not fit versions below 12, where it is an error anyway.
+            let name = if ctx.version < 12 { Some(name.unwrap_or_default()) } else { name };
+            MetadataResponseTopic {
+                error_code: code.code(),
+                name,
+                topic_id,
+                ..MetadataResponseTopic::default()
+            }
+        };
+        let Some(name) = &asked.name else {
+            if ctx.version < 12 {
+                return refused(ErrorCode::InvalidRequest, None, asked.topic_id);
+            }
+            return match self.image.topic(asked.topic_id) {
+                Some(topic) => described(topic),
+                None => refused(ErrorCode::UnknownTopicId, None, asked.topic_id),
+            };
+        };
+        if let Some(topic) = self.image.topic_by_name(name) {
+            return described(topic);
+        }
+        let code = match TopicName::parse(name) {
+            Ok(_) => unknown,
+            Err(_) => ErrorCode::InvalidTopicException,
+        };
+        refused(code, Some(name.clone()), Uuid::ZERO)
+    }
+}
+
+fn described(topic: &TopicImage) -> MetadataResponseTopic {
+    MetadataResponseTopic {
+        error_code: ErrorCode::None.code(),
+        name: Some(topic.name.as_str().into()),
+        topic_id: topic.id,
+        is_internal: topic.is_internal(),
+        partitions: topic.partitions.iter().zip(0..).map(described_partition).collect(),
+        ..MetadataResponseTopic::default()
+    }
+}
+
+fn described_partition((state, index): (&PartitionImage, i32)) -> MetadataResponsePartition {
+    let code = if state.leader.0 < 0 { ErrorCode::LeaderNotAvailable } else { ErrorCode::None };
+    MetadataResponsePartition {
+        error_code: code.code(),
+        partition_index: index,
+        leader_id: state.leader.0,
+        leader_epoch: state.leader_epoch.0,
+        replica_nodes: state.replicas.iter().map(|node| node.0).collect(),
+        isr_nodes: state.isr.iter().map(|node| node.0).collect(),
+        offline_replicas: Vec::new(),
+    }
+}

@@ -1,0 +1,20 @@
+//! One file for each API: what its request asks of the shard, and how its answer is made.
+
+mod alter_configs;
+mod api_versions;
+mod create_partitions;
+mod create_topics;
+pub(in crate::broker) mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_log_dirs;
+mod describe_topic_partitions;
+mod fetch;
+mod incremental_alter_configs;
+pub(in crate::broker) mod init_producer_id;
+pub(in crate::broker) mod list_offsets;
+mod metadata;
+mod node_endpoints;
+pub(in crate::broker) mod offset_for_leader_epoch;
+pub(in crate::broker) mod produce;

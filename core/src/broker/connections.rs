@@ -1,0 +1,307 @@
+//! Connections of the shard: frames in, requests dispatched, answers out.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::broker::pending::{Pending, RequestContext};
+use crate::broker::post::{Ask, Post};
+use crate::broker::shard::Shard;
+use crate::broker::start::Phase;
+use crate::broker::timers::Timer;
+use crate::connection::{Connection, RequestId};
+use crate::ids::{ConnectionId, ListenerIndex, ShardId};
+use crate::io::{Counter, Effect};
+use crate::time::Now;
+use crate::wire::{ApiKey, Reader, Request, RequestHeader, Response, unsupported_api_versions};
+
+impl Shard {
+    pub(in crate::broker) fn on_connected(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        listener: ListenerIndex,
+        peer: Arc<str>,
+    ) {
+        if self.connections.len() >= self.limits().connections_max || self.phase.is_stopping() {
+            self.fx.push(Effect::Close { connection: id });
+            return;
+        }
+        self.connections.insert(id, Connection::new(id, listener, peer, now.mono));
+        self.timers.arm(now.mono + self.limits().idle_max, Timer::Idle(id));
+    }
+
+    pub(in crate::broker) fn on_received(&mut self, id: ConnectionId, bytes: BytesMut) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let before = connection.buffered_bytes();
+        connection.receive(bytes);
+        self.received_bytes += connection.buffered_bytes() - before;
+        self.dirty.insert(id);
+    }
+
+    pub(in crate::broker) fn on_disconnected(&mut self, now: Now, id: ConnectionId) {
+        if let Some(connection) = self.connections.remove(&id) {
+            self.received_bytes -= connection.buffered_bytes();
+        }
+        self.dirty.remove(&id);
+        self.blocked.remove(&id);
+        self.forget_requests(now, id);
+    }
+
+    /// Forgets what waits for a connection that is gone.
+    fn forget_requests(&mut self, now: Now, connection: ConnectionId) {
+        let range =
+            RequestId { connection, sequence: 0 }..=RequestId { connection, sequence: u64::MAX };
+        let ids: Vec<RequestId> = self.pending.range(range).map(|(&id, _)| id).collect();
+        for id in ids {
+            self.forget(now, id);
+        }
+    }
+
+    /// Forgets one request that waits, and the watches that it has anywhere.
+    pub(in crate::broker) fn forget(&mut self, now: Now, id: RequestId) -> Option<Pending> {
+        let pending = self.pending.remove(&id)?;
+        match &pending {
+            Pending::Gather(gather) => {
+                if let Some(deadline) = gather.deadline {
+                    self.timers.disarm(deadline, Timer::Request(id));
+                }
+            }
+            Pending::Command { deadline, .. } | Pending::Metadata { deadline, .. } => {
+                self.timers.disarm(*deadline, Timer::Request(id));
+            }
+            Pending::Fetch(fetch) => {
+                let (stage, deadline) = (fetch.stage, fetch.deadline);
+                let shards = self.shards_of(fetch);
+                if stage == crate::broker::pending::FetchStage::Parked {
+                    self.parked_fetches -= 1;
+                    self.timers.disarm(deadline, Timer::Request(id));
+                    for shard in shards {
+                        self.ask(now, shard, id, Ask::Unwatch);
+                    }
+                }
+            }
+        }
+        Some(pending)
+    }
+
+    pub(in crate::broker) fn close(&mut self, now: Now, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        self.received_bytes -= connection.buffered_bytes();
+        connection.close(&mut self.fx);
+        self.blocked.remove(&id);
+        self.forget_requests(now, id);
+    }
+
+    fn close_broken(&mut self, now: Now, id: ConnectionId) {
+        self.count(Counter::ProtocolErrors, 1);
+        self.close(now, id);
+    }
+
+    /// Decides what a connection has brought, sends what it is owed, and says whether to read on.
+    pub(in crate::broker) fn pump(&mut self, now: Now, id: ConnectionId) {
+        while self.decide_next(now, id) {}
+        let is_pool_full =
+            self.received_bytes > self.limits().receive_pool_bytes && !self.is_largest_receiver(id);
+        let node = Arc::clone(&self.config.node);
+        let is_stopping = self.phase.is_stopping();
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let owed = connection.buffered_bytes() > 0 && is_pool_full;
+        connection.flush(now.mono, &mut self.fx);
+        connection.steer(now.mono, &node.limits, owed || is_stopping, &mut self.fx);
+        if owed {
+            self.blocked.insert(id);
+        } else if !self.blocked.is_empty()
+            && self.received_bytes <= node.limits.receive_pool_bytes
+            && self.congested.is_empty()
+            && self.phase == Phase::Serving
+        {
+            self.unblock();
+        }
+        if let Some(connection) = self.connections.get_mut(&id)
+            && let Some(deadline) = connection.arm_partial_frame_timer(&node.limits)
+        {
+            self.timers.arm(deadline, Timer::PartialFrame(id));
+        }
+    }
+
+    /// With the pool full, the connection that holds most goes on, so that something is finished.
+    fn is_largest_receiver(&self, id: ConnectionId) -> bool {
+        self.connections
+            .iter()
+            .max_by_key(|(_, connection)| connection.buffered_bytes())
+            .is_some_and(|(&largest, _)| largest == id)
+    }
+
+    /// Takes the next frame of a connection and decides it. Returns whether there may be another.
+    fn decide_next(&mut self, now: Now, id: ConnectionId) -> bool {
+        if self.phase.is_stopping() {
+            return false;
+        }
+        let node = Arc::clone(&self.config.node);
+        let Some(connection) = self.connections.get_mut(&id) else { return false };
+        let before = connection.buffered_bytes();
+        // Answers whose turn has come make room for further requests.
+        connection.flush(now.mono, &mut self.fx);
+        let frame = connection.next_frame(now.mono, &node.limits);
+        let frame = match frame {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return false,
+            Err(_) => {
+                self.close_broken(now, id);
+                return false;
+            }
+        };
+        if self.must_wait(&frame) {
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.hold(frame);
+            }
+            self.blocked.insert(id);
+            return false;
+        }
+        let after = self.connections.get(&id).map_or(0, Connection::buffered_bytes);
+        self.received_bytes -= before - after;
+        self.dispatch(now, id, frame);
+        true
+    }
+
+    /// Returns whether a request may not be decided yet.
+    fn must_wait(&self, frame: &[u8]) -> bool {
+        let key = i16::from_be_bytes([frame[0], frame[1]]);
+        match ApiKey::from_key(key) {
+            Some(ApiKey::ApiVersions) | None => false,
+            Some(ApiKey::Produce) => self.phase != Phase::Serving || !self.congested.is_empty(),
+            Some(_) => self.phase != Phase::Serving,
+        }
+    }
+
+    fn dispatch(&mut self, now: Now, id: ConnectionId, frame: Bytes) {
+        let key = i16::from_be_bytes([frame[0], frame[1]]);
+        let version = i16::from_be_bytes([frame[2], frame[3]]);
+        let Some(api) = ApiKey::from_key(key) else {
+            return self.close_broken(now, id);
+        };
+        if !api.serves(version) {
+            if api == ApiKey::ApiVersions {
+                let correlation_id = i32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]);
+                let sequence = self.begin(id, frame.len());
+                let request = RequestId { connection: id, sequence };
+                self.send(request, Some(unsupported_api_versions(correlation_id)));
+                return;
+            }
+            return self.close_broken(now, id);
+        }
+        let bytes = frame.len();
+        let mut reader = Reader::new(frame);
+        let Ok(header) = RequestHeader::decode(&mut reader) else {
+            return self.close_broken(now, id);
+        };
+        let Ok(request) = Request::decode(api, version, &mut reader) else {
+            return self.close_broken(now, id);
+        };
+        let Some(listener) = self.connections.get(&id).map(Connection::listener) else { return };
+        let ctx = RequestContext {
+            id: RequestId { connection: id, sequence: self.begin(id, bytes) },
+            correlation_id: header.correlation_id,
+            version,
+            listener,
+        };
+        self.on_request(now, ctx, request);
+    }
+
+    fn begin(&mut self, id: ConnectionId, request_bytes: usize) -> u64 {
+        self.count(Counter::Requests, 1);
+        self.connections.get_mut(&id).map_or(0, |connection| connection.begin(request_bytes))
+    }
+
+    /// One handler for each API.
+    fn on_request(&mut self, now: Now, ctx: RequestContext, request: Request) {
+        match request {
+            Request::Produce(request) => self.on_produce(now, ctx, request),
+            Request::Fetch(request) => self.on_fetch(now, ctx, &request),
+            Request::ListOffsets(request) => self.on_list_offsets(now, ctx, request),
+            Request::Metadata(request) => self.on_metadata(now, ctx, request),
+            Request::ApiVersions(request) => self.on_api_versions(ctx, &request),
+            Request::CreateTopics(request) => self.on_create_topics(now, ctx, request),
+            Request::DeleteTopics(request) => self.on_delete_topics(now, ctx, request),
+            Request::DeleteRecords(request) => self.on_delete_records(now, ctx, request),
+            Request::InitProducerId(request) => self.on_init_producer_id(now, ctx, &request),
+            Request::OffsetForLeaderEpoch(request) => {
+                self.on_offset_for_leader_epoch(now, ctx, request);
+            }
+            Request::DescribeConfigs(request) => self.on_describe_configs(ctx, &request),
+            Request::AlterConfigs(request) => self.on_alter_configs(now, ctx, request),
+            Request::DescribeLogDirs(request) => self.on_describe_log_dirs(now, ctx, &request),
+            Request::CreatePartitions(request) => self.on_create_partitions(now, ctx, request),
+            Request::IncrementalAlterConfigs(request) => {
+                self.on_incremental_alter_configs(now, ctx, request);
+            }
+            Request::DescribeCluster(request) => self.on_describe_cluster(ctx, &request),
+            Request::DescribeTopicPartitions(request) => {
+                self.on_describe_topic_partitions(ctx, &request);
+            }
+        }
+    }
+
+    /// Answers a request.
+    pub(in crate::broker) fn respond(
+        &mut self,
+        ctx: &RequestContext,
+        response: impl Into<Response>,
+    ) {
+        let parts = response.into().frame(ctx.correlation_id, ctx.version);
+        self.send(ctx.id, Some(parts));
+    }
+
+    /// Settles a request with the bytes of its answer, or with none.
+    pub(in crate::broker) fn send(&mut self, id: RequestId, parts: Option<Vec<Bytes>>) {
+        if let Some(connection) = self.connections.get_mut(&id.connection)
+            && connection.answer(id.sequence, parts)
+        {
+            self.dirty.insert(id.connection);
+        }
+    }
+
+    /// Asks a shard, this one at once.
+    pub(in crate::broker) fn ask(
+        &mut self,
+        now: Now,
+        shard: ShardId,
+        request: RequestId,
+        ask: Ask,
+    ) {
+        if shard == self.config.shard {
+            self.on_ask(now, shard, request, ask);
+        } else {
+            self.post(shard, Post::Ask { request, ask });
+        }
+    }
+
+    pub(in crate::broker) fn on_idle_timer(&mut self, now: Now, id: ConnectionId) {
+        let node = Arc::clone(&self.config.node);
+        let Some(connection) = self.connections.get(&id) else { return };
+        if connection.is_closed() {
+            return;
+        }
+        match connection.idle_deadline(&node.limits) {
+            Some(deadline) if deadline <= now.mono => self.close(now, id),
+            Some(deadline) => self.timers.arm(deadline, Timer::Idle(id)),
+            None => self.timers.arm(now.mono + node.limits.idle_max, Timer::Idle(id)),
+        }
+    }
+
+    pub(in crate::broker) fn on_partial_frame_timer(&mut self, now: Now, id: ConnectionId) {
+        let node = Arc::clone(&self.config.node);
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.partial_frame_timer_fired();
+        match connection.partial_frame_deadline(&node.limits) {
+            Some(deadline) if deadline <= now.mono => self.close_broken(now, id),
+            Some(_) => {
+                if let Some(deadline) = connection.arm_partial_frame_timer(&node.limits) {
+                    self.timers.arm(deadline, Timer::PartialFrame(id));
+                }
+            }
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Answers about single partitions, brought together into one response.
+
+use std::collections::BTreeMap;
+
+use crate::broker::pending::{Gather, Pending, RequestContext};
+use crate::broker::post::{Answer, Ask};
+use crate::broker::shard::Shard;
+use crate::broker::timers::Timer;
+use crate::connection::RequestId;
+use crate::error::ErrorCode;
+use crate::ids::{PartitionIndex, ShardId, TopicId, TopicPartition};
+use crate::metadata::controller::Asker;
+use crate::metadata::{CommandAnswer, TopicImage};
+use crate::time::{Instant, Now};
+use crate::wire::{ApiKey, KafkaString, Response};
+
+impl Shard {
+    /// Asks the owners, and answers at once where all is known at once.
+    pub(in crate::broker) fn gather<T>(
+        &mut self,
+        now: Now,
+        mut gather: Gather,
+        items: Vec<(ShardId, T)>,
+        deadline: Instant,
+        ask: impl Fn(Vec<T>) -> Ask,
+    ) {
+        let id = gather.ctx.id;
+        gather.outstanding = items.len();
+        self.pending.insert(id, Pending::Gather(gather));
+        if items.is_empty() {
+            return self.finish_gather(now, id);
+        }
+        let mut by_shard: BTreeMap<ShardId, Vec<T>> = BTreeMap::new();
+        for (shard, item) in items {
+            by_shard.entry(shard).or_default().push(item);
+        }
+        for (shard, items) in by_shard {
+            self.ask(now, shard, id, ask(items));
+        }
+        if let Some(Pending::Gather(gather)) = self.pending.get_mut(&id) {
+            gather.deadline = Some(deadline);
+            self.timers.arm(deadline, Timer::Request(id));
+        }
+    }
+
+    /// Takes in the answer about one partition of a request that waits.
+    pub(in crate::broker) fn deliver(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        index: u32,
+        answer: Answer,
+    ) {
+        match self.pending.get_mut(&id) {
+            Some(Pending::Gather(gather)) => {
+                let Some(&place) = gather.places.get(index as usize) else { return };
+                Self::fill(&self.image, gather, place, answer);
+                gather.outstanding -= 1;
+                if gather.outstanding == 0 {
+                    self.finish_gather(now, id);
+                }
+            }
+            Some(Pending::Fetch(_)) => self.deliver_fetch(now, id, index, answer),
+            Some(Pending::Command { .. } | Pending::Metadata { .. }) | None => {}
+        }
+    }
+
+    /// Sends a response as it stands; what was not filled says that its time was up.
+    fn finish_gather(&mut self, now: Now, id: RequestId) {
+        let Some(Pending::Gather(mut gather)) = self.forget(now, id) else { return };
+        if gather.is_silent {
+            if super::api::produce::has_error(&gather.response) {
+                self.close(now, id.connection);
+            } else {
+                self.send(id, None);
+            }
+            return;
+        }
+        self.add_node_endpoints(&gather.ctx, &mut gather.response);
+        self.respond(&gather.ctx, gather.response);
+    }
+
+    pub(in crate::broker) fn on_request_deadline(&mut self, now: Now, id: RequestId) {
+        match self.pending.get(&id) {
+            Some(Pending::Gather(_)) => self.finish_gather(now, id),
+            Some(Pending::Fetch(_)) => self.read_fetch(now, id),
+            Some(Pending::Command { .. }) => {
+                if let Some(Pending::Command { ctx, api, .. }) = self.forget(now, id) {
+                    let why = "the controller did not answer in time";
+                    self.refuse_command(now, &ctx, api, ErrorCode::RequestTimedOut, why);
+                }
+            }
+            Some(Pending::Metadata { .. }) => {
+                if let Some(Pending::Metadata { ctx, request, .. }) = self.forget(now, id) {
+                    self.answer_metadata(&ctx, &request, ErrorCode::LeaderNotAvailable);
+                }
+            }
+            None => {}
+        }
+    }
+
+    pub(in crate::broker) fn on_command_answer(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        answer: CommandAnswer,
+    ) {
+        let id = match asker {
+            Asker::ProducerIds => return self.on_producer_ids(answer),
+            Asker::Request(id) => id,
+        };
+        match (self.forget(now, id), answer) {
+            (Some(Pending::Command { ctx, .. }), CommandAnswer::Response(response)) => {
+                self.respond(&ctx, response);
+            }
+            (Some(Pending::Command { ctx, api, .. }), CommandAnswer::Failed(code, why)) => {
+                self.refuse_command(now, &ctx, api, code, &why);
+            }
+            (Some(Pending::Metadata { ctx, request, .. }), CommandAnswer::Failed(..)) => {
+                self.answer_metadata(&ctx, &request, ErrorCode::LeaderNotAvailable);
+            }
+            (Some(Pending::Metadata { ctx, request, .. }), _) => {
+                self.answer_metadata(&ctx, &request, ErrorCode::UnknownTopicOrPartition);
+            }
+            _ => {}
+        }
+    }
+
+    /// A request to the controller that came to nothing: its connection is closed, which every client
+    /// takes for a reason to ask again, since the outcome is not known.
+    fn refuse_command(
+        &mut self,
+        now: Now,
+        ctx: &RequestContext,
+        api: ApiKey,
+        code: ErrorCode,
+        why: &str,
+    ) {
+        self.fx.warn(format!("{} was not decided: {code}: {why}", api.name()));
+        self.close(now, ctx.id.connection);
+    }
+
+    /// Finds a topic by the name or the id that a request gives, and the code where there is none.
+    pub(in crate::broker) fn find_topic(
+        &self,
+        name: &KafkaString,
+        id: TopicId,
+        by_id: bool,
+    ) -> Result<&TopicImage, ErrorCode> {
+        let found = if by_id { self.image.topic(id) } else { self.image.topic_by_name(name) };
+        found.map(AsRef::as_ref).ok_or(if by_id {
+            ErrorCode::UnknownTopicId
+        } else {
+            ErrorCode::UnknownTopicOrPartition
+        })
+    }
+
+    /// Finds a partition that this node leads, and the code where it does not.
+    pub(in crate::broker) fn find_partition(
+        &self,
+        topic: Result<&TopicImage, ErrorCode>,
+        index: i32,
+    ) -> Result<TopicPartition, ErrorCode> {
+        let topic = topic?;
+        let partition = PartitionIndex(index);
+        let state = topic.partition(partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        if state.leader != self.config.node.node_id {
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
+        Ok(TopicPartition { topic_id: topic.id, partition })
+    }
+
+    fn fill(
+        image: &crate::metadata::MetadataImage,
+        gather: &mut Gather,
+        (topic, partition): (u32, u32),
+        answer: Answer,
+    ) {
+        let (t, p) = (topic as usize, partition as usize);
+        match (&mut gather.response, answer) {
+            (Response::Produce(response), Answer::Produced(outcome)) => {
+                super::api::produce::fill(image, response, t, p, outcome);
+            }
+            (Response::ListOffsets(response), Answer::Offset(outcome)) => {
+                super::api::list_offsets::fill(&mut response.topics[t].partitions[p], outcome);
+            }
+            (Response::DeleteRecords(response), Answer::LogStart(outcome)) => {
+                super::api::delete_records::fill(&mut response.topics[t].partitions[p], outcome);
+            }
+            (Response::OffsetForLeaderEpoch(response), Answer::EpochEnd(outcome)) => {
+                let entry = &mut response.topics[t].partitions[p];
+                super::api::offset_for_leader_epoch::fill(entry, outcome);
+            }
+            (Response::DescribeLogDirs(response), Answer::Size(size)) => {
+                let entry = &mut response.results[0].topics[t].partitions[p];
+                entry.partition_size = size.map_or(0, |size| size as i64);
+            }
+            (response, answer) => {
+                assert!(false, "{answer:?} is no answer to {:?}", response.api_key());
+            }
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! What a shard does with its partitions when it, or another shard, asks.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::broker::post::{Answer, Ask, FetchItem, FetchRefusal, ListedOffset, Post};
+use crate::broker::shard::{Shard, TicketUse};
+use crate::broker::start::Phase;
+use crate::connection::RequestId;
+use crate::error::ErrorCode;
+use crate::ids::{Offset, PartitionIndex, ShardId, TopicId, TopicPartition};
+use crate::io::{Counter, Mark};
+use crate::log::{FoundRecord, ReadError, ReadTicket};
+use crate::metadata::controller::{Asker, Delta, Origin};
+use crate::metadata::topic_config::TopicConfig;
+use crate::metadata::{Command, CommandAnswer, TopicImage};
+use crate::partition::leader::{Acks, Lookup, Reading};
+use crate::partition::{Partition, Waiter};
+use crate::time::Now;
+use crate::wire::MetadataRecord;
+
+impl Shard {
+    pub(in crate::broker) fn on_post(&mut self, now: Now, from: ShardId, post: Post) {
+        if !self.phase.has_logs() {
+            self.held_posts.push_back((from, post));
+            return;
+        }
+        match post {
+            Post::Ask { request, ask } => self.on_ask(now, from, request, ask),
+            Post::Answer { request, index, answer } => self.deliver(now, request, index, answer),
+            Post::Image { image, cluster_id } => {
+                self.identity.cluster_id = cluster_id;
+                if self.phase == Phase::AwaitingImage {
+                    self.adopt(now, &image);
+                }
+            }
+            Post::Delta(delta) => self.apply_delta(now, &delta),
+            Post::Applied(end) => {
+                if let Some(controller) = &mut self.controller {
+                    controller.applied(from, end);
+                }
+            }
+            Post::Command { asker, command } => {
+                self.on_command(now, Origin { shard: from, asker }, &command);
+            }
+            Post::CommandAnswer { asker, answer } => self.on_command_answer(now, asker, answer),
+            Post::Congested(is_congested) => self.set_congested(from, is_congested),
+            Post::Poisoned(why) => self.on_poisoned(now, &why, false),
+        }
+    }
+
+    pub(in crate::broker) fn take_held_posts(&mut self, now: Now) {
+        while let Some((from, post)) = self.held_posts.pop_front() {
+            self.on_post(now, from, post);
+        }
+    }
+
+    /// Answers one partition of a request, wherever its connection is.
+    pub(in crate::broker) fn answer_waiter(&mut self, now: Now, waiter: Waiter, answer: Answer) {
+        let Waiter { shard, request, index } = waiter;
+        if shard == self.config.shard {
+            self.deliver(now, request, index, answer);
+        } else {
+            self.post(shard, Post::Answer { request, index, answer });
+        }
+    }
+
+    pub(in crate::broker) fn on_ask(
+        &mut self,
+        now: Now,
+        from: ShardId,
+        request: RequestId,
+        ask: Ask,
+    ) {
+        let waiter = |index| Waiter { shard: from, request, index };
+        // What cannot be served is refused with this code, so that clients try again elsewhere.
+        let refused = match (self.phase, &self.poisoned) {
+            (_, Some(_)) => Some(ErrorCode::KafkaStorageError),
+            (Phase::Serving | Phase::Draining, None) => None,
+            _ => Some(ErrorCode::NotLeaderOrFollower),
+        };
+        match ask {
+            Ask::Produce { version, all_replicas, wait, items } => {
+                let acks = Acks { version, all_replicas, wait };
+                for item in items {
+                    let Self { partitions, log, fx, .. } = self;
+                    let answer = match (refused, partitions.get_mut(&item.partition)) {
+                        (Some(code), _) => Some(Err(code.into())),
+                        (None, None) => Some(Err(ErrorCode::NotLeaderOrFollower.into())),
+                        (None, Some(partition)) => {
+                            partition.produce(now, item.records, acks, waiter(item.index), log, fx)
+                        }
+                    };
+                    if let Some(answer) = answer {
+                        self.answer_waiter(now, waiter(item.index), Answer::Produced(answer));
+                    }
+                }
+            }
+            Ask::Probe(items) => {
+                for item in items {
+                    let readable = self.readable(refused, &item);
+                    self.answer_waiter(now, waiter(item.index), Answer::Readable(readable));
+                }
+            }
+            Ask::Watch(items) => {
+                for mut item in items {
+                    let readable = self.readable(refused, &item);
+                    let is_news = readable != Ok(item.known_readable);
+                    item.known_readable = readable.unwrap_or(0);
+                    self.watch((from, request), item);
+                    if is_news {
+                        self.answer_waiter(now, waiter(item.index), Answer::Readable(readable));
+                    }
+                }
+            }
+            Ask::Unwatch => self.unwatch((from, request)),
+            Ask::Read(items) => {
+                self.unwatch((from, request));
+                for item in items {
+                    self.read(now, refused, &item, waiter(item.index));
+                }
+            }
+            Ask::ListOffsets(items) => {
+                for item in items {
+                    let found = match (refused, self.partitions.get(&item.partition)) {
+                        (Some(code), _) => Err(code),
+                        (None, None) => Err(ErrorCode::NotLeaderOrFollower),
+                        (None, Some(partition)) => partition.list_offset(
+                            item.timestamp,
+                            item.current_leader_epoch,
+                            &self.log,
+                        ),
+                    };
+                    let waiter = waiter(item.index);
+                    match found {
+                        Ok(Lookup::Done(found)) => {
+                            self.answer_waiter(now, waiter, Answer::Offset(Ok(found)));
+                        }
+                        Ok(Lookup::Search(lookup, end)) => {
+                            let ticket = self.ticket(TicketUse::ListOffsets(waiter));
+                            let log = &mut self.log;
+                            log.find_by_time(
+                                now,
+                                item.partition,
+                                lookup,
+                                end,
+                                ticket,
+                                &mut self.fx,
+                            );
+                        }
+                        Err(code) => self.answer_waiter(now, waiter, Answer::Offset(Err(code))),
+                    }
+                }
+            }
+            Ask::DeleteRecords(items) => {
+                for item in items {
+                    let Self { partitions, log, fx, .. } = self;
+                    let waiter = waiter(item.index);
+                    let answer = match (refused, partitions.get_mut(&item.partition)) {
+                        (Some(code), _) => Some(Err(code)),
+                        (None, None) => Some(Err(ErrorCode::NotLeaderOrFollower)),
+                        (None, Some(partition)) => {
+                            partition.delete_records(now, item.offset, waiter, log, fx)
+                        }
+                    };
+                    if let Some(answer) = answer {
+                        self.answer_waiter(now, waiter, Answer::LogStart(answer));
+                    }
+                }
+            }
+            Ask::EpochEnd(items) => {
+                for item in items {
+                    let found = match (refused, self.partitions.get(&item.partition)) {
+                        (Some(code), _) => Err(code),
+                        (None, None) => Err(ErrorCode::NotLeaderOrFollower),
+                        (None, Some(partition)) => partition
+                            .check_epoch(item.current_leader_epoch)
+                            .map(|()| partition.epoch_end(item.leader_epoch, &self.log)),
+                    };
+                    self.answer_waiter(now, waiter(item.index), Answer::EpochEnd(found));
+                }
+            }
+            Ask::Sizes(items) => {
+                for item in items {
+                    let size = self.log.size(item.partition);
+                    self.answer_waiter(now, waiter(item.index), Answer::Size(size));
+                }
+            }
+        }
+    }
+
+    fn readable(&self, refused: Option<ErrorCode>, item: &FetchItem) -> Result<u64, FetchRefusal> {
+        match (refused, self.partitions.get(&item.partition)) {
+            (Some(code), _) => Err(FetchRefusal::Code(code)),
+            (None, None) => Err(FetchRefusal::Code(ErrorCode::NotLeaderOrFollower)),
+            (None, Some(partition)) => partition.readable(item, &self.log),
+        }
+    }
+
+    fn read(&mut self, now: Now, refused: Option<ErrorCode>, item: &FetchItem, waiter: Waiter) {
+        let read = match (refused, self.partitions.get(&item.partition)) {
+            (Some(code), _) => Err(FetchRefusal::Code(code)),
+            (None, None) => Err(FetchRefusal::Code(ErrorCode::NotLeaderOrFollower)),
+            (None, Some(partition)) => partition.read(item, &self.log),
+        };
+        match read {
+            Ok(Reading::Done(fetched)) => {
+                self.answer_waiter(now, waiter, Answer::Read(Ok(fetched)));
+            }
+            Ok(Reading::File(range, fetched)) => {
+                self.fx.mark(Mark::FetchFromFile);
+                let ticket = self.ticket(TicketUse::Fetch(waiter, fetched));
+                self.log.read(now, range, ticket, &mut self.fx);
+            }
+            Err(refusal) => self.answer_waiter(now, waiter, Answer::Read(Err(refusal))),
+        }
+    }
+
+    pub(in crate::broker) fn on_read(
+        &mut self,
+        now: Now,
+        ticket: ReadTicket,
+        result: Result<Vec<Bytes>, ReadError>,
+    ) {
+        match self.tickets.remove(&ticket) {
+            Some(TicketUse::Fetch(waiter, mut fetched)) => {
+                let answer = match result {
+                    Ok(records) => {
+                        let bytes = records.iter().map(|part| part.len() as u64).sum();
+                        self.count(Counter::SegmentBytesRead, bytes);
+                        fetched.records = records;
+                        Ok(fetched)
+                    }
+                    Err(error) => Err(FetchRefusal::Code(read_code(&error))),
+                };
+                self.answer_waiter(now, waiter, Answer::Read(answer));
+            }
+            Some(TicketUse::Replay) => self.on_replay_read(now, result),
+            Some(TicketUse::ListOffsets(_)) | None => {}
+        }
+    }
+
+    pub(in crate::broker) fn on_found(
+        &mut self,
+        now: Now,
+        ticket: ReadTicket,
+        result: Result<Option<FoundRecord>, ReadError>,
+    ) {
+        let Some(TicketUse::ListOffsets(waiter)) = self.tickets.remove(&ticket) else { return };
+        let answer = match result {
+            Ok(found) => Ok(found.map_or(ListedOffset::NONE, |found| ListedOffset {
+                offset: found.offset,
+                timestamp: found.timestamp,
+                leader_epoch: found.leader_epoch,
+            })),
+            // What was searched has gone by retention meanwhile: nothing fits any more.
+            Err(ReadError::Gone) => Ok(ListedOffset::NONE),
+            Err(error) => Err(read_code(&error)),
+        };
+        self.answer_waiter(now, waiter, Answer::Offset(answer));
+    }
+
+    /// Applies committed metadata: logs come and go, settings and epochs change.
+    pub(in crate::broker) fn apply_delta(&mut self, now: Now, delta: &Delta) {
+        for (record, offset) in delta.records.iter().zip(delta.base_offset.0..) {
+            let removed = match record {
+                MetadataRecord::RemoveTopicRecord(r) => self.image.topic(r.topic_id).cloned(),
+                _ => None,
+            };
+            let applied = self.image.apply(Offset(offset), record);
+            assert!(applied.is_ok(), "the controller decided it: {applied:?}");
+            match record {
+                MetadataRecord::PartitionRecord(r) => {
+                    let partition = PartitionIndex(r.partition_id);
+                    self.take_up(now, TopicPartition { topic_id: r.topic_id, partition });
+                }
+                MetadataRecord::ConfigRecord(r) => {
+                    if let Some(topic) = self.image.topic_by_name(r.resource_name.as_str()) {
+                        self.reconfigure(topic.id);
+                    }
+                }
+                MetadataRecord::RemoveTopicRecord(_) => {
+                    if let Some(topic) = removed {
+                        self.give_up(now, &topic);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.applied(now, delta.base_offset.plus(delta.records.len() as i64));
+    }
+
+    /// Says that all committed metadata below `end` is applied here.
+    pub(in crate::broker) fn applied(&mut self, _now: Now, end: Offset) {
+        if let Some(controller) = &mut self.controller {
+            controller.applied(self.config.shard, end);
+        } else {
+            self.post(ShardId(0), Post::Applied(end));
+        }
+    }
+
+    /// Takes up a partition that belongs to this shard, with its log.
+    pub(in crate::broker) fn take_up(&mut self, now: Now, id: TopicPartition) {
+        if self.owner(id) != self.config.shard {
+            return;
+        }
+        let Some(topic) = self.image.topic(id.topic_id).cloned() else { return };
+        let Some(state) = topic.partition(id.partition) else { return };
+        if state.leader != self.config.node.node_id {
+            return;
+        }
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.raise_epoch(state.leader_epoch, state.isr.len());
+            return;
+        }
+        let node = &self.config.node;
+        let config =
+            Arc::new(TopicConfig::effective(&node.settings, &topic.configs, node.memory_only));
+        if self.log.log_end_offset(id).is_none() {
+            self.log.create(now, id, &topic.name, config.log.clone(), &mut self.fx);
+        } else {
+            self.log.configure(id, config.log.clone());
+        }
+        let (epoch, isr) = (state.leader_epoch, state.isr.len());
+        self.partitions.insert(id, Partition::new(id, config, epoch, isr, &self.log));
+    }
+
+    fn reconfigure(&mut self, topic_id: TopicId) {
+        let Some(topic) = self.image.topic(topic_id) else { return };
+        let node = &self.config.node;
+        let config =
+            Arc::new(TopicConfig::effective(&node.settings, &topic.configs, node.memory_only));
+        let from = TopicPartition { topic_id, partition: PartitionIndex(0) };
+        let to = TopicPartition { topic_id, partition: PartitionIndex(i32::MAX) };
+        for (&id, partition) in self.partitions.range_mut(from..=to) {
+            partition.configure(Arc::clone(&config));
+            self.log.configure(id, config.log.clone());
+        }
+    }
+
+    /// Gives up the partitions of a deleted topic: who waits there is answered, the logs go.
+    fn give_up(&mut self, now: Now, topic: &TopicImage) {
+        for index in 0..topic.partitions.len() {
+            let id = TopicPartition { topic_id: topic.id, partition: PartitionIndex(index as i32) };
+            let Some(mut partition) = self.partitions.remove(&id) else { continue };
+            self.log.delete(now, id, &mut self.fx);
+            let gone = ErrorCode::UnknownTopicOrPartition;
+            for waiter in partition.abandon() {
+                self.answer_waiter(now, waiter, Answer::Produced(Err(gone.into())));
+            }
+            for waiter in partition.abandon_moves() {
+                self.answer_waiter(now, waiter, Answer::LogStart(Err(gone)));
+            }
+            let mut fetches = std::mem::take(&mut partition.fetches);
+            for ((shard, request), item) in fetches.iter_mut() {
+                let refusal = FetchRefusal::Code(gone);
+                let waiter = Waiter { shard, request, index: item.index };
+                self.answer_waiter(now, waiter, Answer::Readable(Err(refusal)));
+            }
+        }
+    }
+
+    /// Brings a command to the controller.
+    pub(in crate::broker) fn command(&mut self, now: Now, asker: Asker, command: Command) {
+        if self.config.shard == ShardId(0) {
+            self.on_command(now, Origin { shard: ShardId(0), asker }, &command);
+        } else {
+            self.post(ShardId(0), Post::Command { asker, command });
+        }
+    }
+
+    fn on_command(&mut self, now: Now, origin: Origin, command: &Command) {
+        let can_decide = matches!(self.phase, Phase::Serving | Phase::Draining);
+        if let Some(why) = self.poisoned.clone() {
+            let answer = CommandAnswer::Failed(ErrorCode::KafkaStorageError, why);
+            self.answer_command(now, origin, answer);
+        } else if can_decide {
+            self.decide(now, origin, command);
+        } else {
+            let why = "the controller is stopping".into();
+            let answer = CommandAnswer::Failed(ErrorCode::NotController, why);
+            self.answer_command(now, origin, answer);
+        }
+    }
+
+    /// Hands out every answer of the controller that may leave.
+    pub(in crate::broker) fn answer_commands(&mut self, now: Now) {
+        let answers = self.controller.as_mut().map(crate::metadata::Controller::take_answers);
+        for (origin, answer) in answers.unwrap_or_default() {
+            self.answer_command(now, origin, answer);
+        }
+    }
+
+    pub(in crate::broker) fn answer_command(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        answer: CommandAnswer,
+    ) {
+        if origin.shard == self.config.shard {
+            self.on_command_answer(now, origin.asker, answer);
+        } else {
+            self.post(origin.shard, Post::CommandAnswer { asker: origin.asker, answer });
+        }
+    }
+}
+
+fn read_code(error: &ReadError) -> ErrorCode {
+    match error {
+        ReadError::Corrupt(_) => ErrorCode::CorruptMessage,
+        ReadError::Gone => ErrorCode::OffsetOutOfRange,
+        ReadError::Disk(_) => ErrorCode::KafkaStorageError,
+    }
+}

@@ -1,0 +1,423 @@
+//! The shard: its state, its door, and the loop that drains its machines.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::broker::pending::Pending;
+use crate::broker::post::{Answer, FetchItem, Fetched, Post};
+use crate::broker::start::{Identity, Phase, Replay};
+use crate::broker::timers::{Timer, Timers};
+use crate::config::{Limits, ShardConfig};
+use crate::connection::{Connection, RequestId};
+use crate::digest::Digest;
+use crate::ids::{ConnectionId, ShardId, TopicPartition, Uuid};
+use crate::io::{Counter, Effect, Effects, Event, Input};
+use crate::log::{LogConfig, LogEvent, LogStore, ReadTicket};
+use crate::metadata::{Controller, MetadataImage};
+use crate::partition::{Partition, Waiter};
+use crate::time::{Instant, Now};
+
+use super::api::init_producer_id::ProducerIds;
+
+/// How many slots partitions are spread over; slots are spread over shards.
+const SLOTS: u64 = 256;
+
+/// What a read or a lookup in the logs is for.
+#[derive(Clone, Debug)]
+pub(in crate::broker) enum TicketUse {
+    /// A fetch; the rest of its answer stands beside it.
+    Fetch(Waiter, Fetched),
+    /// A lookup by time.
+    ListOffsets(Waiter),
+    /// The replay of the metadata log.
+    Replay,
+}
+
+/// One shard of a node.
+#[derive(Clone, Debug)]
+pub struct Shard {
+    pub(in crate::broker) config: ShardConfig,
+    pub(in crate::broker) fx: Effects,
+    pub(in crate::broker) log: LogStore,
+    pub(in crate::broker) phase: Phase,
+    pub(in crate::broker) identity: Identity,
+    /// What is committed and applied here.
+    pub(in crate::broker) image: MetadataImage,
+    /// On shard 0, once it leads the metadata log.
+    pub(in crate::broker) controller: Option<Controller>,
+    pub(in crate::broker) replay: Option<Replay>,
+    pub(in crate::broker) partitions: BTreeMap<TopicPartition, Partition>,
+    pub(in crate::broker) watched: BTreeMap<(ShardId, RequestId), Vec<TopicPartition>>,
+    pub(in crate::broker) connections: BTreeMap<ConnectionId, Connection>,
+    /// Connections that have something to decide, to send or to say.
+    pub(in crate::broker) dirty: BTreeSet<ConnectionId>,
+    /// Connections that wait for producers to be welcome, for the pool, or for the start.
+    pub(in crate::broker) blocked: BTreeSet<ConnectionId>,
+    pub(in crate::broker) received_bytes: usize,
+    pub(in crate::broker) pending: BTreeMap<RequestId, Pending>,
+    pub(in crate::broker) parked_fetches: usize,
+    pub(in crate::broker) tickets: BTreeMap<ReadTicket, TicketUse>,
+    next_ticket: u64,
+    pub(in crate::broker) outbox: BTreeMap<ShardId, Vec<Post>>,
+    /// Posts that came before this shard could serve them.
+    pub(in crate::broker) held_posts: VecDeque<(ShardId, Post)>,
+    pub(in crate::broker) timers: Timers,
+    pub(in crate::broker) producer_ids: ProducerIds,
+    pub(in crate::broker) congested: BTreeSet<ShardId>,
+    pub(in crate::broker) poisoned: Option<Arc<str>>,
+    rng: ChaCha8Rng,
+}
+
+impl Shard {
+    /// Makes a shard; nothing happens before `Input::Start`.
+    pub fn new(config: ShardConfig) -> Self {
+        let node = &config.node;
+        assert!(config.shard.0 < node.shards.max(1), "a shard is one of its node's");
+        let number = |key| node.settings.number(key);
+        let mut log = LogConfig {
+            shard: config.shard,
+            node_id: node.node_id,
+            seed: config.seed,
+            memory_only: node.memory_only,
+            ..node.log.clone()
+        };
+        if let Some(ms) = number("log.retention.check.interval.ms") {
+            log.retention_check_interval_ms = ms;
+        }
+        if let Some(ms) = number("producer.id.expiration.ms") {
+            log.producer_id_expiration_ms = ms;
+        }
+        if let Some(count) = number("mainspring.producer.ids.max") {
+            log.producer_ids_max = count as usize;
+        }
+        if node.settings.explicit("mainspring.unwritten.max.bytes").is_some()
+            && let Some(bytes) = number("mainspring.unwritten.max.bytes")
+        {
+            log.unwritten_max_bytes = bytes as u64;
+        }
+        // A stream of its own, so that the log's draws and these never meet.
+        let rng = ChaCha8Rng::seed_from_u64(config.seed ^ 0x6d61_696e_7370_7269);
+        Self {
+            fx: Effects::default(),
+            log: LogStore::new(log),
+            phase: Phase::Idle,
+            identity: Identity::default(),
+            image: MetadataImage::default(),
+            controller: None,
+            replay: None,
+            partitions: BTreeMap::new(),
+            watched: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            blocked: BTreeSet::new(),
+            received_bytes: 0,
+            pending: BTreeMap::new(),
+            parked_fetches: 0,
+            tickets: BTreeMap::new(),
+            next_ticket: 0,
+            outbox: BTreeMap::new(),
+            held_posts: VecDeque::new(),
+            timers: Timers::default(),
+            producer_ids: ProducerIds::default(),
+            congested: BTreeSet::new(),
+            poisoned: None,
+            rng,
+            config,
+        }
+    }
+
+    /// Takes one input. Never blocks, never fails; drain the effects before the next one.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Start => self.start(now),
+            Input::Connected { connection, listener, peer } => {
+                self.on_connected(now, connection, listener, peer);
+            }
+            Input::Received(connection, bytes) => self.on_received(connection, bytes),
+            Input::Transmitted(connection, bytes) => {
+                if let Some(state) = self.connections.get_mut(&connection) {
+                    state.transmitted(bytes);
+                    self.dirty.insert(connection);
+                }
+            }
+            Input::Disconnected(connection) => self.on_disconnected(now, connection),
+            Input::Posted { from, batch } => {
+                for post in batch {
+                    self.on_post(now, from, post);
+                }
+            }
+            Input::Completed { token, result } => {
+                self.log.handle_completion(now, token, result, &mut self.fx);
+            }
+            Input::Wakeup => self.on_wakeup(now),
+            Input::Stop => self.stop(now),
+        }
+        self.settle(now);
+    }
+
+    /// Takes the oldest effect.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.fx.pop()
+    }
+
+    /// Returns when `Input::Wakeup` is wanted next, and by whom.
+    pub fn next_deadline(&self) -> Option<(Instant, Timer)> {
+        let log = if self.phase == Phase::Idle { None } else { self.log.next_deadline() };
+        let log = log.map(|at| (at, Timer::Log));
+        [log, self.timers.first()].into_iter().flatten().min()
+    }
+
+    /// Returns the id of the cluster, zero before `Effect::Ready`.
+    pub const fn cluster_id(&self) -> Uuid {
+        self.identity.cluster_id
+    }
+
+    /// Returns a digest of the whole state.
+    pub fn digest(&self) -> u64 {
+        let mut digest = Digest::default();
+        self.log.digest(&mut digest);
+        self.image.digest(&mut digest);
+        if let Some(controller) = &self.controller {
+            controller.digest(&mut digest);
+        }
+        for partition in self.partitions.values() {
+            partition.digest(&mut digest);
+        }
+        for connection in self.connections.values() {
+            connection.digest(&mut digest);
+        }
+        digest
+            .number(self.pending.len() as u64)
+            .number(self.tickets.len() as u64)
+            .number(self.held_posts.len() as u64)
+            .number(self.congested.len() as u64)
+            .number(u64::from(self.poisoned.is_some()));
+        self.producer_ids.digest(&mut digest);
+        digest.finish()
+    }
+
+    /// Drains the machines until none has anything to say.
+    fn settle(&mut self, now: Now) {
+        loop {
+            while let Some(event) = self.log.poll_event() {
+                self.on_log_event(now, event);
+            }
+            self.answer_commands(now);
+            self.note_congestion();
+            if let Some(connection) = self.dirty.pop_first() {
+                self.pump(now, connection);
+                continue;
+            }
+            if self.advance_stop(now) {
+                continue;
+            }
+            break;
+        }
+        for (shard, batch) in std::mem::take(&mut self.outbox) {
+            self.fx.push(Effect::Post { shard, batch });
+        }
+    }
+
+    fn on_wakeup(&mut self, now: Now) {
+        if self.phase != Phase::Idle && self.log.next_deadline().is_some_and(|at| at <= now.mono) {
+            self.log.handle_wakeup(now, &mut self.fx);
+        }
+        while let Some(timer) = self.timers.take_due(now.mono) {
+            match timer {
+                Timer::Request(id) => self.on_request_deadline(now, id),
+                Timer::Idle(connection) => self.on_idle_timer(now, connection),
+                Timer::PartialFrame(connection) => self.on_partial_frame_timer(now, connection),
+                Timer::Stop => self.on_stop_timer(now),
+                Timer::Log => {}
+            }
+        }
+    }
+
+    fn on_log_event(&mut self, now: Now, event: LogEvent) {
+        match event {
+            LogEvent::Recovered { incarnation, cluster_id, directory_id, vote_epoch } => {
+                self.identity = Identity { incarnation, cluster_id, directory_id, vote_epoch };
+                self.on_recovered(now);
+            }
+            LogEvent::Voted { epoch } => self.on_voted(now, epoch),
+            LogEvent::Stable { log, end } => {
+                if log == TopicPartition::CLUSTER_METADATA {
+                    self.on_metadata_committed(now, end.value());
+                } else {
+                    self.on_stable(now, log, end.value());
+                }
+            }
+            LogEvent::LogStartMoved { log, start } => {
+                if let Some(partition) = self.partitions.get_mut(&log) {
+                    for waiter in partition.log_start_moved(start) {
+                        self.answer_waiter(now, waiter, Answer::LogStart(Ok(start)));
+                    }
+                    self.wake_fetches(now, log);
+                }
+            }
+            LogEvent::Read { ticket, result } => self.on_read(now, ticket, result),
+            LogEvent::Found { ticket, result } => self.on_found(now, ticket, result),
+            LogEvent::Relieved => {}
+            LogEvent::Poisoned(why) => self.on_poisoned(now, &why, true),
+            LogEvent::Closed => self.on_closed(),
+            LogEvent::Created(_) | LogEvent::Deleted(_) => {}
+        }
+    }
+
+    fn on_stable(&mut self, now: Now, id: TopicPartition, end: crate::ids::Offset) {
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        if partition.advance(end) {
+            let offset = partition.high_watermark();
+            self.fx.push(Effect::Observe(Event::HighWatermark { partition: id, offset }));
+        }
+        while let Some((waiter, produced)) =
+            self.partitions.get_mut(&id).and_then(|partition| partition.take_committed(&self.log))
+        {
+            self.answer_waiter(now, waiter, Answer::Produced(Ok(produced)));
+        }
+        self.wake_fetches(now, id);
+    }
+
+    /// Tells the fetches that wait at a partition what has become readable.
+    pub(in crate::broker) fn wake_fetches(&mut self, now: Now, id: TopicPartition) {
+        let Some(mut partition) = self.partitions.remove(&id) else { return };
+        let mut told = Vec::new();
+        if !partition.fetches.is_empty() {
+            let mut fetches = std::mem::take(&mut partition.fetches);
+            for ((shard, request), item) in fetches.iter_mut() {
+                let readable = partition.readable(item, &self.log);
+                if readable != Ok(item.known_readable) {
+                    item.known_readable = readable.unwrap_or(0);
+                    let waiter = Waiter { shard, request, index: item.index };
+                    told.push((waiter, Answer::Readable(readable)));
+                }
+            }
+            partition.fetches = fetches;
+        }
+        self.partitions.insert(id, partition);
+        for (waiter, answer) in told {
+            self.answer_waiter(now, waiter, answer);
+        }
+    }
+
+    /// Remembers that a fetch of a request waits at a partition of this shard.
+    pub(in crate::broker) fn watch(&mut self, watcher: (ShardId, RequestId), item: FetchItem) {
+        if let Some(partition) = self.partitions.get_mut(&item.partition) {
+            partition.fetches.watch(watcher, item);
+            self.watched.entry(watcher).or_default().push(item.partition);
+        }
+    }
+
+    /// Forgets every fetch of a request that waits at partitions of this shard.
+    pub(in crate::broker) fn unwatch(&mut self, watcher: (ShardId, RequestId)) {
+        for id in self.watched.remove(&watcher).unwrap_or_default() {
+            if let Some(partition) = self.partitions.get_mut(&id) {
+                partition.fetches.unwatch(watcher);
+            }
+        }
+    }
+
+    /// Tells the other shards when producers for this one must wait, and when no longer.
+    fn note_congestion(&mut self) {
+        if !self.phase.has_logs() {
+            return;
+        }
+        let (me, is_congested) = (self.config.shard, self.log.is_congested());
+        if is_congested == self.congested.contains(&me) {
+            return;
+        }
+        if is_congested {
+            self.fx.mark(crate::io::Mark::BackPressure);
+        }
+        self.set_congested(me, is_congested);
+        self.broadcast(&Post::Congested(is_congested));
+    }
+
+    pub(in crate::broker) fn set_congested(&mut self, shard: ShardId, is_congested: bool) {
+        if is_congested {
+            self.congested.insert(shard);
+        } else {
+            self.congested.remove(&shard);
+            if self.congested.is_empty() {
+                self.unblock();
+            }
+        }
+    }
+
+    /// Lets every blocked connection try again.
+    pub(in crate::broker) fn unblock(&mut self) {
+        self.dirty.append(&mut self.blocked);
+    }
+
+    pub(in crate::broker) fn limits(&self) -> &Limits {
+        &self.config.node.limits
+    }
+
+    /// Returns the shard that owns a partition.
+    pub(in crate::broker) fn owner(&self, id: TopicPartition) -> ShardId {
+        if self.config.node.shards <= 1 {
+            return ShardId(0);
+        }
+        let mut digest = Digest::default();
+        digest.bytes(&id.topic_id.0).signed(i64::from(id.partition.0));
+        ShardId(((digest.finish() % SLOTS) % u64::from(self.config.node.shards)) as u16)
+    }
+
+    /// Sends a post to another shard at the end of this turn.
+    pub(in crate::broker) fn post(&mut self, shard: ShardId, post: Post) {
+        debug_assert_ne!(shard, self.config.shard, "what is for this shard is done at once");
+        self.outbox.entry(shard).or_default().push(post);
+    }
+
+    /// Sends a post to all other shards.
+    pub(in crate::broker) fn broadcast(&mut self, post: &Post) {
+        for shard in (0..self.config.node.shards).map(ShardId) {
+            if shard != self.config.shard {
+                self.post(shard, post.clone());
+            }
+        }
+    }
+
+    /// Returns a ticket never given before, and remembers what it is for.
+    pub(in crate::broker) fn ticket(&mut self, purpose: TicketUse) -> ReadTicket {
+        self.next_ticket += 1;
+        let ticket = ReadTicket(self.next_ticket);
+        self.tickets.insert(ticket, purpose);
+        ticket
+    }
+
+    /// Returns a random id that is neither zero nor one of Kafka's reserved ones, and whose text does
+    /// not begin with a dash, which command lines take for an option.
+    pub(in crate::broker) fn random_id(rng: &mut ChaCha8Rng) -> Uuid {
+        loop {
+            let mut bytes = [0; 16];
+            rng.fill_bytes(&mut bytes);
+            bytes[6] = (bytes[6] & 0x0f) | 0x40;
+            bytes[8] = (bytes[8] & 0x3f) | 0x80;
+            let id = Uuid(bytes);
+            if !id.to_string().starts_with('-') {
+                return id;
+            }
+        }
+    }
+
+    /// Decides a command on shard 0.
+    pub(in crate::broker) fn decide(
+        &mut self,
+        now: Now,
+        origin: crate::metadata::controller::Origin,
+        command: &crate::metadata::Command,
+    ) {
+        let Self { controller, rng, log, fx, .. } = self;
+        let Some(controller) = controller else { return };
+        controller.handle(now, origin, command, &mut || Self::random_id(rng), log, fx);
+    }
+
+    /// Counts something for people.
+    pub(in crate::broker) fn count(&mut self, counter: Counter, by: u64) {
+        self.fx.count(counter, by);
+    }
+}

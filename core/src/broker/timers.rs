@@ -1,0 +1,52 @@
+//! Everything that waits for a time, in one ordered set.
+
+use std::collections::BTreeSet;
+
+use crate::connection::RequestId;
+use crate::ids::ConnectionId;
+use crate::time::Instant;
+
+/// Who waits for a time, and why.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Timer {
+    /// The logs: write-behind, retention, retries.
+    Log,
+    /// A request that waits for something: its answer must leave then.
+    Request(RequestId),
+    /// A connection that may have been idle for too long.
+    Idle(ConnectionId),
+    /// A connection whose unfinished frame may be too slow.
+    PartialFrame(ConnectionId),
+    /// A stopping shard: what it still owes will not come.
+    Stop,
+}
+
+/// The armed timers of a shard, those of its logs excepted.
+#[derive(Clone, Default, Debug)]
+pub(in crate::broker) struct Timers {
+    armed: BTreeSet<(Instant, Timer)>,
+}
+
+impl Timers {
+    pub(in crate::broker) fn arm(&mut self, at: Instant, timer: Timer) {
+        self.armed.insert((at, timer));
+    }
+
+    pub(in crate::broker) fn disarm(&mut self, at: Instant, timer: Timer) {
+        self.armed.remove(&(at, timer));
+    }
+
+    pub(in crate::broker) fn first(&self) -> Option<(Instant, Timer)> {
+        self.armed.first().copied()
+    }
+
+    /// Takes the oldest timer that is due.
+    pub(in crate::broker) fn take_due(&mut self, now: Instant) -> Option<Timer> {
+        let &(at, timer) = self.armed.first()?;
+        if at > now {
+            return None;
+        }
+        self.armed.pop_first();
+        Some(timer)
+    }
+}

@@ -1,0 +1,280 @@
+//! The only mutator of the image.
+
+use std::sync::Arc;
+
+use crate::ids::{LeaderEpoch, NodeId, Offset, TopicName};
+use crate::metadata::image::{
+    BrokerImage, Endpoint, MetadataImage, PartitionImage, TopicImage, collision_key,
+};
+use crate::wire::MetadataRecord;
+use crate::wire::metadata_record::{
+    ConfigRecord, PartitionChangeRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord,
+};
+
+/// Resource type of topics in configuration records and requests.
+pub const RESOURCE_TOPIC: i8 = 2;
+/// Resource type of brokers.
+pub const RESOURCE_BROKER: i8 = 4;
+
+/// A record that contradicts those before it: the log is not what a controller wrote.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the metadata record at offset {offset} cannot be applied: {why}")]
+pub struct ApplyError {
+    /// Where it stands.
+    pub offset: Offset,
+    /// What is wrong.
+    pub why: &'static str,
+}
+
+impl MetadataImage {
+    /// Takes in the record at `offset`.
+    ///
+    /// # Errors
+    /// [`ApplyError`] for a record that contradicts the image; the image is then unchanged.
+    pub fn apply(&mut self, offset: Offset, record: &MetadataRecord) -> Result<(), ApplyError> {
+        self.change(offset, record).map_err(|why| ApplyError { offset, why })?;
+        self.end_offset = offset.plus(1);
+        Ok(())
+    }
+
+    /// Takes in that a leader's epoch began with the control record at `offset`.
+    pub fn apply_leader_change(&mut self, offset: Offset, epoch: LeaderEpoch) {
+        self.epoch = self.epoch.max(epoch);
+        self.end_offset = offset.plus(1);
+    }
+
+    fn change(&mut self, offset: Offset, record: &MetadataRecord) -> Result<(), &'static str> {
+        match record {
+            MetadataRecord::RegisterBrokerRecord(r) => self.register(offset, r),
+            MetadataRecord::TopicRecord(r) => return self.add_topic(r),
+            MetadataRecord::PartitionRecord(r) => return self.put_partition(r),
+            MetadataRecord::PartitionChangeRecord(r) => return self.change_partition(r),
+            MetadataRecord::ConfigRecord(r) => self.set_config(r),
+            MetadataRecord::RemoveTopicRecord(r) => {
+                let topic = self.topics.remove(&r.topic_id).ok_or("the topic is not known")?;
+                self.ids_by_name.remove(topic.name.as_str());
+                self.collision_keys.remove(&collision_key(topic.name.as_str()));
+                self.partition_count -= topic.partitions.len();
+                self.removed.insert(r.topic_id);
+            }
+            MetadataRecord::FeatureLevelRecord(r) => {
+                if r.feature_level == 0 {
+                    self.features.remove(r.name.as_str());
+                } else {
+                    self.features.insert(r.name.as_str().to_owned(), r.feature_level);
+                }
+            }
+            MetadataRecord::ProducerIdsRecord(r) => {
+                if r.next_producer_id < self.next_producer_id {
+                    return Err("the block of producer ids was handed out before");
+                }
+                self.next_producer_id = r.next_producer_id;
+            }
+            MetadataRecord::BrokerRegistrationChangeRecord(r) => {
+                let broker =
+                    self.brokers.get_mut(&NodeId(r.broker_id)).ok_or("the broker is not known")?;
+                match r.fenced {
+                    1 => broker.fenced = true,
+                    -1 => broker.fenced = false,
+                    _ => {}
+                }
+            }
+            MetadataRecord::NoOpRecord(_) => {}
+        }
+        Ok(())
+    }
+
+    /// A registration is a new life of the node: the epoch of every partition that it led rises.
+    fn register(&mut self, offset: Offset, record: &RegisterBrokerRecord) {
+        let id = NodeId(record.broker_id);
+        let endpoints = record
+            .end_points
+            .iter()
+            .map(|endpoint| Endpoint {
+                name: endpoint.name.as_str().to_owned(),
+                host: endpoint.host.as_str().to_owned(),
+                port: endpoint.port,
+            })
+            .collect();
+        self.brokers.insert(
+            id,
+            BrokerImage {
+                incarnation_id: record.incarnation_id,
+                broker_epoch: offset.0,
+                endpoints,
+                fenced: record.fenced,
+            },
+        );
+        for topic in self.topics.values_mut() {
+            if topic.partitions.iter().any(|partition| partition.leader == id) {
+                for partition in &mut Arc::make_mut(topic).partitions {
+                    if partition.leader == id {
+                        partition.leader_epoch.0 += 1;
+                        partition.partition_epoch += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    fn add_topic(&mut self, record: &TopicRecord) -> Result<(), &'static str> {
+        let name = TopicName::parse(record.name.as_str())?;
+        if self.ids_by_name.contains_key(name.as_str()) {
+            return Err("a topic of that name exists");
+        }
+        if self.topics.contains_key(&record.topic_id) || self.removed.contains(&record.topic_id) {
+            return Err("the topic id was used before");
+        }
+        self.ids_by_name.insert(name.as_str().into(), record.topic_id);
+        self.collision_keys.insert(collision_key(name.as_str()));
+        let topic = TopicImage {
+            id: record.topic_id,
+            name,
+            partitions: Vec::new(),
+            configs: super::topic_config::Overrides::new(),
+        };
+        self.topics.insert(record.topic_id, Arc::new(topic));
+        Ok(())
+    }
+
+    fn put_partition(&mut self, record: &PartitionRecord) -> Result<(), &'static str> {
+        let topic = self.topics.get_mut(&record.topic_id).ok_or("the topic is not known")?;
+        let index = usize::try_from(record.partition_id).map_err(|_| "the number is negative")?;
+        let partition = PartitionImage {
+            replicas: nodes(&record.replicas),
+            isr: nodes(&record.isr),
+            leader: NodeId(record.leader),
+            leader_epoch: LeaderEpoch(record.leader_epoch),
+            partition_epoch: record.partition_epoch,
+        };
+        let count = topic.partitions.len();
+        if index > count {
+            return Err("a partition before it is missing");
+        }
+        if topic
+            .partitions
+            .get(index)
+            .is_some_and(|existing| existing.leader_epoch > partition.leader_epoch)
+        {
+            return Err("the leader epoch falls");
+        }
+        let topic = Arc::make_mut(topic);
+        if index == count {
+            topic.partitions.push(partition);
+            self.partition_count += 1;
+        } else {
+            topic.partitions[index] = partition;
+        }
+        Ok(())
+    }
+
+    fn change_partition(&mut self, record: &PartitionChangeRecord) -> Result<(), &'static str> {
+        let topic = self.topics.get_mut(&record.topic_id).ok_or("the topic is not known")?;
+        let partition = usize::try_from(record.partition_id)
+            .ok()
+            .and_then(|index| Arc::make_mut(topic).partitions.get_mut(index))
+            .ok_or("the partition is not known")?;
+        if let Some(isr) = &record.isr {
+            partition.isr = nodes(isr);
+        }
+        if let Some(replicas) = &record.replicas {
+            partition.replicas = nodes(replicas);
+        }
+        // -2 means unchanged; any other leader, the same one too, begins an epoch.
+        if record.leader != -2 {
+            partition.leader = NodeId(record.leader);
+            partition.leader_epoch.0 += 1;
+        }
+        partition.partition_epoch += 1;
+        Ok(())
+    }
+
+    /// Settings of topics that are gone, and of resources that have none here, are passed over.
+    fn set_config(&mut self, record: &ConfigRecord) {
+        if record.resource_type != RESOURCE_TOPIC {
+            return;
+        }
+        let Some(id) = self.ids_by_name.get(record.resource_name.as_str()) else { return };
+        let Some(topic) = self.topics.get_mut(id) else { return };
+        let configs = &mut Arc::make_mut(topic).configs;
+        match &record.value {
+            Some(value) => {
+                configs.insert(record.name.as_str().to_owned(), value.as_str().to_owned());
+            }
+            None => {
+                configs.remove(record.name.as_str());
+            }
+        }
+    }
+}
+
+fn nodes(ids: &[i32]) -> Vec<NodeId> {
+    ids.iter().copied().map(NodeId).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Uuid;
+
+    fn topic(name: &str, id: u8) -> MetadataRecord {
+        TopicRecord { name: name.into(), topic_id: Uuid([id; 16]) }.into()
+    }
+
+    fn partition(id: u8, index: i32, leader_epoch: i32) -> MetadataRecord {
+        PartitionRecord {
+            partition_id: index,
+            topic_id: Uuid([id; 16]),
+            replicas: vec![1],
+            isr: vec![1],
+            leader: 1,
+            leader_epoch,
+            partition_epoch: 0,
+            ..PartitionRecord::default()
+        }
+        .into()
+    }
+
+    fn image(records: &[MetadataRecord]) -> MetadataImage {
+        let mut image = MetadataImage::default();
+        for record in records {
+            let offset = image.end_offset();
+            image.apply(offset, record).expect("records in order");
+        }
+        image
+    }
+
+    #[test]
+    fn a_registration_raises_the_epoch_of_every_partition_that_the_node_led() {
+        let mut image = image(&[topic("a", 1), partition(1, 0, 0), partition(1, 1, 4)]);
+        let register =
+            RegisterBrokerRecord { broker_id: 1, fenced: false, ..RegisterBrokerRecord::default() };
+        image.apply(Offset(9), &register.into()).expect("applies");
+        let topic = image.topic_by_name("a").expect("there");
+        let epochs: Vec<i32> = topic.partitions.iter().map(|p| p.leader_epoch.0).collect();
+        assert_eq!(epochs, [1, 5]);
+        assert_eq!(image.broker(NodeId(1)).expect("there").broker_epoch, 9);
+    }
+
+    #[test]
+    fn a_topic_id_is_never_used_twice() {
+        let mut image = image(&[topic("a", 1)]);
+        let remove =
+            crate::wire::metadata_record::RemoveTopicRecord { topic_id: Uuid([1; 16]) }.into();
+        image.apply(Offset(1), &remove).expect("applies");
+        assert!(image.topic_by_name("a").is_none());
+        assert!(image.is_removed(Uuid([1; 16])));
+        assert!(image.apply(Offset(2), &topic("b", 1)).is_err());
+        assert_eq!(image.end_offset(), Offset(2), "a refused record changes nothing");
+    }
+
+    #[test]
+    fn records_that_contradict_the_image_are_refused() {
+        let mut image = image(&[topic("a", 1), partition(1, 0, 3)]);
+        for bad in [topic("a", 2), partition(2, 0, 0), partition(1, 2, 0), partition(1, 0, 2)] {
+            let before = image.clone();
+            assert!(image.apply(Offset(5), &bad).is_err(), "{bad:?}");
+            assert_eq!(image, before);
+        }
+    }
+}

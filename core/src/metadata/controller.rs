@@ -1,0 +1,294 @@
+//! The leader of the metadata log: decides commands, remembers what is not committed, and says when
+//! an answer may leave.
+//!
+//! A quorum of one: the node votes for itself in a new epoch at each start. What never happens
+//! here: an answer before the records that it rests on are committed and every shard has applied
+//! them; errors and reads wait too, because what they saw may not be committed.
+//!
+//! Sources: KIP-595, KIP-631; `docs/architecture.md`, "Decide and apply".
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::config::NodeConfig;
+use crate::connection::RequestId;
+use crate::digest::Digest;
+use crate::error::ErrorCode;
+use crate::ids::{LeaderEpoch, NodeId, Offset, ShardId, TopicPartition, Uuid};
+use crate::io::Effects;
+use crate::log::{AppendError, LogStore};
+use crate::metadata::decide::{Deciding, Decision};
+use crate::metadata::image::MetadataImage;
+use crate::record::builder::BatchBuilder;
+use crate::record::compress::Codec;
+use crate::time::Now;
+use crate::wire::api::alter_configs::AlterConfigsRequest;
+use crate::wire::api::create_partitions::CreatePartitionsRequest;
+use crate::wire::api::create_topics::CreateTopicsRequest;
+use crate::wire::api::delete_topics::DeleteTopicsRequest;
+use crate::wire::api::incremental_alter_configs::IncrementalAlterConfigsRequest;
+use crate::wire::{KafkaString, MetadataRecord, Response};
+
+/// What the controller is asked to do.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Command {
+    /// CreateTopics.
+    CreateTopics(CreateTopicsRequest),
+    /// Topics that a Metadata request named and may create.
+    AutoCreate(Vec<KafkaString>),
+    /// DeleteTopics, in this version.
+    DeleteTopics(DeleteTopicsRequest, i16),
+    /// CreatePartitions.
+    CreatePartitions(CreatePartitionsRequest),
+    /// AlterConfigs.
+    AlterConfigs(AlterConfigsRequest),
+    /// IncrementalAlterConfigs.
+    IncrementalAlterConfigs(IncrementalAlterConfigsRequest),
+    /// The next block of producer ids for a shard of this broker.
+    AllocateProducerIds(NodeId),
+}
+
+/// How a command ended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum CommandAnswer {
+    /// With this answer to the client.
+    Response(Response),
+    /// The topics that could be created are there.
+    AutoCreated,
+    /// With a block of producer ids that begins here.
+    ProducerIds(i64),
+    /// Not at all: the metadata log takes nothing.
+    Failed(ErrorCode, Arc<str>),
+}
+
+/// Who waits for a command.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Asker {
+    /// A client's request.
+    Request(RequestId),
+    /// The shard itself, for producer ids.
+    ProducerIds,
+}
+
+/// A shard, and who waits there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Origin {
+    /// The shard.
+    pub shard: ShardId,
+    /// Who waits there.
+    pub asker: Asker,
+}
+
+/// Records that became committed together.
+#[derive(Clone, Debug)]
+pub struct Delta {
+    /// Offset of the first record.
+    pub base_offset: Offset,
+    /// The records, in order.
+    pub records: Arc<[MetadataRecord]>,
+}
+
+/// An answer that waits for what it rests on.
+#[derive(Clone, Debug)]
+struct Waiting {
+    needs: Offset,
+    origin: Origin,
+    answer: CommandAnswer,
+}
+
+/// The leader of the metadata log.
+#[derive(Clone, Debug)]
+pub struct Controller {
+    node: Arc<NodeConfig>,
+    directory_id: Uuid,
+    epoch: LeaderEpoch,
+    /// With everything appended, committed or not.
+    image: MetadataImage,
+    uncommitted: VecDeque<Delta>,
+    committed_end: Offset,
+    applied_ends: BTreeMap<ShardId, Offset>,
+    waiting: VecDeque<Waiting>,
+}
+
+impl Controller {
+    /// Takes over the replayed image as leader of `epoch`.
+    pub fn new(
+        node: Arc<NodeConfig>,
+        directory_id: Uuid,
+        epoch: LeaderEpoch,
+        image: MetadataImage,
+    ) -> Self {
+        let applied_ends = (0..node.shards).map(|shard| (ShardId(shard), Offset::ZERO)).collect();
+        let committed_end = image.end_offset();
+        Self {
+            node,
+            directory_id,
+            epoch,
+            image,
+            uncommitted: VecDeque::new(),
+            committed_end,
+            applied_ends,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Returns the epoch in which it leads.
+    pub const fn epoch(&self) -> LeaderEpoch {
+        self.epoch
+    }
+
+    /// Returns the image with everything appended so far.
+    pub const fn image(&self) -> &MetadataImage {
+        &self.image
+    }
+
+    /// Returns whether nobody waits for it.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Decides a command; its answer comes out of [`take_answers`](Self::take_answers).
+    pub fn handle(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        command: &Command,
+        next_id: &mut dyn FnMut() -> Uuid,
+        log: &mut LogStore,
+        fx: &mut Effects,
+    ) {
+        let Decision { records, response } = self.decide(command, next_id);
+        let answer = match self.append(now, records, log, fx) {
+            Ok(()) => response,
+            Err(error) => CommandAnswer::Failed(
+                ErrorCode::KafkaStorageError,
+                format!("the metadata log takes nothing: {error}").into(),
+            ),
+        };
+        self.waiting.push_back(Waiting { needs: self.image.end_offset(), origin, answer });
+    }
+
+    fn decide(
+        &self,
+        command: &Command,
+        next_id: &mut dyn FnMut() -> Uuid,
+    ) -> Decision<CommandAnswer> {
+        let mut deciding = Deciding {
+            image: &self.image,
+            node: &self.node,
+            directory_id: self.directory_id,
+            next_id,
+        };
+        match command {
+            Command::CreateTopics(request) => answered(deciding.create_topics(request)),
+            Command::AutoCreate(names) => {
+                let Decision { records, response: () } = deciding.auto_create(names);
+                Decision { records, response: CommandAnswer::AutoCreated }
+            }
+            Command::DeleteTopics(request, version) => {
+                answered(deciding.delete_topics(request, *version))
+            }
+            Command::CreatePartitions(request) => answered(deciding.create_partitions(request)),
+            Command::AlterConfigs(request) => answered(deciding.alter_configs(request)),
+            Command::IncrementalAlterConfigs(request) => {
+                answered(deciding.incremental_alter_configs(request))
+            }
+            Command::AllocateProducerIds(broker) => {
+                let Decision { records, response } = deciding.allocate_producer_ids(*broker);
+                Decision { records, response: CommandAnswer::ProducerIds(response) }
+            }
+        }
+    }
+
+    /// Appends records as one batch and takes them into the image at once, so that the next decision
+    /// builds on them.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing has changed then.
+    pub fn append(
+        &mut self,
+        now: Now,
+        records: Vec<MetadataRecord>,
+        log: &mut LogStore,
+        fx: &mut Effects,
+    ) -> Result<(), AppendError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let mut builder = BatchBuilder::new(Codec::None);
+        for record in &records {
+            builder.push(now.wall.0, None, Some(&record.encode()), &[]);
+        }
+        let base_offset =
+            log.append(now, TopicPartition::CLUSTER_METADATA, self.epoch, builder.build(), fx)?;
+        assert_eq!(base_offset, self.image.end_offset(), "only the controller appends to its log");
+        for (record, offset) in records.iter().zip(base_offset.0..) {
+            let applied = self.image.apply(Offset(offset), record);
+            assert!(applied.is_ok(), "decided against this image: {applied:?}");
+        }
+        self.uncommitted.push_back(Delta { base_offset, records: records.into() });
+        Ok(())
+    }
+
+    /// Takes in that the control batch at `offset` began this leader's epoch.
+    pub fn epoch_began(&mut self, offset: Offset) {
+        self.image.apply_leader_change(offset, self.epoch);
+    }
+
+    /// Takes in how far the log is committed and returns what has become so, in order.
+    pub fn commit(&mut self, end: Offset) -> Vec<Delta> {
+        self.committed_end = self.committed_end.max(end);
+        let mut out = Vec::new();
+        while let Some(delta) = self
+            .uncommitted
+            .pop_front_if(|delta| delta.base_offset.0 + delta.records.len() as i64 <= end.0)
+        {
+            out.push(delta);
+        }
+        out
+    }
+
+    /// Takes in how far a shard has applied what is committed.
+    pub fn applied(&mut self, shard: ShardId, end: Offset) {
+        let applied = self.applied_ends.entry(shard).or_default();
+        *applied = (*applied).max(end);
+    }
+
+    /// Takes every answer that may leave.
+    pub fn take_answers(&mut self) -> Vec<(Origin, CommandAnswer)> {
+        let applied = self.applied_ends.values().min().copied().unwrap_or(Offset::ZERO);
+        let reached = applied.min(self.committed_end);
+        let mut out = Vec::new();
+        while let Some(waiting) = self.waiting.pop_front_if(|waiting| waiting.needs <= reached) {
+            out.push((waiting.origin, waiting.answer));
+        }
+        out
+    }
+
+    /// Takes everybody who waits, because nothing will be committed any more.
+    pub fn abandon(&mut self) -> Vec<Origin> {
+        self.waiting.drain(..).map(|waiting| waiting.origin).collect()
+    }
+
+    /// Takes the controller's state into a digest.
+    pub fn digest(&self, digest: &mut Digest) {
+        self.image.digest(digest);
+        digest
+            .signed(i64::from(self.epoch.0))
+            .signed(self.committed_end.0)
+            .number(self.uncommitted.len() as u64)
+            .number(self.waiting.len() as u64);
+        for (shard, end) in &self.applied_ends {
+            digest.number(u64::from(shard.0)).signed(end.0);
+        }
+    }
+}
+
+fn answered<T: Into<Response>>(decision: Decision<T>) -> Decision<CommandAnswer> {
+    Decision {
+        records: decision.records,
+        response: CommandAnswer::Response(decision.response.into()),
+    }
+}

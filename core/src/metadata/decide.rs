@@ -1,0 +1,542 @@
+//! What a request makes of the image: records and an answer, or an answer alone.
+//!
+//! Nothing here changes anything. Sources: KIP-4, KIP-195, KIP-464, KIP-516, KIP-525, KIP-599;
+//! error codes as Apache Kafka's controller answers them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::NodeConfig;
+use crate::error::ErrorCode;
+use crate::ids::{NodeId, TopicId, TopicName, Uuid};
+use crate::metadata::apply::RESOURCE_TOPIC;
+use crate::metadata::image::{MetadataImage, collision_key, is_internal};
+use crate::metadata::topic_config::{self, Overrides, TOPIC_CONFIGS};
+use crate::wire::api::create_partitions::{
+    CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
+    CreatePartitionsTopicResult,
+};
+use crate::wire::api::create_topics::{
+    CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest,
+    CreateTopicsResponse,
+};
+use crate::wire::api::delete_topics::{
+    DeletableTopicResult, DeleteTopicsRequest, DeleteTopicsResponse,
+};
+use crate::wire::metadata_record::{
+    ConfigRecord, PartitionRecord, ProducerIdsRecord, RemoveTopicRecord, TopicRecord,
+};
+use crate::wire::{KafkaString, MetadataRecord};
+
+/// How many producer ids a block has.
+pub const PRODUCER_ID_BLOCK: i64 = 1000;
+
+/// What was decided.
+#[derive(Clone, Debug)]
+pub struct Decision<T> {
+    /// What is to be appended, all or nothing.
+    pub records: Vec<MetadataRecord>,
+    /// The answer, once they are committed.
+    pub response: T,
+}
+
+/// An error code with words.
+pub type Refusal = (ErrorCode, String);
+
+/// What a decision may look at besides the image.
+pub struct Deciding<'a> {
+    /// The image with everything appended so far.
+    pub image: &'a MetadataImage,
+    /// The node's configuration.
+    pub node: &'a NodeConfig,
+    /// The node's data directory.
+    pub directory_id: Uuid,
+    /// Makes ids that were never used.
+    pub next_id: &'a mut dyn FnMut() -> Uuid,
+}
+
+impl Deciding<'_> {
+    /// CreateTopics (key 19).
+    pub fn create_topics(
+        &mut self,
+        request: &CreateTopicsRequest,
+    ) -> Decision<CreateTopicsResponse> {
+        let mut records = Vec::new();
+        let mut response = CreateTopicsResponse::default();
+        let mut batch = Batch::default();
+        let names = count_names(request.topics.iter().map(|topic| topic.name.as_str()));
+        let mut answered = BTreeSet::new();
+        for topic in &request.topics {
+            let name = topic.name.as_str();
+            let outcome = if names.get(name).is_some_and(|&count| count > 1) {
+                if !answered.insert(name) {
+                    continue;
+                }
+                Err((ErrorCode::InvalidRequest, "The topic is named twice.".to_owned()))
+            } else {
+                self.create_topic(topic, &mut batch)
+            };
+            response.topics.push(match outcome {
+                Ok((result, made)) => {
+                    if !request.validate_only {
+                        records.extend(made);
+                    }
+                    result
+                }
+                Err((code, message)) => CreatableTopicResult {
+                    name: topic.name.clone(),
+                    error_code: code.code(),
+                    error_message: Some(message.into()),
+                    configs: None,
+                    ..CreatableTopicResult::default()
+                },
+            });
+        }
+        Decision { records, response }
+    }
+
+    /// Creates topics with the defaults, for a Metadata request that named them. Names that cannot
+    /// be created are left out.
+    pub fn auto_create(&mut self, names: &[KafkaString]) -> Decision<()> {
+        let mut batch = Batch::default();
+        let mut records = Vec::new();
+        for name in names {
+            let topic = CreatableTopic {
+                name: name.clone(),
+                num_partitions: -1,
+                replication_factor: -1,
+                ..CreatableTopic::default()
+            };
+            if let Ok((_, made)) = self.create_topic(&topic, &mut batch) {
+                records.extend(made);
+            }
+        }
+        Decision { records, response: () }
+    }
+
+    fn create_topic(
+        &mut self,
+        topic: &CreatableTopic,
+        batch: &mut Batch,
+    ) -> Result<(CreatableTopicResult, Vec<MetadataRecord>), Refusal> {
+        let name = TopicName::parse(topic.name.as_str())
+            .map_err(|why| (ErrorCode::InvalidTopicException, format!("{why}.")))?;
+        if is_internal(name.as_str()) {
+            let why = "The name belongs to a topic that the broker makes itself.";
+            return Err((ErrorCode::InvalidTopicException, why.to_owned()));
+        }
+        if self.image.topic_by_name(name.as_str()).is_some() {
+            let why = format!("Topic '{name}' already exists.");
+            return Err((ErrorCode::TopicAlreadyExists, why));
+        }
+        let key = collision_key(name.as_str());
+        if self.image.collision_keys.contains(&key) || batch.keys.contains(&key) {
+            let why = format!("Topic '{name}' collides with one that differs by '.' and '_' only.");
+            return Err((ErrorCode::InvalidTopicException, why));
+        }
+        let assignment = self.assignment(topic)?;
+        let room = self.node.limits.partitions_max;
+        if self.image.partition_count() + batch.partitions + assignment.len() > room {
+            let why = format!("The node takes at most {room} partitions.");
+            return Err((ErrorCode::PolicyViolation, why));
+        }
+        let configs = checked_configs(topic)?;
+
+        let topic_id = (self.next_id)();
+        let mut records = vec![TopicRecord { name: topic.name.detached(), topic_id }.into()];
+        for (name, value) in &configs {
+            records.push(config_record(&topic.name, name, Some(value)));
+        }
+        let replication_factor = assignment.first().map_or(0, Vec::len);
+        for (index, replicas) in assignment.iter().enumerate() {
+            records.push(self.partition_record(topic_id, index as i32, replicas));
+        }
+        batch.keys.insert(key);
+        batch.partitions += assignment.len();
+        let result = CreatableTopicResult {
+            name: topic.name.clone(),
+            topic_id,
+            error_code: ErrorCode::None.code(),
+            error_message: None,
+            num_partitions: assignment.len() as i32,
+            replication_factor: replication_factor as i16,
+            configs: Some(self.described(&configs)),
+            topic_config_error_code: 0,
+        };
+        Ok((result, records))
+    }
+
+    /// Returns the replicas of each partition that the request asks for.
+    fn assignment(&self, topic: &CreatableTopic) -> Result<Vec<Vec<NodeId>>, Refusal> {
+        if topic.assignments.is_empty() {
+            let count = match topic.num_partitions {
+                -1 => self.node.settings.number("num.partitions").unwrap_or(1) as i32,
+                count => count,
+            };
+            self.check_partition_count(count)?;
+            let replicas = self.default_replicas(topic.replication_factor)?;
+            return Ok(vec![replicas; count as usize]);
+        }
+        if topic.num_partitions != -1 || topic.replication_factor != -1 {
+            let why = "Beside an assignment, partitions and replication factor must be -1.";
+            return Err((ErrorCode::InvalidRequest, why.to_owned()));
+        }
+        let mut by_index = BTreeMap::new();
+        for entry in &topic.assignments {
+            let replicas = self.checked_replicas(&entry.broker_ids)?;
+            if by_index.insert(entry.partition_index, replicas).is_some() {
+                let why = format!("Partition {} is assigned twice.", entry.partition_index);
+                return Err((ErrorCode::InvalidReplicaAssignment, why));
+            }
+        }
+        self.check_partition_count(by_index.len() as i32)?;
+        if !by_index.keys().copied().eq(0..by_index.len() as i32) {
+            let why = "Partitions of an assignment must run from 0 without a gap.";
+            return Err((ErrorCode::InvalidReplicaAssignment, why.to_owned()));
+        }
+        let factor = by_index.values().next().map_or(0, Vec::len);
+        if by_index.values().any(|replicas| replicas.len() != factor) {
+            let why = "All partitions must have the same number of replicas.";
+            return Err((ErrorCode::InvalidReplicaAssignment, why.to_owned()));
+        }
+        Ok(by_index.into_values().collect())
+    }
+
+    fn check_partition_count(&self, count: i32) -> Result<(), Refusal> {
+        if count < 1 {
+            let why = "The number of partitions must be at least 1.";
+            return Err((ErrorCode::InvalidPartitions, why.to_owned()));
+        }
+        let most = self.node.limits.partitions_per_topic_max;
+        if count > most {
+            let why = format!("A topic has at most {most} partitions here.");
+            return Err((ErrorCode::InvalidPartitions, why));
+        }
+        Ok(())
+    }
+
+    fn default_replicas(&self, factor: i16) -> Result<Vec<NodeId>, Refusal> {
+        let alive: Vec<NodeId> =
+            self.image.brokers().filter(|(_, broker)| !broker.fenced).map(|(id, _)| id).collect();
+        let factor = match factor {
+            -1 => 1,
+            factor if factor < 1 => {
+                let why = "The replication factor must be at least 1.";
+                return Err((ErrorCode::InvalidReplicationFactor, why.to_owned()));
+            }
+            factor => factor as usize,
+        };
+        if factor > alive.len() {
+            let why = format!(
+                "Unable to replicate the partition {factor} time(s): only {} broker(s) are registered.",
+                alive.len()
+            );
+            return Err((ErrorCode::InvalidReplicationFactor, why));
+        }
+        Ok(alive[..factor].to_vec())
+    }
+
+    fn checked_replicas(&self, ids: &[i32]) -> Result<Vec<NodeId>, Refusal> {
+        let mut seen = BTreeSet::new();
+        for &id in ids {
+            if !seen.insert(id) {
+                let why = format!("Broker {id} is assigned twice.");
+                return Err((ErrorCode::InvalidReplicaAssignment, why));
+            }
+            if self.image.broker(NodeId(id)).is_none() {
+                let why = format!("Broker {id} is not registered.");
+                return Err((ErrorCode::InvalidReplicaAssignment, why));
+            }
+        }
+        if ids.is_empty() {
+            let why = "A partition needs a replica.";
+            return Err((ErrorCode::InvalidReplicaAssignment, why.to_owned()));
+        }
+        Ok(ids.iter().copied().map(NodeId).collect())
+    }
+
+    fn partition_record(
+        &self,
+        topic_id: TopicId,
+        index: i32,
+        replicas: &[NodeId],
+    ) -> MetadataRecord {
+        let ids: Vec<i32> = replicas.iter().map(|node| node.0).collect();
+        PartitionRecord {
+            partition_id: index,
+            topic_id,
+            leader: ids[0],
+            leader_epoch: 0,
+            partition_epoch: 0,
+            directories: vec![self.directory_id; ids.len()],
+            isr: ids.clone(),
+            replicas: ids,
+            ..PartitionRecord::default()
+        }
+        .into()
+    }
+
+    fn described(&self, overrides: &Overrides) -> Vec<CreatableTopicConfigs> {
+        TOPIC_CONFIGS
+            .iter()
+            .filter_map(|def| {
+                let described = topic_config::describe(def, &self.node.settings, overrides);
+                let first = described.into_iter().next()?;
+                Some(CreatableTopicConfigs {
+                    name: KafkaString::from_static(def.setting.name),
+                    value: Some(first.value.into()),
+                    read_only: false,
+                    config_source: first.source as i8,
+                    is_sensitive: false,
+                })
+            })
+            .collect()
+    }
+
+    /// DeleteTopics (key 20).
+    pub fn delete_topics(
+        &self,
+        request: &DeleteTopicsRequest,
+        version: i16,
+    ) -> Decision<DeleteTopicsResponse> {
+        let mut records = Vec::new();
+        let mut response = DeleteTopicsResponse::default();
+        let asked: Vec<(Option<&KafkaString>, TopicId)> = if version >= 6 {
+            request.topics.iter().map(|topic| (topic.name.as_ref(), topic.topic_id)).collect()
+        } else {
+            request.topic_names.iter().map(|name| (Some(name), Uuid::ZERO)).collect()
+        };
+        let mut times: BTreeMap<TopicId, usize> = BTreeMap::new();
+        let resolved: Vec<_> = asked
+            .iter()
+            .map(|&(name, id)| {
+                let found = self.resolve(name, id, version);
+                if let Ok(found) = &found {
+                    *times.entry(*found).or_default() += 1;
+                }
+                found
+            })
+            .collect();
+        let mut answered = BTreeSet::new();
+        for ((name, id), found) in asked.into_iter().zip(resolved) {
+            let outcome = found.and_then(|found| {
+                if times.get(&found).is_some_and(|&count| count > 1) {
+                    return Err((
+                        ErrorCode::InvalidRequest,
+                        "The topic is named twice.".to_owned(),
+                    ));
+                }
+                Ok(found)
+            });
+            // A name that comes twice is answered once, as Kafka does.
+            if outcome.is_err() && !answered.insert((name, id)) {
+                continue;
+            }
+            let (topic_id, code, message) = match outcome {
+                Ok(found) => {
+                    records.push(RemoveTopicRecord { topic_id: found }.into());
+                    (found, ErrorCode::None, None)
+                }
+                Err((code, message)) => (id, code, Some(KafkaString::from(message))),
+            };
+            // Version 6 tells the name of a topic that was named by its id.
+            let known = self.image.topic(topic_id).map(|topic| topic.name.as_str().into());
+            response.responses.push(DeletableTopicResult {
+                name: name.cloned().or(known),
+                topic_id,
+                error_code: code.code(),
+                error_message: message,
+            });
+        }
+        Decision { records, response }
+    }
+
+    fn resolve(
+        &self,
+        name: Option<&KafkaString>,
+        id: TopicId,
+        version: i16,
+    ) -> Result<TopicId, Refusal> {
+        if !self.node.settings.is_true("delete.topic.enable") {
+            let code = if version >= 3 {
+                ErrorCode::TopicDeletionDisabled
+            } else {
+                ErrorCode::InvalidRequest
+            };
+            return Err((code, "Topics cannot be deleted here (delete.topic.enable).".to_owned()));
+        }
+        match (name, id.is_zero()) {
+            (Some(_), false) => {
+                let why = "A topic is named by its name or by its id, not by both.";
+                Err((ErrorCode::InvalidRequest, why.to_owned()))
+            }
+            (None, true) => {
+                let why = "Neither name nor id of the topic is given.";
+                Err((ErrorCode::InvalidRequest, why.to_owned()))
+            }
+            (None, false) => self
+                .image
+                .topic(id)
+                .map(|topic| topic.id)
+                .ok_or_else(|| refuse(ErrorCode::UnknownTopicId)),
+            (Some(name), true) => self
+                .image
+                .topic_by_name(name.as_str())
+                .map(|topic| topic.id)
+                .ok_or_else(|| refuse(ErrorCode::UnknownTopicOrPartition)),
+        }
+    }
+
+    /// CreatePartitions (key 37).
+    pub fn create_partitions(
+        &self,
+        request: &CreatePartitionsRequest,
+    ) -> Decision<CreatePartitionsResponse> {
+        let mut records = Vec::new();
+        let mut response = CreatePartitionsResponse::default();
+        let names = count_names(request.topics.iter().map(|topic| topic.name.as_str()));
+        let mut answered = BTreeSet::new();
+        let mut added = 0;
+        for topic in &request.topics {
+            let name = topic.name.as_str();
+            let outcome = if names.get(name).is_some_and(|&count| count > 1) {
+                if !answered.insert(name) {
+                    continue;
+                }
+                Err((ErrorCode::InvalidRequest, "The topic is named twice.".to_owned()))
+            } else {
+                self.add_partitions(topic, added)
+            };
+            let (code, message) = match outcome {
+                Ok(made) => {
+                    added += made.len();
+                    if !request.validate_only {
+                        records.extend(made);
+                    }
+                    (ErrorCode::None, None)
+                }
+                Err((code, message)) => (code, Some(KafkaString::from(message))),
+            };
+            response.results.push(CreatePartitionsTopicResult {
+                name: topic.name.clone(),
+                error_code: code.code(),
+                error_message: message,
+            });
+        }
+        Decision { records, response }
+    }
+
+    fn add_partitions(
+        &self,
+        request: &CreatePartitionsTopic,
+        added: usize,
+    ) -> Result<Vec<MetadataRecord>, Refusal> {
+        let topic = self
+            .image
+            .topic_by_name(request.name.as_str())
+            .ok_or_else(|| refuse(ErrorCode::UnknownTopicOrPartition))?;
+        let have = topic.partitions.len() as i32;
+        if request.count == have {
+            let why = format!("Topic already has {have} partition(s).");
+            return Err((ErrorCode::InvalidPartitions, why));
+        }
+        if request.count < have {
+            let why = format!(
+                "The topic {} currently has {have} partition(s); {} would not be an increase.",
+                topic.name, request.count
+            );
+            return Err((ErrorCode::InvalidPartitions, why));
+        }
+        self.check_partition_count(request.count)?;
+        let more = (request.count - have) as usize;
+        let room = self.node.limits.partitions_max;
+        if self.image.partition_count() + added + more > room {
+            let why = format!("The node takes at most {room} partitions.");
+            return Err((ErrorCode::PolicyViolation, why));
+        }
+        let replicas = match &request.assignments {
+            None => {
+                let factor = topic.partitions.first().map_or(1, |p| p.replicas.len());
+                vec![self.default_replicas(factor as i16)?; more]
+            }
+            Some(assignments) if assignments.len() != more => {
+                let why = format!(
+                    "{} assignment(s) were given for {more} added partition(s).",
+                    assignments.len()
+                );
+                return Err((ErrorCode::InvalidReplicaAssignment, why));
+            }
+            Some(assignments) => assignments
+                .iter()
+                .map(|assignment| self.checked_replicas(&assignment.broker_ids))
+                .collect::<Result<_, _>>()?,
+        };
+        Ok(replicas
+            .iter()
+            .zip(have..)
+            .map(|(replicas, index)| self.partition_record(topic.id, index, replicas))
+            .collect())
+    }
+
+    /// Hands out the next block of producer ids and answers with its first.
+    pub fn allocate_producer_ids(&self, broker: NodeId) -> Decision<i64> {
+        let first = self.image.next_producer_id();
+        let record = ProducerIdsRecord {
+            broker_id: broker.0,
+            broker_epoch: self.image.broker(broker).map_or(-1, |broker| broker.broker_epoch),
+            next_producer_id: first + PRODUCER_ID_BLOCK,
+        };
+        Decision { records: vec![record.into()], response: first }
+    }
+}
+
+/// What earlier topics of the same request take.
+#[derive(Default)]
+struct Batch {
+    keys: BTreeSet<String>,
+    partitions: usize,
+}
+
+fn count_names<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
+    let mut counts = BTreeMap::new();
+    for name in names {
+        *counts.entry(name).or_default() += 1;
+    }
+    counts
+}
+
+/// The last of two values for one name wins, as in Kafka.
+fn checked_configs(topic: &CreatableTopic) -> Result<Overrides, Refusal> {
+    let mut configs = Overrides::new();
+    for config in &topic.configs {
+        let name = config.name.as_str();
+        let Some(value) = &config.value else {
+            let why = format!("Null value not supported for topic configs: {name}");
+            return Err((ErrorCode::InvalidConfig, why));
+        };
+        let value = value.as_str().trim();
+        topic_config::validate(name, value)
+            .map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))?;
+        configs.insert(name.to_owned(), value.to_owned());
+    }
+    Ok(configs)
+}
+
+/// Makes the record that sets or clears one setting of a topic.
+pub(in crate::metadata) fn config_record(
+    topic: &KafkaString,
+    name: &str,
+    value: Option<&str>,
+) -> MetadataRecord {
+    ConfigRecord {
+        resource_type: RESOURCE_TOPIC,
+        resource_name: topic.detached(),
+        name: name.into(),
+        value: value.map(Into::into),
+    }
+    .into()
+}
+
+/// An error with Kafka's own words for it.
+pub(in crate::metadata) fn refuse(code: ErrorCode) -> Refusal {
+    (code, code.message().to_owned())
+}

@@ -1,0 +1,187 @@
+//! The cluster as the applied records describe it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::digest::Digest;
+use crate::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicName, Uuid};
+use crate::metadata::topic_config::Overrides;
+
+/// The cluster at one offset of the metadata log.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct MetadataImage {
+    pub(in crate::metadata) brokers: BTreeMap<NodeId, BrokerImage>,
+    pub(in crate::metadata) topics: BTreeMap<TopicId, Arc<TopicImage>>,
+    pub(in crate::metadata) ids_by_name: BTreeMap<Arc<str>, TopicId>,
+    /// Names with `.` turned into `_`: two topics whose names agree in this form collide.
+    pub(in crate::metadata) collision_keys: BTreeSet<String>,
+    /// Topics whose deletion is on record: their logs may go, those of unknown topics may not.
+    pub(in crate::metadata) removed: BTreeSet<TopicId>,
+    pub(in crate::metadata) features: BTreeMap<String, i16>,
+    pub(in crate::metadata) next_producer_id: i64,
+    pub(in crate::metadata) partition_count: usize,
+    pub(in crate::metadata) end_offset: Offset,
+    pub(in crate::metadata) epoch: LeaderEpoch,
+}
+
+/// A broker as it registered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BrokerImage {
+    /// The start of the process that registered.
+    pub incarnation_id: Uuid,
+    /// Offset of its registration.
+    pub broker_epoch: i64,
+    /// Where clients reach it, by listener.
+    pub endpoints: Vec<Endpoint>,
+    /// Whether it may lead nothing.
+    pub fenced: bool,
+}
+
+/// Where clients reach a broker by one listener.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// The listener's name.
+    pub name: String,
+    /// The advertised host.
+    pub host: String,
+    /// The advertised port.
+    pub port: u16,
+}
+
+/// A topic.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TopicImage {
+    /// Its id, for its whole life.
+    pub id: TopicId,
+    /// Its name.
+    pub name: TopicName,
+    /// Its partitions, by number.
+    pub partitions: Vec<PartitionImage>,
+    /// The settings that were made for it.
+    pub configs: Overrides,
+}
+
+/// A partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartitionImage {
+    /// The nodes that hold it, the preferred leader first.
+    pub replicas: Vec<NodeId>,
+    /// Those of them that are in sync.
+    pub isr: Vec<NodeId>,
+    /// The leader, -1 for none.
+    pub leader: NodeId,
+    /// Counts its leaders; never falls.
+    pub leader_epoch: LeaderEpoch,
+    /// Counts every change of the partition.
+    pub partition_epoch: i32,
+}
+
+impl MetadataImage {
+    /// Returns a topic by its id.
+    pub fn topic(&self, id: TopicId) -> Option<&Arc<TopicImage>> {
+        self.topics.get(&id)
+    }
+
+    /// Returns a topic by its name.
+    pub fn topic_by_name(&self, name: &str) -> Option<&Arc<TopicImage>> {
+        self.topics.get(self.ids_by_name.get(name)?)
+    }
+
+    /// Returns all topics, ordered by name.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<TopicImage>> {
+        self.ids_by_name.values().filter_map(|id| self.topics.get(id))
+    }
+
+    /// Returns the topics whose names follow `after`, ordered by name; all for `None`.
+    pub fn topics_from(&self, from: &str) -> impl Iterator<Item = &Arc<TopicImage>> {
+        self.ids_by_name
+            .range::<str, _>((std::ops::Bound::Included(from), std::ops::Bound::Unbounded))
+            .filter_map(|(_, id)| self.topics.get(id))
+    }
+
+    /// Returns whether the topic's deletion is on record.
+    pub fn is_removed(&self, id: TopicId) -> bool {
+        self.removed.contains(&id)
+    }
+
+    /// Returns every registered broker, by its number.
+    pub fn brokers(&self) -> impl Iterator<Item = (NodeId, &BrokerImage)> {
+        self.brokers.iter().map(|(&id, broker)| (id, broker))
+    }
+
+    /// Returns a broker.
+    pub fn broker(&self, id: NodeId) -> Option<&BrokerImage> {
+        self.brokers.get(&id)
+    }
+
+    /// Returns the features that are settled, with their levels.
+    pub fn features(&self) -> impl Iterator<Item = (&str, i16)> {
+        self.features.iter().map(|(name, &level)| (name.as_str(), level))
+    }
+
+    /// Returns how many partitions there are.
+    pub const fn partition_count(&self) -> usize {
+        self.partition_count
+    }
+
+    /// Returns the first producer id that was not handed out.
+    pub const fn next_producer_id(&self) -> i64 {
+        self.next_producer_id
+    }
+
+    /// Returns the offset after the last record applied.
+    pub const fn end_offset(&self) -> Offset {
+        self.end_offset
+    }
+
+    /// Returns the epoch of the last leader of the metadata log, -1 for none.
+    pub const fn epoch(&self) -> LeaderEpoch {
+        self.epoch
+    }
+
+    /// Takes the image into a digest.
+    pub fn digest(&self, digest: &mut Digest) {
+        digest.signed(self.end_offset.0).signed(i64::from(self.epoch.0));
+        digest.signed(self.next_producer_id).number(self.topics.len() as u64);
+        for (id, topic) in &self.topics {
+            digest.bytes(&id.0).text(topic.name.as_str());
+            for partition in &topic.partitions {
+                digest
+                    .signed(i64::from(partition.leader.0))
+                    .signed(i64::from(partition.leader_epoch.0))
+                    .signed(i64::from(partition.partition_epoch));
+            }
+            for (name, value) in &topic.configs {
+                digest.text(name).text(value);
+            }
+        }
+        for (id, broker) in &self.brokers {
+            digest.signed(i64::from(id.0)).signed(broker.broker_epoch);
+        }
+    }
+}
+
+impl TopicImage {
+    /// Returns a partition by its number.
+    pub fn partition(&self, index: PartitionIndex) -> Option<&PartitionImage> {
+        self.partitions.get(usize::try_from(index.0).ok()?)
+    }
+
+    /// Returns whether the topic belongs to the broker itself.
+    pub fn is_internal(&self) -> bool {
+        is_internal(self.name.as_str())
+    }
+}
+
+/// Returns whether a name belongs to the broker itself.
+pub fn is_internal(name: &str) -> bool {
+    matches!(
+        name,
+        "__consumer_offsets" | "__transaction_state" | "__share_group_state" | "__cluster_metadata"
+    )
+}
+
+/// Returns the form in which two names must differ: Kafka's metrics cannot tell `.` from `_`.
+pub fn collision_key(name: &str) -> String {
+    name.replace('.', "_")
+}

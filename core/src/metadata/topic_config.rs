@@ -1,0 +1,600 @@
+//! Settings of topics: Kafka's whole list, what of it is enforced, and the typed view that the logs
+//! and the produce path work with.
+//!
+//! Names, types, defaults and bounds are Apache Kafka 4.3's. A value that nothing enforces is refused;
+//! what is shown for such a setting is the value that the node behaves as.
+
+use std::collections::BTreeMap;
+
+use crate::config::{
+    BrokerSettings, ConfigError, MESSAGE_BYTES_MAX, SettingDef, SettingType, Valid, check, nearest,
+};
+use crate::log::{FlushPolicy, LogSettings, Storage};
+use crate::record::compress::Codec;
+use crate::record::produce::{TimestampType, TopicRules};
+
+/// Settings of one topic that were set for it, by name.
+pub type Overrides = BTreeMap<String, String>;
+
+/// What is known of one topic setting.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct TopicConfigDef {
+    /// Key, type, default and bounds.
+    pub setting: SettingDef,
+    /// The broker settings that give its default, the strongest first.
+    pub broker_keys: &'static [&'static str],
+}
+
+const fn def(
+    name: &'static str,
+    kind: SettingType,
+    default: &'static str,
+    valid: Valid,
+    broker_keys: &'static [&'static str],
+    documentation: &'static str,
+) -> TopicConfigDef {
+    TopicConfigDef {
+        setting: SettingDef { name, kind, default, valid, documentation },
+        broker_keys,
+    }
+}
+
+/// Words of `compression.type`.
+pub const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
+
+/// Largest number that Kafka writes where it means "never".
+const NEVER: &str = "9223372036854775807";
+
+/// Every topic setting that is shown, ordered by name.
+pub const TOPIC_CONFIGS: &[TopicConfigDef] = {
+    use SettingType::{Boolean, Double, Int, List, Long, String};
+    use Valid::{Fixed, OneOf, Range};
+    const MAX: i64 = i64::MAX;
+    const INT: i64 = i32::MAX as i64;
+    &[
+        def(
+            "cleanup.policy",
+            List,
+            "delete",
+            Fixed,
+            &["log.cleanup.policy"],
+            "What happens to old segments: delete drops them by age and size. Compaction is not served.",
+        ),
+        def(
+            "compression.gzip.level",
+            Int,
+            "-1",
+            Fixed,
+            &[],
+            "Level of gzip where the broker compresses; it keeps batches as they come.",
+        ),
+        def(
+            "compression.lz4.level",
+            Int,
+            "9",
+            Fixed,
+            &[],
+            "Level of lz4 where the broker compresses; it keeps batches as they come.",
+        ),
+        def(
+            "compression.type",
+            String,
+            "producer",
+            OneOf(CODECS),
+            &["compression.type"],
+            "Codec of stored batches: producer keeps them as they come.",
+        ),
+        def(
+            "compression.zstd.level",
+            Int,
+            "3",
+            Fixed,
+            &[],
+            "Level of zstd where the broker compresses; it keeps batches as they come.",
+        ),
+        def(
+            "delete.retention.ms",
+            Long,
+            "86400000",
+            Fixed,
+            &[],
+            "How long compaction keeps tombstones; compaction is not served.",
+        ),
+        def(
+            "file.delete.delay.ms",
+            Long,
+            "60000",
+            Fixed,
+            &[],
+            "Time before the files of a dropped segment go. They go as soon as their removal is durable.",
+        ),
+        def(
+            "flush.messages",
+            Long,
+            NEVER,
+            Fixed,
+            &[],
+            "Records after which the log is flushed; see mainspring.flush, which decides it.",
+        ),
+        def(
+            "flush.ms",
+            Long,
+            NEVER,
+            Fixed,
+            &[],
+            "Time after which the log is flushed; see mainspring.flush, which decides it.",
+        ),
+        def(
+            "follower.replication.throttled.replicas",
+            List,
+            "",
+            Fixed,
+            &[],
+            "Replicas whose replication is throttled on the follower's side.",
+        ),
+        def(
+            "index.interval.bytes",
+            Int,
+            "4096",
+            Range(0, INT),
+            &["log.index.interval.bytes"],
+            "Bytes of log between two entries of the offset index.",
+        ),
+        def(
+            "leader.replication.throttled.replicas",
+            List,
+            "",
+            Fixed,
+            &[],
+            "Replicas whose replication is throttled on the leader's side.",
+        ),
+        def(
+            "local.retention.bytes",
+            Long,
+            "-2",
+            Fixed,
+            &[],
+            "Bytes kept locally with tiered storage, which is not served.",
+        ),
+        def(
+            "local.retention.ms",
+            Long,
+            "-2",
+            Fixed,
+            &[],
+            "Time kept locally with tiered storage, which is not served.",
+        ),
+        def(
+            "mainspring.flush",
+            String,
+            "ack",
+            OneOf(&["ack", "lazy"]),
+            &["mainspring.flush"],
+            "When a record is acknowledged: ack after the journal's flush, lazy after its write, which survives a crash of the process but not of the machine.",
+        ),
+        def(
+            "mainspring.memory.max.bytes",
+            Long,
+            "268435456",
+            Range(1 << 16, MAX),
+            &["mainspring.memory.max.bytes"],
+            "Most bytes of a partition that lives in memory; its oldest records go first.",
+        ),
+        def(
+            "mainspring.storage",
+            String,
+            "disk",
+            OneOf(&["disk", "memory"]),
+            &["mainspring.storage"],
+            "Where the records live: on disk, or in memory and gone with the process. Fixed when the topic is created.",
+        ),
+        def(
+            "max.compaction.lag.ms",
+            Long,
+            NEVER,
+            Fixed,
+            &[],
+            "Longest time that a record is not compacted; compaction is not served.",
+        ),
+        def(
+            "max.message.bytes",
+            Int,
+            "1048588",
+            Range(0, MESSAGE_BYTES_MAX),
+            &["message.max.bytes"],
+            "Largest record batch in bytes.",
+        ),
+        def(
+            "message.timestamp.after.max.ms",
+            Long,
+            "3600000",
+            Range(0, MAX),
+            &["log.message.timestamp.after.max.ms"],
+            "How far a record's timestamp may lie after the broker's clock, in milliseconds.",
+        ),
+        def(
+            "message.timestamp.before.max.ms",
+            Long,
+            NEVER,
+            Range(0, MAX),
+            &["log.message.timestamp.before.max.ms"],
+            "How far a record's timestamp may lie before the broker's clock, in milliseconds.",
+        ),
+        def(
+            "message.timestamp.type",
+            String,
+            "CreateTime",
+            OneOf(&["CreateTime", "LogAppendTime"]),
+            &["log.message.timestamp.type"],
+            "Whose clock stamps records: the producer's or the broker's.",
+        ),
+        def(
+            "min.cleanable.dirty.ratio",
+            Double,
+            "0.5",
+            Fixed,
+            &[],
+            "How dirty a log must be to be compacted; compaction is not served.",
+        ),
+        def(
+            "min.compaction.lag.ms",
+            Long,
+            "0",
+            Fixed,
+            &[],
+            "Shortest time that a record is not compacted; compaction is not served.",
+        ),
+        def(
+            "min.insync.replicas",
+            Int,
+            "1",
+            Range(1, INT),
+            &["min.insync.replicas"],
+            "Replicas that must hold a record before acks=all is answered.",
+        ),
+        def(
+            "preallocate",
+            Boolean,
+            "false",
+            Fixed,
+            &["log.preallocate"],
+            "Whether segment files are made at full length.",
+        ),
+        def(
+            "remote.log.copy.disable",
+            Boolean,
+            "false",
+            Fixed,
+            &[],
+            "Whether copying to tiered storage pauses; tiered storage is not served.",
+        ),
+        def(
+            "remote.log.delete.on.disable",
+            Boolean,
+            "false",
+            Fixed,
+            &[],
+            "Whether tiered data goes when tiering ends; tiered storage is not served.",
+        ),
+        def(
+            "remote.storage.enable",
+            Boolean,
+            "false",
+            Fixed,
+            &[],
+            "Whether segments are tiered; tiered storage is not served.",
+        ),
+        def(
+            "retention.bytes",
+            Long,
+            "-1",
+            Range(-1, MAX),
+            &["log.retention.bytes"],
+            "Bytes of a partition that retention leaves at least, -1 for no limit.",
+        ),
+        def(
+            "retention.ms",
+            Long,
+            "604800000",
+            Range(-1, MAX),
+            &["log.retention.ms", "log.retention.minutes", "log.retention.hours"],
+            "Milliseconds that records are kept, -1 for ever.",
+        ),
+        def(
+            "segment.bytes",
+            Int,
+            "1073741824",
+            Range(1 << 20, INT),
+            &["log.segment.bytes"],
+            "Size at which a segment is rolled.",
+        ),
+        def("segment.index.bytes", Int, "10485760", Fixed, &[], "Largest size of an index file."),
+        def(
+            "segment.jitter.ms",
+            Long,
+            "0",
+            Fixed,
+            &[],
+            "Random part of the age at which segments are rolled.",
+        ),
+        def(
+            "segment.ms",
+            Long,
+            "604800000",
+            Range(1, MAX),
+            &["log.roll.ms", "log.roll.hours"],
+            "Age at which a segment is rolled, in milliseconds.",
+        ),
+        def(
+            "unclean.leader.election.enable",
+            Boolean,
+            "false",
+            Fixed,
+            &["unclean.leader.election.enable"],
+            "Whether a replica outside the in-sync set may lead.",
+        ),
+    ]
+};
+
+/// Kafka's own switch for small segments in tests: taken, never shown.
+const INTERNAL_SEGMENT_BYTES: TopicConfigDef = def(
+    "internal.segment.bytes",
+    SettingType::Int,
+    "",
+    Valid::Range(1, i32::MAX as i64),
+    &[],
+    "Size at which a segment is rolled, below the lower bound of segment.bytes.",
+);
+
+/// Returns what is known of a topic setting.
+pub fn definition(name: &str) -> Option<&'static TopicConfigDef> {
+    if name == INTERNAL_SEGMENT_BYTES.setting.name {
+        const INTERNAL: &TopicConfigDef = &INTERNAL_SEGMENT_BYTES;
+        return Some(INTERNAL);
+    }
+    TOPIC_CONFIGS.iter().find(|def| def.setting.name == name)
+}
+
+/// Checks one setting of a topic.
+///
+/// # Errors
+/// [`ConfigError`], answered as `INVALID_CONFIG` (40).
+pub fn validate(name: &str, value: &str) -> Result<(), ConfigError> {
+    let Some(def) = definition(name) else {
+        return Err(ConfigError::Unknown {
+            key: name.chars().take(100).collect(),
+            nearest: nearest(name, TOPIC_CONFIGS.iter().map(|def| def.setting.name)),
+        });
+    };
+    let (key, value) = (def.setting.name, value.trim());
+    if def.setting.valid == Valid::Fixed {
+        return if value == def.setting.default {
+            Ok(())
+        } else {
+            Err(ConfigError::NotEnforced {
+                key,
+                value: value.chars().take(100).collect(),
+                supported: def.setting.default,
+            })
+        };
+    }
+    check(def.setting.kind, def.setting.valid, value).map_err(|why| ConfigError::Invalid {
+        key,
+        value: value.chars().take(100).collect(),
+        why,
+    })
+}
+
+/// Where a value comes from, with the numbers of DescribeConfigs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i8)]
+pub enum ConfigSource {
+    /// Set for the topic.
+    Topic = 1,
+    /// Set for the broker at its start.
+    StaticBroker = 4,
+    /// Nobody set it.
+    Default = 5,
+}
+
+/// A value and where it comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Described {
+    /// The key under which it was set.
+    pub name: &'static str,
+    /// The value.
+    pub value: String,
+    /// Its source.
+    pub source: ConfigSource,
+}
+
+/// Returns every place that a topic setting could come from, the one in force first.
+pub fn describe(
+    def: &'static TopicConfigDef,
+    settings: &BrokerSettings,
+    overrides: &Overrides,
+) -> Vec<Described> {
+    let mut out = Vec::new();
+    if let Some(value) = overrides.get(def.setting.name) {
+        out.push(Described {
+            name: def.setting.name,
+            value: value.clone(),
+            source: ConfigSource::Topic,
+        });
+    }
+    for &key in def.broker_keys {
+        if let Some(value) = settings.explicit(key) {
+            out.push(Described {
+                name: key,
+                value: in_topic_units(def, key, value),
+                source: ConfigSource::StaticBroker,
+            });
+        }
+    }
+    out.push(Described {
+        name: def.broker_keys.last().copied().unwrap_or(def.setting.name),
+        value: def.setting.default.to_owned(),
+        source: ConfigSource::Default,
+    });
+    out
+}
+
+/// Hours and minutes of a broker setting are milliseconds in the topic's.
+fn in_topic_units(def: &TopicConfigDef, key: &str, value: &str) -> String {
+    let unit = match () {
+        () if !def.setting.name.ends_with(".ms") => return value.to_owned(),
+        () if key.ends_with(".hours") => 3_600_000,
+        () if key.ends_with(".minutes") => 60_000,
+        () => return value.to_owned(),
+    };
+    match value.parse::<i64>() {
+        Ok(number) if number >= 0 => number.saturating_mul(unit).to_string(),
+        Ok(_) | Err(_) => value.to_owned(),
+    }
+}
+
+/// The settings of one topic that are in force, typed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TopicConfig {
+    /// What produced batches must keep to.
+    pub rules: TopicRules,
+    /// Replicas that must hold a record before acks=all is answered.
+    pub min_insync_replicas: usize,
+    /// What the log is told.
+    pub log: LogSettings,
+}
+
+impl TopicConfig {
+    /// Works out the settings in force from what was set for the topic and for the broker.
+    ///
+    /// `memory_only` is for nodes without a directory, where every log lives in memory.
+    pub fn effective(settings: &BrokerSettings, overrides: &Overrides, memory_only: bool) -> Self {
+        let text = |name: &str| -> String {
+            overrides.get(name).cloned().unwrap_or_else(|| {
+                definition(name)
+                    .and_then(|def| describe(def, settings, overrides).into_iter().next())
+                    .map_or_else(String::new, |described| described.value)
+            })
+        };
+        let number = |name: &str| text(name).parse::<i64>().ok();
+        let count = |name: &str, fallback: u64| {
+            number(name).and_then(|n| u64::try_from(n).ok()).unwrap_or(fallback)
+        };
+        let storage = if memory_only || text("mainspring.storage") == "memory" {
+            Storage::Memory
+        } else {
+            Storage::Disk
+        };
+        let flush =
+            if text("mainspring.flush") == "lazy" { FlushPolicy::Lazy } else { FlushPolicy::Ack };
+        let timestamp_type = if text("message.timestamp.type") == "LogAppendTime" {
+            TimestampType::LogAppendTime
+        } else {
+            TimestampType::CreateTime
+        };
+        let before_max_ms = number("message.timestamp.before.max.ms").unwrap_or(i64::MAX);
+        let segment_bytes =
+            number("internal.segment.bytes").or_else(|| number("segment.bytes")).unwrap_or(1 << 30);
+        Self {
+            rules: TopicRules {
+                max_message_bytes: count("max.message.bytes", 1_048_588) as usize,
+                timestamp_type,
+                compression: codec(&text("compression.type")),
+                before_max_ms,
+                after_max_ms: number("message.timestamp.after.max.ms").unwrap_or(3_600_000),
+                // The oldest time of a batch stands in its records alone.
+                open: before_max_ms < i64::MAX,
+                ..TopicRules::default()
+            },
+            min_insync_replicas: count("min.insync.replicas", 1) as usize,
+            log: LogSettings {
+                storage,
+                flush,
+                segment_bytes: segment_bytes.max(1) as u64,
+                segment_ms: number("segment.ms").unwrap_or(604_800_000),
+                retention_ms: number("retention.ms").unwrap_or(604_800_000),
+                retention_bytes: number("retention.bytes").unwrap_or(-1),
+                index_interval_bytes: count("index.interval.bytes", 4096),
+                memory_max_bytes: count("mainspring.memory.max.bytes", 256 << 20),
+                delete: true,
+            },
+        }
+    }
+}
+
+fn codec(word: &str) -> Option<Codec> {
+    match word {
+        "uncompressed" => Some(Codec::None),
+        "gzip" => Some(Codec::Gzip),
+        "snappy" => Some(Codec::Snappy),
+        "lz4" => Some(Codec::Lz4),
+        "zstd" => Some(Codec::Zstd),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_valid_and_the_table_is_ordered() {
+        for pair in TOPIC_CONFIGS.windows(2) {
+            assert!(pair[0].setting.name < pair[1].setting.name, "{}", pair[1].setting.name);
+        }
+        for def in TOPIC_CONFIGS {
+            assert_eq!(validate(def.setting.name, def.setting.default), Ok(()));
+            for key in def.broker_keys {
+                assert!(BrokerSettings::definition(key).is_some(), "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn compaction_is_refused_and_unknown_names_point_to_the_nearest() {
+        assert!(matches!(
+            validate("cleanup.policy", "compact"),
+            Err(ConfigError::NotEnforced { supported: "delete", .. })
+        ));
+        assert!(matches!(
+            validate("retention.m", "1"),
+            Err(ConfigError::Unknown { nearest: "retention.ms", .. })
+        ));
+        assert!(validate("max.message.bytes", "33554433").is_err());
+    }
+
+    #[test]
+    fn a_topics_own_value_wins_over_the_brokers_and_that_over_the_default() {
+        let mut settings = BrokerSettings::default();
+        let mut overrides = Overrides::new();
+        let retention = |s: &BrokerSettings, o: &Overrides| {
+            TopicConfig::effective(s, o, false).log.retention_ms
+        };
+        assert_eq!(retention(&settings, &overrides), 604_800_000);
+        settings.set("log.retention.hours", "2").expect("valid");
+        assert_eq!(retention(&settings, &overrides), 7_200_000);
+        settings.set("log.retention.ms", "5").expect("valid");
+        assert_eq!(retention(&settings, &overrides), 5);
+        overrides.insert("retention.ms".to_owned(), "-1".to_owned());
+        assert_eq!(retention(&settings, &overrides), -1);
+
+        let def = definition("retention.ms").expect("known");
+        let sources: Vec<_> =
+            describe(def, &settings, &overrides).into_iter().map(|d| (d.name, d.source)).collect();
+        assert_eq!(
+            sources,
+            [
+                ("retention.ms", ConfigSource::Topic),
+                ("log.retention.ms", ConfigSource::StaticBroker),
+                ("log.retention.hours", ConfigSource::StaticBroker),
+                ("log.retention.hours", ConfigSource::Default),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_node_without_a_directory_keeps_every_topic_in_memory() {
+        let config = TopicConfig::effective(&BrokerSettings::default(), &Overrides::new(), true);
+        assert_eq!(config.log.storage, Storage::Memory);
+    }
+}

@@ -1,0 +1,43 @@
+//! Fetches that wait at a partition for more bytes.
+
+use std::collections::BTreeMap;
+
+use crate::broker::post::FetchItem;
+use crate::connection::RequestId;
+use crate::ids::ShardId;
+
+/// Who is told when more can be read.
+pub type Watcher = (ShardId, RequestId);
+
+/// The fetches that wait at one partition.
+#[derive(Clone, Default, Debug)]
+pub struct DelayedFetches {
+    watches: BTreeMap<Watcher, FetchItem>,
+}
+
+impl DelayedFetches {
+    /// Remembers a fetch.
+    pub fn watch(&mut self, watcher: Watcher, item: FetchItem) {
+        self.watches.insert(watcher, item);
+    }
+
+    /// Forgets a fetch.
+    pub fn unwatch(&mut self, watcher: Watcher) {
+        self.watches.remove(&watcher);
+    }
+
+    /// Returns whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.watches.is_empty()
+    }
+
+    /// Returns how many wait.
+    pub fn len(&self) -> usize {
+        self.watches.len()
+    }
+
+    /// Goes through all that wait; what is readable is remembered in each.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Watcher, &mut FetchItem)> {
+        self.watches.iter_mut().map(|(&watcher, item)| (watcher, item))
+    }
+}

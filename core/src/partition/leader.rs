@@ -1,0 +1,417 @@
+//! The leader of a partition: appends, and reads up to the high watermark.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::broker::post::{
+    FetchItem, FetchRefusal, Fetched, ListedOffset, ProduceRefusal, Produced,
+};
+use crate::connection::RequestId;
+use crate::digest::Digest;
+use crate::error::ErrorCode;
+use crate::ids::{LeaderEpoch, Offset, ShardId, TopicPartition};
+use crate::io::{Counter, Effects, Mark};
+use crate::log::{AppendError, FetchPlan, FileRange, LogStore, Sequence, TimeLookup};
+use crate::metadata::topic_config::TopicConfig;
+use crate::partition::delayed_fetch::DelayedFetches;
+use crate::record::produce::{TimestampType, check_produced};
+use crate::time::Now;
+
+/// Which partition of which request waits for an answer, and at which shard.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Waiter {
+    /// The shard of the connection.
+    pub shard: ShardId,
+    /// The request.
+    pub request: RequestId,
+    /// The place of the partition in it.
+    pub index: u32,
+}
+
+/// A produced batch that waits for the high watermark.
+#[derive(Clone, Copy, Debug)]
+struct WaitingProduce {
+    /// The high watermark must reach this offset.
+    needs: Offset,
+    waiter: Waiter,
+    base_offset: Offset,
+    log_append_time_ms: i64,
+}
+
+/// How a produce is to be answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Acks {
+    /// Version of the request.
+    pub version: i16,
+    /// Whether `min.insync.replicas` counts (acks=-1).
+    pub all_replicas: bool,
+    /// Whether the answer waits for stability (acks other than 0).
+    pub wait: bool,
+}
+
+/// What a read comes to.
+#[derive(Clone, Debug)]
+pub enum Reading {
+    /// What was fetched, at once.
+    Done(Fetched),
+    /// A range of a file must be read; the rest of the answer stands beside it.
+    File(FileRange, Fetched),
+}
+
+/// What a lookup comes to.
+#[derive(Clone, Copy, Debug)]
+pub enum Lookup {
+    /// The answer.
+    Done(ListedOffset),
+    /// The log must be searched by time, below this offset.
+    Search(TimeLookup, Offset),
+}
+
+/// One replica, which leads.
+#[derive(Clone, Debug)]
+pub struct Partition {
+    id: TopicPartition,
+    config: Arc<TopicConfig>,
+    leader_epoch: LeaderEpoch,
+    in_sync_replicas: usize,
+    high_watermark: Offset,
+    waiting: VecDeque<WaitingProduce>,
+    /// Moves of the log start that are not durable yet.
+    moving: VecDeque<(Offset, Waiter)>,
+    /// Fetches that wait for more.
+    pub fetches: DelayedFetches,
+}
+
+impl Partition {
+    /// Takes up leadership in `leader_epoch`, with what of the log is stable.
+    pub fn new(
+        id: TopicPartition,
+        config: Arc<TopicConfig>,
+        leader_epoch: LeaderEpoch,
+        in_sync_replicas: usize,
+        log: &LogStore,
+    ) -> Self {
+        let high_watermark = log.stable_end(id).map_or(Offset::ZERO, |end| end.value());
+        Self {
+            id,
+            config,
+            leader_epoch,
+            in_sync_replicas,
+            high_watermark,
+            waiting: VecDeque::new(),
+            moving: VecDeque::new(),
+            fetches: DelayedFetches::default(),
+        }
+    }
+
+    /// Returns the end of what is committed.
+    pub const fn high_watermark(&self) -> Offset {
+        self.high_watermark
+    }
+
+    /// Returns the epoch in which it leads.
+    pub const fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch
+    }
+
+    /// Takes over settings.
+    pub fn configure(&mut self, config: Arc<TopicConfig>) {
+        self.config = config;
+    }
+
+    /// Takes up a later epoch.
+    pub fn raise_epoch(&mut self, leader_epoch: LeaderEpoch, in_sync_replicas: usize) {
+        assert!(leader_epoch >= self.leader_epoch, "leader epochs never fall");
+        self.leader_epoch = leader_epoch;
+        self.in_sync_replicas = in_sync_replicas;
+    }
+
+    /// Appends a produced batch. `None` where the answer comes out of [`advance`](Self::advance).
+    pub fn produce(
+        &mut self,
+        now: Now,
+        records: Bytes,
+        acks: Acks,
+        waiter: Waiter,
+        log: &mut LogStore,
+        fx: &mut Effects,
+    ) -> Option<Result<Produced, ProduceRefusal>> {
+        let decided = self.append(now, records, acks, log, fx);
+        let (needs, produced) = match decided {
+            Ok(appended) => appended,
+            Err(refusal) => return Some(Err(refusal)),
+        };
+        if !acks.wait || needs <= self.high_watermark {
+            return Some(Ok(self.real_start(produced, log)));
+        }
+        self.waiting.push_back(WaitingProduce {
+            needs,
+            waiter,
+            base_offset: produced.base_offset,
+            log_append_time_ms: produced.log_append_time_ms,
+        });
+        None
+    }
+
+    fn append(
+        &mut self,
+        now: Now,
+        records: Bytes,
+        acks: Acks,
+        log: &mut LogStore,
+        fx: &mut Effects,
+    ) -> Result<(Offset, Produced), ProduceRefusal> {
+        let batch =
+            check_produced(records, acks.version, &self.config.rules, now.wall).map_err(|e| {
+                ProduceRefusal { code: e.code, message: Some(e.message), records: e.records }
+            })?;
+        if batch.is_transactional() {
+            // Nobody can have begun a transaction here: no transactional id gets a producer id.
+            return Err(ErrorCode::InvalidTxnState.into());
+        }
+        if acks.all_replicas && self.in_sync_replicas < self.config.min_insync_replicas {
+            // Its next batch may be in flight behind it and must not pass it.
+            log.refuse_first(now, self.id, &batch);
+            return Err(ErrorCode::NotEnoughReplicas.into());
+        }
+        let produced = |base_offset, log_append_time_ms| Produced {
+            base_offset,
+            log_append_time_ms,
+            log_start_offset: Offset::ZERO,
+        };
+        match log.check_sequence(now, self.id, &batch)? {
+            Sequence::Duplicate { base_offset, last_offset, timestamp } => {
+                fx.count(Counter::DuplicateBatches, 1);
+                fx.mark(Mark::DuplicateAnswered);
+                return Ok((last_offset.plus(1), produced(base_offset, timestamp)));
+            }
+            Sequence::Append => {}
+        }
+        let log_append_time_ms = match self.config.rules.timestamp_type {
+            TimestampType::CreateTime => -1,
+            TimestampType::LogAppendTime => batch.max_timestamp(),
+        };
+        let count = i64::from(batch.last_offset_delta()) + 1;
+        match log.append(now, self.id, self.leader_epoch, batch, fx) {
+            Ok(base_offset) => {
+                Ok((base_offset.plus(count), produced(base_offset, log_append_time_ms)))
+            }
+            Err(error) => {
+                if matches!(error, AppendError::DiskFull(_)) {
+                    fx.mark(Mark::DiskFull);
+                }
+                Err(refusal(&error))
+            }
+        }
+    }
+
+    fn real_start(&self, produced: Produced, log: &LogStore) -> Produced {
+        let log_start_offset = log.log_start_offset(self.id).unwrap_or(Offset::ZERO);
+        Produced { log_start_offset, ..produced }
+    }
+
+    /// Takes in how far the log is stable. Returns whether the high watermark moved.
+    pub fn advance(&mut self, stable_end: Offset) -> bool {
+        let moved = stable_end > self.high_watermark;
+        self.high_watermark = self.high_watermark.max(stable_end);
+        moved
+    }
+
+    /// Takes the next produce that the high watermark has passed.
+    pub fn take_committed(&mut self, log: &LogStore) -> Option<(Waiter, Produced)> {
+        // A duplicate may need less than the batch before it; it waits its turn all the same.
+        let high_watermark = self.high_watermark;
+        let done = self.waiting.pop_front_if(|waiting| waiting.needs <= high_watermark)?;
+        let produced = Produced {
+            base_offset: done.base_offset,
+            log_append_time_ms: done.log_append_time_ms,
+            log_start_offset: Offset::ZERO,
+        };
+        Some((done.waiter, self.real_start(produced, log)))
+    }
+
+    /// Takes every produce that waits, because it cannot be answered any more.
+    pub fn abandon(&mut self) -> Vec<Waiter> {
+        self.waiting.drain(..).map(|waiting| waiting.waiter).collect()
+    }
+
+    /// Returns whether any produce waits.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Checks the epoch that a client knows against this one's (KIP-320).
+    ///
+    /// # Errors
+    /// `FENCED_LEADER_EPOCH` (74) for an older one, `UNKNOWN_LEADER_EPOCH` (75) for a newer one.
+    pub fn check_epoch(&self, known: LeaderEpoch) -> Result<(), ErrorCode> {
+        match known {
+            LeaderEpoch::UNKNOWN => Ok(()),
+            known if known < self.leader_epoch => Err(ErrorCode::FencedLeaderEpoch),
+            known if known > self.leader_epoch => Err(ErrorCode::UnknownLeaderEpoch),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_fetch(&self, item: &FetchItem, log: &LogStore) -> Result<(), FetchRefusal> {
+        self.check_epoch(item.current_leader_epoch).map_err(FetchRefusal::Code)?;
+        if item.last_fetched_epoch != LeaderEpoch::UNKNOWN {
+            let (epoch, end_offset) = self.epoch_end(item.last_fetched_epoch, log);
+            if epoch < item.last_fetched_epoch || end_offset < item.offset {
+                return Err(FetchRefusal::Diverging { epoch, end_offset });
+            }
+        }
+        let start = log.log_start_offset(self.id);
+        let end = log.log_end_offset(self.id);
+        match (start, end) {
+            (Some(start), Some(end)) if start <= item.offset && item.offset <= end => Ok(()),
+            (Some(_), Some(_)) => Err(FetchRefusal::Code(ErrorCode::OffsetOutOfRange)),
+            _ => Err(FetchRefusal::Code(ErrorCode::UnknownTopicOrPartition)),
+        }
+    }
+
+    /// Returns how many bytes a fetch would find, counted up to what it may take.
+    ///
+    /// # Errors
+    /// [`FetchRefusal`], which answers the whole fetch at once.
+    pub fn readable(&self, item: &FetchItem, log: &LogStore) -> Result<u64, FetchRefusal> {
+        self.check_fetch(item, log)?;
+        if item.offset >= self.high_watermark {
+            return Ok(0);
+        }
+        Ok(log.readable_bytes(self.id, item.offset, self.high_watermark, item.max_bytes))
+    }
+
+    /// Reads what a fetch may have.
+    ///
+    /// # Errors
+    /// [`FetchRefusal`].
+    pub fn read(&self, item: &FetchItem, log: &LogStore) -> Result<Reading, FetchRefusal> {
+        self.check_fetch(item, log)?;
+        let mut fetched = Fetched {
+            high_watermark: self.high_watermark,
+            log_start_offset: log.log_start_offset(self.id).unwrap_or(Offset::ZERO),
+            records: Vec::new(),
+        };
+        if item.offset >= self.high_watermark || (item.max_bytes == 0 && !item.at_least_one) {
+            return Ok(Reading::Done(fetched));
+        }
+        let end = self.high_watermark;
+        match log.plan_fetch(self.id, item.offset, end, item.max_bytes, item.at_least_one) {
+            FetchPlan::Memory(records) => {
+                fetched.records = records;
+                Ok(Reading::Done(fetched))
+            }
+            FetchPlan::File(range) => Ok(Reading::File(range, fetched)),
+        }
+    }
+
+    /// Finds an offset by its place, or says what to search for (KIP-79, 734, 405, 1005, 1023).
+    ///
+    /// # Errors
+    /// The code to answer with.
+    pub fn list_offset(
+        &self,
+        timestamp: i64,
+        known_epoch: LeaderEpoch,
+        log: &LogStore,
+    ) -> Result<Lookup, ErrorCode> {
+        self.check_epoch(known_epoch)?;
+        let start = log.log_start_offset(self.id).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let place = |offset, leader_epoch| {
+            Ok(Lookup::Done(ListedOffset { offset, timestamp: -1, leader_epoch }))
+        };
+        match timestamp {
+            -1 => place(self.high_watermark, self.leader_epoch),
+            // The epoch of the first record is told where it is certain: where the log has one epoch.
+            -2 | -4 => place(start, LeaderEpoch::UNKNOWN),
+            -3 => Ok(Lookup::Search(TimeLookup::Largest, self.high_watermark)),
+            // Nothing is tiered: no offset is in a remote tier, and none waits to go there.
+            -5 | -6 => Ok(Lookup::Done(ListedOffset::NONE)),
+            timestamp if timestamp >= 0 => {
+                Ok(Lookup::Search(TimeLookup::AtLeast(timestamp), self.high_watermark))
+            }
+            _ => Err(ErrorCode::InvalidRequest),
+        }
+    }
+
+    /// Returns the largest epoch at most the one asked about and where it ends, -1 and -1 where none
+    /// is known. It speaks of the log, not of what is committed.
+    pub fn epoch_end(&self, epoch: LeaderEpoch, log: &LogStore) -> (LeaderEpoch, Offset) {
+        const UNKNOWN: (LeaderEpoch, Offset) = (LeaderEpoch::UNKNOWN, Offset(-1));
+        if epoch == self.leader_epoch {
+            return log.log_end_offset(self.id).map_or(UNKNOWN, |end| (epoch, end));
+        }
+        if epoch > self.leader_epoch || epoch < LeaderEpoch(0) {
+            return UNKNOWN;
+        }
+        log.end_of_epoch(self.id, epoch).unwrap_or(UNKNOWN)
+    }
+
+    /// Moves the start of the log. `None` where the answer waits until that is durable.
+    pub fn delete_records(
+        &mut self,
+        now: Now,
+        offset: i64,
+        waiter: Waiter,
+        log: &mut LogStore,
+        fx: &mut Effects,
+    ) -> Option<Result<Offset, ErrorCode>> {
+        let Some(start) = log.log_start_offset(self.id) else {
+            return Some(Err(ErrorCode::UnknownTopicOrPartition));
+        };
+        let wanted = if offset == -1 { self.high_watermark } else { Offset(offset) };
+        if wanted < Offset::ZERO || wanted > self.high_watermark {
+            return Some(Err(ErrorCode::OffsetOutOfRange));
+        }
+        if wanted <= start && self.moving.is_empty() {
+            return Some(Ok(start));
+        }
+        self.moving.push_back((wanted, waiter));
+        if wanted > start {
+            log.move_log_start(now, self.id, wanted, fx);
+        }
+        None
+    }
+
+    /// Takes everybody whose move of the log start is durable.
+    pub fn log_start_moved(&mut self, start: Offset) -> Vec<Waiter> {
+        let mut out = Vec::new();
+        self.moving.retain(|&(wanted, waiter)| {
+            if wanted <= start {
+                out.push(waiter);
+            }
+            wanted > start
+        });
+        out
+    }
+
+    /// Takes everybody who waits for the log start to move.
+    pub fn abandon_moves(&mut self) -> Vec<Waiter> {
+        self.moving.drain(..).map(|(_, waiter)| waiter).collect()
+    }
+
+    /// Takes the partition's state into a digest.
+    pub fn digest(&self, digest: &mut Digest) {
+        digest
+            .bytes(&self.id.topic_id.0)
+            .signed(i64::from(self.id.partition.0))
+            .signed(i64::from(self.leader_epoch.0))
+            .signed(self.high_watermark.0)
+            .number(self.waiting.len() as u64)
+            .number(self.moving.len() as u64)
+            .number(self.fetches.len() as u64);
+    }
+}
+
+/// What a producer is told of an append that failed.
+fn refusal(error: &AppendError) -> ProduceRefusal {
+    let code = match error {
+        AppendError::Unknown => ErrorCode::UnknownTopicOrPartition,
+        AppendError::DiskFull(_) | AppendError::Poisoned(_) => ErrorCode::KafkaStorageError,
+        AppendError::Damaged(_) => ErrorCode::CorruptMessage,
+    };
+    ProduceRefusal { code, message: Some(error.to_string().into()), records: Vec::new() }
+}
