@@ -26,6 +26,11 @@ mod start;
 mod stop;
 mod timers;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 pub use shard::Shard;
 pub use timers::Timer;
 

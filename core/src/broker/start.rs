@@ -168,15 +168,15 @@ impl Shard {
     fn replay_parts(&mut self, parts: Vec<Bytes>) -> Result<(), String> {
         let Some(replay) = &mut self.replay else { return Ok(()) };
         let before = replay.next;
-        for mut part in parts {
-            while !part.is_empty() {
-                let batch = Batch::split_from(&mut part).map_err(|error| error.to_string())?;
-                if batch.last_offset() < replay.next {
-                    continue;
-                }
-                replay_batch(&mut replay.image, &batch)?;
-                replay.next = batch.next_offset();
+        // A part may end within a batch: header and payload of a recent one lie apart.
+        let mut bytes = Bytes::from(parts.concat());
+        while !bytes.is_empty() {
+            let batch = Batch::split_from(&mut bytes).map_err(|error| error.to_string())?;
+            if batch.last_offset() < replay.next {
+                continue;
             }
+            replay_batch(&mut replay.image, &batch)?;
+            replay.next = batch.next_offset();
         }
         if replay.next == before {
             return Err("it has no batch there".to_owned());
