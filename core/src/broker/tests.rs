@@ -195,7 +195,7 @@ fn a_topic_named_by_metadata_is_created_and_takes_and_gives_records() {
                 assert_eq!((data.error_code, data.high_watermark), (0, 4));
                 let read = data.records.expect("records");
                 assert_eq!(read.len(), 2 * records.len());
-                assert_eq!(read[16..records.len()], records[16..], "bytes are kept");
+                assert_eq!(read.to_bytes()[16..records.len()], records[16..], "bytes are kept");
                 assert_eq!(list_offset(&mut node, client, &name, partition, -1).offset, 4);
                 assert_eq!(list_offset(&mut node, client, &name, partition, -2).offset, 0);
                 let found = list_offset(&mut node, client, &name, partition, 1_700_000_000_000);
@@ -535,7 +535,7 @@ fn append_time_stamps_the_stored_batch_and_the_answer() {
     create_with(&mut node, client, "t", 1, &configs);
     let answer = produce(&mut node, client, "t", 0, batch(&["x"], None));
     assert_eq!(answer.log_append_time_ms, node.now.wall.0);
-    let read = fetch(&mut node, client, "t", 0, 0).records.expect("records");
+    let read = fetch(&mut node, client, "t", 0, 0).records.expect("records").to_bytes();
     let stored = crate::record::batch::Batch::split_from(&mut read.clone()).expect("a whole batch");
     assert!(stored.is_log_append_time() && stored.crc_is_valid());
 }
@@ -834,7 +834,7 @@ fn a_full_disk_refuses_produce_with_words_and_everything_else_goes_on() {
     let client = node.connect(0);
     create(&mut node, client, "t", 1);
     produce(&mut node, client, "t", 0, batch(&["kept"], None));
-    node.disks[0].failing = Some((String::new(), DiskErrorKind::NoSpace));
+    node.disks[0].failing = Some(("t-0".to_owned(), DiskErrorKind::NoSpace));
     let mut refused = None;
     for _ in 0..200 {
         let answer = produce(&mut node, client, "t", 0, batch(&[&"x".repeat(20_000)], None));

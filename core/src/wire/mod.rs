@@ -29,6 +29,7 @@ pub mod header;
 #[cfg(any(test, feature = "json"))]
 pub mod json;
 pub mod metadata_record;
+pub mod parts;
 pub mod reader;
 pub mod string;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use error::{DecodeError, DecodeErrorKind};
 pub use frame::{frame_request, frame_response};
 pub use header::{RequestHeader, decode_response_header};
 pub use metadata_record::MetadataRecord;
+pub use parts::Parts;
 pub use reader::Reader;
 pub use string::KafkaString;
 pub use writer::Writer;

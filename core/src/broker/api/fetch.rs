@@ -6,8 +6,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::broker::pending::{
     FetchOutcome, FetchSlot, FetchStage, FetchedTopic, Pending, PendingFetch, RequestContext,
 };
@@ -19,6 +17,7 @@ use crate::error::ErrorCode;
 use crate::ids::{LeaderEpoch, Offset, PartitionIndex, ShardId, TopicPartition};
 use crate::io::{Counter, Mark};
 use crate::time::Now;
+use crate::wire::Parts;
 use crate::wire::api::fetch::{
     EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
     PartitionData,
@@ -249,7 +248,7 @@ impl Shard {
             partition_index: slot.partition,
             high_watermark: -1,
             aborted_transactions: read_committed.then(Vec::new),
-            records: Some(Bytes::new()),
+            records: Some(Parts::default()),
             ..PartitionData::default()
         };
         match slot.outcome {
@@ -257,7 +256,7 @@ impl Shard {
                 data.high_watermark = high_watermark.0;
                 data.last_stable_offset = high_watermark.0;
                 data.log_start_offset = log_start_offset.0;
-                let records = joined(records);
+                let records = Parts::from(records);
                 *bytes += records.len() as u64;
                 data.records = Some(records);
             }
@@ -302,13 +301,4 @@ fn is_enough(fetch: &PendingFetch) -> bool {
         }
     }
     fetch.slots.is_empty() || bytes >= fetch.min_bytes
-}
-
-/// One part as it stands; several are copied into one, since a records field is one slice.
-fn joined(mut parts: Vec<Bytes>) -> Bytes {
-    match parts.len() {
-        0 => Bytes::new(),
-        1 => parts.swap_remove(0),
-        _ => parts.concat().into(),
-    }
 }

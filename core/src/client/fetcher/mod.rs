@@ -20,6 +20,7 @@ use super::{ClientError, Effect, Input};
 use crate::error::ErrorCode;
 use crate::ids::{NodeId, Offset, PartitionIndex, TopicId};
 use crate::time::{Instant, Now};
+use crate::wire::Parts;
 use crate::wire::api::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData,
 };
@@ -538,7 +539,7 @@ impl Fetcher {
         let high_watermark = Offset(data.high_watermark);
         partition.high_watermark = Some(high_watermark);
         let aborted = if read_committed { data.aborted_transactions.as_deref() } else { None };
-        let bytes = data.records.clone().unwrap_or_default();
+        let bytes = data.records.as_ref().map(Parts::to_bytes).unwrap_or_default();
         let read = read_batches(bytes, position, aborted.unwrap_or_default(), max_batch_bytes);
         if read.next_offset > position {
             partition.position = Position::At(read.next_offset);

@@ -114,7 +114,7 @@ fn keys_values_and_headers_are_told_as_they_stand_null_and_empty_apart() {
     let mut builder = BatchBuilder::new(Codec::None);
     builder.push(7, None, Some(b""), &[(b"a", Some(b"1")), (b"a", None)]);
     let asked = broker.next();
-    let records = Some(builder.build().to_bytes());
+    let records = Some(builder.build().to_bytes().into());
     broker.answer(&asked, fetched(PartitionData { records, ..PartitionData::default() }));
     settle(&mut fetcher, &mut broker);
 
@@ -223,7 +223,7 @@ fn an_answer_to_a_question_before_a_seek_is_not_taken() {
     let (mut fetcher, mut broker) = reading(Start::Offset(Offset(0)));
     let asked = broker.next();
     fetcher.assign(broker.now, &ORDERS, FIRST, Start::Offset(Offset(100)));
-    let records = Some(batch(0, Codec::None, &["old"]));
+    let records = Some(batch(0, Codec::None, &["old"]).into());
     broker.answer(&asked, fetched(PartitionData { records, ..PartitionData::default() }));
     settle(&mut fetcher, &mut broker);
 

@@ -3,9 +3,8 @@
 //! Source: Kafka protocol guide; KIP-74, 98, 227 (sessions), 320, 392, 516 (topic ids from 13),
 //! 595, 903, 951.
 
-use bytes::Bytes;
-
 use crate::ids::Uuid;
+use crate::wire::parts::Parts;
 use crate::wire::string::KafkaString;
 
 messages! {
@@ -75,7 +74,7 @@ messages! {
         log_start_offset [5+]: i64 = -1;
         aborted_transactions [4+] null [4+]: Option<Vec<AbortedTransaction>>;
         preferred_read_replica [11+]: i32 = -1;
-        records [0+] null [0+]: Option<Bytes> = None;
+        records [0+] null [0+]: Option<Parts> = None;
         diverging_epoch [12+] tag 0: EpochEndOffset;
         current_leader [12+] tag 1: LeaderIdAndEpoch;
         snapshot_id [12+] tag 2: SnapshotId;

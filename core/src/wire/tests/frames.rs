@@ -162,7 +162,8 @@ fn what_is_advertised_is_what_is_decoded() {
 #[test]
 fn records_of_a_response_are_parts_of_their_own_and_not_copied() {
     let records = Bytes::from(vec![7; 100_000]);
-    let partition = PartitionData { records: Some(records.clone()), ..PartitionData::default() };
+    let partition =
+        PartitionData { records: Some(records.clone().into()), ..PartitionData::default() };
     let response = FetchResponse {
         responses: vec![FetchableTopicResponse {
             topic: KafkaString::from_static("orders"),
