@@ -732,10 +732,12 @@ impl LogStore {
     }
 
     fn update_congestion(&mut self, fx: &mut Effects) {
-        let congested = self.unwritten_bytes > self.config.unwritten_max_bytes
-            || self.journal.as_ref().is_some_and(|journal| {
-                journal.is_starved() || journal.gathered_bytes() > GATHERED_MAX_BYTES
-            });
+        // With a full disk producers are told so, instead of waiting without a word.
+        let congested = self.full.is_none()
+            && (self.unwritten_bytes > self.config.unwritten_max_bytes
+                || self.journal.as_ref().is_some_and(|journal| {
+                    journal.is_starved() || journal.gathered_bytes() > GATHERED_MAX_BYTES
+                }));
         if self.congested && !congested {
             self.events.push_back(LogEvent::Relieved);
         }
