@@ -120,6 +120,8 @@ pub struct Limits {
     pub controller_wait: Duration,
     /// How long a stopping shard waits for what it still owes before it closes its logs.
     pub stop_wait: Duration,
+    /// How long the closing of its logs may then take.
+    pub close_wait: Duration,
 }
 
 impl Default for Limits {
@@ -143,7 +145,8 @@ impl Default for Limits {
             partitions_max: 100_000,
             auto_create_wait: Duration::from_secs(2),
             controller_wait: Duration::from_secs(30),
-            stop_wait: Duration::from_secs(5),
+            stop_wait: Duration::from_secs(4),
+            close_wait: Duration::from_secs(4),
         }
     }
 }

@@ -58,17 +58,30 @@ impl Shard {
     }
 
     pub(in crate::broker) fn on_stop_timer(&mut self, now: Now) {
-        if self.phase == Phase::Draining {
-            self.close_logs(now);
+        match self.phase {
+            Phase::Draining => self.close_logs(now),
+            Phase::Closing => {
+                self.fx.warn(
+                    "the logs could not be closed in time; everything acknowledged is in the \
+                     journal, and the next start recovers it",
+                );
+                self.on_closed();
+            }
+            _ => {}
         }
     }
 
     fn close_logs(&mut self, now: Now) {
         self.phase = Phase::Closing;
+        // Whatever the disk does, the end comes in time.
+        self.timers.arm(now.mono + self.limits().close_wait, Timer::Stop);
         self.log.stop(now, &mut self.fx);
     }
 
     pub(in crate::broker) fn on_closed(&mut self) {
+        if self.phase == Phase::Closed {
+            return;
+        }
         let connections: Vec<ConnectionId> = self.connections.keys().copied().collect();
         for connection in connections {
             if let Some(state) = self.connections.get_mut(&connection) {
