@@ -4,11 +4,18 @@
 //! machine wants done is done as it stands. It decides nothing about records, logs or clients.
 
 pub mod address;
+#[cfg(not(madsim))]
+pub mod cli;
 pub mod data_dir;
 pub mod disk;
+pub mod node;
 
+#[cfg(not(madsim))]
+mod client;
 mod clock;
 mod connection;
+#[cfg(not(madsim))]
+mod console;
 mod lane;
 mod listener;
 mod metrics;

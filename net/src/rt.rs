@@ -14,9 +14,9 @@ use std::time::Duration;
 
 #[cfg(madsim)]
 pub(crate) use madsim::task::JoinHandle;
-pub(crate) use tokio::io::{AsyncReadExt, AsyncWrite};
+pub(crate) use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 pub(crate) use tokio::net::{TcpListener, TcpStream};
-pub(crate) use tokio::sync::{Notify, Semaphore, oneshot, watch};
+pub(crate) use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 #[cfg(not(madsim))]
 pub(crate) use tokio::task::JoinHandle;
 

@@ -220,11 +220,9 @@ impl Node {
                     let ticket = ReadTicket(values.len() as u64);
                     self.store.read(self.now, range, ticket, &mut self.fx);
                     self.settle();
-                    let read = self.events.iter().rev().find_map(|event| match event {
-                        LogEvent::Read { ticket: of, result } if *of == ticket => {
-                            Some(result.clone())
-                        }
-                        _ => None,
+                    let read = self.events.iter().rev().find_map(|event| {
+                        let LogEvent::Read { ticket: of, result } = event else { return None };
+                        (*of == ticket).then(|| result.clone())
                     });
                     read.expect("a read is answered").expect("the segment is sound")
                 }

@@ -1,0 +1,512 @@
+//! `mainspring topic`: lists, makes, describes, changes and deletes topics.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use mainspring_core::client::ClientError;
+use mainspring_core::client::admin::{
+    AdminTarget, alter_topic_configs, create_partitions, create_topic, delete_topic,
+    describe_topic_configs, describe_topics, list_offset,
+};
+use mainspring_core::ids::PartitionIndex;
+use mainspring_core::wire::api::metadata::{MetadataResponse, MetadataResponseTopic};
+use mainspring_core::wire::{KafkaString, Response};
+use serde::Serialize;
+
+use super::connect::{self, Connection, Requests, refused, strange, topic_name};
+use super::failure::Failure;
+use super::output::{Format, Output, Stop, Table};
+
+/// Timestamps that stand for the ends of a log.
+const START: i64 = -2;
+const END: i64 = -1;
+/// Where the value of a setting comes from: it was set for the topic.
+const SET_FOR_TOPIC: i8 = 1;
+
+/// What to do with topics.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// List topics
+    List {
+        /// Show the broker's own topics too
+        #[arg(long)]
+        internal: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Make a topic
+    Create {
+        /// Its name
+        name: String,
+        /// How many partitions it has [default: the broker's num.partitions]
+        #[arg(short, long, value_name = "N")]
+        partitions: Option<i32>,
+        /// How many copies of each there are [default: the broker's]
+        #[arg(short, long, value_name = "R")]
+        replication: Option<i16>,
+        /// Sets a setting of the topic
+        #[arg(short, long, value_name = "KEY=VALUE")]
+        config: Vec<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show partitions, offsets and settings of topics
+    Describe {
+        /// Their names
+        #[arg(required = true)]
+        names: Vec<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Add partitions, or change settings
+    Alter {
+        /// Its name
+        name: String,
+        /// How many partitions it shall have, more than it has
+        #[arg(short, long, value_name = "N")]
+        partitions: Option<i32>,
+        /// Sets a setting
+        #[arg(short, long, value_name = "KEY=VALUE")]
+        config: Vec<String>,
+        /// Takes a setting back to its default
+        #[arg(long, value_name = "KEY")]
+        delete_config: Vec<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Delete topics with all they hold; asks first on a terminal
+    Delete {
+        /// Their names
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// Flags of all these commands.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Common {
+    #[command(flatten)]
+    connection: Connection,
+    /// How to print the result
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// Runs the command.
+pub(crate) fn run(command: Command) -> Result<(), Stop> {
+    connect::block_on(async move {
+        match command {
+            Command::List { internal, common } => list(internal, &common).await,
+            Command::Create { name, partitions, replication, config, common } => {
+                create(&name, partitions, replication, &config, &common).await
+            }
+            Command::Describe { names, common } => describe(&names, &common).await,
+            Command::Alter { name, partitions, config, delete_config, common } => {
+                alter(&name, partitions, &config, &delete_config, &common).await
+            }
+            Command::Delete { names, yes, common } => delete(&names, yes, &common).await,
+        }
+    })
+}
+
+#[derive(Serialize)]
+struct Listed {
+    name: String,
+    partitions: usize,
+    replication_factor: usize,
+    internal: bool,
+}
+
+async fn list(internal: bool, common: &Common) -> Result<(), Stop> {
+    let what = "cannot list the topics";
+    let mut requests = Requests::new(&common.connection)?;
+    let response = requests.ask(what, AdminTarget::Any, describe_topics(None)).await?;
+    let Response::Metadata(metadata) = response else { return Err(strange(what).into()) };
+    let mut topics: Vec<Listed> = metadata
+        .topics
+        .iter()
+        .filter(|topic| internal || !topic.is_internal)
+        .map(|topic| Listed {
+            name: name_of(topic),
+            partitions: topic.partitions.len(),
+            replication_factor: replicas_of(topic),
+            internal: topic.is_internal,
+        })
+        .collect();
+    topics.sort_by(|left, right| left.name.cmp(&right.name));
+    print(&topics, common.output, &["name", "partitions", "replicas"], |topic| {
+        vec![topic.name.clone(), topic.partitions.to_string(), topic.replication_factor.to_string()]
+    })
+}
+
+#[derive(Serialize)]
+struct Made {
+    name: String,
+    topic_id: String,
+    partitions: i32,
+    replication_factor: i16,
+}
+
+async fn create(
+    name: &str,
+    partitions: Option<i32>,
+    replication: Option<i16>,
+    config: &[String],
+    common: &Common,
+) -> Result<(), Stop> {
+    let what = format!("cannot make the topic {name}");
+    let topic = topic_name(name)?;
+    for (flag, count) in
+        [("--partitions", partitions), ("--replication", replication.map(i32::from))]
+    {
+        if let Some(count) = count.filter(|count| *count < 1) {
+            let next = format!("write it as {flag} 1, or leave it out for the broker's default");
+            return Err(Failure::usage(what, format!("{flag} {count} is less than 1"), next).into());
+        }
+    }
+    let configs = pairs(config)?;
+    let mut requests = Requests::new(&common.connection)?;
+    let request = create_topic(
+        topic,
+        partitions.unwrap_or(-1),
+        replication.unwrap_or(-1),
+        &configs,
+        common.connection.timeout()?,
+    );
+    let response = requests.ask(&what, AdminTarget::Controller, request).await?;
+    let Response::CreateTopics(response) = response else { return Err(strange(&what).into()) };
+    let Some(made) = response.topics.first() else { return Err(strange(&what).into()) };
+    check(&what, made.error_code, made.error_message.as_ref())?;
+    let made = Made {
+        name: name.to_owned(),
+        topic_id: made.topic_id.to_string(),
+        partitions: made.num_partitions,
+        replication_factor: made.replication_factor,
+    };
+    print(&[made], common.output, &["name", "partitions", "replicas", "id"], |made| {
+        vec![
+            made.name.clone(),
+            made.partitions.to_string(),
+            made.replication_factor.to_string(),
+            made.topic_id.clone(),
+        ]
+    })
+}
+
+#[derive(Serialize)]
+struct Described {
+    name: String,
+    topic_id: String,
+    internal: bool,
+    replication_factor: usize,
+    partitions: Vec<Partition>,
+    /// Settings that were made for the topic; all others have their defaults.
+    configs: BTreeMap<String, Option<String>>,
+}
+
+#[derive(Serialize)]
+struct Partition {
+    #[serde(rename = "partition")]
+    index: i32,
+    leader: i32,
+    leader_epoch: i32,
+    replicas: Vec<i32>,
+    isr: Vec<i32>,
+    start_offset: Option<i64>,
+    end_offset: Option<i64>,
+}
+
+async fn describe(names: &[String], common: &Common) -> Result<(), Stop> {
+    let mut requests = Requests::new(&common.connection)?;
+    let topics = find(&mut requests, names, "cannot describe").await?;
+    let mut described = Vec::new();
+    for topic in &topics {
+        described.push(describe_one(&mut requests, topic).await?);
+    }
+    let mut output = Output::new();
+    match common.output {
+        Format::Json => output.json(&described)?,
+        Format::Jsonl => {
+            for topic in &described {
+                output.json(topic)?;
+            }
+        }
+        Format::Table => {
+            for (index, topic) in described.iter().enumerate() {
+                if index > 0 {
+                    output.line("")?;
+                }
+                describe_as_table(topic, &mut output)?;
+            }
+        }
+    }
+    output.flush()
+}
+
+fn describe_as_table(topic: &Described, output: &mut Output) -> Result<(), Stop> {
+    output.line(&format!("topic {} ({})", topic.name, topic.topic_id))?;
+    let offset = |offset: Option<i64>| offset.map_or_else(|| "-".to_owned(), |at| at.to_string());
+    let nodes = |nodes: &[i32]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let columns = ["partition", "leader", "epoch", "replicas", "isr", "start", "end"];
+    let mut table = Table::new(&columns);
+    for one in &topic.partitions {
+        table.row([
+            one.index.to_string(),
+            one.leader.to_string(),
+            one.leader_epoch.to_string(),
+            nodes(&one.replicas),
+            nodes(&one.isr),
+            offset(one.start_offset),
+            offset(one.end_offset),
+        ]);
+    }
+    output.line(&table.to_string())?;
+    for (name, value) in &topic.configs {
+        output.line(&format!("{name}={}", value.as_deref().unwrap_or_default()))?;
+    }
+    Ok(())
+}
+
+async fn describe_one(
+    requests: &mut Requests,
+    topic: &MetadataResponseTopic,
+) -> Result<Described, Failure> {
+    let name = name_of(topic);
+    let what = format!("cannot describe the topic {name}");
+    let key: KafkaString = name.as_str().into();
+    let mut partitions: Vec<Partition> = topic
+        .partitions
+        .iter()
+        .map(|partition| Partition {
+            index: partition.partition_index,
+            leader: partition.leader_id,
+            leader_epoch: partition.leader_epoch,
+            replicas: partition.replica_nodes.clone(),
+            isr: partition.isr_nodes.clone(),
+            start_offset: None,
+            end_offset: None,
+        })
+        .collect();
+    partitions.sort_by_key(|partition| partition.index);
+
+    let response =
+        requests.ask(&what, AdminTarget::Any, describe_topic_configs(key.clone())).await?;
+    let Response::DescribeConfigs(response) = response else { return Err(strange(&what)) };
+    let Some(result) = response.results.first() else { return Err(strange(&what)) };
+    check(&what, result.error_code, result.error_message.as_ref())?;
+    let configs = result
+        .configs
+        .iter()
+        .filter(|config| config.config_source == SET_FOR_TOPIC)
+        .map(|config| (config.name.to_string(), config.value.as_ref().map(ToString::to_string)))
+        .collect();
+
+    for partition in &mut partitions {
+        let index = PartitionIndex(partition.index);
+        partition.start_offset = offset_at(requests, &what, &key, index, START).await?;
+        partition.end_offset = offset_at(requests, &what, &key, index, END).await?;
+    }
+    Ok(Described {
+        topic_id: topic.topic_id.to_string(),
+        internal: topic.is_internal,
+        replication_factor: replicas_of(topic),
+        name,
+        partitions,
+        configs,
+    })
+}
+
+/// Asks for the offset of a partition that a timestamp names; `None` where there is none.
+pub(crate) async fn offset_at(
+    requests: &mut Requests,
+    what: &str,
+    topic: &KafkaString,
+    partition: PartitionIndex,
+    timestamp: i64,
+) -> Result<Option<i64>, Failure> {
+    let place = (topic.clone(), partition);
+    let request = list_offset(&place, timestamp);
+    let response = requests.ask(what, AdminTarget::Leader(place), request).await?;
+    let Response::ListOffsets(response) = response else { return Err(strange(what)) };
+    let found = response.topics.first().and_then(|topic| topic.partitions.first());
+    let Some(found) = found else { return Err(strange(what)) };
+    check(what, found.error_code, None)?;
+    Ok(Some(found.offset).filter(|offset| *offset >= 0))
+}
+
+/// Finds topics by name, in the order of the names.
+pub(crate) async fn find(
+    requests: &mut Requests,
+    names: &[String],
+    verb: &str,
+) -> Result<Vec<MetadataResponseTopic>, Failure> {
+    let mut wanted = Vec::new();
+    for name in names {
+        wanted.push(topic_name(name)?);
+    }
+    let what = format!("{verb} {}", names.join(", "));
+    let request = describe_topics(Some(&wanted));
+    let response = requests.ask(&what, AdminTarget::Any, request).await?;
+    let Response::Metadata(MetadataResponse { topics, .. }) = response else {
+        return Err(strange(&what));
+    };
+    let mut found = Vec::new();
+    for name in names {
+        let what = format!("{verb} the topic {name}");
+        let topic = topics.iter().find(|topic| name_of(topic) == *name);
+        let Some(topic) = topic else { return Err(strange(&what)) };
+        check(&what, topic.error_code, None)?;
+        found.push(topic.clone());
+    }
+    Ok(found)
+}
+
+async fn alter(
+    name: &str,
+    partitions: Option<i32>,
+    config: &[String],
+    delete_config: &[String],
+    common: &Common,
+) -> Result<(), Stop> {
+    let what = format!("cannot change the topic {name}");
+    let topic = topic_name(name)?;
+    let mut configs: Vec<(KafkaString, Option<KafkaString>)> =
+        pairs(config)?.into_iter().map(|(key, value)| (key, Some(value))).collect();
+    configs.extend(delete_config.iter().map(|key| (KafkaString::from(key.as_str()), None)));
+    if partitions.is_none() && configs.is_empty() {
+        let next = "add --partitions, --config or --delete-config";
+        return Err(Failure::usage(what, "nothing to change was named", next).into());
+    }
+    let timeout = common.connection.timeout()?;
+    let mut requests = Requests::new(&common.connection)?;
+    if !configs.is_empty() {
+        let request = alter_topic_configs(topic.clone(), &configs);
+        let response = requests.ask(&what, AdminTarget::Controller, request).await?;
+        let Response::IncrementalAlterConfigs(response) = response else {
+            return Err(strange(&what).into());
+        };
+        let Some(result) = response.responses.first() else { return Err(strange(&what).into()) };
+        check(&what, result.error_code, result.error_message.as_ref())?;
+    }
+    if let Some(count) = partitions {
+        let request = create_partitions(topic, count, timeout);
+        let response = requests.ask(&what, AdminTarget::Controller, request).await?;
+        let Response::CreatePartitions(response) = response else {
+            return Err(strange(&what).into());
+        };
+        let Some(result) = response.results.first() else { return Err(strange(&what).into()) };
+        check(&what, result.error_code, result.error_message.as_ref())?;
+    }
+    done(&[name.to_owned()], common.output)
+}
+
+async fn delete(names: &[String], yes: bool, common: &Common) -> Result<(), Stop> {
+    let mut topics = Vec::new();
+    for name in names {
+        topics.push(topic_name(name)?);
+    }
+    if !yes && io::stdin().is_terminal() && !confirmed(names) {
+        return Err(Failure::usage(
+            format!("did not delete {}", names.join(", ")),
+            "it was not confirmed",
+            "answer yes, or add --yes",
+        )
+        .into());
+    }
+    let timeout = common.connection.timeout()?;
+    let mut requests = Requests::new(&common.connection)?;
+    for (name, topic) in names.iter().zip(&topics) {
+        let what = format!("cannot delete the topic {name}");
+        let request = delete_topic(topic, timeout);
+        let response = requests.ask(&what, AdminTarget::Controller, request).await?;
+        let Response::DeleteTopics(response) = response else { return Err(strange(&what).into()) };
+        let Some(result) = response.responses.first() else { return Err(strange(&what).into()) };
+        check(&what, result.error_code, result.error_message.as_ref())?;
+    }
+    done(names, common.output)
+}
+
+fn confirmed(names: &[String]) -> bool {
+    let question = format!("delete {} with all records? [yes/no] ", names.join(", "));
+    let mut answer = String::new();
+    let asked = io::stderr().write_all(question.as_bytes());
+    asked.is_ok()
+        && io::stdin().lock().read_line(&mut answer).is_ok()
+        && matches!(answer.trim(), "yes" | "y")
+}
+
+/// Says which topics were changed or deleted.
+fn done(names: &[String], format: Format) -> Result<(), Stop> {
+    #[derive(Serialize)]
+    struct Done<'a> {
+        name: &'a str,
+    }
+    let names: Vec<Done<'_>> = names.iter().map(|name| Done { name }).collect();
+    if format == Format::Table {
+        // There is nothing to know but that it is done, which the exit code says.
+        return Ok(());
+    }
+    print(&names, format, &["name"], |done| vec![done.name.to_owned()])
+}
+
+fn print<T: Serialize>(
+    rows: &[T],
+    format: Format,
+    columns: &[&str],
+    cells: impl Fn(&T) -> Vec<String>,
+) -> Result<(), Stop> {
+    let mut output = Output::new();
+    match format {
+        Format::Json => output.json(&rows)?,
+        Format::Jsonl => {
+            for row in rows {
+                output.json(row)?;
+            }
+        }
+        Format::Table => {
+            let mut table = Table::new(columns);
+            for row in rows {
+                table.row(cells(row));
+            }
+            output.line(&table.to_string())?;
+        }
+    }
+    output.flush()
+}
+
+/// Takes `KEY=VALUE` pairs apart.
+fn pairs(texts: &[String]) -> Result<Vec<(KafkaString, KafkaString)>, Failure> {
+    texts
+        .iter()
+        .map(|text| {
+            let (key, value) = text.split_once('=').ok_or_else(|| {
+                Failure::usage(
+                    format!("cannot use --config {text}"),
+                    "it has no =",
+                    "write it as --config retention.ms=60000",
+                )
+            })?;
+            Ok((key.trim().into(), value.into()))
+        })
+        .collect()
+}
+
+fn check(what: &str, code: i16, message: Option<&KafkaString>) -> Result<(), Failure> {
+    match ClientError::from_code(code) {
+        None => Ok(()),
+        Some(error) => Err(refused(what, &error, message.map(KafkaString::as_str))),
+    }
+}
+
+fn name_of(topic: &MetadataResponseTopic) -> String {
+    topic.name.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+fn replicas_of(topic: &MetadataResponseTopic) -> usize {
+    topic.partitions.first().map_or(0, |partition| partition.replica_nodes.len())
+}

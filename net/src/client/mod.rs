@@ -1,0 +1,248 @@
+//! The driver of core's client machines: sockets and timers for a producer, a reader or an
+//! administrator of one task.
+//!
+//! Each connection has two small tasks, one for each direction. What a machine has sent and the socket
+//! has not taken yet is bounded by the machine's own limits of requests in flight.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use mainspring_core::client::{Effect, Input, Link};
+use mainspring_core::time::{Instant, Now};
+
+use crate::clock::Clock;
+use crate::rt::{self, AsyncReadExt, AsyncWriteExt, JoinHandle, TcpStream, mpsc};
+
+/// A client machine, as its driver sees it.
+pub(crate) trait Machine {
+    /// Takes an input in.
+    fn handle(&mut self, now: Now, input: Input);
+    /// Takes the next thing to be done.
+    fn poll_effect(&mut self) -> Option<Effect>;
+    /// Returns when the machine wants to be woken.
+    fn next_deadline(&self) -> Option<Instant>;
+}
+
+/// A machine with its connections.
+pub(crate) struct Driver<M> {
+    machine: M,
+    clock: Clock,
+    links: BTreeMap<Link, Wire>,
+    events: mpsc::UnboundedReceiver<Event>,
+    report: mpsc::UnboundedSender<Event>,
+    was_connected: bool,
+    last_failure: Option<(io::Error, u32)>,
+}
+
+/// What a connection's task tells the driver.
+enum Event {
+    Input(Input),
+    /// It could not be made, and why.
+    Refused(Link, io::Error),
+}
+
+/// One connection that is being made or stands. Dropped, it closes.
+struct Wire {
+    output: mpsc::UnboundedSender<Vec<Bytes>>,
+    task: Task,
+}
+
+impl Wire {
+    /// Lets the task write what it has, and waits for its end.
+    async fn finish(self) {
+        let Self { output, mut task } = self;
+        drop(output);
+        // A task that was ended or has panicked writes nothing more either.
+        let _ = (&mut task.0).await;
+    }
+}
+
+/// A task that ends with its handle.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+const READ: usize = 64 << 10;
+
+impl<M: Machine> Driver<M> {
+    /// Drives a machine.
+    pub(crate) fn new(machine: M) -> Self {
+        let (report, events) = mpsc::unbounded_channel();
+        Self {
+            machine,
+            clock: Clock::default(),
+            links: BTreeMap::new(),
+            events,
+            report,
+            was_connected: false,
+            last_failure: None,
+        }
+    }
+
+    /// Reads the clocks.
+    pub(crate) fn now(&mut self) -> Now {
+        self.clock.now()
+    }
+
+    /// Gives the machine, to ask it for something; [`turn`](Self::turn) then does it.
+    pub(crate) const fn machine(&mut self) -> &mut M {
+        &mut self.machine
+    }
+
+    /// Whether any broker was ever reached.
+    pub(crate) const fn was_connected(&self) -> bool {
+        self.was_connected
+    }
+
+    /// The last attempt to connect that failed, and how many have.
+    pub(crate) fn last_failure(&self) -> Option<(&io::Error, u32)> {
+        self.last_failure.as_ref().map(|(error, count)| (error, *count))
+    }
+
+    /// Waits until the sockets have taken everything that was sent.
+    pub(crate) async fn drained(&mut self) {
+        self.carry_out();
+        for wire in std::mem::take(&mut self.links).into_values() {
+            wire.finish().await;
+        }
+    }
+
+    /// Does what the machine wants done, then waits for one event, its deadline, or `until`.
+    pub(crate) async fn turn(&mut self, until: Option<Instant>) {
+        self.carry_out();
+        let now = self.now().mono;
+        let deadline = self.machine.next_deadline();
+        let wake = deadline.into_iter().chain(until).min();
+        let pause = wake.map_or(rt::TIMER_SLICE, |at| at.since(now).min(rt::TIMER_SLICE));
+        let event = rt::select_biased! {
+            event = self.events.recv() => event,
+            () = rt::sleep(pause) => None,
+        };
+        if let Some(event) = event {
+            self.take(event);
+            // What else has come is taken in the same turn.
+            while let Ok(event) = self.events.try_recv() {
+                self.take(event);
+            }
+        }
+        let now = self.now();
+        if self.machine.next_deadline().is_some_and(|at| at <= now.mono) {
+            self.machine.handle(now, Input::Wakeup);
+        }
+        self.carry_out();
+    }
+
+    fn take(&mut self, event: Event) {
+        let input = match event {
+            Event::Refused(link, error) => {
+                let count = self.last_failure.as_ref().map_or(0, |(_, count)| *count);
+                self.last_failure = Some((error, count + 1));
+                Input::ConnectFailed(link)
+            }
+            Event::Input(input) => input,
+        };
+        // Nothing is reported of a connection that the machine has closed.
+        let is_known = match &input {
+            Input::Connected(link) => {
+                self.was_connected = true;
+                self.links.contains_key(link)
+            }
+            Input::Received(link, _) => self.links.contains_key(link),
+            Input::ConnectFailed(link) | Input::Disconnected(link) => {
+                self.links.remove(link).is_some()
+            }
+            Input::Wakeup => false,
+        };
+        if is_known {
+            let now = self.now();
+            self.machine.handle(now, input);
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.machine.poll_effect() {
+            match effect {
+                Effect::Connect { link, host, port } => {
+                    let (output, queue) = mpsc::unbounded_channel();
+                    let report = self.report.clone();
+                    let task = Task(rt::spawn(connection(link, host, port, queue, report)));
+                    self.links.insert(link, Wire { output, task });
+                }
+                Effect::Transmit { link, parts } => {
+                    if let Some(wire) = self.links.get(&link) {
+                        // A task that has ended has reported that already.
+                        let _ = wire.output.send(parts);
+                    }
+                }
+                Effect::Close { link } => {
+                    self.links.remove(&link);
+                }
+            }
+        }
+    }
+}
+
+/// Makes a connection and carries bytes both ways until one of them ends.
+async fn connection(
+    link: Link,
+    host: Arc<str>,
+    port: u16,
+    queue: mpsc::UnboundedReceiver<Vec<Bytes>>,
+    report: mpsc::UnboundedSender<Event>,
+) {
+    let stream = TcpStream::connect((&*host, port)).await;
+    let stream = match stream.and_then(|stream| rt::set_options(&stream).map(|()| stream)) {
+        Ok(stream) => stream,
+        Err(error) => {
+            // Nobody listens once the driver is gone.
+            let _ = report.send(Event::Refused(link, error));
+            return;
+        }
+    };
+    let _ = report.send(Event::Input(Input::Connected(link)));
+    let (reader, writer) = rt::split(stream);
+    rt::select_biased! {
+        () = read(link, reader, &report) => {}
+        () = write(writer, queue) => {}
+    }
+    let _ = report.send(Event::Input(Input::Disconnected(link)));
+}
+
+async fn read(
+    link: Link,
+    mut reader: rt::ReadHalf<TcpStream>,
+    report: &mpsc::UnboundedSender<Event>,
+) {
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(READ);
+        if !matches!(reader.read_buf(&mut buffer).await, Ok(1..)) {
+            return;
+        }
+        if report.send(Event::Input(Input::Received(link, buffer.split()))).is_err() {
+            return;
+        }
+    }
+}
+
+async fn write(
+    mut writer: rt::WriteHalf<TcpStream>,
+    mut queue: mpsc::UnboundedReceiver<Vec<Bytes>>,
+) {
+    while let Some(parts) = queue.recv().await {
+        for part in parts {
+            if writer.write_all(&part).await.is_err() {
+                return;
+            }
+        }
+        if writer.flush().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! One node in this process: its lane, its listeners and its disk, started and stopped as a whole.
+//!
+//! The command `serve` runs one; tests and programs that embed a broker run as many as they like.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mainspring_core::broker::{Shard, ShardConfig};
+use mainspring_core::config::{ListenerConfig, NodeConfig};
+use mainspring_core::ids::{IoToken, ListenerIndex, ShardId, Uuid};
+use mainspring_core::io::{DiskError, DiskErrorKind, Effect, Input};
+use mainspring_core::time::{Instant, Now};
+
+use crate::address::HostPort;
+use crate::clock::Clock;
+use crate::data_dir::{DataDir, DataDirError};
+use crate::disk::{Complete, Disk, Flushes, Operation, PowerCut, RealFiles, ThreadedDisk};
+use crate::lane::{self, Inbox, LaneParts, Machine, Phase, SharedLane};
+use crate::listener::{self, Admission};
+use crate::metrics::Metrics;
+use crate::rt::{self, TcpListener, oneshot, watch};
+
+/// Descriptors set aside for the files of the log.
+const FILE_DESCRIPTORS: u64 = 512;
+/// Descriptors set aside for everything else: the runtime, the console, standard streams.
+const OTHER_DESCRIPTORS: u64 = 96;
+/// How long connections may take to write their last answers once the shard has stopped.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What a node is told at its start.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// What its core is told. The listeners in it are made from `listeners`.
+    pub node: NodeConfig,
+    /// Where it listens, at least one.
+    pub listeners: Vec<ListenerOptions>,
+    /// Its data directory; `None` keeps everything in memory and opens no file.
+    pub data_dir: Option<PathBuf>,
+}
+
+/// One listener of a node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListenerOptions {
+    /// Its name.
+    pub name: String,
+    /// Where it listens. Port 0 asks for a free one.
+    pub listen: HostPort,
+    /// What clients are told; the address it listens on where that is `None`, and its port where
+    /// the port is 0.
+    pub advertise: Option<HostPort>,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Its data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// It cannot listen on an address.
+    #[error("cannot listen on {address}: {why}; stop what uses it or choose another --listen")]
+    Listen {
+        /// The address.
+        address: HostPort,
+        /// What the system says.
+        why: String,
+    },
+    /// Something that every process needs is missing.
+    #[error("cannot start {what}: {source}; the system lacks threads, memory or descriptors")]
+    System {
+        /// What was to be started.
+        what: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// How a running node ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum End {
+    /// It was asked to stop and everything is durable.
+    Stopped,
+    /// It cannot go on, in the words of the core: what, where and what to do, in one line.
+    Failed(String),
+}
+
+/// A node that runs.
+#[derive(Debug)]
+pub struct Node {
+    addresses: Vec<SocketAddr>,
+    inbox: Arc<Inbox>,
+    phase: watch::Receiver<Phase>,
+    stop_listening: watch::Sender<bool>,
+    /// Closed when the lane has written its last answers.
+    finished: watch::Receiver<()>,
+    metrics: Arc<Metrics>,
+    // Held until the node is gone, so that the directory stays locked while its threads write.
+    _data_dir: Option<Arc<DataDir>>,
+}
+
+/// Makes the disk of a node, given where its completions go.
+pub type MakeDisk = Box<dyn FnOnce(Complete) -> Result<Arc<dyn Disk>, StartError> + Send>;
+
+impl Node {
+    /// Starts a node on its own thread: locks its data directory, listens, and begins recovery.
+    ///
+    /// Connections wait in the system's queue until the node is [`ready`](Self::ready).
+    pub async fn start(options: NodeOptions) -> Result<Self, StartError> {
+        let data_dir = options.data_dir.as_deref().map(DataDir::lock).transpose()?.map(Arc::new);
+        let make_disk = disk_of(data_dir.clone());
+        Self::start_on(options, data_dir, make_disk).await
+    }
+
+    /// Starts a node on a disk that the caller makes; `options.data_dir` is not looked at.
+    pub async fn start_with(options: NodeOptions, disk: MakeDisk) -> Result<Self, StartError> {
+        Self::start_on(options, None, disk).await
+    }
+
+    async fn start_on(
+        options: NodeOptions,
+        data_dir: Option<Arc<DataDir>>,
+        make_disk: MakeDisk,
+    ) -> Result<Self, StartError> {
+        let (started, outcome) = oneshot::channel();
+        let (phase, phases) = watch::channel(Phase::Starting);
+        let (stop_listening, stopping) = watch::channel(false);
+        let inbox = Inbox::new();
+        let metrics = Arc::new(Metrics::default());
+        let begin = Begin {
+            options,
+            make_disk,
+            phase,
+            phases: phases.clone(),
+            stopping,
+            inbox: Arc::clone(&inbox),
+            metrics: Arc::clone(&metrics),
+        };
+        let held = data_dir.clone();
+        let (finish, finished) = watch::channel(());
+        rt::spawn_lane("lane-0".to_owned(), async move {
+            match begin.lane().await {
+                Ok((lane, addresses)) => {
+                    // Nobody waits for a start that was given up.
+                    if started.send(Ok(addresses)).is_ok() {
+                        lane::run(lane.clone()).await;
+                        lane.close_all(LAST_WORDS).await;
+                    }
+                }
+                Err(error) => drop(started.send(Err(error))),
+            }
+            drop((held, finish));
+        })
+        .map_err(|source| StartError::System { what: "a lane", source })?;
+        let addresses = outcome.await.unwrap_or_else(|_| {
+            Err(StartError::System { what: "a lane", source: io::Error::other("it ended") })
+        })?;
+        Ok(Self {
+            addresses,
+            inbox,
+            phase: phases,
+            stop_listening,
+            finished,
+            metrics,
+            _data_dir: data_dir,
+        })
+    }
+
+    /// Returns where the node listens, listener by listener.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Waits until recovery is done and clients are served; returns the id of the cluster.
+    pub async fn ready(&self) -> Result<Uuid, End> {
+        let mut phase = self.phase.clone();
+        let reached = phase.wait_for(|phase| *phase != Phase::Starting).await;
+        match reached.as_deref() {
+            Ok(Phase::Ready { cluster_id }) => Ok(*cluster_id),
+            Ok(Phase::Failed(message)) => Err(End::Failed(message.clone())),
+            Ok(Phase::Stopped | Phase::Starting) => Err(End::Stopped),
+            Err(_) => Err(lost()),
+        }
+    }
+
+    /// Waits until the node has ended, by [`stop`](Self::stop) or by itself.
+    pub async fn ended(&self) -> End {
+        let mut phase = self.phase.clone();
+        let ended = phase.wait_for(|phase| matches!(phase, Phase::Stopped | Phase::Failed(_)));
+        let end = match ended.await.as_deref() {
+            Ok(Phase::Failed(message)) => End::Failed(message.clone()),
+            Ok(Phase::Stopped | Phase::Starting | Phase::Ready { .. }) => End::Stopped,
+            Err(_) => lost(),
+        };
+        // An error says that the other side is gone, which is what is waited for.
+        let _ = self.finished.clone().changed().await;
+        end
+    }
+
+    /// Returns whether clients are served.
+    pub fn is_ready(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Ready { .. })
+    }
+
+    /// Asks the node to stop: no new connections, everything acknowledged made durable.
+    pub fn stop(&self) {
+        self.stop_listening.send_replace(true);
+        self.inbox.push(Input::Stop);
+    }
+
+    /// Returns what the node counts, in Prometheus' text format.
+    pub fn metrics(&self) -> String {
+        self.metrics.ready.store(u64::from(self.is_ready()), Ordering::Relaxed);
+        self.metrics.text()
+    }
+}
+
+/// The end of a lane that panicked.
+fn lost() -> End {
+    End::Failed(
+        "the node has ended by an error of its own; nothing acknowledged is lost: start it again \
+         and report the lines above"
+            .to_owned(),
+    )
+}
+
+/// What a lane needs to begin, on its own thread.
+struct Begin {
+    options: NodeOptions,
+    make_disk: MakeDisk,
+    phase: watch::Sender<Phase>,
+    phases: watch::Receiver<Phase>,
+    stopping: watch::Receiver<bool>,
+    inbox: Arc<Inbox>,
+    metrics: Arc<Metrics>,
+}
+
+impl Begin {
+    /// Listens, makes disk and shard, and starts to accept once the shard is ready.
+    async fn lane(self) -> Result<(SharedLane, Vec<SocketAddr>), StartError> {
+        let mut node = self.options.node;
+        let mut listeners = Vec::new();
+        let mut addresses = Vec::new();
+        node.listeners.clear();
+        for options in self.options.listeners {
+            let (listener, address) = listen(&options.listen).await?;
+            node.listeners.push(advertised(&options, address.port()));
+            listeners.push(listener);
+            addresses.push(address);
+        }
+        let inbox = Arc::clone(&self.inbox);
+        let disk =
+            (self.make_disk)(Arc::new(move |token, outcome| inbox.complete(token, outcome)))?;
+        node.shards = 1;
+        let connections_max = node.limits.connections_max as u64;
+        let seed = seed().map_err(|source| StartError::System { what: "a node", source })?;
+        let config = ShardConfig { shard: ShardId(0), node: Arc::new(node), seed };
+        let lane = SharedLane::new(LaneParts {
+            shard: ShardId(0),
+            machine: Box::new(Shard::new(config)),
+            disk,
+            inboxes: vec![self.inbox],
+            metrics: Arc::clone(&self.metrics),
+            phase: self.phase,
+        });
+        let admission = Arc::new(Admission::new(
+            connections_max.min(descriptors_for_connections()),
+            self.metrics,
+        ));
+        rt::spawn(accept(listeners, lane.clone(), admission, self.phases, self.stopping));
+        Ok((lane, addresses))
+    }
+}
+
+impl Machine for Shard {
+    fn handle(&mut self, now: Now, input: Input) {
+        Self::handle(self, now, input);
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        Self::poll_effect(self)
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        Self::next_deadline(self).map(|(at, _)| at)
+    }
+
+    fn cluster_id(&self) -> Uuid {
+        Self::cluster_id(self)
+    }
+}
+
+/// Waits for the shard and then serves all listeners.
+async fn accept(
+    listeners: Vec<TcpListener>,
+    lane: SharedLane,
+    admission: Arc<Admission>,
+    mut phases: watch::Receiver<Phase>,
+    stopping: watch::Receiver<bool>,
+) {
+    let reached = phases.wait_for(|phase| *phase != Phase::Starting).await;
+    if !matches!(reached.as_deref(), Ok(Phase::Ready { .. })) {
+        return;
+    }
+    drop(reached);
+    for (index, listener) in listeners.into_iter().enumerate() {
+        let index = ListenerIndex(index as u16);
+        let (admission, stopping) = (Arc::clone(&admission), stopping.clone());
+        rt::spawn(listener::serve(listener, index, lane.clone(), admission, stopping));
+    }
+}
+
+async fn listen(address: &HostPort) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error: io::Error| {
+        let text = error.to_string();
+        let why = text.split(" (os error").next().unwrap_or(&text).to_owned();
+        StartError::Listen { address: address.clone(), why }
+    };
+    let listener =
+        TcpListener::bind((address.host.as_str(), address.port)).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+fn advertised(options: &ListenerOptions, port: u16) -> ListenerConfig {
+    let told = options.advertise.as_ref().unwrap_or(&options.listen);
+    ListenerConfig {
+        name: options.name.clone(),
+        advertised_host: told.host.clone(),
+        advertised_port: if told.port == 0 || options.advertise.is_none() {
+            port
+        } else {
+            told.port
+        },
+    }
+}
+
+/// A random number for this start, from the operating system.
+fn seed() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// Raises the limit of descriptors as far as the process may, and returns what connections may use.
+fn descriptors_for_connections() -> u64 {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            limit = raised;
+        }
+    }
+    let all = limit.current.unwrap_or(u64::MAX);
+    all.saturating_sub(FILE_DESCRIPTORS + OTHER_DESCRIPTORS).max(all / 4)
+}
+
+/// Returns what makes the disk of a locked directory, or the one that refuses all work.
+fn disk_of(data_dir: Option<Arc<DataDir>>) -> MakeDisk {
+    Box::new(move |complete| {
+        let Some(data_dir) = data_dir else { return Ok(Arc::new(NoDisk(complete))) };
+        let path = data_dir.path();
+        let unusable = |source| DataDirError::Unusable { path: path.to_owned(), source };
+        let real = RealFiles::open(path, FILE_DESCRIPTORS as usize).map_err(unusable)?;
+        let start = |files| {
+            ThreadedDisk::start(files, complete)
+                .map_err(|source| StartError::System { what: "the threads of the disk", source })
+        };
+        let disk = match test_disk() {
+            None => start(Arc::new(real))?,
+            Some(flushes) => {
+                tracing::warn!(
+                    ?flushes,
+                    "a disk for tests: what is not flushed dies with the process"
+                );
+                let files = PowerCut::open(real, flushes)
+                    .map_err(|error| unusable(io::Error::other(error.to_string())))?;
+                start(Arc::new(files))?
+            }
+        };
+        Ok(Arc::new(disk) as Arc<dyn Disk>)
+    })
+}
+
+/// Which disk for tests `MAINSPRING_TEST_DISK` asks for; never one in a build for users.
+fn test_disk() -> Option<Flushes> {
+    if !cfg!(debug_assertions) {
+        return None;
+    }
+    match std::env::var("MAINSPRING_TEST_DISK").as_deref() {
+        Ok("power-cut") => Some(Flushes::Kept),
+        Ok("no-flush") => Some(Flushes::LeftOut),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// The disk of a node in memory: it has none, and says so should it be asked.
+struct NoDisk(Complete);
+
+impl Disk for NoDisk {
+    fn submit(&self, token: IoToken, operation: Operation) {
+        let error = DiskError {
+            operation: operation.verb(),
+            file: operation.subject().clone(),
+            kind: DiskErrorKind::Other,
+            message: "this node keeps everything in memory".to_owned(),
+        };
+        (self.0)(token, Err(error));
+    }
+}
+
+#[cfg(not(madsim))]
+/// Reads the clock that nodes run by; for measuring how long something took.
+pub(crate) fn monotonic_now() -> Instant {
+    Clock::default().now().mono
+}
