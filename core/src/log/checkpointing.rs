@@ -16,9 +16,10 @@ use crate::log::checkpoint::Checkpoint;
 use crate::log::journal::Journal;
 use crate::log::leader_epoch;
 use crate::log::operations::{Op, Purpose};
-use crate::log::partition_log::PartitionLog;
+use crate::log::partition_log::{Folder, LogImage, PartitionLog};
 use crate::log::segment::segment_file;
 use crate::log::store::{LogStore, Phase};
+use crate::log::write_behind::Doomed;
 
 /// The epoch checkpoint of a log while it is written.
 const EPOCHS_TEMPORARY: &str = "leader-epoch-checkpoint.tmp";
@@ -47,20 +48,30 @@ enum Step {
 pub(super) struct Checkpointing {
     step: Step,
     cut: BlockSequence,
+    /// Every log as it was at the beginning: one that is deleted meanwhile is still told of, because
+    /// the entry that deletes it lies above the cut.
+    logs: Vec<(TopicPartition, LogImage)>,
     /// What must be written before, for each log.
     goals: BTreeMap<TopicPartition, Offset>,
     /// Entries of the journal that must be durable before.
     entries: u64,
     /// Producer snapshots as they were at the beginning.
-    snapshots: Vec<(FileName, Vec<u8>)>,
+    snapshots: Vec<(TopicPartition, FileName, Vec<u8>)>,
     outstanding: usize,
     renames: Vec<(FileName, FileName)>,
+    /// Folders whose entries must be durable, those of logs deleted meanwhile among them.
+    directories: Vec<FileName>,
     body: Bytes,
 }
 
 impl Checkpointing {
     pub(super) fn is_idle(&self) -> bool {
         self.step == Step::Idle
+    }
+
+    /// Returns whether the checkpoint waits for journal entries that `done` does not reach yet.
+    pub(super) fn needs(&self, done: u64) -> bool {
+        self.step == Step::Draining && done < self.entries
     }
 
     /// Returns whether the checkpoint waits for a log's segment writes.
@@ -75,6 +86,11 @@ impl LogStore {
         FileName::new(format!("checkpoint/{}{ending}", self.config.shard))
     }
 
+    /// Returns whether nothing is on its way out that only the journal would still tell of.
+    pub(super) fn may_begin_checkpoint(&self) -> bool {
+        self.checkpoint.is_idle() && self.cleanups == 0 && self.doomed.is_empty()
+    }
+
     /// Begins a checkpoint of everything appended so far.
     pub(super) fn begin_checkpoint(&mut self, fx: &mut Effects) {
         assert!(self.checkpoint.is_idle(), "one checkpoint at a time");
@@ -87,19 +103,25 @@ impl LogStore {
         };
         for (id, log) in &mut self.logs {
             if !log.dirty {
+                next.logs.extend(log.image.clone().map(|image| (*id, image)));
                 continue;
             }
             log.dirty = false;
             let image = log.image_now();
+            next.logs.push((*id, image.clone()));
             if !log.is_memory() {
                 next.goals.insert(*id, log.end);
             }
-            if let Some(at) = image.producers_at {
+            // What a durable checkpoint names is not touched; at the same offset it says the same.
+            let named = log.image.as_ref().and_then(|old| old.producers_at);
+            if let Some(at) = image.producers_at.filter(|at| named != Some(*at)) {
                 next.snapshots.push((
+                    *id,
                     segment_file(&log.folder, at, "producers"),
                     log.producers.encode_sidecar(),
                 ));
                 next.snapshots.push((
+                    *id,
                     segment_file(&log.folder, at, "snapshot"),
                     log.producers.encode_snapshot(),
                 ));
@@ -118,8 +140,7 @@ impl LogStore {
         if self.checkpoint.is_idle() {
             self.finish_deletions(fx);
             let due = matches!(self.phase, Phase::Running)
-                && self.cleanups == 0
-                && !self.deletions_pending()
+                && self.may_begin_checkpoint()
                 && self.journal.as_ref().is_some_and(Journal::has_sealed);
             if due {
                 self.begin_checkpoint(fx);
@@ -127,11 +148,15 @@ impl LogStore {
         }
         if self.checkpoint.step == Step::Draining {
             let logs = &self.logs;
-            self.checkpoint.goals.retain(|id, end| logs.get(id).is_some_and(|log| log.lags(*end)));
+            self.checkpoint.goals.retain(|id, end| {
+                logs.get(id).is_some_and(|log| log.lags(*end) || log.folder_state != Folder::Made)
+            });
             let journal = self.journal.as_ref().expect("a store with a disk has a journal");
             let durable = journal.progress().1 >= self.checkpoint.entries
                 && journal.durable() >= self.checkpoint.cut;
-            if self.checkpoint.goals.is_empty() && durable && self.cleanups == 0 {
+            // A log deleted meanwhile is not written any more, so its deletion must be durable.
+            let settled = self.cleanups == 0 && self.doomed.values().all(Doomed::is_durable);
+            if self.checkpoint.goals.is_empty() && durable && settled {
                 self.unlink_temporaries(fx);
             }
         }
@@ -140,6 +165,12 @@ impl LogStore {
     fn unlink_temporaries(&mut self, fx: &mut Effects) {
         self.checkpoint.step = Step::Unlinks;
         let mut ops = vec![Op::Remove { file: self.checkpoint_file(true) }];
+        // A log that was deleted meanwhile may never have had a folder.
+        let logs = &self.logs;
+        self.checkpoint.snapshots.retain(|(id, ..)| logs.contains_key(id));
+        for (_, file, _) in &self.checkpoint.snapshots {
+            ops.push(Op::Remove { file: file.clone() });
+        }
         for log in self.logs.values() {
             if log.writes_epochs() {
                 ops.push(Op::Remove { file: log.folder.join(EPOCHS_TEMPORARY) });
@@ -151,7 +182,8 @@ impl LogStore {
     fn flush_files(&mut self, fx: &mut Effects) {
         self.checkpoint.step = Step::Files;
         let mut ops = Vec::new();
-        for (file, bytes) in std::mem::take(&mut self.checkpoint.snapshots) {
+        self.checkpoint.directories.push(FileName::root());
+        for (_, file, bytes) in std::mem::take(&mut self.checkpoint.snapshots) {
             ops.push(whole_file(file, bytes));
         }
         for log in self.logs.values_mut() {
@@ -159,6 +191,7 @@ impl LogStore {
             if log.is_memory() {
                 continue;
             }
+            self.checkpoint.directories.push(log.folder.clone());
             let known = log.image.as_ref();
             for extent in &image.segments {
                 let same = known.is_some_and(|old| old.segments.contains(extent));
@@ -177,7 +210,8 @@ impl LogStore {
             }
             for segment in &mut log.segments {
                 let Some(indexes) = &segment.indexes else { continue };
-                if !segment.indexes_dirty {
+                let told = image.segments.iter().any(|extent| extent.base == segment.extent.base);
+                if !segment.indexes_dirty || !told {
                     continue;
                 }
                 segment.indexes_dirty = false;
@@ -220,24 +254,14 @@ impl LogStore {
             }
             Step::Renames => {
                 self.checkpoint.step = Step::Directories;
-                let mut ops = vec![Op::SyncDir { directory: FileName::root() }];
-                for log in self.logs.values() {
-                    if log.next_image.is_some() && !log.is_memory() {
-                        ops.push(Op::SyncDir { directory: log.folder.clone() });
-                    }
-                }
+                let directories = std::mem::take(&mut self.checkpoint.directories);
+                let ops =
+                    directories.into_iter().map(|directory| Op::SyncDir { directory }).collect();
                 self.submit_step(ops, fx);
             }
             Step::Directories => {
                 self.checkpoint.step = Step::Written;
-                let logs = self
-                    .logs
-                    .iter()
-                    .filter_map(|(id, log)| {
-                        let image = log.next_image.as_ref().or(log.image.as_ref())?;
-                        Some((*id, image.clone()))
-                    })
-                    .collect();
+                let logs = std::mem::take(&mut self.checkpoint.logs);
                 let checkpoint =
                     Checkpoint { cut: self.checkpoint.cut, vote_epoch: self.vote_epoch, logs };
                 self.checkpoint.body = checkpoint.encode();

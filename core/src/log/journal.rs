@@ -116,6 +116,9 @@ pub(super) struct Journal {
     enqueued: u64,
     done: u64,
     pub(super) wall: UnixMillis,
+    /// Whether entries that wait must be written before any file can be released: recovery, or a
+    /// checkpoint that covers them. The ring grows beyond its bound then, by what they need.
+    pub(super) urgent: bool,
 }
 
 /// Where a journal stands at the end of recovery.
@@ -127,6 +130,9 @@ pub(super) struct JournalState {
     pub(super) next_file_number: u64,
     pub(super) active: Option<(usize, u64)>,
     pub(super) last: BlockSequence,
+    /// Up to where something proves that blocks are on the device; those behind may live in the page
+    /// cache alone. They all lie in the active file, since a file's head proves what was before it.
+    pub(super) durable: BlockSequence,
 }
 
 impl Journal {
@@ -161,17 +167,18 @@ impl Journal {
             busy: Busy::Idle,
             built: state.last,
             written: state.last,
-            durable: state.last,
-            proven: state.last,
-            last_content: state.last,
+            durable: state.durable,
+            proven: state.durable,
+            last_content: state.durable,
             proof_wanted: false,
-            unsynced_since: None,
+            unsynced_since: (state.durable < state.last).then_some(now.mono),
             idle_since: now.mono,
             growing: None,
             starved: None,
             enqueued: 0,
             done: 0,
             wall: now.wall,
+            urgent: true,
         }
     }
 
@@ -409,7 +416,10 @@ impl Journal {
 
     fn grow(&mut self, length: u64, ops: &mut Operations, fx: &mut Effects) {
         let total: u64 = self.files.iter().map(|file| file.length).sum();
-        if total + length > self.max_bytes {
+        // Two files are kept back, so that urgent growth seldom passes the bound.
+        let bound = self.max_bytes.saturating_sub(2 * self.file_bytes);
+        let allowed = total + length <= bound || self.files.len() < 2;
+        if !allowed && !(self.urgent && self.starved.is_some()) {
             return;
         }
         self.growing = Some(length);

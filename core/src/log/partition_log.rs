@@ -112,8 +112,12 @@ pub(super) struct PartitionLog {
     pub(super) name: TopicName,
     pub(super) folder: FileName,
     pub(super) folder_state: Folder,
+    /// Whether the creation is durable.
+    pub(super) created: bool,
     pub(super) settings: LogSettings,
     pub(super) start: Offset,
+    /// Where the start will be once the journal's entries about it are durable.
+    pub(super) coming_start: Offset,
     pub(super) end: Offset,
     pub(super) stable: Offset,
     pub(super) written_end: Offset,
@@ -158,8 +162,10 @@ impl PartitionLog {
             name,
             folder,
             folder_state: Folder::Absent,
+            created: false,
             settings,
             start: Offset::ZERO,
+            coming_start: Offset::ZERO,
             end: Offset::ZERO,
             stable: Offset::ZERO,
             written_end: Offset::ZERO,
@@ -214,10 +220,13 @@ impl PartitionLog {
     /// Returns what a checkpoint made at this moment would say.
     pub(super) fn image_now(&self) -> LogImage {
         let memory = self.is_memory();
+        // The checkpoint waits for the entries that move the start; their block may lie below its cut.
+        let start = self.start.max(self.coming_start);
+        let last = self.segments.len().saturating_sub(1);
         LogImage {
             name: self.name.clone(),
             storage: self.settings.storage,
-            start: if memory { self.reserved } else { self.start },
+            start: if memory { self.reserved } else { start },
             end: if memory { self.reserved } else { self.end },
             reserved: self.reserved,
             producers_at: (!memory && !self.producers.is_empty()).then_some(self.end),
@@ -225,7 +234,12 @@ impl PartitionLog {
             segments: if memory {
                 Vec::new()
             } else {
-                self.segments.iter().map(|segment| segment.extent).collect()
+                let kept = self
+                    .segments
+                    .iter()
+                    .enumerate()
+                    .filter(|(at, segment)| segment.extent.end > start || *at == last);
+                kept.map(|(_, segment)| segment.extent).collect()
             },
         }
     }

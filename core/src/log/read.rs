@@ -305,10 +305,10 @@ impl LogStore {
             match next_batch(&job, &rest) {
                 Next::Batch(batch) => {
                     let size = batch.size() as u64;
+                    indexes.times.note_batch(batch.max_timestamp(), batch.last_offset());
                     if indexes.offsets.note_batch(batch.base_offset(), job.position, size) {
                         indexes.times.add_entry();
                     }
-                    indexes.times.note_batch(batch.max_timestamp(), batch.last_offset());
                     let _ = rest.split_to(batch.size());
                     job.position += size;
                 }

@@ -258,8 +258,14 @@ impl LogStore {
                 Ok(())
             }
             Stage::Producers { logs } => {
-                self.build_logs(now, &logs, outcomes)?;
-                self.replay(now, fx)?;
+                let unreadable = self.build_logs(now, &logs, outcomes);
+                self.replay(now)?;
+                // What the journal deleted may have no files any more.
+                for (id, message) in unreadable {
+                    if self.logs.contains_key(&id) {
+                        return Err(message);
+                    }
+                }
                 self.list_folders(fx);
                 Ok(())
             }
@@ -482,13 +488,14 @@ impl LogStore {
         self.enter(Stage::Producers { logs }, ops, fx);
     }
 
-    /// Makes the logs that the checkpoint names.
+    /// Makes the logs that the checkpoint names. Returns those whose producers cannot be read.
     fn build_logs(
         &mut self,
         now: Now,
         logs: &[TopicPartition],
         outcomes: Vec<Option<Outcome>>,
-    ) -> Result<(), String> {
+    ) -> Vec<(TopicPartition, String)> {
+        let mut unreadable = Vec::new();
         let limits = self.append_limits();
         let checkpoint = self.recovery().checkpoint.clone().unwrap_or_default();
         self.vote_epoch =
@@ -512,41 +519,43 @@ impl LogStore {
                 sidecar.as_deref(),
                 snapshot.as_deref().unwrap_or_default(),
                 now.mono,
-            )
-            .map_err(|error| {
-                format!(
-                    "cannot read what partition {id} knows of its producers: {error}; restore its \
-                     .snapshot and .producers files from a backup"
-                )
-            })?;
+            );
             let log = self.logs.get_mut(id).expect("it was just made");
-            log.producers = states;
+            match states {
+                Ok(states) => log.producers = states,
+                Err(error) => unreadable.push((
+                    *id,
+                    format!(
+                        "cannot read what partition {}-{} knows of its producers: {error}; restore \
+                         its .snapshot and .producers files from a backup",
+                        log.name, id.partition
+                    ),
+                )),
+            }
         }
-        Ok(())
+        unreadable
     }
 
     /// Applies what the journal holds above the cut.
-    fn replay(&mut self, now: Now, fx: &mut Effects) -> Result<(), String> {
+    fn replay(&mut self, now: Now) -> Result<(), String> {
         let recovery = self.recovery();
         let cut = recovery.checkpoint.as_ref().map_or(BlockSequence::default(), |found| found.cut);
-        let Some(scanned) = recovery.scanned.take() else {
-            recovery.scanned = None;
-            return Ok(());
-        };
-        for (sequence, entry) in &scanned.entries {
+        let scanned = recovery.scanned.take();
+        for (sequence, entry) in scanned.iter().flat_map(|scanned| &scanned.entries) {
             if *sequence > cut {
-                self.replay_entry(now, entry.clone(), fx)?;
+                self.replay_entry(now, entry.clone())?;
             }
         }
         for log in self.logs.values_mut() {
             log.stable = log.end;
             log.reserved_stable = log.reserved;
+            log.created = true;
         }
-        self.recovery().scanned = Some(scanned);
+        self.recovery().scanned = scanned;
         Ok(())
     }
 
-    fn replay_entry(&mut self, now: Now, entry: Entry, fx: &mut Effects) -> Result<(), String> {
+    fn replay_entry(&mut self, now: Now, entry: Entry) -> Result<(), String> {
         match entry {
             Entry::Create { log, storage, name } => {
                 if self.logs.contains_key(&log) {
@@ -574,10 +583,11 @@ impl LogStore {
                 let Some(partition) = self.logs.get_mut(&log) else { return Ok(()) };
                 // A start above the end: the batches between lay in blocks that were cut with it.
                 let start = start.min(partition.end);
-                for extent in partition.move_start(start) {
-                    let folder = self.logs[&log].folder.clone();
-                    self.remove_segment(&folder, extent, fx);
-                }
+                // The entry may live in the page cache alone: its segments go once it is flushed.
+                let gone = partition.move_start(start);
+                let folder = &partition.folder;
+                self.recovered_removals
+                    .extend(gone.into_iter().map(|extent| (folder.clone(), extent)));
             }
             Entry::Append { log, append_ms, rolls, batch } => {
                 let Some(partition) = self.logs.get_mut(&log) else { return Ok(()) };
@@ -715,6 +725,7 @@ impl LogStore {
             next_file_number: recovery.next_file_number,
             active,
             last,
+            durable: durable.min(last),
         };
         let mut journal = Journal::resume(&config, state, now);
         let mut rewritten = false;
@@ -773,6 +784,9 @@ impl LogStore {
             {
                 self.discard_folder(log, folder, fx);
             }
+        }
+        for (folder, extent) in std::mem::take(&mut self.recovered_removals) {
+            self.remove_segment(&folder, extent, fx);
         }
         let (mut absent, mut unwritten) = (Vec::new(), BTreeMap::new());
         for log in self.logs.values() {

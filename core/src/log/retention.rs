@@ -140,6 +140,8 @@ impl LogStore {
         }
         let journal = self.journal.as_mut().expect("a store with a disk has a journal");
         journal.enqueue(Entry::LogStart { log, start }, Need::Flushed);
+        partition.coming_start = partition.coming_start.max(start);
+        partition.dirty = true;
         self.pump(now, fx);
     }
 }

@@ -193,6 +193,8 @@ impl Scan {
             self.at += 1;
             self.position = ALIGNMENT as u64;
             self.want = CHUNK;
+            // A file is taken into use only when everything before it is durable.
+            self.out.durable = self.out.durable.max(self.last);
             self.out.end = Some((next, ALIGNMENT as u64));
             return Ok(());
         }

@@ -71,10 +71,10 @@ impl Segment {
     pub(super) fn take_in(&mut self, batch: &Batch, append: UnixMillis) -> u64 {
         let position = self.extent.bytes;
         if let Some(indexes) = &mut self.indexes {
+            indexes.times.note_batch(batch.max_timestamp(), batch.last_offset());
             if indexes.offsets.note_batch(batch.base_offset(), position, batch.size() as u64) {
                 indexes.times.add_entry();
             }
-            indexes.times.note_batch(batch.max_timestamp(), batch.last_offset());
             self.indexes_dirty = true;
         }
         self.extent.bytes += batch.size() as u64;

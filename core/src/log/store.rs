@@ -23,6 +23,7 @@ use crate::log::partition_log::{AppendLimits, PartitionLog};
 use crate::log::read::ReadJob;
 use crate::log::recovery::Recovery;
 use crate::log::retention::RetentionClock;
+use crate::log::segment::Extent;
 use crate::log::stable::Stable;
 use crate::log::write_behind::Doomed;
 use crate::record::batch::Batch;
@@ -331,8 +332,12 @@ pub struct LogStore {
     pub(super) leaving: BTreeSet<FileName>,
     /// Deleted logs whose files are still there.
     pub(super) doomed: BTreeMap<TopicPartition, Doomed>,
+    /// Folders of deleted logs, and how many of their files are still there.
+    pub(super) emptying: BTreeMap<FileName, usize>,
     /// Logs that the journal deleted, whose folders may still be there after a start.
     pub(super) recovered_deletions: Vec<(TopicPartition, FileName)>,
+    /// Segments below a start that the journal moved, to be removed once recovery has flushed it.
+    pub(super) recovered_removals: Vec<(FileName, Extent)>,
     /// Names in the data directory that are not ours.
     pub(super) foreign: BTreeSet<String>,
     pub(super) retention: RetentionClock,
@@ -362,7 +367,9 @@ impl LogStore {
             cleanups: 0,
             leaving: BTreeSet::new(),
             doomed: BTreeMap::new(),
+            emptying: BTreeMap::new(),
             recovered_deletions: Vec::new(),
+            recovered_removals: Vec::new(),
             foreign: BTreeSet::new(),
             retention: RetentionClock::default(),
             congested: false,
@@ -525,6 +532,9 @@ impl LogStore {
                 Entry::LogStart { log, start } => self.on_start_durable(log, start, fx),
                 Entry::Create { log, .. } => {
                     self.events.push_back(LogEvent::Created(log));
+                    if let Some(partition) = self.logs.get_mut(&log) {
+                        partition.created = true;
+                    }
                     self.make_folder(log, fx);
                 }
                 Entry::Delete { log } => {
@@ -688,6 +698,14 @@ impl LogStore {
         }
         if let Some(journal) = &mut self.journal {
             journal.wall = self.retention.accepted_wall(now);
+            journal.urgent = match &self.phase {
+                Phase::Recovering(_) => true,
+                Phase::Unborn
+                | Phase::Running
+                | Phase::Stopping { .. }
+                | Phase::Closed
+                | Phase::Poisoned(_) => self.checkpoint.needs(journal.progress().1),
+            };
             journal.pump(now, &mut self.ops, fx);
         }
         if matches!(self.phase, Phase::Recovering(_)) {
@@ -700,16 +718,16 @@ impl LogStore {
     }
 
     fn advance_stop(&mut self, now: Now, fx: &mut Effects) {
-        let Phase::Stopping { deadline, checkpoint, closing } = &mut self.phase else { return };
+        let Phase::Stopping { deadline, checkpoint, closing } = self.phase else { return };
         let Some(journal) = &mut self.journal else {
             self.phase = Phase::Closed;
             self.events.push_back(LogEvent::Closed);
             return;
         };
-        let late = *deadline <= now.mono;
-        if *checkpoint && !late {
-            if self.checkpoint.is_idle() {
-                *checkpoint = false;
+        let late = deadline <= now.mono;
+        if checkpoint && !late {
+            if self.may_begin_checkpoint() {
+                self.phase = Phase::Stopping { deadline, checkpoint: false, closing: false };
                 self.begin_checkpoint(fx);
                 self.advance_checkpoint(fx);
             }
@@ -718,8 +736,8 @@ impl LogStore {
         if !(self.checkpoint.is_idle() || late) {
             return;
         }
-        if !*closing {
-            *closing = true;
+        if !closing {
+            self.phase = Phase::Stopping { deadline, checkpoint: false, closing: true };
             journal.enqueue(Entry::Close, Need::Flushed);
             journal.pump(now, &mut self.ops, fx);
             return;
@@ -960,6 +978,8 @@ impl LogStore {
         }
         let journal = self.journal.as_mut().expect("a store with a disk has a journal");
         journal.enqueue(Entry::LogStart { log, start }, Need::Flushed);
+        partition.coming_start = partition.coming_start.max(start);
+        partition.dirty = true;
         self.pump(now, fx);
     }
 

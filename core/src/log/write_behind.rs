@@ -33,6 +33,13 @@ pub(super) struct Doomed {
     durable: bool,
 }
 
+impl Doomed {
+    /// Returns whether the deletion is durable.
+    pub(super) const fn is_durable(&self) -> bool {
+        self.durable
+    }
+}
+
 impl LogStore {
     /// Sees to it that what became stable reaches its segment in time.
     pub(super) fn schedule_write(&mut self, now: Now, log: TopicPartition, fx: &mut Effects) {
@@ -106,6 +113,7 @@ impl LogStore {
         let Some(partition) = self.logs.get_mut(&log) else { return };
         if partition.settings.storage == Storage::Memory
             || partition.folder_state != Folder::Absent
+            || !partition.created
             || self.leaving.contains(&partition.folder)
         {
             return;
@@ -149,6 +157,7 @@ impl LogStore {
             durable: false,
             folder: partition.folder,
         };
+        self.leaving.insert(doomed.folder.clone());
         self.doomed.insert(partition.id, doomed);
     }
 
@@ -158,14 +167,10 @@ impl LogStore {
         }
     }
 
-    /// Returns whether deleted logs still have files.
-    pub(super) fn deletions_pending(&self) -> bool {
-        self.doomed.values().any(|doomed| doomed.durable)
-    }
-
     /// Renames the folders of deleted logs away, once nothing writes to them.
     pub(super) fn finish_deletions(&mut self, fx: &mut Effects) {
-        if !self.checkpoint.is_idle() {
+        // A removal that is still under way must not meet a later folder of the same name.
+        if !self.checkpoint.is_idle() || self.cleanups > 0 {
             return;
         }
         let ready: Vec<TopicPartition> = self
@@ -180,6 +185,8 @@ impl LogStore {
             let doomed = self.doomed.remove(&log).expect("it was listed");
             if doomed.folder_state == Folder::Made {
                 self.discard_folder(log, doomed.folder, fx);
+            } else {
+                self.on_folder_left(&doomed.folder, fx);
             }
         }
     }
@@ -201,24 +208,25 @@ impl LogStore {
         self.cleanups -= 1;
         match op {
             Op::Rename { from, to } => {
-                self.leaving.remove(from);
+                self.on_folder_left(from, fx);
                 self.cleanups += 1;
                 self.ops.submit(
                     Op::List { directory: to.clone() },
                     Purpose::CleanupList(to.clone()),
                     fx,
                 );
-                let waiting: Vec<TopicPartition> = self
-                    .logs
-                    .values()
-                    .filter(|log| log.folder == *from && log.folder_state == Folder::Absent)
-                    .map(|log| log.id)
-                    .collect();
-                for log in waiting {
-                    self.make_folder(log, fx);
+            }
+            Op::Remove { file } => {
+                let folder = file.parent();
+                if let Some(left) = self.emptying.get_mut(&folder) {
+                    *left -= 1;
+                    if *left == 0 {
+                        self.emptying.remove(&folder);
+                        self.remove(folder, fx);
+                    }
                 }
             }
-            Op::Remove { .. } | Op::List { .. } | Op::Truncate { .. } => {}
+            Op::List { .. } | Op::Truncate { .. } => {}
             Op::Write { .. }
             | Op::Read { .. }
             | Op::Create { .. }
@@ -226,6 +234,20 @@ impl LogStore {
             | Op::SyncDir { .. } => unreachable!("cleaning up removes and renames"),
         }
         self.on_space_again(fx);
+    }
+
+    /// A folder's name is free: a log that was waiting for it gets its folder.
+    fn on_folder_left(&mut self, folder: &FileName, fx: &mut Effects) {
+        self.leaving.remove(folder);
+        let waiting: Vec<TopicPartition> = self
+            .logs
+            .values()
+            .filter(|log| log.folder == *folder && log.folder_state == Folder::Absent)
+            .map(|log| log.id)
+            .collect();
+        for log in waiting {
+            self.make_folder(log, fx);
+        }
     }
 
     pub(super) fn on_cleanup_list(
@@ -238,18 +260,23 @@ impl LogStore {
         let Completion::Listed(entries) = completion else {
             unreachable!("a list is answered by a list");
         };
-        let mut foreign = 0;
-        for entry in entries {
-            if entry.kind == EntryKind::File && is_ours(&entry.name) {
-                self.remove(folder.join(&entry.name), fx);
-            } else {
-                foreign += 1;
-            }
-        }
-        if foreign == 0 {
+        let all = entries.len();
+        let ours: Vec<String> = entries
+            .into_iter()
+            .filter(|entry| entry.kind == EntryKind::File && is_ours(&entry.name))
+            .map(|entry| entry.name)
+            .collect();
+        let foreign = all - ours.len();
+        if foreign > 0 {
+            fx.warn(format!("{folder} holds {foreign} names that are not ours; it stays"));
+        } else if ours.is_empty() {
             self.remove(folder.clone(), fx);
         } else {
-            fx.warn(format!("{folder} holds {foreign} names that are not ours; it stays"));
+            // The folder goes once everything in it has gone.
+            self.emptying.insert(folder.clone(), ours.len());
+        }
+        for name in ours {
+            self.remove(folder.join(&name), fx);
         }
     }
 
