@@ -134,10 +134,10 @@ impl Default for Limits {
             receive_pool_bytes: 512 << 20,
             connections_max: 20_000,
             parked_fetches_max: 100_000,
-            fetch_wait_max: Duration::from_secs(60),
+            fetch_wait_max: Duration::from_mins(1),
             fetch_bytes_max: 57_671_680,
             answer_pool_bytes: 512 << 20,
-            idle_max: Duration::from_secs(600),
+            idle_max: Duration::from_mins(10),
             partial_frame_grace: Duration::from_secs(10),
             partial_frame_bytes_per_second: 1024,
             topics_per_request_max: 20_000,
@@ -151,7 +151,7 @@ impl Default for Limits {
     }
 }
 
-/// Type of a setting, with the names and numbers of Kafka's DescribeConfigs (KIP-226, KIP-569).
+/// Type of a setting, with the names and numbers of Kafka's `DescribeConfigs` (KIP-226, KIP-569).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(i8)]
 pub enum SettingType {

@@ -217,17 +217,17 @@ impl Shard {
     /// One handler for each API.
     fn on_request(&mut self, now: Now, ctx: RequestContext, request: Request) {
         match request {
-            Request::Produce(request) => self.on_produce(now, ctx, request),
+            Request::Produce(request) => self.on_produce(now, ctx, &request),
             Request::Fetch(request) => self.on_fetch(now, ctx, &request),
-            Request::ListOffsets(request) => self.on_list_offsets(now, ctx, request),
+            Request::ListOffsets(request) => self.on_list_offsets(now, ctx, &request),
             Request::Metadata(request) => self.on_metadata(now, ctx, request),
             Request::ApiVersions(request) => self.on_api_versions(ctx, &request),
             Request::CreateTopics(request) => self.on_create_topics(now, ctx, request),
             Request::DeleteTopics(request) => self.on_delete_topics(now, ctx, request),
-            Request::DeleteRecords(request) => self.on_delete_records(now, ctx, request),
+            Request::DeleteRecords(request) => self.on_delete_records(now, ctx, &request),
             Request::InitProducerId(request) => self.on_init_producer_id(now, ctx, &request),
             Request::OffsetForLeaderEpoch(request) => {
-                self.on_offset_for_leader_epoch(now, ctx, request);
+                self.on_offset_for_leader_epoch(now, ctx, &request);
             }
             Request::DescribeConfigs(request) => self.on_describe_configs(ctx, &request),
             Request::AlterConfigs(request) => self.on_alter_configs(now, ctx, request),

@@ -106,7 +106,7 @@ impl Shard {
         answer: CommandAnswer,
     ) {
         let id = match asker {
-            Asker::ProducerIds => return self.on_producer_ids(answer),
+            Asker::ProducerIds => return self.on_producer_ids(&answer),
             Asker::Request(id) => id,
         };
         match (self.forget(now, id), answer) {
@@ -196,7 +196,7 @@ impl Shard {
                 entry.partition_size = size.map_or(0, |size| size as i64);
             }
             (response, answer) => {
-                assert!(false, "{answer:?} is no answer to {:?}", response.api_key());
+                unreachable!("{answer:?} is no answer to {:?}", response.api_key());
             }
         }
     }

@@ -264,9 +264,10 @@ impl Shard {
     /// Applies committed metadata: logs come and go, settings and epochs change.
     pub(in crate::broker) fn apply_delta(&mut self, now: Now, delta: &Delta) {
         for (record, offset) in delta.records.iter().zip(delta.base_offset.0..) {
-            let removed = match record {
-                MetadataRecord::RemoveTopicRecord(r) => self.image.topic(r.topic_id).cloned(),
-                _ => None,
+            let removed = if let MetadataRecord::RemoveTopicRecord(r) = record {
+                self.image.topic(r.topic_id).cloned()
+            } else {
+                None
             };
             let applied = self.image.apply(Offset(offset), record);
             assert!(applied.is_ok(), "the controller decided it: {applied:?}");
@@ -285,7 +286,17 @@ impl Shard {
                         self.give_up(now, &topic);
                     }
                 }
-                _ => {}
+                // The image has them; no log changes with them.
+                MetadataRecord::RegisterBrokerRecord(_)
+                | MetadataRecord::TopicRecord(_)
+                | MetadataRecord::FeatureLevelRecord(_)
+                | MetadataRecord::ProducerIdsRecord(_)
+                | MetadataRecord::BrokerRegistrationChangeRecord(_)
+                | MetadataRecord::NoOpRecord(_) => {}
+                MetadataRecord::PartitionChangeRecord(r) => {
+                    let partition = PartitionIndex(r.partition_id);
+                    self.take_up(now, TopicPartition { topic_id: r.topic_id, partition });
+                }
             }
         }
         self.applied(now, delta.base_offset.plus(delta.records.len() as i64));

@@ -260,10 +260,10 @@ impl Shard {
             }
             LogEvent::Read { ticket, result } => self.on_read(now, ticket, result),
             LogEvent::Found { ticket, result } => self.on_found(now, ticket, result),
-            LogEvent::Relieved => {}
             LogEvent::Poisoned(why) => self.on_poisoned(now, &why, true),
             LogEvent::Closed => self.on_closed(),
-            LogEvent::Created(_) | LogEvent::Deleted(_) => {}
+            // Relief is noted with congestion, and nobody waits for the other two.
+            LogEvent::Relieved | LogEvent::Created(_) | LogEvent::Deleted(_) => {}
         }
     }
 

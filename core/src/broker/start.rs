@@ -11,7 +11,7 @@ use crate::broker::shard::{Shard, TicketUse};
 use crate::ids::{Incarnation, LeaderEpoch, Offset, PartitionIndex, ShardId, TopicName};
 use crate::ids::{TopicPartition, Uuid};
 use crate::io::Effect;
-use crate::log::{FetchPlan, FlushPolicy, LogSettings, ReadError, Storage};
+use crate::log::{FetchPlan, FlushPolicy, LogSettings, ReadError, Stable, Storage};
 use crate::metadata::{Controller, MetadataImage};
 use crate::record::batch::Batch;
 use crate::record::builder::leader_change;
@@ -124,7 +124,7 @@ impl Shard {
             self.log.configure(id, settings);
         }
         let next = self.log.log_start_offset(id).unwrap_or(Offset::ZERO);
-        let end = self.log.stable_end(id).map_or(Offset::ZERO, |end| end.value());
+        let end = self.log.stable_end(id).map_or(Offset::ZERO, Stable::value);
         self.phase = Phase::Replaying;
         self.replay = Some(Replay { image: MetadataImage::default(), next, end });
         self.go_on_replaying(now);
@@ -139,7 +139,7 @@ impl Shard {
             let id = TopicPartition::CLUSTER_METADATA;
             match self.log.plan_fetch(id, replay.next, replay.end, REPLAY_BYTES, true) {
                 FetchPlan::Memory(parts) => {
-                    if let Err(why) = self.replay_parts(parts) {
+                    if let Err(why) = self.replay_parts(&parts) {
                         return self.fail_start(&why);
                     }
                 }
@@ -157,7 +157,7 @@ impl Shard {
         now: Now,
         result: Result<Vec<Bytes>, ReadError>,
     ) {
-        let outcome = result.map_err(|e| e.to_string()).and_then(|parts| self.replay_parts(parts));
+        let outcome = result.map_err(|e| e.to_string()).and_then(|parts| self.replay_parts(&parts));
         match outcome {
             Ok(()) => self.go_on_replaying(now),
             Err(why) => self.fail_start(&why),
@@ -165,7 +165,7 @@ impl Shard {
     }
 
     /// Applies whole batches of the metadata log.
-    fn replay_parts(&mut self, parts: Vec<Bytes>) -> Result<(), String> {
+    fn replay_parts(&mut self, parts: &[Bytes]) -> Result<(), String> {
         let Some(replay) = &mut self.replay else { return Ok(()) };
         let before = replay.next;
         // A part may end within a batch: header and payload of a recent one lie apart.

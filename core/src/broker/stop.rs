@@ -67,7 +67,14 @@ impl Shard {
                 );
                 self.on_closed();
             }
-            _ => {}
+            Phase::Idle
+            | Phase::Recovering
+            | Phase::Replaying
+            | Phase::Voting
+            | Phase::Registering
+            | Phase::AwaitingImage
+            | Phase::Serving
+            | Phase::Closed => {}
         }
     }
 

@@ -123,6 +123,7 @@ impl TestNode {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the disk has taken the effects on files")]
     fn carry_out(&mut self, shard: usize, effect: Effect) {
         let effect = match self.disks[shard].perform(effect) {
             Ok((token, result)) => {
@@ -162,7 +163,10 @@ impl TestNode {
             Effect::Fatal { message } => self.fatal.push(message),
             Effect::Observe(Event::Mark(mark)) => self.marks.push(mark),
             Effect::Observe(Event::Warning(warning)) => self.warnings.push(warning),
-            _ => {}
+            other => assert!(
+                matches!(other, Effect::Want { .. } | Effect::Observe(_)),
+                "a test carries out {other:?}"
+            ),
         }
     }
 
@@ -211,6 +215,12 @@ impl TestNode {
         self.inputs.push_back((usize::from(shard), input));
         self.run();
         Client { connection, shard: usize::from(shard) }
+    }
+
+    /// Ends a connection from the client's side.
+    pub(crate) fn disconnect(&mut self, client: Client) {
+        self.inputs.push_back((client.shard, Input::Disconnected(client.connection)));
+        self.run();
     }
 
     /// Sends raw bytes.

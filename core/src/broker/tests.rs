@@ -939,3 +939,84 @@ fn a_node_in_memory_opens_no_file() {
         assert!(disk.files.is_empty() && disk.directories.is_empty());
     }
 }
+
+#[test]
+fn a_producer_waits_while_too_much_is_unwritten_and_goes_on_in_order() {
+    let mut node = TestNode::with(3, |config| config.log.unwritten_max_bytes = 10_000);
+    let (client, other) = (node.connect(0), node.connect(1));
+    create(&mut node, client, "t", 6);
+    node.hold_disk = true;
+    let large = batch(&[&"x".repeat(4000)], None);
+    let mut sent = Vec::new();
+    for partition in 0..6 {
+        for _ in 0..4 {
+            let request = produce_request(-1, "t", &[(partition, large.clone())]);
+            sent.push(node.send(client, 9, &request));
+        }
+    }
+    assert!(node.marks.contains(&Mark::BackPressure));
+    assert_eq!(node.reading.get(&client.connection), Some(&false), "it is not read from");
+    let described = node.call(other, 2, &DescribeClusterRequest::default());
+    assert_eq!(described.error_code, 0, "others are served");
+    node.release();
+    for id in sent {
+        for _ in 0..100 {
+            if let Some((answered, response)) = node.take::<ProduceRequest>(client, 9) {
+                assert_eq!(answered, id);
+                assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+                break;
+            }
+            node.pass(Duration::from_millis(100));
+        }
+    }
+    assert_eq!(node.reading.get(&client.connection), Some(&true));
+    assert_eq!(list_offset(&mut node, client, "t", 5, -1).offset, 4);
+}
+
+#[test]
+fn a_folder_that_is_not_ours_is_never_taken_for_a_topic() {
+    let mut node = TestNode::started(1);
+    node.disks[0].directories.insert("t-1".to_owned());
+    node.restart();
+    let client = node.connect(0);
+    let refused = create_with(&mut node, client, "t", 2, &[]);
+    assert_eq!(refused.topics[0].error_code, 44);
+    assert!(refused.topics[0].error_message.as_deref().expect("words").contains("t-1"));
+    assert_eq!(create_with(&mut node, client, "t", 1, &[]).topics[0].error_code, 0);
+}
+
+#[test]
+fn deleting_a_topic_answers_everybody_who_waits_at_it() {
+    for shards in SHARDS {
+        let mut node = TestNode::started(shards);
+        let (client, reader) = (node.connect(0), node.connect(shards - 1));
+        create(&mut node, client, "t", 2);
+        node.send(reader, 12, &fetch_request("t", &[(0, 0), (1, 0)], 60_000, 1));
+        let request = DeleteTopicsRequest {
+            topics: vec![DeleteTopicState { name: Some("t".into()), topic_id: Uuid::ZERO }],
+            ..DeleteTopicsRequest::default()
+        };
+        assert_eq!(node.call(client, 6, &request).responses[0].error_code, 0);
+        let (_, response) = node.take::<FetchRequest>(reader, 12).expect("answered at once");
+        let codes: Vec<i16> =
+            response.responses[0].partitions.iter().map(|p| p.error_code).collect();
+        assert!(codes.contains(&3), "{codes:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_is_gone_leaves_no_fetch_behind() {
+    for shards in SHARDS {
+        let mut node = TestNode::started(shards);
+        let (client, reader) = (node.connect(0), node.connect(0));
+        create(&mut node, client, "t", 6);
+        let waits = |node: &TestNode| -> usize {
+            node.shards.iter().map(|shard| shard.watched.len() + shard.pending.len()).sum()
+        };
+        node.send(reader, 12, &fetch_request("t", &[(0, 0), (3, 0), (5, 0)], 60_000, 1));
+        assert!(waits(&node) >= 2);
+        node.disconnect(reader);
+        assert_eq!(waits(&node), 0);
+        assert_eq!(node.shards[0].parked_fetches, 0);
+    }
+}

@@ -37,13 +37,13 @@ pub enum Command {
     CreateTopics(CreateTopicsRequest),
     /// Topics that a Metadata request named and may create.
     AutoCreate(Vec<KafkaString>),
-    /// DeleteTopics, in this version.
+    /// `DeleteTopics`, in this version.
     DeleteTopics(DeleteTopicsRequest, i16),
-    /// CreatePartitions.
+    /// `CreatePartitions`.
     CreatePartitions(CreatePartitionsRequest),
-    /// AlterConfigs.
+    /// `AlterConfigs`.
     AlterConfigs(AlterConfigsRequest),
-    /// IncrementalAlterConfigs.
+    /// `IncrementalAlterConfigs`.
     IncrementalAlterConfigs(IncrementalAlterConfigsRequest),
     /// The next block of producer ids for a shard of this broker.
     AllocateProducerIds(NodeId),
@@ -159,13 +159,13 @@ impl Controller {
         log: &mut LogStore,
         fx: &mut Effects,
     ) {
-        let Decision { records, response } = self.decide(command, next_id);
+        let Decision { records, response } = self.decide(command, next_id, log);
         let answer = match self.append(now, records, log, fx) {
             Ok(()) => response,
-            Err(error) => CommandAnswer::Failed(
-                ErrorCode::KafkaStorageError,
-                format!("the metadata log takes nothing: {error}").into(),
-            ),
+            Err(error) => {
+                let why = format!("the metadata log takes nothing: {error}");
+                failed(response, ErrorCode::KafkaStorageError, &why)
+            }
         };
         self.waiting.push_back(Waiting { needs: self.image.end_offset(), origin, answer });
     }
@@ -174,8 +174,10 @@ impl Controller {
         &self,
         command: &Command,
         next_id: &mut dyn FnMut() -> Uuid,
+        log: &LogStore,
     ) -> Decision<CommandAnswer> {
         let mut deciding = Deciding {
+            log,
             image: &self.image,
             node: &self.node,
             directory_id: self.directory_id,
@@ -284,6 +286,62 @@ impl Controller {
             digest.number(u64::from(shard.0)).signed(end.0);
         }
     }
+}
+
+/// Turns an answer that says that something was done into one that says why it was not.
+fn failed(answer: CommandAnswer, code: ErrorCode, why: &str) -> CommandAnswer {
+    let CommandAnswer::Response(mut response) = answer else {
+        return CommandAnswer::Failed(code, why.into());
+    };
+    let message = || Some(KafkaString::from(why));
+    let fail = |error_code: &mut i16, error_message: &mut Option<KafkaString>| {
+        if *error_code == ErrorCode::None.code() {
+            *error_code = code.code();
+            *error_message = message();
+        }
+    };
+    match &mut response {
+        Response::CreateTopics(response) => {
+            for topic in &mut response.topics {
+                fail(&mut topic.error_code, &mut topic.error_message);
+            }
+        }
+        Response::DeleteTopics(response) => {
+            for topic in &mut response.responses {
+                fail(&mut topic.error_code, &mut topic.error_message);
+            }
+        }
+        Response::CreatePartitions(response) => {
+            for topic in &mut response.results {
+                fail(&mut topic.error_code, &mut topic.error_message);
+            }
+        }
+        Response::AlterConfigs(response) => {
+            for resource in &mut response.responses {
+                fail(&mut resource.error_code, &mut resource.error_message);
+            }
+        }
+        Response::IncrementalAlterConfigs(response) => {
+            for resource in &mut response.responses {
+                fail(&mut resource.error_code, &mut resource.error_message);
+            }
+        }
+        Response::Produce(_)
+        | Response::Fetch(_)
+        | Response::ListOffsets(_)
+        | Response::Metadata(_)
+        | Response::ApiVersions(_)
+        | Response::DeleteRecords(_)
+        | Response::InitProducerId(_)
+        | Response::OffsetForLeaderEpoch(_)
+        | Response::DescribeConfigs(_)
+        | Response::DescribeLogDirs(_)
+        | Response::DescribeCluster(_)
+        | Response::DescribeTopicPartitions(_) => {
+            unreachable!("the controller answers no {:?}", response.api_key())
+        }
+    }
+    CommandAnswer::Response(response)
 }
 
 fn answered<T: Into<Response>>(decision: Decision<T>) -> Decision<CommandAnswer> {

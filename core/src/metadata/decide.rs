@@ -4,10 +4,12 @@
 //! error codes as Apache Kafka's controller answers them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use crate::config::NodeConfig;
 use crate::error::ErrorCode;
-use crate::ids::{NodeId, TopicId, TopicName, Uuid};
+use crate::ids::{NodeId, PartitionIndex, TopicId, TopicName, Uuid};
+use crate::log::LogStore;
 use crate::metadata::apply::RESOURCE_TOPIC;
 use crate::metadata::image::{MetadataImage, collision_key, is_internal};
 use crate::metadata::topic_config::{self, Overrides, TOPIC_CONFIGS};
@@ -44,6 +46,8 @@ pub type Refusal = (ErrorCode, String);
 
 /// What a decision may look at besides the image.
 pub struct Deciding<'a> {
+    /// The logs of this shard, which know what else lies in the data directory.
+    pub log: &'a LogStore,
     /// The image with everything appended so far.
     pub image: &'a MetadataImage,
     /// The node's configuration.
@@ -139,6 +143,7 @@ impl Deciding<'_> {
             let why = format!("The node takes at most {room} partitions.");
             return Err((ErrorCode::PolicyViolation, why));
         }
+        self.check_folders(&name, 0..assignment.len() as i32)?;
         let configs = checked_configs(topic)?;
 
         let topic_id = (self.next_id)();
@@ -199,6 +204,19 @@ impl Deciding<'_> {
             return Err((ErrorCode::InvalidReplicaAssignment, why.to_owned()));
         }
         Ok(by_index.into_values().collect())
+    }
+
+    /// A folder that somebody else made is never taken for a replica's.
+    fn check_folders(&self, name: &TopicName, mut indexes: Range<i32>) -> Result<(), Refusal> {
+        match indexes.find_map(|i| self.log.name_conflict(name, PartitionIndex(i))) {
+            None => Ok(()),
+            Some(folder) => {
+                let why = format!(
+                    "The data directory has a {folder} that is not ours; move it away first."
+                );
+                Err((ErrorCode::PolicyViolation, why))
+            }
+        }
     }
 
     fn check_partition_count(&self, count: i32) -> Result<(), Refusal> {
@@ -292,7 +310,7 @@ impl Deciding<'_> {
             .collect()
     }
 
-    /// DeleteTopics (key 20).
+    /// `DeleteTopics` (key 20).
     pub fn delete_topics(
         &self,
         request: &DeleteTopicsRequest,
@@ -386,7 +404,7 @@ impl Deciding<'_> {
         }
     }
 
-    /// CreatePartitions (key 37).
+    /// `CreatePartitions` (key 37).
     pub fn create_partitions(
         &self,
         request: &CreatePartitionsRequest,
@@ -447,6 +465,7 @@ impl Deciding<'_> {
             return Err((ErrorCode::InvalidPartitions, why));
         }
         self.check_partition_count(request.count)?;
+        self.check_folders(&topic.name, have..request.count)?;
         let more = (request.count - have) as usize;
         let room = self.node.limits.partitions_max;
         if self.image.partition_count() + added + more > room {

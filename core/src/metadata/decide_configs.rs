@@ -1,4 +1,4 @@
-//! What AlterConfigs and IncrementalAlterConfigs make of the image (KIP-133, KIP-339).
+//! What `AlterConfigs` and `IncrementalAlterConfigs` make of the image (KIP-133, KIP-339).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::wire::{KafkaString, MetadataRecord};
 
 use crate::config::SettingType;
 
-/// What one operation of IncrementalAlterConfigs does.
+/// What one operation of `IncrementalAlterConfigs` does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Operation {
     Set,
@@ -35,7 +35,7 @@ impl Operation {
 }
 
 impl Deciding<'_> {
-    /// AlterConfigs (key 33): replaces all settings of a resource.
+    /// `AlterConfigs` (key 33): replaces all settings of a resource.
     pub fn alter_configs(
         &self,
         request: &alter_configs::AlterConfigsRequest,
@@ -68,7 +68,7 @@ impl Deciding<'_> {
         Decision { records, response }
     }
 
-    /// IncrementalAlterConfigs (key 44): changes single settings of a resource.
+    /// `IncrementalAlterConfigs` (key 44): changes single settings of a resource.
     pub fn incremental_alter_configs(
         &self,
         request: &incremental_alter_configs::IncrementalAlterConfigsRequest,

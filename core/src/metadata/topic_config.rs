@@ -385,7 +385,7 @@ pub fn validate(name: &str, value: &str) -> Result<(), ConfigError> {
     })
 }
 
-/// Where a value comes from, with the numbers of DescribeConfigs.
+/// Where a value comes from, with the numbers of `DescribeConfigs`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(i8)]
 pub enum ConfigSource {
@@ -426,7 +426,7 @@ pub fn describe(
         if let Some(value) = settings.explicit(key) {
             out.push(Described {
                 name: key,
-                value: in_topic_units(def, key, value),
+                value: in_topic_units(key, value),
                 source: ConfigSource::StaticBroker,
             });
         }
@@ -440,12 +440,11 @@ pub fn describe(
 }
 
 /// Hours and minutes of a broker setting are milliseconds in the topic's.
-fn in_topic_units(def: &TopicConfigDef, key: &str, value: &str) -> String {
-    let unit = match () {
-        () if !def.setting.name.ends_with(".ms") => return value.to_owned(),
-        () if key.ends_with(".hours") => 3_600_000,
-        () if key.ends_with(".minutes") => 60_000,
-        () => return value.to_owned(),
+fn in_topic_units(key: &str, value: &str) -> String {
+    let unit = match key.rsplit_once('.') {
+        Some((_, "hours")) => 3_600_000,
+        Some((_, "minutes")) => 60_000,
+        _ => return value.to_owned(),
     };
     match value.parse::<i64>() {
         Ok(number) if number >= 0 => number.saturating_mul(unit).to_string(),

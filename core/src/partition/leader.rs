@@ -13,7 +13,7 @@ use crate::digest::Digest;
 use crate::error::ErrorCode;
 use crate::ids::{LeaderEpoch, Offset, ShardId, TopicPartition};
 use crate::io::{Counter, Effects, Mark};
-use crate::log::{AppendError, FetchPlan, FileRange, LogStore, Sequence, TimeLookup};
+use crate::log::{AppendError, FetchPlan, FileRange, LogStore, Sequence, Stable, TimeLookup};
 use crate::metadata::topic_config::TopicConfig;
 use crate::partition::delayed_fetch::DelayedFetches;
 use crate::record::produce::{TimestampType, check_produced};
@@ -93,7 +93,7 @@ impl Partition {
         in_sync_replicas: usize,
         log: &LogStore,
     ) -> Self {
-        let high_watermark = log.stable_end(id).map_or(Offset::ZERO, |end| end.value());
+        let high_watermark = log.stable_end(id).map_or(Offset::ZERO, Stable::value);
         Self {
             id,
             config,
@@ -156,7 +156,7 @@ impl Partition {
     }
 
     fn append(
-        &mut self,
+        &self,
         now: Now,
         records: Bytes,
         acks: Acks,

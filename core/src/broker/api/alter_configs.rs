@@ -1,4 +1,4 @@
-//! AlterConfigs (key 33): replaces all settings of topics.
+//! `AlterConfigs` (key 33): replaces all settings of topics.
 
 use crate::broker::pending::RequestContext;
 use crate::broker::shard::Shard;

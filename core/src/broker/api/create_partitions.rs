@@ -1,4 +1,4 @@
-//! CreatePartitions (key 37): adds partitions to topics.
+//! `CreatePartitions` (key 37): adds partitions to topics.
 
 use crate::broker::pending::RequestContext;
 use crate::broker::shard::Shard;

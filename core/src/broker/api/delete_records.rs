@@ -1,4 +1,4 @@
-//! DeleteRecords (key 21): moves the start of logs up.
+//! `DeleteRecords` (key 21): moves the start of logs up.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ impl Shard {
         &mut self,
         now: Now,
         ctx: RequestContext,
-        request: DeleteRecordsRequest,
+        request: &DeleteRecordsRequest,
     ) {
         let mut response = DeleteRecordsResponse::default();
         let (mut items, mut places) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! DeleteTopics (key 20): topics go, with their logs.
+//! `DeleteTopics` (key 20): topics go, with their logs.
 
 use crate::broker::pending::{Pending, RequestContext};
 use crate::broker::shard::Shard;

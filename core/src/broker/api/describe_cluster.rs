@@ -1,4 +1,4 @@
-//! DescribeCluster (key 60): the brokers, without topics (KIP-700).
+//! `DescribeCluster` (key 60): the brokers, without topics (KIP-700).
 
 use crate::broker::pending::RequestContext;
 use crate::broker::shard::Shard;

@@ -1,4 +1,4 @@
-//! DescribeConfigs (key 32): Kafka's whole list, with the values that this node behaves as.
+//! `DescribeConfigs` (key 32): Kafka's whole list, with the values that this node behaves as.
 
 use crate::broker::pending::RequestContext;
 use crate::broker::shard::Shard;

@@ -1,4 +1,4 @@
-//! DescribeLogDirs (key 35): sizes of logs (KIP-113, KIP-827).
+//! `DescribeLogDirs` (key 35): sizes of logs (KIP-113, KIP-827).
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! IncrementalAlterConfigs (key 44): changes single settings of topics.
+//! `IncrementalAlterConfigs` (key 44): changes single settings of topics.
 
 use crate::broker::pending::RequestContext;
 use crate::broker::shard::Shard;

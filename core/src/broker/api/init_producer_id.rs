@@ -1,4 +1,4 @@
-//! InitProducerId (key 22): fresh ids with epoch 0, from blocks that the controller hands out.
+//! `InitProducerId` (key 22): fresh ids with epoch 0, from blocks that the controller hands out.
 
 use std::collections::VecDeque;
 
@@ -53,10 +53,10 @@ impl Shard {
         }
     }
 
-    pub(in crate::broker) fn on_producer_ids(&mut self, answer: CommandAnswer) {
+    pub(in crate::broker) fn on_producer_ids(&mut self, answer: &CommandAnswer) {
         self.producer_ids.is_asking = false;
         match answer {
-            CommandAnswer::ProducerIds(first) => {
+            &CommandAnswer::ProducerIds(first) => {
                 self.producer_ids.next = first;
                 self.producer_ids.end = first + PRODUCER_ID_BLOCK;
                 self.hand_out_producer_ids();

@@ -21,7 +21,7 @@ impl Shard {
         &mut self,
         now: Now,
         ctx: RequestContext,
-        request: ListOffsetsRequest,
+        request: &ListOffsetsRequest,
     ) {
         let mut times = BTreeMap::new();
         for topic in &request.topics {

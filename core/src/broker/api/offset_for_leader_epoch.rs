@@ -1,4 +1,4 @@
-//! OffsetForLeaderEpoch (key 23): where the epochs of a log end (KIP-101, KIP-279, KIP-320).
+//! `OffsetForLeaderEpoch` (key 23): where the epochs of a log end (KIP-101, KIP-279, KIP-320).
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ impl Shard {
         &mut self,
         now: Now,
         ctx: RequestContext,
-        request: OffsetForLeaderEpochRequest,
+        request: &OffsetForLeaderEpochRequest,
     ) {
         let mut response = OffsetForLeaderEpochResponse::default();
         let (mut items, mut places) = (Vec::new(), Vec::new());

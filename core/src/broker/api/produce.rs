@@ -19,16 +19,16 @@ use crate::wire::{KafkaString, Response};
 /// a few milliseconds must not beat the disk.
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// The longest wait.
-const TIMEOUT_MAX: Duration = Duration::from_secs(600);
+const TIMEOUT_MAX: Duration = Duration::from_mins(10);
 
 impl Shard {
     pub(in crate::broker) fn on_produce(
         &mut self,
         now: Now,
         ctx: RequestContext,
-        request: ProduceRequest,
+        request: &ProduceRequest,
     ) {
-        let refused = refused_whole(&request, ctx.version);
+        let refused = refused_whole(request, ctx.version);
         let by_id = ctx.version >= 13;
         let mut times = BTreeMap::new();
         for topic in &request.topic_data {
