@@ -108,8 +108,6 @@ pub struct Limits {
     pub partial_frame_grace: Duration,
     /// Bytes per second that an unfinished frame must bring.
     pub partial_frame_bytes_per_second: u64,
-    /// Most topics named by one request.
-    pub topics_per_request_max: usize,
     /// Most partitions of one topic (`mainspring.partitions.per.topic.max`).
     pub partitions_per_topic_max: i32,
     /// Most partitions of a node (`mainspring.partitions.max`).
@@ -140,7 +138,6 @@ impl Default for Limits {
             idle_max: Duration::from_mins(10),
             partial_frame_grace: Duration::from_secs(10),
             partial_frame_bytes_per_second: 1024,
-            topics_per_request_max: 20_000,
             partitions_per_topic_max: 10_000,
             partitions_max: 100_000,
             auto_create_wait: Duration::from_secs(2),

@@ -42,6 +42,7 @@ impl Shard {
     pub(in crate::broker) fn on_disconnected(&mut self, now: Now, id: ConnectionId) {
         if let Some(connection) = self.connections.remove(&id) {
             self.received_bytes -= connection.buffered_bytes();
+            self.unread_bytes -= connection.unread_bytes();
         }
         self.dirty.remove(&id);
         self.blocked.remove(&id);
@@ -107,7 +108,7 @@ impl Shard {
         let is_stopping = self.phase.is_stopping();
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let owed = connection.buffered_bytes() > 0 && is_pool_full;
-        connection.flush(now.mono, &mut self.fx);
+        self.unread_bytes += connection.flush(now.mono, &mut self.fx);
         connection.steer(now.mono, &node.limits, owed || is_stopping, &mut self.fx);
         if owed {
             self.blocked.insert(id);
@@ -142,7 +143,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(&id) else { return false };
         let before = connection.buffered_bytes();
         // Answers whose turn has come make room for further requests.
-        connection.flush(now.mono, &mut self.fx);
+        self.unread_bytes += connection.flush(now.mono, &mut self.fx);
         let frame = connection.next_frame(now.mono, &node.limits);
         let frame = match frame {
             Ok(Some(frame)) => frame,

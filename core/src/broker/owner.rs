@@ -299,11 +299,11 @@ impl Shard {
                 }
             }
         }
-        self.applied(now, delta.base_offset.plus(delta.records.len() as i64));
+        self.applied(delta.base_offset.plus(delta.records.len() as i64));
     }
 
     /// Says that all committed metadata below `end` is applied here.
-    pub(in crate::broker) fn applied(&mut self, _now: Now, end: Offset) {
+    pub(in crate::broker) fn applied(&mut self, end: Offset) {
         if let Some(controller) = &mut self.controller {
             controller.applied(self.config.shard, end);
         } else {
@@ -325,9 +325,7 @@ impl Shard {
             partition.raise_epoch(state.leader_epoch, state.isr.len());
             return;
         }
-        let node = &self.config.node;
-        let config =
-            Arc::new(TopicConfig::effective(&node.settings, &topic.configs, node.memory_only));
+        let config = self.topic_config(&topic);
         if self.log.log_end_offset(id).is_none() {
             self.log.create(now, id, &topic.name, config.log.clone(), &mut self.fx);
         } else {
@@ -335,6 +333,17 @@ impl Shard {
         }
         let (epoch, isr) = (state.leader_epoch, state.isr.len());
         self.partitions.insert(id, Partition::new(id, config, epoch, isr, &self.log));
+    }
+
+    /// Returns the settings in force of a topic, those of a partition at hand where there is one.
+    fn topic_config(&self, topic: &TopicImage) -> Arc<TopicConfig> {
+        let from = TopicPartition { topic_id: topic.id, partition: PartitionIndex(0) };
+        let to = TopicPartition { topic_id: topic.id, partition: PartitionIndex(i32::MAX) };
+        if let Some((_, partition)) = self.partitions.range(from..=to).next() {
+            return Arc::clone(partition.config());
+        }
+        let node = &self.config.node;
+        Arc::new(TopicConfig::effective(&node.settings, &topic.configs, node.memory_only))
     }
 
     fn reconfigure(&mut self, topic_id: TopicId) {

@@ -57,6 +57,8 @@ pub struct Shard {
     /// Connections that wait for producers to be welcome, for the pool, or for the start.
     pub(in crate::broker) blocked: BTreeSet<ConnectionId>,
     pub(in crate::broker) received_bytes: usize,
+    /// Answer bytes that peers have not taken yet.
+    pub(in crate::broker) unread_bytes: u64,
     pub(in crate::broker) pending: BTreeMap<RequestId, Pending>,
     pub(in crate::broker) parked_fetches: usize,
     pub(in crate::broker) tickets: BTreeMap<ReadTicket, TicketUse>,
@@ -114,6 +116,7 @@ impl Shard {
             dirty: BTreeSet::new(),
             blocked: BTreeSet::new(),
             received_bytes: 0,
+            unread_bytes: 0,
             pending: BTreeMap::new(),
             parked_fetches: 0,
             tickets: BTreeMap::new(),
@@ -139,7 +142,7 @@ impl Shard {
             Input::Received(connection, bytes) => self.on_received(connection, bytes),
             Input::Transmitted(connection, bytes) => {
                 if let Some(state) = self.connections.get_mut(&connection) {
-                    state.transmitted(bytes);
+                    self.unread_bytes -= state.transmitted(bytes);
                     self.dirty.insert(connection);
                 }
             }
@@ -261,7 +264,7 @@ impl Shard {
             LogEvent::Read { ticket, result } => self.on_read(now, ticket, result),
             LogEvent::Found { ticket, result } => self.on_found(now, ticket, result),
             LogEvent::Poisoned(why) => self.on_poisoned(now, &why, true),
-            LogEvent::Closed => self.on_closed(),
+            LogEvent::Closed => self.on_closed(now),
             // Relief is noted with congestion, and nobody waits for the other two.
             LogEvent::Relieved | LogEvent::Created(_) | LogEvent::Deleted(_) => {}
         }

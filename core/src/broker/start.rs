@@ -294,7 +294,7 @@ impl Shard {
             }
         }
         self.set_aside_unknown_logs(now);
-        self.applied(now, image.end_offset());
+        self.applied(image.end_offset());
         self.phase = Phase::Serving;
         self.fx.push(Effect::Ready);
         self.unblock();

@@ -65,7 +65,7 @@ impl Shard {
                     "the logs could not be closed in time; everything acknowledged is in the \
                      journal, and the next start recovers it",
                 );
-                self.on_closed();
+                self.on_closed(now);
             }
             Phase::Idle
             | Phase::Recovering
@@ -85,15 +85,14 @@ impl Shard {
         self.log.stop(now, &mut self.fx);
     }
 
-    pub(in crate::broker) fn on_closed(&mut self) {
+    pub(in crate::broker) fn on_closed(&mut self, now: Now) {
         if self.phase == Phase::Closed {
             return;
         }
-        let connections: Vec<ConnectionId> = self.connections.keys().copied().collect();
-        for connection in connections {
-            if let Some(state) = self.connections.get_mut(&connection) {
-                state.close(&mut self.fx);
-            }
+        for connection in self.connections.values_mut() {
+            // What was decided by the last events of the logs still leaves.
+            self.unread_bytes += connection.flush(now.mono, &mut self.fx);
+            connection.close(&mut self.fx);
         }
         self.phase = Phase::Closed;
         self.fx.push(Effect::Stopped);

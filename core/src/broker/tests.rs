@@ -454,6 +454,19 @@ fn the_first_batch_comes_whole_however_small_the_limit() {
 }
 
 #[test]
+fn with_its_pool_full_a_fetch_still_brings_one_batch() {
+    let mut node = TestNode::with(1, |config| config.limits.answer_pool_bytes = 0);
+    let client = node.connect(0);
+    create(&mut node, client, "t", 1);
+    let records = batch(&["x"], None);
+    for _ in 0..3 {
+        produce(&mut node, client, "t", 0, records.clone());
+    }
+    let data = fetch(&mut node, client, "t", 0, 1);
+    assert_eq!(data.records.expect("records").len(), records.len());
+}
+
+#[test]
 fn leader_epochs_fence_clients_that_are_behind_or_ahead() {
     let mut node = TestNode::started(1);
     let client = node.connect(0);

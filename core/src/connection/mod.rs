@@ -194,11 +194,12 @@ impl Connection {
         true
     }
 
-    /// Sends every answer whose turn it is.
-    pub fn flush(&mut self, now: Instant, fx: &mut Effects) {
+    /// Sends every answer whose turn it is, and returns how many bytes that is.
+    pub fn flush(&mut self, now: Instant, fx: &mut Effects) -> u64 {
         if self.closed {
-            return;
+            return 0;
         }
+        let before = self.unread_bytes;
         let mut out = Vec::new();
         while let Some(slot) =
             self.slots.pop_front_if(|slot| !matches!(slot.answer, Answer::Pending))
@@ -220,20 +221,24 @@ impl Connection {
         if !out.is_empty() {
             fx.push(Effect::Transmit { connection: self.id, parts: out });
         }
+        self.unread_bytes - before
     }
 
-    /// Takes note that the peer's side took bytes of earlier answers.
-    pub fn transmitted(&mut self, bytes: u64) {
-        let mut left = bytes.min(self.unread_bytes);
-        self.unread_bytes -= left;
+    /// Takes note that the peer's side took bytes of earlier answers, and returns how many of them
+    /// were owed.
+    pub fn transmitted(&mut self, bytes: u64) -> u64 {
+        let taken = bytes.min(self.unread_bytes);
+        let mut left = taken;
+        self.unread_bytes -= taken;
         while let Some(first) = self.unread.front_mut() {
             if *first > left {
                 *first -= left;
-                return;
+                break;
             }
             left -= *first;
             self.unread.pop_front();
         }
+        taken
     }
 
     /// Tells the driver to read or not, and how much, where that changes.

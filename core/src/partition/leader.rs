@@ -116,6 +116,11 @@ impl Partition {
         self.leader_epoch
     }
 
+    /// Returns the settings in force.
+    pub const fn config(&self) -> &Arc<TopicConfig> {
+        &self.config
+    }
+
     /// Takes over settings.
     pub fn configure(&mut self, config: Arc<TopicConfig>) {
         self.config = config;

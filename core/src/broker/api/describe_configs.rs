@@ -62,7 +62,12 @@ impl Shard {
                 let shown = TOPIC_CONFIGS.iter().filter(|def| wanted(def.setting.name));
                 Ok(shown
                     .map(|def| {
-                        let places = describe(def, settings, &topic.configs);
+                        let mut places = describe(def, settings, &topic.configs);
+                        if def.setting.name == "mainspring.storage" && self.config.node.memory_only
+                        {
+                            // Without a directory every topic lives in memory, whatever was set.
+                            "memory".clone_into(&mut places[0].value);
+                        }
                         shown_setting(&def.setting, places, false, request)
                     })
                     .collect())

@@ -169,11 +169,8 @@ impl Shard {
 
     /// Reads what there is, in the order of the request, within the bounds of the answer (KIP-74).
     pub(in crate::broker) fn read_fetch(&mut self, now: Now, id: RequestId) {
-        let slow_bytes: u64 = self
-            .connections
-            .get(&id.connection)
-            .map_or(0, crate::connection::Connection::unread_bytes);
-        let pool = self.limits().answer_pool_bytes;
+        // With the pool full a fetch still brings one batch, so that every consumer goes on.
+        let room = self.limits().answer_pool_bytes.saturating_sub(self.unread_bytes);
         let Some(Pending::Fetch(fetch)) = self.pending.get_mut(&id) else { return };
         if fetch.stage == FetchStage::Reading {
             return;
@@ -183,7 +180,7 @@ impl Shard {
             self.timers.disarm(fetch.deadline, Timer::Request(id));
         }
         fetch.stage = FetchStage::Reading;
-        let mut left = fetch.max_bytes.min(pool.saturating_sub(slow_bytes));
+        let mut left = fetch.max_bytes.min(room);
         let mut is_first = true;
         for slot in &mut fetch.slots {
             if let FetchOutcome::Readable(readable) = slot.outcome {
