@@ -443,18 +443,6 @@ fn a_filled_file_is_durable_once_its_name_is() {
     assert_eq!(list(&files, ""), [("0".to_owned(), EntryKind::File, 10_000)]);
 }
 
-#[test]
-fn without_flushes_a_flushed_write_is_lost() {
-    let directory = TempDir::new();
-    let files = PowerCut::open(real(directory.path()), Flushes::LeftOut).expect("it loads");
-    done(&files, write("a", 0, b"x", Sync::Data));
-    done(&files, Operation::Sync { file: name("a") });
-    sync_dir(&files, "");
-    assert_eq!(read(&files, "a", 0, 10), b"x");
-    drop(files);
-    assert_eq!(read(&power_cut(directory.path()), "a", 0, 10), b"");
-}
-
 /// The same random operations on both kinds give the same answers, and after all is flushed the
 /// real directory of the power-cut files holds what they showed.
 #[test]
