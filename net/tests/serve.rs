@@ -1,111 +1,14 @@
 //! The command `serve` as a process: how it starts, refuses, stops, and what it says.
 
+mod support;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
-/// The bound that the contract gives; everything here takes far less.
-const STOPPING: Duration = Duration::from_secs(10);
-
-fn mainspring(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mainspring"));
-    command.args(arguments).stdin(Stdio::null());
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("MAINSPRING_") {
-            command.env_remove(name);
-        }
-    }
-    command
-}
-
-fn run(arguments: &[&str], directory: &Path) -> Output {
-    mainspring(arguments).current_dir(directory).output().expect("the command runs")
-}
-
-/// Asserts that a command failed with a code and exactly one line of three parts.
-fn assert_refused(output: &Output, code: i32, says: &str) {
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    assert!(output.stdout.is_empty(), "data only on standard output");
-    assert_eq!(text.lines().count(), 1, "{text}");
-    let line = text.trim_end();
-    assert!(line.starts_with("mainspring: ") && line.contains("; "), "{line}");
-    assert!(line.contains(says), "{line}");
-    assert!(!line.contains("panicked"), "{line}");
-}
-
-/// A broker that runs, killed when dropped.
-struct Broker {
-    child: Child,
-    ready: serde_json::Value,
-}
-
-impl Broker {
-    fn start(data_dir: &Path) -> Self {
-        let data_dir = data_dir.to_str().expect("a temporary path is text");
-        Self::start_with(&["--data-dir", data_dir])
-    }
-
-    fn start_with(arguments: &[&str]) -> Self {
-        let mut all = vec!["serve", "--listen", "127.0.0.1:0", "--console", "127.0.0.1:0"];
-        all.extend(arguments);
-        let mut child = mainspring(&all)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the broker starts");
-        let mut line = String::new();
-        let output = child.stdout.take().expect("it is piped");
-        BufReader::new(output).read_line(&mut line).expect("it says that it is ready");
-        let ready = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not ready: {line:?}"));
-        Self { child, ready }
-    }
-
-    fn address(&self, name: &str) -> &str {
-        self.ready[name].as_str().expect("it is an address")
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let status = Command::new("kill").args([name, &pid]).status().expect("kill is there");
-        assert!(status.success());
-    }
-
-    /// Waits for the end and returns the exit code.
-    #[expect(clippy::disallowed_methods, reason = "a real process takes real time")]
-    fn wait(&mut self) -> Option<i32> {
-        let since = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("it is our child") {
-                return status.code();
-            }
-            assert!(since.elapsed() < STOPPING, "it does not end");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    /// Asks the console for a path and returns the whole answer.
-    fn http(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.address("console")).expect("the console is open");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("it reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it answers");
-        answer
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        // It may have ended already, as the test wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use support::{Broker, Directory, assert_refused, listing, mainspring, run};
 
 #[test]
 fn the_ready_line_names_addresses_that_work() {
@@ -284,41 +187,4 @@ fn foreign_things_in_the_directory_are_left_alone() {
         assert!(after.contains(&entry), "{entry} is gone");
     }
     assert_eq!(fs::read_to_string(path.join("notes.txt")).expect("it is there"), "notes.txt");
-}
-
-/// Names of all that is below a directory, links not followed.
-fn listing(directory: &Path) -> Vec<String> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(directory).expect("it is readable") {
-        let path = entry.expect("it is readable").path();
-        names.push(path.display().to_string());
-        if path.is_dir() && !path.is_symlink() {
-            names.extend(listing(&path));
-        }
-    }
-    names.sort();
-    names
-}
-
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("mainspring-serve-{}-{count}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).expect("a directory for the test is made");
-        Self(path)
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
