@@ -131,6 +131,10 @@ impl Shard {
     }
 
     fn go_on_replaying(&mut self, now: Now) {
+        if self.phase != Phase::Replaying {
+            // It was told to stop meanwhile.
+            return;
+        }
         while let Some(replay) = &self.replay {
             if replay.next >= replay.end {
                 let Some(replay) = self.replay.take() else { return };
@@ -276,6 +280,10 @@ impl Shard {
             let cluster_id = self.identity.cluster_id;
             self.broadcast(&Post::Image { image: std::sync::Arc::clone(&image), cluster_id });
             self.adopt(now, &image);
+            return;
+        }
+        if self.image.end_offset() == Offset::ZERO {
+            // It was told to stop before it took up its role, so nobody has the image.
             return;
         }
         for delta in deltas {

@@ -84,6 +84,23 @@ impl TestNode {
 
     /// Starts the shards on the disks as they are.
     fn start(&mut self) {
+        self.begin();
+        self.run();
+    }
+
+    /// Kills the node, and lets it take only so many inputs of its next start. Returns whether there
+    /// were more.
+    pub(crate) fn restart_for(&mut self, inputs: usize) -> bool {
+        self.inputs.clear();
+        self.received.clear();
+        self.begin();
+        for _ in 0..inputs {
+            self.step();
+        }
+        !self.inputs.is_empty()
+    }
+
+    fn begin(&mut self) {
         self.seed += 1;
         let config = &self.config;
         self.shards = (0..config.shards)
@@ -95,11 +112,10 @@ impl TestNode {
                 })
             })
             .collect();
-        self.ready = 0;
+        (self.ready, self.stopped) = (0, 0);
         for shard in 0..self.shards.len() {
             self.inputs.push_back((shard, Input::Start));
         }
-        self.run();
     }
 
     /// Kills the node and starts it again on the same disks.
@@ -115,12 +131,16 @@ impl TestNode {
 
     /// Feeds inputs until there is none.
     pub(crate) fn run(&mut self) {
-        while let Some((shard, input)) = self.inputs.pop_front() {
-            self.shards[shard].handle(self.now, input);
-            while let Some(effect) = self.shards[shard].poll_effect() {
-                self.carry_out(shard, effect);
-            }
+        while self.step() {}
+    }
+
+    fn step(&mut self) -> bool {
+        let Some((shard, input)) = self.inputs.pop_front() else { return false };
+        self.shards[shard].handle(self.now, input);
+        while let Some(effect) = self.shards[shard].poll_effect() {
+            self.carry_out(shard, effect);
         }
+        true
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "the disk has taken the effects on files")]

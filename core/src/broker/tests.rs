@@ -10,6 +10,7 @@ use crate::ids::{ProducerEpoch, ProducerId, Uuid};
 use crate::io::{DiskErrorKind, Mark};
 use crate::record::builder::Producer;
 use crate::wire::KafkaString;
+use crate::wire::api::alter_configs;
 use crate::wire::api::api_versions::ApiVersionsRequest;
 use crate::wire::api::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use crate::wire::api::create_topics::{
@@ -1032,4 +1033,126 @@ fn a_peer_that_is_gone_leaves_no_fetch_behind() {
         assert_eq!(waits(&node), 0);
         assert_eq!(node.shards[0].parked_fetches, 0);
     }
+}
+
+#[test]
+fn a_node_told_to_stop_at_any_moment_of_its_start_stops_and_starts_again() {
+    for shards in SHARDS {
+        let mut node = TestNode::started(shards);
+        let client = node.connect(0);
+        create(&mut node, client, "t", 3);
+        produce(&mut node, client, "t", 0, batch(&["kept"], None));
+        let mut inputs = 0;
+        while node.restart_for(inputs) {
+            node.stop();
+            node.pass(Duration::from_secs(9));
+            assert_eq!(node.stopped, usize::from(shards), "after {inputs} inputs");
+            assert!(node.fatal.is_empty(), "{:?}", node.fatal);
+            inputs += usize::from(shards);
+        }
+        assert!(inputs > 5, "a start takes more than {inputs} inputs");
+        node.restart();
+        let client = node.connect(0);
+        assert_eq!(list_offset(&mut node, client, "t", 0, -1).offset, 1);
+    }
+}
+
+#[test]
+fn a_node_killed_at_any_moment_of_its_start_starts_again() {
+    for shards in SHARDS {
+        let mut node = TestNode::started(shards);
+        let client = node.connect(0);
+        let id = create(&mut node, client, "t", 3);
+        let mut inputs = 0;
+        while node.restart_for(inputs) {
+            inputs += usize::from(shards);
+        }
+        node.restart();
+        let client = node.connect(0);
+        assert_eq!(metadata(&mut node, client, "t", false).topic_id, id);
+    }
+}
+
+#[test]
+fn altering_replaces_the_whole_set_and_validating_changes_nothing() {
+    let mut node = TestNode::started(1);
+    let client = node.connect(0);
+    create_with(&mut node, client, "t", 1, &[("retention.ms", "5000"), ("segment.ms", "7000")]);
+    let mut alter = |name: &str, value: &str, validate_only| {
+        let config =
+            alter_configs::AlterableConfig { name: name.into(), value: Some(value.into()) };
+        let resource = alter_configs::AlterConfigsResource {
+            resource_type: 2,
+            resource_name: "t".into(),
+            configs: vec![config],
+        };
+        let request =
+            alter_configs::AlterConfigsRequest { resources: vec![resource], validate_only };
+        let code = node.call(client, 2, &request).responses[0].error_code;
+        let topic = node.shards[0].image.topic_by_name("t").expect("there").clone();
+        let set: Vec<(String, String)> = topic.configs.clone().into_iter().collect();
+        (code, set)
+    };
+    let both = vec![
+        ("retention.ms".to_owned(), "5000".to_owned()),
+        ("segment.ms".to_owned(), "7000".to_owned()),
+    ];
+    assert_eq!(alter("retention.ms", "6000", true), (0, both.clone()));
+    assert_eq!(alter("retention.ms", "-2", false), (40, both));
+    let replaced = vec![("retention.ms".to_owned(), "6000".to_owned())];
+    assert_eq!(alter("retention.ms", "6000", false), (0, replaced));
+}
+
+#[test]
+fn settings_of_a_broker_are_shown_and_not_changed() {
+    let mut node = TestNode::with(1, |c| c.settings.set("num.partitions", "3").expect("valid"));
+    let client = node.connect(0);
+    let mut describe = |name: &str| {
+        let resource = DescribeConfigsResource {
+            resource_type: 4,
+            resource_name: name.into(),
+            configuration_keys: Some(vec!["num.partitions".into()]),
+        };
+        let request = DescribeConfigsRequest {
+            resources: vec![resource],
+            ..DescribeConfigsRequest::default()
+        };
+        node.call(client, 4, &request).results.remove(0)
+    };
+    let shown = describe("1");
+    assert_eq!((shown.error_code, shown.configs.len()), (0, 1));
+    let setting = &shown.configs[0];
+    assert_eq!((setting.value.as_deref(), setting.config_source), (Some("3"), 4));
+    assert!(setting.read_only);
+    assert_eq!(describe("2").error_code, 42);
+    let resource =
+        AlterConfigsResource { resource_type: 4, resource_name: "1".into(), configs: Vec::new() };
+    let request = IncrementalAlterConfigsRequest {
+        resources: vec![resource],
+        ..IncrementalAlterConfigsRequest::default()
+    };
+    assert_eq!(node.call(client, 1, &request).responses[0].error_code, 42);
+}
+
+#[test]
+fn a_partition_listed_twice_is_refused_and_special_times_name_places() {
+    let mut node = TestNode::started(3);
+    let client = node.connect(0);
+    create(&mut node, client, "t", 1);
+    produce(&mut node, client, "t", 0, batch(&["x", "y"], None));
+    for (timestamp, offset) in [(-1, 2), (-2, 0), (-3, 0), (-4, 0), (-5, -1), (-6, -1)] {
+        let found = list_offset(&mut node, client, "t", 0, timestamp);
+        assert_eq!((found.error_code, found.offset), (0, offset), "{timestamp}");
+    }
+    let partition = ListOffsetsPartition { timestamp: -1, ..ListOffsetsPartition::default() };
+    let request = ListOffsetsRequest {
+        topics: vec![ListOffsetsTopic {
+            name: "t".into(),
+            partitions: vec![partition.clone(), partition],
+        }],
+        ..ListOffsetsRequest::default()
+    };
+    let codes: Vec<i16> =
+        node.call(client, 11, &request).topics[0].partitions.iter().map(|p| p.error_code).collect();
+    assert_eq!(codes, [42, 42]);
 }

@@ -549,6 +549,25 @@ mod tests {
         }
     }
 
+    /// Apache Kafka 4.3's public topic settings, which tools look for.
+    const KAFKAS: &str = "cleanup.policy compression.gzip.level compression.lz4.level \
+        compression.type compression.zstd.level delete.retention.ms file.delete.delay.ms \
+        flush.messages flush.ms follower.replication.throttled.replicas index.interval.bytes \
+        leader.replication.throttled.replicas local.retention.bytes local.retention.ms \
+        max.compaction.lag.ms max.message.bytes message.timestamp.after.max.ms \
+        message.timestamp.before.max.ms message.timestamp.type min.cleanable.dirty.ratio \
+        min.compaction.lag.ms min.insync.replicas preallocate remote.log.copy.disable \
+        remote.log.delete.on.disable remote.storage.enable retention.bytes retention.ms \
+        segment.bytes segment.index.bytes segment.jitter.ms segment.ms \
+        unclean.leader.election.enable";
+
+    #[test]
+    fn kafkas_whole_list_is_known() {
+        for name in KAFKAS.split_whitespace() {
+            assert!(definition(name).is_some(), "{name}");
+        }
+    }
+
     #[test]
     fn compaction_is_refused_and_unknown_names_point_to_the_nearest() {
         assert!(matches!(
