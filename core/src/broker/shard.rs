@@ -286,21 +286,22 @@ impl Shard {
 
     /// Tells the fetches that wait at a partition what has become readable.
     pub(in crate::broker) fn wake_fetches(&mut self, now: Now, id: TopicPartition) {
-        let Some(mut partition) = self.partitions.remove(&id) else { return };
-        let mut told = Vec::new();
-        if !partition.fetches.is_empty() {
-            let mut fetches = std::mem::take(&mut partition.fetches);
-            for ((shard, request), item) in fetches.iter_mut() {
-                let readable = partition.readable(item, &self.log);
-                if readable != Ok(item.known_readable) {
-                    item.known_readable = readable.unwrap_or(0);
-                    let waiter = Waiter { shard, request, index: item.index };
-                    told.push((waiter, Answer::Readable(readable)));
-                }
-            }
-            partition.fetches = fetches;
+        let Self { partitions, log, .. } = self;
+        let Some(partition) = partitions.get_mut(&id) else { return };
+        if partition.fetches.is_empty() {
+            return;
         }
-        self.partitions.insert(id, partition);
+        let mut told = Vec::new();
+        let mut fetches = std::mem::take(&mut partition.fetches);
+        for ((shard, request), item) in fetches.iter_mut() {
+            let readable = partition.readable(item, log);
+            if readable != Ok(item.known_readable) {
+                item.known_readable = readable.unwrap_or(0);
+                let waiter = Waiter { shard, request, index: item.index };
+                told.push((waiter, Answer::Readable(readable)));
+            }
+        }
+        partition.fetches = fetches;
         for (waiter, answer) in told {
             self.answer_waiter(now, waiter, answer);
         }

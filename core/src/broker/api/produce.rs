@@ -31,7 +31,8 @@ impl Shard {
         let refused = refused_whole(request, ctx.version);
         let by_id = ctx.version >= 13;
         let mut times = BTreeMap::new();
-        for topic in &request.topic_data {
+        let count: usize = request.topic_data.iter().map(|topic| topic.partition_data.len()).sum();
+        for topic in request.topic_data.iter().filter(|_| count > 1) {
             for partition in &topic.partition_data {
                 *times.entry((&topic.name, topic.topic_id, partition.index)).or_insert(0_u32) += 1;
             }
@@ -46,7 +47,8 @@ impl Shard {
                 partition_responses: Vec::with_capacity(topic.partition_data.len()),
             };
             for (p, partition) in topic.partition_data.iter().enumerate() {
-                let named_twice = times[&(&topic.name, topic.topic_id, partition.index)] > 1;
+                let key = (&topic.name, topic.topic_id, partition.index);
+                let named_twice = times.get(&key).is_some_and(|&times| times > 1);
                 let checked = match refused {
                     Some(code) => Err(code),
                     // Differs from Kafka, which drops the first of the two without a word.
