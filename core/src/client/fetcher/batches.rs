@@ -8,7 +8,7 @@ use super::FetchedRecord;
 use crate::client::ClientError;
 use crate::error::ErrorCode;
 use crate::ids::{Offset, ProducerId};
-use crate::record::batch::Batch;
+use crate::record::batch::{Batch, BatchError};
 use crate::record::iterate::OpenBatch;
 use crate::wire::api::fetch::AbortedTransaction;
 
@@ -34,9 +34,13 @@ pub(super) fn read_batches(
     let mut aborted_from = aborted.iter().peekable();
     let mut aborted_now: BTreeSet<ProducerId> = BTreeSet::new();
     loop {
-        let whole = Batch::peek_len(&bytes).is_ok_and(|length| bytes.len() >= length);
-        if !whole {
-            return out;
+        match Batch::peek_len(&bytes) {
+            Ok(length) if bytes.len() >= length => {}
+            Ok(_) | Err(BatchError::Cut { .. }) => return out,
+            Err(_) => {
+                out.error = Some(ClientError::Broker(ErrorCode::CorruptMessage));
+                return out;
+            }
         }
         let batch = match Batch::split_from(&mut bytes) {
             Ok(batch) if batch.crc_is_valid() => batch,

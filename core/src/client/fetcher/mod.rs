@@ -530,6 +530,7 @@ impl Fetcher {
         };
         let read_committed = self.config.read_committed;
         let max_batch_bytes = self.config.max_batch_bytes;
+        let retry_backoff = self.config.network.retry_backoff;
         let Some(partition) = self.settled(asked) else {
             return;
         };
@@ -540,6 +541,7 @@ impl Fetcher {
         partition.high_watermark = Some(high_watermark);
         let aborted = if read_committed { data.aborted_transactions.as_deref() } else { None };
         let bytes = data.records.as_ref().map(Parts::to_bytes).unwrap_or_default();
+        let is_empty = bytes.is_empty();
         let read = read_batches(bytes, position, aborted.unwrap_or_default(), max_batch_bytes);
         if read.next_offset > position {
             partition.position = Position::At(read.next_offset);
@@ -552,6 +554,9 @@ impl Fetcher {
                 high_watermark,
             };
             self.events.push_back((generation, event));
+        } else if !is_empty {
+            // Bytes that lead nowhere must not be asked for again at once, and for ever.
+            partition.retry_at = now + retry_backoff;
         }
         if let Some(error) = read.error {
             self.fail(&asked.place, error);

@@ -219,6 +219,36 @@ fn a_damaged_batch_is_told_and_what_stands_before_it_is_kept() {
 }
 
 #[test]
+fn bytes_that_are_no_batch_fail_the_partition_instead_of_being_asked_for_for_ever() {
+    let (mut fetcher, mut broker) = reading(Start::Offset(Offset(0)));
+    let asked = broker.next();
+    let mut records = batch(0, Codec::None, &["a"]).to_vec();
+    records[16] = 1;
+    let records = Some(records.into());
+    broker.answer(&asked, fetched(PartitionData { records, ..PartitionData::default() }));
+    settle(&mut fetcher, &mut broker);
+
+    let event = fetcher.poll_event(broker.now);
+    assert!(matches!(event, Some(FetchEvent::Failed { .. })), "{event:?}");
+}
+
+#[test]
+fn a_fetch_that_brings_only_older_records_is_repeated_after_a_pause() {
+    let (mut fetcher, mut broker) = reading(Start::Offset(Offset(7)));
+    let asked = broker.next();
+    let records = Some(batch(0, Codec::None, &["a"]).into());
+    broker.answer(&asked, fetched(PartitionData { records, ..PartitionData::default() }));
+    settle(&mut fetcher, &mut broker);
+    assert!(broker.asked.is_empty());
+
+    broker.pass(Duration::from_millis(100));
+    fetcher.handle(broker.now, Input::Wakeup);
+    settle(&mut fetcher, &mut broker);
+
+    assert_eq!(asked_offset(&broker.next().body), 7);
+}
+
+#[test]
 fn an_answer_to_a_question_before_a_seek_is_not_taken() {
     let (mut fetcher, mut broker) = reading(Start::Offset(Offset(0)));
     let asked = broker.next();

@@ -49,6 +49,8 @@ enum Content {
 #[derive(Clone, Debug)]
 pub(super) struct PendingBatch {
     content: Content,
+    /// Whether it may take more records: it was never sent, so nothing taken later is on its way.
+    is_fresh: bool,
     tickets: Vec<Ticket>,
     /// Bytes taken from the buffer.
     reserved: usize,
@@ -93,6 +95,7 @@ impl PendingBatch {
             }
         };
         self.producer = producer;
+        self.is_fresh = false;
         let bytes = batch.to_bytes();
         self.content = Content::Closed(batch);
         bytes
@@ -111,6 +114,7 @@ impl PendingBatch {
         let middle = self.tickets.len() / 2;
         let half = |range: std::ops::Range<usize>, reserved: usize| Self {
             content: Content::Open(rebuild(codec, batch, range.clone())),
+            is_fresh: false,
             tickets: self.tickets[range.clone()].to_vec(),
             reserved,
             created: self.created,
@@ -256,9 +260,9 @@ impl Accumulator {
     /// Whether the open batch of a partition has no room for so many bytes more.
     fn would_close(&self, name: &KafkaString, partition: PartitionIndex, size: usize) -> bool {
         let queue = self.queues.get(&(name.clone(), partition));
-        queue.and_then(|queue| queue.batches.back()).is_some_and(|batch| {
-            matches!(batch.content, Content::Open(_)) && batch.size() + size > self.batch_bytes
-        })
+        queue
+            .and_then(|queue| queue.batches.back())
+            .is_some_and(|batch| batch.is_fresh && batch.size() + size > self.batch_bytes)
     }
 
     fn gather(&mut self, ticket: Ticket, now: Now, partition: PartitionIndex, record: &NewRecord) {
@@ -269,14 +273,14 @@ impl Accumulator {
         } else {
             self.queues.entry((record.topic.detached(), partition)).or_default()
         };
-        let has_room = queue.batches.back().is_some_and(|batch| {
-            matches!(batch.content, Content::Open(_))
-                && batch.producer.is_none()
-                && batch.size() + size <= self.batch_bytes
-        });
+        let has_room = queue
+            .batches
+            .back()
+            .is_some_and(|batch| batch.is_fresh && batch.size() + size <= self.batch_bytes);
         if !has_room {
             queue.batches.push_back(PendingBatch {
                 content: Content::Open(BatchBuilder::new(self.codec)),
+                is_fresh: true,
                 tickets: Vec::new(),
                 reserved: 0,
                 created: now.mono,
@@ -311,8 +315,7 @@ impl Accumulator {
             return false;
         }
         queue.batches.len() > 1
-            || matches!(first.content, Content::Closed(_))
-            || first.producer.is_some()
+            || !first.is_fresh
             || first.size() >= self.batch_bytes
             || now >= first.created + self.linger
             || first.tickets.first().is_some_and(|ticket| ticket.0 < self.flush_to)
@@ -359,9 +362,9 @@ impl Accumulator {
         self.deliveries.push_back(Delivery { ticket, topic, partition, result });
     }
 
-    /// Fails what has waited longer than the delivery timeout, and returns whether a batch was
-    /// among it that the broker may have stored, or whose sequence others follow.
-    pub(super) fn expire(&mut self, now: Instant) -> bool {
+    /// Fails what has waited longer than the delivery timeout, and returns the partitions where a
+    /// batch was among it whose sequence others may follow.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Place> {
         let timeout = self.delivery_timeout;
         let mut expired = Vec::new();
         for (place, queue) in &mut self.queues {
@@ -370,9 +373,11 @@ impl Accumulator {
                 expired.push((place.clone(), batch));
             }
         }
-        let mut sequenced = false;
+        let mut sequenced = Vec::new();
         for (place, batch) in expired {
-            sequenced |= batch.producer.is_some();
+            if batch.producer.is_some() {
+                sequenced.push(place.clone());
+            }
             let error =
                 if batch.maybe_stored { ClientError::Unknown } else { ClientError::TimedOut };
             self.finish(&place, batch, &Err(error));
@@ -405,8 +410,7 @@ impl Accumulator {
     pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let batches = self.queues.values().filter_map(|queue| {
             let first = queue.batches.front()?;
-            let fresh = matches!(first.content, Content::Open(_)) && first.producer.is_none();
-            let send = if fresh { first.created + self.linger } else { first.retry_at };
+            let send = if first.is_fresh { first.created + self.linger } else { first.retry_at };
             let send = Some(send).filter(|send| *send > now);
             send.into_iter().chain([first.created + self.delivery_timeout]).min()
         });

@@ -4,8 +4,11 @@
 //! brokers; [`Producer`] holds both and places records that name no partition.
 
 pub mod accumulator;
+#[cfg(test)]
+mod model_tests;
 pub mod partitioner;
 pub mod sender;
+mod sequences;
 #[cfg(test)]
 mod tests;
 

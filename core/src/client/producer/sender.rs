@@ -2,22 +2,22 @@
 //!
 //! Order and no doubles (KIP-98, 360): at most five batches of a partition are on their way, each
 //! with a sequence that it keeps. A batch that comes back goes before everything that was taken
-//! after it. Where a batch is given up, the sequences behind it would have a gap: a fresh producer
-//! id is asked for, and what waits gets sequences of that id, unless the broker may have stored it
-//! under the old one; such a batch fails, for it could be stored twice.
+//! after it. Where a batch is given up, the sequences behind it would have a gap: the partition goes
+//! on under the next epoch, and what waits gets sequences of that one, unless the broker may have
+//! stored it under the old one; such a batch fails, for it could be stored twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::accumulator::{Accumulator, PendingBatch, Place, Ticket, next_sequence};
+use super::accumulator::{Accumulator, PendingBatch, Place, Queue};
+use super::sequences::Sequences;
 use super::{Acks, ProducerConfig};
 use crate::client::metadata::Metadata;
 use crate::client::network::{Network, Target};
 use crate::client::{ClientError, Effect, Input};
 use crate::error::ErrorCode;
 use crate::ids::{NodeId, Offset, ProducerEpoch, ProducerId, TopicId};
-use crate::record::builder::Producer as ProducerOfBatch;
 use crate::time::Instant;
 use crate::wire::api::init_producer_id::InitProducerIdRequest;
 use crate::wire::api::produce::{
@@ -58,11 +58,9 @@ enum Verdict {
 pub struct Sender {
     config: ProducerConfig,
     network: Network<Purpose>,
-    producer: Option<(ProducerId, ProducerEpoch)>,
+    sequences: Sequences,
     asked_for_id: bool,
     ask_again_at: Instant,
-    sequences: BTreeMap<Place, i32>,
-    in_flight: BTreeMap<Place, BTreeMap<Ticket, Option<ProducerId>>>,
     turn: usize,
     /// Whether there ever was a record: before, nothing is connected to.
     started: bool,
@@ -77,11 +75,9 @@ impl Sender {
         Self {
             network: Network::new(config.network.clone()),
             config,
-            producer: None,
+            sequences: Sequences::default(),
             asked_for_id: false,
             ask_again_at: Instant::ZERO,
-            sequences: BTreeMap::new(),
-            in_flight: BTreeMap::new(),
             turn: 0,
             started: false,
         }
@@ -106,7 +102,7 @@ impl Sender {
     /// Whether a pause stands between here and the next question for a producer id.
     fn wants_id(&self) -> bool {
         self.config.idempotence
-            && self.producer.is_none()
+            && !self.sequences.has_id()
             && !self.asked_for_id
             && self.ask_again_at > Instant::ZERO
     }
@@ -118,8 +114,8 @@ impl Sender {
     /// Takes answers in and sends what is due. To be called after each input and each record.
     pub(super) fn drive(&mut self, now: Instant, accumulator: &mut Accumulator) {
         self.take_answers(now, accumulator);
-        if accumulator.expire(now) {
-            self.forget_producer();
+        for place in accumulator.expire(now) {
+            self.sequences.break_off(&place);
         }
         for topic in accumulator.topics() {
             self.network.want(topic);
@@ -139,7 +135,7 @@ impl Sender {
     }
 
     fn ask_for_id(&mut self, now: Instant) {
-        if !self.config.idempotence || self.producer.is_some() || self.asked_for_id {
+        if !self.config.idempotence || self.sequences.has_id() || self.asked_for_id {
             return;
         }
         if now < self.ask_again_at {
@@ -160,15 +156,15 @@ impl Sender {
 
     /// Sends what is due to each leader that can take it.
     fn send_due(&mut self, now: Instant, accumulator: &mut Accumulator) {
-        if self.config.idempotence && self.producer.is_none() {
+        if self.config.idempotence && !self.sequences.has_id() {
             return;
         }
-        self.settle_stale(accumulator);
+        self.settle_broken(accumulator);
         loop {
             let mut by_node: BTreeMap<NodeId, Vec<Place>> = BTreeMap::new();
             let mut homeless = false;
             for (place, queue) in &accumulator.queues {
-                if !accumulator.is_due(now, queue) || !self.may_send(place) {
+                if !accumulator.is_due(now, queue) || !self.may_send(place, queue) {
                     continue;
                 }
                 match self.network.metadata().leader(&place.0, place.1) {
@@ -200,15 +196,11 @@ impl Sender {
         }
     }
 
-    /// Whether another batch of a partition may go on its way.
-    fn may_send(&self, place: &Place) -> bool {
-        let Some(in_flight) = self.in_flight.get(place) else {
-            return true;
-        };
+    /// Whether the next batch of a partition may go on its way.
+    fn may_send(&self, place: &Place, queue: &Queue) -> bool {
         // Without sequences the broker cannot restore the order, so one at a time.
         let most = if self.config.idempotence { BATCHES_IN_FLIGHT_MAX } else { 1 };
-        let current = self.producer.map(|(id, _)| id);
-        in_flight.len() < most && in_flight.values().all(|id| *id == current)
+        queue.batches.front().is_some_and(|batch| self.sequences.may_send(place, batch, most))
     }
 
     fn send_to(
@@ -249,10 +241,7 @@ impl Sender {
                     partition_data: vec![data],
                 }),
             }
-            self.in_flight
-                .entry(place.clone())
-                .or_default()
-                .insert(batch.first_ticket(), batch.producer.map(|producer| producer.id));
+            self.sequences.sent(place, &batch);
             sent.push(Sent { place: place.clone(), topic_id, batch });
         }
         let by_name = topics.iter().any(|topic| topic.topic_id.is_zero());
@@ -271,7 +260,7 @@ impl Sender {
                 Err(ClientError::UnsupportedApi(ApiKey::Produce.name()))
             };
             for Sent { place, batch, .. } in sent {
-                self.landed(&place, &batch);
+                self.sequences.landed(&place, &batch);
                 accumulator.finish(&place, batch, &result);
             }
         } else {
@@ -286,32 +275,28 @@ impl Sender {
         batch: &mut PendingBatch,
         accumulator: &Accumulator,
     ) -> Bytes {
-        let producer = self.producer.map(|(id, epoch)| {
-            batch.producer.unwrap_or_else(|| {
-                let next = self.sequences.entry(place.clone()).or_insert(0);
-                let base_sequence = *next;
-                *next = next_sequence(base_sequence, batch.count());
-                ProducerOfBatch { id, epoch, base_sequence }
-            })
-        });
+        let producer = match batch.producer {
+            Some(producer) => Some(producer),
+            None if self.config.idempotence => self.sequences.take(place, batch.count()),
+            None => None,
+        };
         batch.seal(accumulator.codec(), producer)
     }
 
-    /// Waiting batches of a producer id that was given up: those that were certainly not stored get
-    /// a fresh sequence, the others fail.
-    fn settle_stale(&self, accumulator: &mut Accumulator) {
-        let current = self.producer.map(|(id, _)| id);
-        let is_stale = |batch: &PendingBatch| {
-            batch.producer.is_some_and(|producer| Some(producer.id) != current)
-        };
+    /// Waiting batches whose sequences were broken off: those that were certainly not stored get
+    /// another sequence, the others fail.
+    fn settle_broken(&self, accumulator: &mut Accumulator) {
         let mut lost = Vec::new();
         for (place, queue) in &mut accumulator.queues {
-            let mut kept = std::collections::VecDeque::with_capacity(queue.batches.len());
+            let is_broken = |batch: &PendingBatch| {
+                batch.producer.is_some() && !self.sequences.is_alive(place, batch)
+            };
+            let mut kept = VecDeque::with_capacity(queue.batches.len());
             for mut batch in std::mem::take(&mut queue.batches) {
-                if is_stale(&batch) && batch.maybe_stored {
+                if is_broken(&batch) && batch.maybe_stored {
                     lost.push((place.clone(), batch));
                 } else {
-                    if is_stale(&batch) {
+                    if is_broken(&batch) {
                         batch.producer = None;
                     }
                     kept.push_back(batch);
@@ -321,20 +306,6 @@ impl Sender {
         }
         for (place, batch) in lost {
             accumulator.finish(&place, batch, &Err(ClientError::Unknown));
-        }
-    }
-
-    fn forget_producer(&mut self) {
-        self.producer = None;
-        self.sequences.clear();
-    }
-
-    fn landed(&mut self, place: &Place, batch: &PendingBatch) {
-        if let Some(in_flight) = self.in_flight.get_mut(place) {
-            in_flight.remove(&batch.first_ticket());
-            if in_flight.is_empty() {
-                self.in_flight.remove(place);
-            }
         }
     }
 
@@ -359,10 +330,10 @@ impl Sender {
         let error = match result {
             Ok(Response::InitProducerId(response)) => {
                 let Some(error) = ClientError::from_code(response.error_code) else {
-                    self.producer = Some((
+                    self.sequences.set(
                         ProducerId(response.producer_id),
                         ProducerEpoch(response.producer_epoch),
-                    ));
+                    );
                     return;
                 };
                 error
@@ -398,9 +369,10 @@ impl Sender {
         }
         let mut stale = false;
         for (Sent { place, mut batch, .. }, result) in landed {
-            self.landed(&place, &batch);
+            self.sequences.landed(&place, &batch);
             let error = match result {
                 Ok(offset) => {
+                    self.sequences.delivered(&place, &batch);
                     accumulator.finish(&place, batch, &Ok(offset));
                     continue;
                 }
@@ -417,8 +389,10 @@ impl Sender {
                 }
                 Verdict::Fail { sequences_break } => {
                     if sequences_break {
-                        self.forget_producer();
+                        self.sequences.break_off(&place);
                     }
+                    // A refusal says nothing about the attempts before it.
+                    let error = if batch.maybe_stored { ClientError::Unknown } else { error };
                     accumulator.finish(&place, batch, &Err(error));
                 }
             }
@@ -435,8 +409,8 @@ impl Sender {
         error: &ClientError,
         accumulator: &Accumulator,
     ) -> Verdict {
-        let id = batch.producer.map(|producer| producer.id);
-        let is_current = id.is_some() && id == self.producer.map(|(id, _)| id);
+        let is_sequenced = batch.producer.is_some();
+        let is_alive = self.sequences.is_alive(place, batch);
         let is = |code| *error == ClientError::Broker(code);
         if is(ErrorCode::MessageTooLarge) || is(ErrorCode::RecordListTooLarge) {
             if batch.count() > 1 && !batch.maybe_stored {
@@ -444,26 +418,26 @@ impl Sender {
             }
         } else if is(ErrorCode::DuplicateSequenceNumber) {
             return Verdict::Deliver;
-        } else if is(ErrorCode::OutOfOrderSequenceNumber) && id.is_some() {
-            // Behind one that is not settled, or of an id that was given up, it only came too
-            // early. Before all others it means that the broker has lost something.
-            if !is_current || self.follows_unsettled(place, batch, accumulator) {
+        } else if is(ErrorCode::OutOfOrderSequenceNumber) && is_sequenced {
+            // Behind one that is not settled, or with a sequence that was broken off, it only came
+            // too early. Before all others it means that the broker has lost something.
+            if !is_alive || self.follows_unsettled(place, batch, accumulator) {
                 return Verdict::Retry;
             }
-        } else if id.is_some()
+        } else if is_sequenced
             && (is(ErrorCode::UnknownProducerId)
                 || is(ErrorCode::InvalidProducerEpoch)
                 || is(ErrorCode::InvalidProducerIdMapping))
         {
-            if is_current {
-                self.forget_producer();
+            if is_alive {
+                self.sequences.give_up(place);
             }
             return Verdict::Retry;
         }
         if error.is_retriable() {
             Verdict::Retry
         } else {
-            Verdict::Fail { sequences_break: is_current }
+            Verdict::Fail { sequences_break: is_alive }
         }
     }
 
@@ -476,9 +450,8 @@ impl Sender {
     ) -> bool {
         let first = batch.first_ticket();
         let waits = accumulator.queues.get(place).and_then(|queue| queue.batches.front());
-        let flies = self.in_flight.get(place).and_then(BTreeMap::first_key_value);
         waits.is_some_and(|other| other.first_ticket() < first)
-            || flies.is_some_and(|(other, _)| *other < first)
+            || self.sequences.first_in_flight(place).is_some_and(|other| other < first)
     }
 }
 
