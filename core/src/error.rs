@@ -10,6 +10,7 @@ macro_rules! error_codes {
     ($($name:ident = $code:literal, $text:literal, $retriable:literal, $message:literal;)*) => {
         /// An error code as it stands in an answer: an `i16` on the wire.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        #[expect(clippy::doc_markdown, reason = "the messages are Kafka's own words")]
         #[non_exhaustive]
         #[repr(i16)]
         pub enum ErrorCode {

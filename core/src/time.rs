@@ -59,6 +59,7 @@ pub struct UnixMillis(pub i64);
 
 impl UnixMillis {
     /// Returns the moment `millis` later, saturating at the ends of the range.
+    #[must_use]
     pub const fn plus(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis))
     }

@@ -178,7 +178,11 @@ impl World {
                 self.read = Some(result.expect("nothing is damaged here"));
             }
             LogEvent::Poisoned(why) => panic!("poisoned: {why}"),
-            _ => {}
+            LogEvent::Voted { .. }
+            | LogEvent::Found { .. }
+            | LogEvent::Relieved
+            | LogEvent::Closed => {}
+            other => panic!("an event of an unknown kind: {other:?}"),
         }
     }
 

@@ -27,7 +27,7 @@
 use bytes::{Buf, Bytes};
 
 use crate::ids::{Incarnation, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicPartition, Uuid};
-use crate::log::store::Storage;
+use crate::log::api::Storage;
 use crate::record::batch::{Batch, HEADER_LEN};
 use crate::time::UnixMillis;
 

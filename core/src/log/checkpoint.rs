@@ -5,17 +5,17 @@
 //! are big-endian: magic `MSCP`, format version u16, zero u16, length of what follows u64, CRC-32C
 //! u32 of it; then cut u64 (journal blocks up to this sequence are covered), vote epoch i32, number
 //! of logs u32, and for each log: topic id 16, partition i32, storage u8, name length u16 and name,
-//! start i64, end i64, reserved i64, producers_at i64 (-1 none), number of epochs u32 with epoch i32
+//! start i64, end i64, reserved i64, `producers_at` i64 (-1 none), number of epochs u32 with epoch i32
 //! and start i64 each, number of segments u32 with base i64, end i64, bytes u64, max timestamp i64,
 //! first and last append time i64 each.
 
 use bytes::{Buf, BufMut, Bytes};
 
 use crate::ids::{LeaderEpoch, Offset, PartitionIndex, TopicName, TopicPartition, Uuid};
+use crate::log::api::Storage;
 use crate::log::block::BlockSequence;
 use crate::log::partition_log::LogImage;
 use crate::log::segment::Extent;
-use crate::log::store::Storage;
 use crate::time::UnixMillis;
 
 const MAGIC: [u8; 4] = *b"MSCP";

@@ -14,6 +14,7 @@ pub(super) const META_FILE: &str = "meta.properties";
 pub(super) const DIRECTORY_FORMAT: u32 = 1;
 
 /// What `meta.properties` says.
+#[expect(clippy::struct_field_names, reason = "the names are those of the file")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Identity {
     pub(super) cluster_id: Uuid,

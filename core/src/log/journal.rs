@@ -20,9 +20,9 @@ use bytes::Bytes;
 use crate::digest::Digest;
 use crate::ids::Incarnation;
 use crate::io::{Counter, CreateKind, Effects, FileName, Mark, Sync, WriteBody};
+use crate::log::api::LogConfig;
 use crate::log::block::{ALIGNMENT, BlockHeader, BlockPlan, BlockSequence, Entry, FileHead};
 use crate::log::operations::{JournalStep, Op, Operations, Purpose};
-use crate::log::store::LogConfig;
 use crate::time::{Instant, Now, UnixMillis};
 
 /// How long lazily written blocks may wait for their flush.
@@ -419,7 +419,7 @@ impl Journal {
         // Two files are kept back, so that urgent growth seldom passes the bound.
         let bound = self.max_bytes.saturating_sub(2 * self.file_bytes);
         let allowed = total + length <= bound || self.files.len() < 2;
-        if !allowed && !(self.urgent && self.starved.is_some()) {
+        if !(allowed || (self.urgent && self.starved.is_some())) {
             return;
         }
         self.growing = Some(length);
@@ -434,7 +434,7 @@ impl Journal {
     }
 
     /// The added file is filled; its directory entry must be durable before it is used.
-    pub(super) fn on_grown(&mut self, ops: &mut Operations, fx: &mut Effects) {
+    pub(super) fn on_grown(&self, ops: &mut Operations, fx: &mut Effects) {
         ops.submit(
             Op::SyncDir { directory: self.folder.clone() },
             Purpose::Journal(JournalStep::GrowDirectory),
@@ -454,7 +454,7 @@ impl Journal {
     }
 
     /// There was no room for the file. What was made of it goes; a smaller one may fit.
-    pub(super) fn on_grow_failed(&mut self, ops: &mut Operations, fx: &mut Effects) {
+    pub(super) fn on_grow_failed(&self, ops: &mut Operations, fx: &mut Effects) {
         ops.submit(
             Op::Remove { file: Self::file_name(&self.folder, self.next_file_number) },
             Purpose::Journal(JournalStep::GrowFailed),

@@ -4,6 +4,7 @@
 //! [`Stable`](stable::Stable); segments in Kafka's format are written behind; a checkpoint makes
 //! journal space reusable. Nothing outside this module knows that there is a journal.
 
+mod api;
 pub mod block;
 mod checkpoint;
 mod checkpointing;
@@ -29,8 +30,9 @@ pub mod time_index;
 pub mod verify;
 mod write_behind;
 
-pub use stable::Stable;
-pub use store::{
+pub use api::{
     AppendError, FetchPlan, FileRange, FlushPolicy, FoundRecord, LogConfig, LogEvent, LogSettings,
-    LogStore, ReadError, ReadTicket, Sequence, Storage, TimeLookup,
+    ReadError, ReadTicket, Sequence, Storage, TimeLookup,
 };
+pub use stable::Stable;
+pub use store::LogStore;

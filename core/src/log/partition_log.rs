@@ -17,10 +17,10 @@ use bytes::Bytes;
 use crate::digest::Digest;
 use crate::ids::{LeaderEpoch, Offset, TopicName, TopicPartition};
 use crate::io::FileName;
+use crate::log::api::{LogSettings, Storage};
 use crate::log::leader_epoch::LeaderEpochs;
 use crate::log::producer_state::ProducerStates;
 use crate::log::segment::{Extent, Segment, segment_file};
-use crate::log::store::{LogSettings, Storage};
 use crate::record::batch::Batch;
 use crate::time::{Instant, UnixMillis};
 

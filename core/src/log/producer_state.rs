@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::digest::Digest;
 use crate::error::ErrorCode;
 use crate::ids::{Offset, ProducerEpoch, ProducerId};
-use crate::log::store::Sequence;
+use crate::log::api::Sequence;
 use crate::record::batch::Batch;
 use crate::time::Instant;
 

@@ -16,13 +16,12 @@ use bytes::Bytes;
 use crate::digest::Digest;
 use crate::ids::{Offset, TopicPartition};
 use crate::io::{Completion, Counter, DiskError, DiskErrorKind, Effects, Mark};
+use crate::log::api::{FileRange, FoundRecord, LogEvent, ReadError, ReadTicket, TimeLookup};
 use crate::log::offset_index::{OffsetIndex, SegmentExtent};
 use crate::log::operations::{Op, Purpose};
 use crate::log::partition_log::PartitionLog;
 use crate::log::segment::{Extent, Indexes, segment_file};
-use crate::log::store::{
-    FileRange, FoundRecord, LogEvent, LogStore, Phase, ReadError, ReadTicket, TimeLookup,
-};
+use crate::log::store::{LogStore, Phase};
 use crate::log::time_index::TimeIndex;
 use crate::record::batch::{Batch, HEADER_LEN};
 use crate::record::iterate::OpenBatch;
@@ -112,12 +111,11 @@ impl LogStore {
                     .map(|batch| batch.batch().max_timestamp())
                     .max();
                 let in_files = partition.segments.iter().map(|s| s.extent.max_timestamp).max();
-                match in_memory.max(in_files).filter(|timestamp| *timestamp >= 0) {
-                    Some(_) => TimeLookup::Largest,
-                    None => {
-                        self.events.push_back(LogEvent::Found { ticket, result: Ok(None) });
-                        return;
-                    }
+                if in_memory.max(in_files).is_some_and(|timestamp| timestamp >= 0) {
+                    TimeLookup::Largest
+                } else {
+                    self.events.push_back(LogEvent::Found { ticket, result: Ok(None) });
+                    return;
                 }
             }
         };
@@ -355,7 +353,7 @@ impl LogStore {
                     if job.position + want > job.extent.bytes {
                         return self.corrupt(job, "a batch is cut off", fx);
                     }
-                    if rest.len() < bytes.len() && self.has_enough(&job) {
+                    if rest.len() < bytes.len() && Self::has_enough(&job) {
                         return self.finish_fetch(job);
                     }
                     job.want = want.max(READ_MIN);
@@ -425,7 +423,7 @@ impl LogStore {
     }
 
     /// Whether a fetch that has something may answer without another read.
-    fn has_enough(&self, job: &ReadJob) -> bool {
+    fn has_enough(job: &ReadJob) -> bool {
         matches!(&job.goal, Goal::Fetch { bytes, .. } if *bytes > 0)
     }
 
@@ -443,7 +441,7 @@ impl LogStore {
     fn next_segment_or_finish(&mut self, job: ReadJob, fx: &mut Effects) {
         match &job.goal {
             Goal::Fetch { bytes, end, .. } if *bytes > 0 || job.from >= *end => {
-                self.finish_fetch(job)
+                self.finish_fetch(job);
             }
             Goal::Fetch { .. } | Goal::Time { .. } => self.next_segment(job, fx),
         }
@@ -452,7 +450,7 @@ impl LogStore {
     fn finish_fetch(&mut self, job: ReadJob) {
         match job.goal {
             Goal::Fetch { parts, .. } => {
-                self.events.push_back(LogEvent::Read { ticket: job.ticket, result: Ok(parts) })
+                self.events.push_back(LogEvent::Read { ticket: job.ticket, result: Ok(parts) });
             }
             Goal::Time { .. } => {
                 self.events.push_back(LogEvent::Found { ticket: job.ticket, result: Ok(None) });
@@ -470,11 +468,11 @@ impl LogStore {
             Goal::Time { lookup: TimeLookup::AtLeast(target), .. } => partition
                 .tail
                 .range(first..)
-                .map(|batch| batch.batch())
+                .map(super::partition_log::TailBatch::batch)
                 .filter(|batch| batch.max_timestamp() >= *target)
                 .collect(),
             Goal::Time { .. } | Goal::Fetch { .. } => {
-                partition.tail.range(first..).map(|batch| batch.batch()).collect()
+                partition.tail.range(first..).map(super::partition_log::TailBatch::batch).collect()
             }
         };
         for batch in batches {

@@ -10,7 +10,7 @@
 //! 2. No block is written over; recovery appends.
 //! 3. Nothing is removed because it looks corrupt.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
@@ -19,6 +19,7 @@ use crate::io::{
     Completion, CreateKind, DirectoryEntry, DiskError, DiskErrorKind, Effect, Effects, EntryKind,
     FileName, Mark, Sync, WriteBody,
 };
+use crate::log::api::{FlushPolicy, LogEvent, LogSettings, Storage};
 use crate::log::block::{ALIGNMENT, BlockSequence, Entry};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::identity::{Identity, META_FILE, Starts};
@@ -28,7 +29,7 @@ use crate::log::partition_log::{Folder, PartitionLog};
 use crate::log::producer_state::ProducerStates;
 use crate::log::scan::{FoundFile, Scan, Scanned, read_head};
 use crate::log::segment::segment_file;
-use crate::log::store::{FlushPolicy, LogEvent, LogSettings, LogStore, Phase, Storage, random_ids};
+use crate::log::store::{LogStore, Phase, random_ids};
 use crate::log::write_behind::{TRASH, is_ours};
 use crate::time::Now;
 
@@ -510,10 +511,7 @@ impl LogStore {
         }
         let mut outcomes = outcomes.into_iter();
         for id in logs {
-            let mut read = || match content(outcomes.next().flatten()) {
-                Ok(bytes) => bytes,
-                Err(_) => None,
-            };
+            let mut read = || content(outcomes.next().flatten()).unwrap_or_default();
             let (sidecar, snapshot) = (read(), read());
             let states = ProducerStates::decode(
                 sidecar.as_deref(),
@@ -539,7 +537,8 @@ impl LogStore {
     /// Applies what the journal holds above the cut.
     fn replay(&mut self, now: Now) -> Result<(), String> {
         let recovery = self.recovery();
-        let cut = recovery.checkpoint.as_ref().map_or(BlockSequence::default(), |found| found.cut);
+        let cut =
+            recovery.checkpoint.as_ref().map_or_else(BlockSequence::default, |found| found.cut);
         let scanned = recovery.scanned.take();
         for (sequence, entry) in scanned.iter().flat_map(|scanned| &scanned.entries) {
             if *sequence > cut {
@@ -701,7 +700,8 @@ impl LogStore {
         let mut files = std::mem::take(&mut recovery.files);
         let scanned = recovery.scanned.take();
         let starts = recovery.starts.expect("the start was counted");
-        let cut = recovery.checkpoint.as_ref().map_or(BlockSequence::default(), |found| found.cut);
+        let cut =
+            recovery.checkpoint.as_ref().map_or_else(BlockSequence::default, |found| found.cut);
         let (last, end, durable, wall) = match &scanned {
             Some(scanned) => (scanned.last, scanned.end, scanned.durable, scanned.wall),
             None => (BlockSequence::default(), None, BlockSequence::default(), None),
@@ -788,7 +788,7 @@ impl LogStore {
         for (folder, extent) in std::mem::take(&mut self.recovered_removals) {
             self.remove_segment(&folder, extent, fx);
         }
-        let (mut absent, mut unwritten) = (Vec::new(), BTreeMap::new());
+        let (mut absent, mut unwritten) = (Vec::new(), Vec::new());
         for log in self.logs.values() {
             if log.is_memory() {
                 continue;
@@ -796,13 +796,13 @@ impl LogStore {
             if log.folder_state == Folder::Absent {
                 absent.push(log.id);
             } else if log.lags(log.stable) {
-                unwritten.insert(log.id, ());
+                unwritten.push(log.id);
             }
         }
         for log in absent {
             self.make_folder(log, fx);
         }
-        for (log, ()) in unwritten {
+        for log in unwritten {
             self.schedule_write(now, log, fx);
         }
         self.events.push_back(LogEvent::Recovered {

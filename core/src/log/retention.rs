@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use crate::ids::{Offset, TopicPartition};
 use crate::io::{Effects, Mark};
+use crate::log::api::LogEvent;
 use crate::log::block::Entry;
 use crate::log::journal::Need;
 use crate::log::partition_log::PartitionLog;
-use crate::log::store::{LogEvent, LogStore};
+use crate::log::store::LogStore;
 use crate::time::{Instant, Now, UnixMillis};
 
 /// Sum of forward steps of a running clock that is still believed, in milliseconds.

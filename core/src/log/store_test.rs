@@ -1,5 +1,7 @@
 use super::*;
+use crate::ids::{NodeId, ShardId};
 use crate::io::Effect;
+use crate::log::api::{FoundRecord, ReadError, ReadTicket, TimeLookup};
 use crate::log::testing::TestDisk;
 use crate::record::builder::{BatchBuilder, Producer};
 use crate::record::compress::Codec;

@@ -11,10 +11,11 @@ use bytes::Bytes;
 
 use crate::ids::{Offset, TopicPartition};
 use crate::io::{Completion, CreateKind, Effects, EntryKind, FileName, Sync, WriteBody};
+use crate::log::api::{LogEvent, Storage};
 use crate::log::operations::{Op, Purpose};
 use crate::log::partition_log::{Folder, PartitionLog};
 use crate::log::segment::{Extent, segment_file};
-use crate::log::store::{LogEvent, LogStore, Storage};
+use crate::log::store::LogStore;
 use crate::time::Now;
 
 /// How long a batch may wait in memory before its segment write begins.
@@ -124,11 +125,7 @@ impl LogStore {
     }
 
     pub(super) fn on_folder_made(&mut self, log: TopicPartition, op: &Op, fx: &mut Effects) {
-        if matches!(op, Op::Create { .. }) {
-            let folder = match op {
-                Op::Create { file, .. } => file,
-                _ => unreachable!("matched above"),
-            };
+        if let Op::Create { file: folder, .. } = op {
             let text = format!("version: 0\ntopic_id: {}", log.topic_id);
             let op = Op::Write {
                 file: folder.join("partition.metadata"),
