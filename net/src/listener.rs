@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mainspring_core::ids::{ConnectionId, ListenerIndex};
 
+use crate::clock::Clock;
 use crate::connection;
 use crate::lane::SharedLane;
 use crate::metrics::Metrics;
@@ -15,26 +16,44 @@ use crate::rt::{self, TcpListener, TcpStream, watch};
 /// Pause after a failed accept, so that a lack of descriptors does not become a busy loop.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Refusals are told at most so often.
+const TOLD_AGAIN: Duration = Duration::from_mins(1);
+
 /// What all listeners of a node share.
 #[derive(Debug)]
 pub(crate) struct Admission {
     next: AtomicU64,
     connections_max: u64,
+    /// When a refusal was last told, in nanoseconds of the node's clock; 0 for never.
+    told_at: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
 impl Admission {
     /// Admits at most `connections_max` connections at the same time.
     pub(crate) fn new(connections_max: u64, metrics: Arc<Metrics>) -> Self {
-        Self { next: AtomicU64::new(1), connections_max, metrics }
+        Self { next: AtomicU64::new(1), connections_max, told_at: AtomicU64::new(0), metrics }
     }
 
     fn admit(&self) -> Option<(ConnectionId, Guest<'_>)> {
         let guest = Guest { metrics: &self.metrics };
         let before = self.metrics.connections.fetch_add(1, Ordering::Relaxed);
-        // The guest takes itself off again where it is not let in.
-        (before < self.connections_max)
-            .then(|| (ConnectionId(self.next.fetch_add(1, Ordering::Relaxed)), guest))
+        if before >= self.connections_max {
+            // The guest takes itself off again.
+            self.metrics.refused.fetch_add(1, Ordering::Relaxed);
+            let now = Clock::default().now().mono.as_nanos();
+            let told_at = self.told_at.load(Ordering::Relaxed);
+            if told_at == 0 || now.saturating_sub(told_at) > TOLD_AGAIN.as_nanos() as u64 {
+                self.told_at.store(now, Ordering::Relaxed);
+                tracing::warn!(
+                    "refusing connections: {} are open; raise the limit of open files if they are \
+                     wanted",
+                    self.connections_max
+                );
+            }
+            return None;
+        }
+        Some((ConnectionId(self.next.fetch_add(1, Ordering::Relaxed)), guest))
     }
 }
 
@@ -98,11 +117,7 @@ fn begin(
     }
     let (lane, peer, admission) = (lane.clone(), Arc::from(peer), Arc::clone(admission));
     rt::spawn(async move {
-        let Some((id, _guest)) = admission.admit() else {
-            admission.metrics.refused.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(%peer, "connection refused: {} are open", admission.connections_max);
-            return;
-        };
+        let Some((id, _guest)) = admission.admit() else { return };
         lane.lock().connected(id, listener, peer);
         connection::serve(stream, id, lane).await;
     });

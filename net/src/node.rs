@@ -24,8 +24,8 @@ use crate::listener::{self, Admission};
 use crate::metrics::Metrics;
 use crate::rt::{self, TcpListener, oneshot, watch};
 
-/// Descriptors set aside for the files of the log.
-const FILE_DESCRIPTORS: u64 = 512;
+/// Most descriptors set aside for the files of the log.
+const FILE_DESCRIPTORS_MAX: u64 = 512;
 /// Descriptors set aside for everything else: the runtime, the console, standard streams.
 const OTHER_DESCRIPTORS: u64 = 96;
 /// How long connections may take to write their last answers once the shard has stopped.
@@ -267,7 +267,7 @@ impl Begin {
             phase: self.phase,
         });
         let admission = Arc::new(Admission::new(
-            connections_max.min(descriptors_for_connections()),
+            connections_max.min(Descriptors::of_process().connections),
             self.metrics,
         ));
         rt::spawn(accept(listeners, lane.clone(), admission, self.phases, self.stopping));
@@ -345,18 +345,32 @@ fn seed() -> io::Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-/// Raises the limit of descriptors as far as the process may, and returns what connections may use.
-fn descriptors_for_connections() -> u64 {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
-        if setrlimit(Resource::Nofile, raised).is_ok() {
-            limit = raised;
+/// How the descriptors of this process are shared out, so that no client can take those that the
+/// log needs.
+struct Descriptors {
+    files: u64,
+    connections: u64,
+}
+
+impl Descriptors {
+    /// Raises the limit as far as the process may, and shares out what there is.
+    fn of_process() -> Self {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        if limit.current != limit.maximum {
+            let raised = Rlimit { current: limit.maximum, ..limit };
+            if setrlimit(Resource::Nofile, raised).is_ok() {
+                limit = raised;
+            }
         }
+        Self::share(limit.current.unwrap_or(u64::MAX))
     }
-    let all = limit.current.unwrap_or(u64::MAX);
-    all.saturating_sub(FILE_DESCRIPTORS + OTHER_DESCRIPTORS).max(all / 4)
+
+    fn share(all: u64) -> Self {
+        let files = FILE_DESCRIPTORS_MAX.min(all / 4);
+        let left = all.saturating_sub(files + OTHER_DESCRIPTORS);
+        Self { files, connections: left.max(1) }
+    }
 }
 
 /// Returns what makes the disk of a locked directory, or the one that refuses all work.
@@ -365,7 +379,8 @@ fn disk_of(data_dir: Option<Arc<DataDir>>) -> MakeDisk {
         let Some(data_dir) = data_dir else { return Ok(Arc::new(NoDisk(complete))) };
         let path = data_dir.path();
         let unusable = |source| DataDirError::Unusable { path: path.to_owned(), source };
-        let real = RealFiles::open(path, FILE_DESCRIPTORS as usize).map_err(unusable)?;
+        let real =
+            RealFiles::open(path, Descriptors::of_process().files as usize).map_err(unusable)?;
         let start = |files| {
             ThreadedDisk::start(files, complete)
                 .map_err(|source| StartError::System { what: "the threads of the disk", source })
@@ -417,4 +432,19 @@ impl Disk for NoDisk {
 /// Reads the clock that nodes run by; for measuring how long something took.
 pub(crate) fn monotonic_now() -> Instant {
     Clock::default().now().mono
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_for_files_are_set_aside_before_connections_get_any() {
+        for all in [256, 1024, 20_000, u64::MAX] {
+            let Descriptors { files, connections } = Descriptors::share(all);
+            assert!(files >= 64 && connections >= 64, "{all}");
+            assert!(files + connections + OTHER_DESCRIPTORS <= all, "{all}");
+        }
+        assert_eq!(Descriptors::share(0).connections, 1);
+    }
 }
