@@ -71,6 +71,13 @@ pub enum Completion {
     Read(Bytes),
     /// What a `List` found.
     Listed(Vec<DirectoryEntry>),
+    /// How much room the file system has.
+    Space {
+        /// Bytes that may still be written.
+        free: u64,
+        /// Bytes in all.
+        total: u64,
+    },
     /// Any other operation is done.
     Done,
 }
@@ -308,6 +315,11 @@ pub enum Effect {
         /// Names the completion.
         token: IoToken,
     },
+    /// Asks how much room the file system of the data directory has. Completes as `Space`.
+    Space {
+        /// Names the completion.
+        token: IoToken,
+    },
     /// Sends bytes on a connection; what has been handed over comes back as `Transmitted`.
     Transmit {
         /// To whom.
@@ -366,6 +378,8 @@ pub enum Event {
     Info(String),
     /// A rare state was reached; the simulator demands that each is reached at times.
     Mark(Mark),
+    /// Whether producers are refused because the disk is full or nearly so.
+    DiskFull(bool),
     /// An invariant's subject moved: the high watermark of a partition.
     HighWatermark {
         /// The partition.

@@ -64,6 +64,7 @@ fn config(seed: u64) -> LogConfig {
         unwritten_max_bytes: 1 << 20,
         tail_cache_bytes: 16 << 10,
         retention_check_interval_ms: 2_000,
+        disk_reserve_bytes: None,
         producer_ids_max: 100,
         producer_id_expiration_ms: 86_400_000,
     }

@@ -32,6 +32,9 @@ pub struct LogConfig {
     pub tail_cache_bytes: u64,
     /// How often retention is looked at, in milliseconds (`log.retention.check.interval.ms`).
     pub retention_check_interval_ms: i64,
+    /// Bytes of the file system that producers leave alone, `None` for a twentieth of it but at
+    /// most 1 GiB (`mainspring.disk.reserve.bytes`).
+    pub disk_reserve_bytes: Option<u64>,
     /// Most producer ids remembered for each partition (`mainspring.producer.ids.max`).
     pub producer_ids_max: usize,
     /// Idle time after which a producer id is forgotten, in milliseconds (`producer.id.expiration.ms`).
@@ -52,6 +55,7 @@ impl Default for LogConfig {
             unwritten_max_bytes: 256 << 20,
             tail_cache_bytes: 64 << 20,
             retention_check_interval_ms: 300_000,
+            disk_reserve_bytes: None,
             producer_ids_max: 100_000,
             producer_id_expiration_ms: 86_400_000,
         }

@@ -119,6 +119,8 @@ pub(super) struct Journal {
     /// Whether entries that wait must be written before any file can be released: recovery, or a
     /// checkpoint that covers them. The ring grows beyond its bound then, by what they need.
     pub(super) urgent: bool,
+    /// Bytes that a file may take, `None` where that is not known.
+    pub(super) spare: Option<u64>,
 }
 
 /// Where a journal stands at the end of recovery.
@@ -179,6 +181,7 @@ impl Journal {
             done: 0,
             wall: now.wall,
             urgent: true,
+            spare: None,
         }
     }
 
@@ -411,7 +414,14 @@ impl Journal {
         }
         let needed = self.starved.map_or(0, |needed| needed as u64).next_multiple_of(4096);
         let wanted = if self.files.is_empty() { self.first_file_bytes } else { self.file_bytes };
-        self.grow(wanted.max(needed), ops, fx);
+        let fits = |length: u64| self.spare.is_none_or(|spare| length <= spare);
+        let length = [wanted, self.first_file_bytes]
+            .map(|length| length.max(needed))
+            .into_iter()
+            .find(|&length| fits(length) || self.urgent);
+        if let Some(length) = length {
+            self.grow(length, ops, fx);
+        }
     }
 
     fn grow(&mut self, length: u64, ops: &mut Operations, fx: &mut Effects) {

@@ -22,6 +22,7 @@ mod recovery;
 mod retention;
 mod scan;
 mod segment;
+mod space;
 pub mod stable;
 pub mod store;
 #[cfg(test)]

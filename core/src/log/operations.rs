@@ -24,6 +24,7 @@ pub(super) enum Op {
     Remove { file: FileName },
     Truncate { file: FileName, length: u64 },
     List { directory: FileName },
+    Space,
 }
 
 impl Op {
@@ -40,6 +41,7 @@ impl Op {
             Self::Remove { file } => Effect::Remove { file, token },
             Self::Truncate { file, length } => Effect::Truncate { file, length, token },
             Self::List { directory } => Effect::List { directory, token },
+            Self::Space => Effect::Space { token },
         }
     }
 }
@@ -63,6 +65,8 @@ pub(super) enum Purpose {
     CleanupList(FileName),
     /// A step of a read.
     Read(u64),
+    /// How much room there is.
+    Space,
 }
 
 /// The journal's operations.

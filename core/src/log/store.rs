@@ -27,6 +27,7 @@ use crate::log::read::ReadJob;
 use crate::log::recovery::Recovery;
 use crate::log::retention::RetentionClock;
 use crate::log::segment::Extent;
+use crate::log::space::SpaceWatch;
 use crate::log::stable::Stable;
 use crate::log::write_behind::Doomed;
 use crate::record::batch::Batch;
@@ -78,8 +79,7 @@ pub struct LogStore {
     pub(super) next_read: u64,
     pub(super) unproven: VecDeque<(BlockSequence, Unproven)>,
     pub(super) vote_epoch: LeaderEpoch,
-    /// Why the disk takes nothing, if so.
-    pub(super) full: Option<Arc<str>>,
+    pub(super) space: SpaceWatch,
     /// Removals and renames under way.
     pub(super) cleanups: usize,
     /// Folders that are being renamed away.
@@ -117,7 +117,7 @@ impl LogStore {
             next_read: 0,
             unproven: VecDeque::new(),
             vote_epoch: LeaderEpoch::UNKNOWN,
-            full: None,
+            space: SpaceWatch::default(),
             cleanups: 0,
             leaving: BTreeSet::new(),
             doomed: BTreeMap::new(),
@@ -181,6 +181,7 @@ impl LogStore {
             Purpose::Cleanup => self.on_cleanup(op, fx),
             Purpose::CleanupList(folder) => self.on_cleanup_list(&folder, completion, fx),
             Purpose::Read(job) => self.on_read_done(now, job, Ok(completion), fx),
+            Purpose::Space => self.on_space(now, Some(completion), fx),
         }
     }
 
@@ -209,6 +210,10 @@ impl LogStore {
             }
             Purpose::Cleanup | Purpose::CleanupList(_) if error.kind == DiskErrorKind::NotFound => {
                 self.on_cleanup(&op, fx);
+                return;
+            }
+            Purpose::Space => {
+                self.on_space(now, None, fx);
                 return;
             }
             Purpose::Journal(_)
@@ -391,8 +396,11 @@ impl LogStore {
                 self.begin_run(log, fx);
             }
         }
-        if matches!(self.phase, Phase::Running) && self.retention.is_due(now) {
-            self.enforce_retention(now, fx);
+        if matches!(self.phase, Phase::Running) {
+            self.ask_for_space(now, fx);
+            if self.retention.is_due(now) {
+                self.enforce_retention(now, fx);
+            }
         }
         self.pump(now, fx);
     }
@@ -405,8 +413,10 @@ impl LogStore {
             Phase::Stopping { .. } | Phase::Recovering(_) => None,
             Phase::Running => Some(self.retention.next()),
         };
+        let running = matches!(self.phase, Phase::Running) && !self.config.memory_only;
         [
             closing,
+            self.space.next().filter(|_| running),
             self.ops.next_retry(),
             self.write_due.first().map(|(due, _)| *due),
             self.journal.as_ref().and_then(Journal::next_deadline),
@@ -452,6 +462,7 @@ impl LogStore {
         }
         if let Some(journal) = &mut self.journal {
             journal.wall = self.retention.accepted_wall(now);
+            journal.spare = self.space.spare();
             journal.urgent = match &self.phase {
                 Phase::Recovering(_) => true,
                 Phase::Unborn
@@ -505,7 +516,7 @@ impl LogStore {
 
     fn update_congestion(&mut self, fx: &mut Effects) {
         // With a full disk producers are told so, instead of waiting without a word.
-        let congested = self.full.is_none()
+        let congested = self.space.refusal().is_none()
             && (self.unwritten_bytes > self.config.unwritten_max_bytes
                 || self.journal.as_ref().is_some_and(|journal| {
                     journal.is_starved() || journal.gathered_bytes() > GATHERED_MAX_BYTES
@@ -612,13 +623,12 @@ impl LogStore {
         if let Some(at) = partition.damaged {
             return Err(AppendError::Damaged(at));
         }
-        if let Some(why) = &self.full
-            && !partition.is_memory()
-            && log != TopicPartition::CLUSTER_METADATA
+        if !partition.is_memory()
+            && let Some(why) = self.space_refusal(log, fx)
         {
-            fx.mark(Mark::DiskFull);
-            return Err(AppendError::DiskFull(Arc::clone(why)));
+            return Err(AppendError::DiskFull(why));
         }
+        let partition = self.logs.get_mut(&log).expect("it was just found");
         let base = partition.end;
         batch.assign(base, leader_epoch);
         let append_ms = now.wall;
@@ -850,7 +860,7 @@ impl LogStore {
         }
         self.digest_reads(digest);
         digest.number(self.unwritten_bytes).number(self.ops.under_way() as u64);
-        digest.number(u64::from(self.full.is_some())).number(u64::from(self.congested));
+        digest.number(u64::from(self.space.refusal().is_some())).number(u64::from(self.congested));
     }
 
     /// Stops using the directory: a write or flush has failed, and what it covered may be lost.
@@ -868,24 +878,6 @@ impl LogStore {
         self.reads.clear();
         fx.warn(why.to_string());
         self.events.push_back(LogEvent::Poisoned(why));
-    }
-
-    fn on_no_space(&mut self, error: &DiskError, fx: &mut Effects) {
-        if self.full.is_none() {
-            let why: Arc<str> = format!(
-                "the disk is full ({error}); producing goes on by itself once there is space: \
-                 free some, or lower retention"
-            )
-            .into();
-            fx.warn(why.to_string());
-            self.full = Some(why);
-        }
-    }
-
-    pub(super) fn on_space_again(&mut self, fx: &mut Effects) {
-        if self.full.take().is_some() {
-            fx.info("there is space on the disk again; producing goes on");
-        }
     }
 }
 

@@ -18,6 +18,7 @@ const SMALL: LogConfig = LogConfig {
     unwritten_max_bytes: 1 << 20,
     tail_cache_bytes: 8 << 10,
     retention_check_interval_ms: 1_000,
+    disk_reserve_bytes: None,
     producer_ids_max: 100,
     producer_id_expiration_ms: 86_400_000,
 };
@@ -527,6 +528,25 @@ fn a_full_disk_refuses_produce_and_goes_on_by_itself() {
     node.append(log, b"again");
     node.restart();
     assert_eq!(node.fetch_all(log).len(), 2);
+}
+
+#[test]
+fn a_nearly_full_disk_refuses_producers_in_words_and_takes_them_again() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    node.append(log, b"before");
+    node.disk.free = 10 << 20;
+    node.pass(3_000);
+    let refused = node.store.append(node.now, log, LeaderEpoch(1), batch(b"x", None), &mut node.fx);
+    let Err(AppendError::DiskFull(why)) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("10485760 of 1073741824 bytes"), "{why}");
+    node.store.delete(node.now, log, &mut node.fx);
+    node.settle();
+    assert!(node.events.iter().any(|event| matches!(event, LogEvent::Deleted(_))));
+    node.disk.free = 1 << 29;
+    node.pass(3_000);
+    let log = node.create(2, settings());
+    node.append(log, b"after");
 }
 
 #[test]

@@ -13,14 +13,28 @@ use crate::io::{
 };
 
 /// Files and directories in memory.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct TestDisk {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) directories: BTreeSet<String>,
     /// Operations on files whose name contains this text fail with that kind.
     pub(crate) failing: Option<(String, DiskErrorKind)>,
+    /// Bytes that the file system says are free.
+    pub(crate) free: u64,
     /// Flushed writes and flushes so far.
     pub(crate) flushes: usize,
+}
+
+impl Default for TestDisk {
+    fn default() -> Self {
+        Self {
+            files: BTreeMap::new(),
+            directories: BTreeSet::new(),
+            failing: None,
+            free: 1 << 29,
+            flushes: 0,
+        }
+    }
 }
 
 impl TestDisk {
@@ -39,6 +53,7 @@ impl TestDisk {
             Effect::Remove { file, token } => (*token, file.clone(), "remove"),
             Effect::Truncate { file, token, .. } => (*token, file.clone(), "truncate"),
             Effect::List { directory, token } => (*token, directory.clone(), "list"),
+            Effect::Space { token } => (*token, FileName::root(), "list"),
             _ => return Err(effect),
         };
         if let Some((text, kind)) = &self.failing
@@ -114,6 +129,7 @@ impl TestDisk {
                 Ok(Completion::Done)
             }
             Effect::List { directory, .. } => self.list(directory.as_str()),
+            Effect::Space { .. } => Ok(Completion::Space { free: self.free, total: 1 << 30 }),
             _ => unreachable!("only file effects come here"),
         }
     }

@@ -228,7 +228,8 @@ impl LogStore {
             | Op::Read { .. }
             | Op::Create { .. }
             | Op::Sync { .. }
-            | Op::SyncDir { .. } => unreachable!("cleaning up removes and renames"),
+            | Op::SyncDir { .. }
+            | Op::Space => unreachable!("cleaning up removes and renames"),
         }
         self.on_space_again(fx);
     }
