@@ -389,6 +389,14 @@ pub const BROKER_SETTINGS: &[SettingDef] = {
             "Size at which a segment is rolled.",
         ),
         def(
+            "mainspring.disk.reserve.bytes",
+            Long,
+            "1073741824",
+            Range(0, MAX),
+            "Free bytes of the disk below which producers are refused; unless set, a twentieth of \
+             the disk but at most 1 GiB.",
+        ),
+        def(
             "mainspring.fetch.max.wait.ms",
             Long,
             "60000",

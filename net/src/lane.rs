@@ -362,6 +362,12 @@ impl Lane {
     fn observe(&self, event: Event) {
         match event {
             Event::Count(counter, by) => self.parts.metrics.count(counter, by),
+            Event::DiskFull(full) => {
+                self.parts
+                    .metrics
+                    .disk_full
+                    .store(u64::from(full), std::sync::atomic::Ordering::Relaxed);
+            }
             Event::Warning(message) => tracing::warn!("{message}"),
             Event::Info(message) => tracing::info!("{message}"),
             Event::Mark(mark) => tracing::trace!(?mark, "rare state"),

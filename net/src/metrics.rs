@@ -15,6 +15,8 @@ pub(crate) struct Metrics {
     pub(crate) connections: AtomicU64,
     /// Connections that were closed at once because too many were open.
     pub(crate) refused: AtomicU64,
+    /// 1 while producers are refused because the disk is full or nearly so.
+    pub(crate) disk_full: AtomicU64,
     /// 1 once clients are served, else 0.
     pub(crate) ready: AtomicU64,
 }
@@ -47,6 +49,14 @@ impl Metrics {
         family(&mut text, "mainspring_connections", "Open client connections.", "gauge", open);
         let ready = load(&self.ready);
         family(&mut text, "mainspring_ready", "1 while clients are served.", "gauge", ready);
+        let full = load(&self.disk_full);
+        family(
+            &mut text,
+            "mainspring_disk_full",
+            "1 while producers are refused because the disk is full or nearly so.",
+            "gauge",
+            full,
+        );
         text
     }
 }

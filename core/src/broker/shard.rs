@@ -100,6 +100,11 @@ impl Shard {
         {
             log.unwritten_max_bytes = bytes as u64;
         }
+        if node.settings.explicit("mainspring.disk.reserve.bytes").is_some()
+            && let Some(bytes) = number("mainspring.disk.reserve.bytes")
+        {
+            log.disk_reserve_bytes = Some(bytes as u64);
+        }
         // A stream of its own, so that the log's draws and these never meet.
         let rng = ChaCha8Rng::seed_from_u64(config.seed ^ 0x6d61_696e_7370_7269);
         Self {

@@ -192,6 +192,15 @@ impl RealFiles {
         Ok(Completion::Listed(entries))
     }
 
+    fn space(&self, directory: &FileName) -> Done<Completion> {
+        let opened = self.directory(directory)?;
+        let stat = rustix::fs::fstatvfs(opened.get(self)).map_err(Failure::from)?;
+        Ok(Completion::Space {
+            free: stat.f_bavail.saturating_mul(stat.f_frsize),
+            total: stat.f_blocks.saturating_mul(stat.f_frsize),
+        })
+    }
+
     /// Returns a descriptor of a regular file, for reading and, where it is allowed, writing.
     fn file(&self, file: &FileName, absence: OnAbsence) -> Done<Arc<OwnedFd>> {
         let seen = match self.descriptors.find(file) {
@@ -291,6 +300,7 @@ impl Files for RealFiles {
                 })
                 .map(|()| Completion::Done),
             Operation::List { directory } => self.list(directory),
+            Operation::Space { directory } => self.space(directory),
         };
         done.map_err(|failure| failure.of(operation.verb(), operation.subject()))
     }

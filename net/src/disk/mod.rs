@@ -101,6 +101,11 @@ pub enum Operation {
         /// The directory.
         directory: FileName,
     },
+    /// [`Effect::Space`].
+    Space {
+        /// The data directory.
+        directory: FileName,
+    },
 }
 
 impl Operation {
@@ -121,6 +126,7 @@ impl Operation {
             Effect::Remove { file, token } => (token, Self::Remove { file }),
             Effect::Truncate { file, length, token } => (token, Self::Truncate { file, length }),
             Effect::List { directory, token } => (token, Self::List { directory }),
+            Effect::Space { token } => (token, Self::Space { directory: FileName::root() }),
             other => return Err(other),
         })
     }
@@ -137,6 +143,7 @@ impl Operation {
             Self::Remove { .. } => "remove",
             Self::Truncate { .. } => "truncate",
             Self::List { .. } => "list",
+            Self::Space { .. } => "look at the free space",
         }
     }
 
@@ -149,7 +156,9 @@ impl Operation {
             | Self::Sync { file }
             | Self::Remove { file }
             | Self::Truncate { file, .. } => file,
-            Self::SyncDir { directory } | Self::List { directory } => directory,
+            Self::SyncDir { directory } | Self::List { directory } | Self::Space { directory } => {
+                directory
+            }
             Self::Rename { from, .. } => from,
         }
     }

@@ -187,6 +187,7 @@ impl World {
                 self.file_mut(id)?.resize(length);
                 Ok(Completion::Done)
             }
+            Operation::Space { directory } => self.on_real(Operation::Space { directory }),
             Operation::List { directory } => {
                 let id = self.existing(&directory)?;
                 let entries = self

@@ -80,7 +80,8 @@ fn is_of_the_journal(operation: &Operation) -> bool {
         | Operation::Rename { .. }
         | Operation::Remove { .. }
         | Operation::Truncate { .. }
-        | Operation::List { .. } => false,
+        | Operation::List { .. }
+        | Operation::Space { .. } => false,
     }
 }
 

@@ -123,6 +123,7 @@ enum Operation {
     Remove { file: FileName },
     Truncate { file: FileName, length: u64 },
     List { directory: FileName },
+    Space { directory: FileName },
 }
 
 impl Operation {
@@ -141,6 +142,7 @@ impl Operation {
             Effect::Remove { file, token } => (Self::Remove { file }, token),
             Effect::Truncate { file, length, token } => (Self::Truncate { file, length }, token),
             Effect::List { directory, token } => (Self::List { directory }, token),
+            Effect::Space { token } => (Self::Space { directory: FileName::root() }, token),
             other => return Err(other),
         })
     }
@@ -156,6 +158,7 @@ impl Operation {
             Self::Remove { .. } => "remove",
             Self::Truncate { .. } => "truncate",
             Self::List { .. } => "list",
+            Self::Space { .. } => "space",
         }
     }
 
@@ -170,7 +173,8 @@ impl Operation {
             | Self::Remove { file }
             | Self::Truncate { file, .. }
             | Self::SyncDir { directory: file }
-            | Self::List { directory: file } => file,
+            | Self::List { directory: file }
+            | Self::Space { directory: file } => file,
         }
     }
 
@@ -353,6 +357,10 @@ impl SimDisk {
                 self.tree.file_mut(file)?.set_length(*length);
                 Ok(Completion::Done)
             }
+            Operation::Space { .. } => {
+                let total = self.options.capacity.unwrap_or(1 << 40);
+                Ok(Completion::Space { free: total.saturating_sub(self.used()), total })
+            }
             Operation::List { directory } => {
                 let mut entries: Vec<DirectoryEntry> = self
                     .tree
@@ -438,7 +446,8 @@ impl SimDisk {
             Operation::Read { .. }
             | Operation::Sync { .. }
             | Operation::SyncDir { .. }
-            | Operation::List { .. } => Ok(()),
+            | Operation::List { .. }
+            | Operation::Space { .. } => Ok(()),
         };
     }
 
