@@ -367,6 +367,14 @@ impl World {
 fn run(seed: u64) -> BTreeMap<Mark, usize> {
     let mut world = World::new(seed);
     world.start(seed);
+    // The first start of all may be interrupted, too.
+    for _ in 0..world.rng.below(3) {
+        for _ in 0..world.rng.below(60) {
+            world.step();
+        }
+        world.disk.lose_power();
+        world.start(seed);
+    }
     world.recover();
     for _ in 0..12 {
         for _ in 0..world.rng.between(1, 250) {

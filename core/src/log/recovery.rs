@@ -39,6 +39,10 @@ const OUR_NAMES: [&str; 6] =
 /// Largest small file that is read whole.
 const SMALL_FILE: u64 = 1 << 20;
 
+/// What an empty directory's checkpoint says.
+const EMPTY: Checkpoint =
+    Checkpoint { cut: BlockSequence(0), vote_epoch: LeaderEpoch::UNKNOWN, logs: Vec::new() };
+
 type Outcome = Result<Completion, DiskError>;
 
 #[derive(Clone, Debug)]
@@ -236,6 +240,12 @@ impl LogStore {
                     from: self.path("journal/{}/incarnation.tmp"),
                     to: self.path("journal/{}/incarnation"),
                 }];
+                if self.recovery().checkpoint.is_none() {
+                    ops.push(Op::Rename {
+                        from: self.path("checkpoint/{}.tmp"),
+                        to: self.path("checkpoint/{}"),
+                    });
+                }
                 if self.recovery().identity_is_new {
                     ops.push(Op::Rename {
                         from: FileName::new("meta.properties.tmp"),
@@ -339,7 +349,7 @@ impl LogStore {
             }
         }
         let is_new = identity.is_none();
-        if is_new && (starts.is_some() || !files.is_empty()) && self.config.shard.0 == 0 {
+        if is_new && !files.is_empty() && self.config.shard.0 == 0 {
             return Err(format!(
                 "the data directory has a journal but no {META_FILE}; restore that file from a backup"
             ));
@@ -355,12 +365,11 @@ impl LogStore {
         recovery.journal_id = starts.map_or(journal_id, |starts| starts.journal_id);
         recovery.next_file_number = files.iter().map(|(number, ..)| number + 1).max().unwrap_or(0);
         if files.is_empty() {
-            if recovery.checkpoint.is_some() {
-                return Err(
-                    "the journal's files are gone although a checkpoint is there; restore \
-                            the directory from a backup"
-                        .to_owned(),
-                );
+            let used = recovery.checkpoint.as_ref().is_some_and(|found| found.cut.0 > 0);
+            if used {
+                return Err("the journal's files are gone although a checkpoint speaks of them; \
+                            restore the directory from a backup"
+                    .to_owned());
             }
             self.make_directories(fx);
             return Ok(());
@@ -413,6 +422,13 @@ impl LogStore {
         }
         let recovery = self.recovery();
         let cut = recovery.checkpoint.as_ref().map(|checkpoint| checkpoint.cut);
+        if cut.is_none() && !found.is_empty() {
+            return Err(format!(
+                "{} is gone, without which nobody knows what the segments hold; restore it from a \
+                 backup",
+                self.path("checkpoint/{}")
+            ));
+        }
         let scan = Scan::new(recovery.journal_id, found, cut);
         self.go_on_scanning(scan, fx);
         Ok(())
@@ -443,6 +459,7 @@ impl LogStore {
     fn count_start(&mut self, fx: &mut Effects) {
         let shard = self.config.shard;
         let temporary = self.path("journal/{}/incarnation.tmp");
+        let checkpoint = self.path("checkpoint/{}.tmp");
         let recovery = self.recovery();
         let seen =
             recovery.scanned.as_ref().map_or(Incarnation(0), |scanned| scanned.last.incarnation());
@@ -458,6 +475,15 @@ impl LogStore {
             sync: Sync::Data,
         };
         let mut ops = vec![whole(temporary, starts.encode())];
+        if recovery.checkpoint.is_none() {
+            // So that one that is missing later is known to have been lost.
+            ops.push(Op::Write {
+                file: checkpoint,
+                position: 0,
+                body: WriteBody::Parts(vec![EMPTY.encode()]),
+                sync: Sync::Data,
+            });
+        }
         if recovery.identity_is_new {
             let identity = recovery.identity.expect("the survey found or made it");
             ops.push(whole(FileName::new("meta.properties.tmp"), identity.encode()));
@@ -498,13 +524,8 @@ impl LogStore {
     ) -> Vec<(TopicPartition, String)> {
         let mut unreadable = Vec::new();
         let limits = self.append_limits();
-        let checkpoint = self.recovery().checkpoint.clone().unwrap_or_default();
-        self.vote_epoch =
-            if checkpoint.logs.is_empty() && checkpoint.cut == BlockSequence::default() {
-                LeaderEpoch::UNKNOWN
-            } else {
-                checkpoint.vote_epoch
-            };
+        let checkpoint = self.recovery().checkpoint.clone().unwrap_or(EMPTY);
+        self.vote_epoch = checkpoint.vote_epoch;
         for (id, image) in &checkpoint.logs {
             let settings = LogSettings::until_configured(image.storage);
             self.logs.insert(*id, PartitionLog::from_image(*id, image, settings, limits));

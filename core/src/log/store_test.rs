@@ -632,3 +632,14 @@ fn a_store_in_memory_asks_nothing_of_the_disk() {
     node.settle();
     assert!(node.events.iter().any(|event| matches!(event, LogEvent::Closed)));
 }
+
+#[test]
+fn a_lost_checkpoint_refuses_the_start_instead_of_forgetting_records() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    node.append(log, b"value");
+    node.disk.files.remove("checkpoint/0");
+    node.start();
+    let message = node.fatal.expect("the node refuses to start");
+    assert!(message.contains("checkpoint/0 is gone"), "{message}");
+}
