@@ -327,9 +327,9 @@ impl Shard {
         }
         let config = self.topic_config(&topic);
         if self.log.log_end_offset(id).is_none() {
-            self.log.create(now, id, &topic.name, config.log.clone(), &mut self.fx);
+            self.log.create(now, id, &topic.name, config.log, &mut self.fx);
         } else {
-            self.log.configure(id, config.log.clone());
+            self.log.configure(id, config.log);
         }
         let (epoch, isr) = (state.leader_epoch, state.isr.len());
         self.partitions.insert(id, Partition::new(id, config, epoch, isr, &self.log));
@@ -355,7 +355,7 @@ impl Shard {
         let to = TopicPartition { topic_id, partition: PartitionIndex(i32::MAX) };
         for (&id, partition) in self.partitions.range_mut(from..=to) {
             partition.configure(Arc::clone(&config));
-            self.log.configure(id, config.log.clone());
+            self.log.configure(id, config.log);
         }
     }
 

@@ -26,6 +26,7 @@ mod space;
 pub mod stable;
 pub mod store;
 #[cfg(test)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the disk of the tests takes file effects only")]
 pub(crate) mod testing;
 pub mod time_index;
 pub mod verify;

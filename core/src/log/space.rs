@@ -59,11 +59,12 @@ impl LogStore {
     }
 
     /// Takes the answer. A driver that cannot tell is asked again and believed to have room.
-    pub(super) fn on_space(&mut self, now: Now, answer: Option<Completion>, fx: &mut Effects) {
+    pub(super) fn on_space(&mut self, now: Now, answer: Option<&Completion>, fx: &mut Effects) {
         self.space.asked = false;
         self.space.next = now.mono + ASK_EVERY;
-        let Some(Completion::Space { free, total }) = answer else { return };
-        let reserve = self.config.disk_reserve_bytes.unwrap_or((total / 20).min(RESERVE_MAX));
+        let Some(&Completion::Space { free, total }) = answer else { return };
+        let reserve =
+            self.config.disk_reserve_bytes.unwrap_or_else(|| (total / 20).min(RESERVE_MAX));
         self.space.free = Some(free);
         self.space.reserve = reserve;
         if free >= reserve {

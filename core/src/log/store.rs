@@ -181,7 +181,7 @@ impl LogStore {
             Purpose::Cleanup => self.on_cleanup(op, fx),
             Purpose::CleanupList(folder) => self.on_cleanup_list(&folder, completion, fx),
             Purpose::Read(job) => self.on_read_done(now, job, Ok(completion), fx),
-            Purpose::Space => self.on_space(now, Some(completion), fx),
+            Purpose::Space => self.on_space(now, Some(&completion), fx),
         }
     }
 
@@ -897,5 +897,10 @@ pub(super) fn random_ids(seed: u64) -> (Uuid, Uuid, u64) {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    clippy::unwrap_in_result,
+    reason = "a test looks for one event among all"
+)]
 #[path = "store_test.rs"]
 mod tests;
