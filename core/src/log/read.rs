@@ -69,6 +69,9 @@ pub(super) struct ReadJob {
     from: Offset,
     /// Whether the segment was already read from its beginning.
     from_beginning: bool,
+    /// Indexes that were loaded for this read, of the segment with that base: a segment that has
+    /// grown meanwhile does not keep them.
+    loaded: Option<(Offset, Box<Indexes>)>,
 }
 
 impl LogStore {
@@ -149,6 +152,7 @@ impl LogStore {
             want: 0,
             from,
             from_beginning: false,
+            loaded: None,
         };
         self.next_segment(job, fx);
     }
@@ -180,7 +184,12 @@ impl LogStore {
         }
         job.extent = readable_extent(partition, at);
         job.from_beginning = false;
-        let Some(indexes) = &segment.indexes else {
+        let loaded = job
+            .loaded
+            .as_ref()
+            .filter(|(base, _)| *base == segment.extent.base)
+            .map(|(_, indexes)| indexes.as_ref());
+        let Some(indexes) = segment.indexes.as_ref().or(loaded) else {
             job.state = State::OffsetIndex;
             return self.read_index(job, "index", fx);
         };
@@ -277,7 +286,9 @@ impl LogStore {
         ));
         if let Some((offsets, times)) = found {
             // What the time index lacks behind its last entry makes lookups begin earlier, not later.
-            self.set_indexes(&job, Indexes { offsets, times }, false);
+            let indexes = Indexes { offsets, times };
+            job.loaded = Some((base, Box::new(indexes.clone())));
+            self.set_indexes(&job, indexes, false);
             return self.next_segment(job, fx);
         }
         let indexes =
@@ -325,6 +336,7 @@ impl LogStore {
         }
         // What lies behind damage has no entries; a read that gets there says what is wrong.
         indexes.times.add_entry();
+        job.loaded = Some((job.extent.base, Box::new(indexes.clone())));
         self.set_indexes(&job, indexes, true);
         job.state = State::Batches;
         self.next_segment(job, fx);
