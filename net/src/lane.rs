@@ -23,7 +23,8 @@ use mainspring_core::time::{Instant, Now};
 use crate::clock::Clock;
 use crate::disk::{Disk, Operation, Outcome};
 use crate::metrics::Metrics;
-use crate::rt::{self, Notify, watch};
+use crate::rt::{self, Notify};
+use crate::watched::Writer;
 
 /// The shape of a shard, as its driver sees it.
 pub(crate) trait Machine: Send {
@@ -90,7 +91,7 @@ pub(crate) struct LaneParts {
     /// The inboxes of all shards of the node, this one's among them, by their numbers.
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) phase: Writer<Phase>,
 }
 
 /// One shard with all that it drives.
@@ -274,7 +275,7 @@ impl Lane {
 
     /// Returns whether the shard has stopped or failed.
     pub(crate) fn has_ended(&self) -> bool {
-        matches!(*self.parts.phase.borrow(), Phase::Stopped | Phase::Failed(_))
+        matches!(self.parts.phase.get(), Phase::Stopped | Phase::Failed(_))
     }
 
     fn close_all(&mut self) {
@@ -350,7 +351,7 @@ impl Lane {
 
     /// Enters a phase, unless the lane has ended: the first end is the one that counts.
     fn enter(&self, phase: Phase) {
-        self.parts.phase.send_if_modified(|present| {
+        self.parts.phase.change(|present| {
             let ended = matches!(present, Phase::Stopped | Phase::Failed(_));
             if !ended {
                 *present = phase;
@@ -379,6 +380,6 @@ impl Lane {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(madsim)))]
 #[expect(clippy::wildcard_enum_match_arm, reason = "scripts look at the inputs they are about")]
 mod tests;

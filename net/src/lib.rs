@@ -6,12 +6,11 @@
 pub mod address;
 #[cfg(not(madsim))]
 pub mod cli;
+pub mod client;
 pub mod data_dir;
 pub mod disk;
 pub mod node;
 
-#[cfg(not(madsim))]
-mod client;
 mod clock;
 mod connection;
 #[cfg(not(madsim))]
@@ -22,3 +21,4 @@ mod metrics;
 mod rt;
 #[cfg(test)]
 mod test_support;
+mod watched;

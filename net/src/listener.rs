@@ -11,7 +11,8 @@ use crate::clock::Clock;
 use crate::connection;
 use crate::lane::SharedLane;
 use crate::metrics::Metrics;
-use crate::rt::{self, TcpListener, TcpStream, watch};
+use crate::rt::{self, TcpListener, TcpStream};
+use crate::watched::Reader;
 
 /// Pause after a failed accept, so that a lack of descriptors does not become a busy loop.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -74,7 +75,7 @@ pub(crate) async fn serve(
     index: ListenerIndex,
     lane: SharedLane,
     admission: Arc<Admission>,
-    mut stop: watch::Receiver<bool>,
+    stop: Reader<bool>,
 ) {
     let mut failing = false;
     loop {

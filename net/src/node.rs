@@ -16,13 +16,13 @@ use mainspring_core::io::{DiskError, DiskErrorKind, Effect, Input};
 use mainspring_core::time::{Instant, Now};
 
 use crate::address::HostPort;
-use crate::clock::Clock;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::disk::{Complete, Disk, Flushes, Operation, PowerCut, RealFiles, ThreadedDisk};
 use crate::lane::{self, Inbox, LaneParts, Machine, Phase, SharedLane};
 use crate::listener::{self, Admission};
 use crate::metrics::Metrics;
-use crate::rt::{self, TcpListener, oneshot, watch};
+use crate::rt::{self, TcpListener, oneshot};
+use crate::watched::{self, Reader, Writer};
 
 /// Most descriptors set aside for the files of the log.
 const FILE_DESCRIPTORS_MAX: u64 = 512;
@@ -93,10 +93,10 @@ pub enum End {
 pub struct Node {
     addresses: Vec<SocketAddr>,
     inbox: Arc<Inbox>,
-    phase: watch::Receiver<Phase>,
-    stop_listening: watch::Sender<bool>,
+    phase: Reader<Phase>,
+    stop_listening: Writer<bool>,
     /// Closed when the lane has written its last answers.
-    finished: watch::Receiver<()>,
+    finished: Reader<()>,
     metrics: Arc<Metrics>,
     // Held until the node is gone, so that the directory stays locked while its threads write.
     _data_dir: Option<Arc<DataDir>>,
@@ -126,8 +126,8 @@ impl Node {
         make_disk: MakeDisk,
     ) -> Result<Self, StartError> {
         let (started, outcome) = oneshot::channel();
-        let (phase, phases) = watch::channel(Phase::Starting);
-        let (stop_listening, stopping) = watch::channel(false);
+        let (phase, phases) = watched::channel(Phase::Starting);
+        let (stop_listening, stopping) = watched::channel(false);
         let inbox = Inbox::new();
         let metrics = Arc::new(Metrics::default());
         let begin = Begin {
@@ -140,8 +140,8 @@ impl Node {
             metrics: Arc::clone(&metrics),
         };
         let held = data_dir.clone();
-        let (finish, finished) = watch::channel(());
-        rt::spawn_lane("lane-0".to_owned(), async move {
+        let (finish, finished) = watched::channel(());
+        rt::spawn_lane("lane-0", async move {
             match begin.lane().await {
                 Ok((lane, addresses)) => {
                     // Nobody waits for a start that was given up.
@@ -176,38 +176,35 @@ impl Node {
 
     /// Waits until recovery is done and clients are served; returns the id of the cluster.
     pub async fn ready(&self) -> Result<Uuid, End> {
-        let mut phase = self.phase.clone();
-        let reached = phase.wait_for(|phase| *phase != Phase::Starting).await;
-        match reached.as_deref() {
-            Ok(Phase::Ready { cluster_id }) => Ok(*cluster_id),
-            Ok(Phase::Failed(message)) => Err(End::Failed(message.clone())),
-            Ok(Phase::Stopped | Phase::Starting) => Err(End::Stopped),
-            Err(_) => Err(lost()),
+        match self.phase.wait_for(|phase| *phase != Phase::Starting).await {
+            Some(Phase::Ready { cluster_id }) => Ok(cluster_id),
+            Some(Phase::Failed(message)) => Err(End::Failed(message)),
+            Some(Phase::Stopped | Phase::Starting) => Err(End::Stopped),
+            None => Err(lost()),
         }
     }
 
     /// Waits until the node has ended, by [`stop`](Self::stop) or by itself.
     pub async fn ended(&self) -> End {
-        let mut phase = self.phase.clone();
-        let ended = phase.wait_for(|phase| matches!(phase, Phase::Stopped | Phase::Failed(_)));
-        let end = match ended.await.as_deref() {
-            Ok(Phase::Failed(message)) => End::Failed(message.clone()),
-            Ok(Phase::Stopped | Phase::Starting | Phase::Ready { .. }) => End::Stopped,
-            Err(_) => lost(),
+        let ended = self.phase.wait_for(|phase| matches!(phase, Phase::Stopped | Phase::Failed(_)));
+        let end = match ended.await {
+            Some(Phase::Failed(message)) => End::Failed(message),
+            Some(Phase::Stopped | Phase::Starting | Phase::Ready { .. }) => End::Stopped,
+            None => lost(),
         };
-        // An error says that the other side is gone, which is what is waited for.
-        let _ = self.finished.clone().changed().await;
+        let never = self.finished.wait_for(|()| false).await;
+        assert!(never.is_none(), "the wait ends with the lane");
         end
     }
 
     /// Returns whether clients are served.
     pub fn is_ready(&self) -> bool {
-        matches!(*self.phase.borrow(), Phase::Ready { .. })
+        matches!(self.phase.get(), Phase::Ready { .. })
     }
 
     /// Asks the node to stop: no new connections, everything acknowledged made durable.
     pub fn stop(&self) {
-        self.stop_listening.send_replace(true);
+        self.stop_listening.change(|stop| !std::mem::replace(stop, true));
         self.inbox.push(Input::Stop);
     }
 
@@ -231,9 +228,9 @@ fn lost() -> End {
 struct Begin {
     options: NodeOptions,
     make_disk: MakeDisk,
-    phase: watch::Sender<Phase>,
-    phases: watch::Receiver<Phase>,
-    stopping: watch::Receiver<bool>,
+    phase: Writer<Phase>,
+    phases: Reader<Phase>,
+    stopping: Reader<bool>,
     inbox: Arc<Inbox>,
     metrics: Arc<Metrics>,
 }
@@ -298,14 +295,13 @@ async fn accept(
     listeners: Vec<TcpListener>,
     lane: SharedLane,
     admission: Arc<Admission>,
-    mut phases: watch::Receiver<Phase>,
-    stopping: watch::Receiver<bool>,
+    phases: Reader<Phase>,
+    stopping: Reader<bool>,
 ) {
     let reached = phases.wait_for(|phase| *phase != Phase::Starting).await;
-    if !matches!(reached.as_deref(), Ok(Phase::Ready { .. })) {
+    if !matches!(reached, Some(Phase::Ready { .. })) {
         return;
     }
-    drop(reached);
     for (index, listener) in listeners.into_iter().enumerate() {
         let index = ListenerIndex(index as u16);
         let (admission, stopping) = (Arc::clone(&admission), stopping.clone());
@@ -431,7 +427,7 @@ impl Disk for NoDisk {
 #[cfg(not(madsim))]
 /// Reads the clock that nodes run by; for measuring how long something took.
 pub(crate) fn monotonic_now() -> Instant {
-    Clock::default().now().mono
+    crate::clock::Clock::default().now().mono
 }
 
 #[cfg(test)]

@@ -16,7 +16,9 @@ use std::time::Duration;
 pub(crate) use madsim::task::JoinHandle;
 pub(crate) use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 pub(crate) use tokio::net::{TcpListener, TcpStream};
-pub(crate) use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+#[cfg(not(madsim))]
+pub(crate) use tokio::sync::Semaphore;
+pub(crate) use tokio::sync::{Notify, mpsc, oneshot};
 #[cfg(not(madsim))]
 pub(crate) use tokio::task::JoinHandle;
 
@@ -32,7 +34,10 @@ pub(crate) const TIMER_SLICE: Duration =
     if cfg!(madsim) { Duration::from_millis(100) } else { Duration::from_secs(1) };
 
 /// Starts a task on the current runtime.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that may")]
+#[cfg_attr(
+    not(madsim),
+    expect(clippy::disallowed_methods, reason = "this is the one place that may")
+)]
 pub(crate) fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
@@ -50,14 +55,17 @@ pub(crate) async fn sleep(duration: Duration) {
 }
 
 /// Runs a future on a thread and a runtime of its own; under madsim as a task of the current node.
-pub(crate) fn spawn_lane<F>(name: String, future: F) -> std::io::Result<()>
+#[cfg_attr(madsim, expect(clippy::unnecessary_wraps, reason = "threads may be lacking, tasks not"))]
+pub(crate) fn spawn_lane<F>(name: &str, future: F) -> std::io::Result<()>
 where
     F: Future<Output = ()> + Send + 'static,
 {
     #[cfg(not(madsim))]
     {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name(name).spawn(move || runtime.block_on(future))?;
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || runtime.block_on(future))?;
     }
     #[cfg(madsim)]
     {

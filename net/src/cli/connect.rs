@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainspring_core::client::ClientError;
 use mainspring_core::client::admin::{Admin, AdminTarget, CallId};
 use mainspring_core::client::network::NetworkConfig;
-use mainspring_core::client::{ClientError, Effect, Input};
 use mainspring_core::error::ErrorCode;
 use mainspring_core::ids::TopicName;
-use mainspring_core::time::{Instant, Now};
 use mainspring_core::wire::{KafkaString, Request, Response};
 
 use super::failure::{Code, Failure, words};
@@ -172,20 +171,6 @@ where
 pub(crate) struct Requests {
     driver: Driver<Admin>,
     connection: Connection,
-}
-
-impl Machine for Admin {
-    fn handle(&mut self, now: Now, input: Input) {
-        Self::handle(self, now, input);
-    }
-
-    fn poll_effect(&mut self) -> Option<Effect> {
-        Self::poll_effect(self)
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        Self::next_deadline(self)
-    }
 }
 
 impl Requests {

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use mainspring_core::client::fetcher::{FetchEvent, FetchedRecord, Fetcher, FetcherConfig, Start};
 use mainspring_core::client::producer::accumulator::Place;
-use mainspring_core::client::{Effect, Input};
 use mainspring_core::ids::{Offset, PartitionIndex};
-use mainspring_core::time::{Instant, Now};
 use mainspring_core::wire::KafkaString;
 
 use super::connect::{self, Connection, Requests, refused};
@@ -15,7 +13,7 @@ use super::failure::Failure;
 use super::format::{OutputFormat, Shown};
 use super::output::{Output, Stop};
 use super::{time, topic};
-use crate::client::{Driver, Machine};
+use crate::client::Driver;
 
 /// Timestamps that stand for the ends of a log.
 const START: i64 = -2;
@@ -53,20 +51,6 @@ pub(crate) struct Args {
     json: bool,
     #[command(flatten)]
     connection: Connection,
-}
-
-impl Machine for Fetcher {
-    fn handle(&mut self, now: Now, input: Input) {
-        Self::handle(self, now, input);
-    }
-
-    fn poll_effect(&mut self) -> Option<Effect> {
-        Self::poll_effect(self)
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        Self::next_deadline(self)
-    }
 }
 
 /// Runs the command.

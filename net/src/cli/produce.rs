@@ -5,19 +5,18 @@ use std::io::{self, BufRead, BufReader, IsTerminal};
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use mainspring_core::client::ClientError;
 use mainspring_core::client::producer::accumulator::Ticket;
 use mainspring_core::client::producer::{Acks, NewRecord, Producer, ProducerConfig};
-use mainspring_core::client::{ClientError, Effect, Input};
 use mainspring_core::ids::PartitionIndex;
 use mainspring_core::record::compress::Codec;
-use mainspring_core::time::{Instant, Now};
 use mainspring_core::wire::KafkaString;
 
 use super::connect::{self, Connection, check_reachable, refused, topic_name};
 use super::failure::{Code, Failure, words};
 use super::format::InputFormat;
 use super::output::Stop;
-use crate::client::{Driver, Machine};
+use crate::client::Driver;
 use crate::rt::{self, mpsc};
 
 /// Lines that are read ahead.
@@ -51,20 +50,6 @@ pub(crate) struct Args {
     compression: String,
     #[command(flatten)]
     connection: Connection,
-}
-
-impl Machine for Producer {
-    fn handle(&mut self, now: Now, input: Input) {
-        Self::handle(self, now, input);
-    }
-
-    fn poll_effect(&mut self) -> Option<Effect> {
-        Self::poll_effect(self)
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        Self::next_deadline(self)
-    }
 }
 
 /// Runs the command.

@@ -9,6 +9,9 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use mainspring_core::client::admin::Admin;
+use mainspring_core::client::fetcher::Fetcher;
+use mainspring_core::client::producer::Producer;
 use mainspring_core::client::{Effect, Input, Link};
 use mainspring_core::time::{Instant, Now};
 
@@ -16,7 +19,7 @@ use crate::clock::Clock;
 use crate::rt::{self, AsyncReadExt, AsyncWriteExt, JoinHandle, TcpStream, mpsc};
 
 /// A client machine, as its driver sees it.
-pub(crate) trait Machine {
+pub trait Machine {
     /// Takes an input in.
     fn handle(&mut self, now: Now, input: Input);
     /// Takes the next thing to be done.
@@ -25,8 +28,50 @@ pub(crate) trait Machine {
     fn next_deadline(&self) -> Option<Instant>;
 }
 
+impl Machine for Admin {
+    fn handle(&mut self, now: Now, input: Input) {
+        Self::handle(self, now, input);
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        Self::poll_effect(self)
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        Self::next_deadline(self)
+    }
+}
+
+impl Machine for Producer {
+    fn handle(&mut self, now: Now, input: Input) {
+        Self::handle(self, now, input);
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        Self::poll_effect(self)
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        Self::next_deadline(self)
+    }
+}
+
+impl Machine for Fetcher {
+    fn handle(&mut self, now: Now, input: Input) {
+        Self::handle(self, now, input);
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        Self::poll_effect(self)
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        Self::next_deadline(self)
+    }
+}
+
 /// A machine with its connections.
-pub(crate) struct Driver<M> {
+pub struct Driver<M> {
     machine: M,
     clock: Clock,
     links: BTreeMap<Link, Wire>,
@@ -72,7 +117,7 @@ const READ: usize = 64 << 10;
 
 impl<M: Machine> Driver<M> {
     /// Drives a machine.
-    pub(crate) fn new(machine: M) -> Self {
+    pub fn new(machine: M) -> Self {
         let (report, events) = mpsc::unbounded_channel();
         Self {
             machine,
@@ -86,27 +131,27 @@ impl<M: Machine> Driver<M> {
     }
 
     /// Reads the clocks.
-    pub(crate) fn now(&mut self) -> Now {
+    pub fn now(&mut self) -> Now {
         self.clock.now()
     }
 
     /// Gives the machine, to ask it for something; [`turn`](Self::turn) then does it.
-    pub(crate) const fn machine(&mut self) -> &mut M {
+    pub const fn machine(&mut self) -> &mut M {
         &mut self.machine
     }
 
     /// Whether any broker was ever reached.
-    pub(crate) const fn was_connected(&self) -> bool {
+    pub const fn was_connected(&self) -> bool {
         self.was_connected
     }
 
     /// The last attempt to connect that failed, and how many have.
-    pub(crate) fn last_failure(&self) -> Option<(&io::Error, u32)> {
+    pub fn last_failure(&self) -> Option<(&io::Error, u32)> {
         self.last_failure.as_ref().map(|(error, count)| (error, *count))
     }
 
     /// Waits until the sockets have taken everything that was sent.
-    pub(crate) async fn drained(&mut self) {
+    pub async fn drained(&mut self) {
         self.carry_out();
         for wire in std::mem::take(&mut self.links).into_values() {
             wire.finish().await;
@@ -114,7 +159,7 @@ impl<M: Machine> Driver<M> {
     }
 
     /// Does what the machine wants done, then waits for one event, its deadline, or `until`.
-    pub(crate) async fn turn(&mut self, until: Option<Instant>) {
+    pub async fn turn(&mut self, until: Option<Instant>) {
         self.carry_out();
         let now = self.now().mono;
         let deadline = self.machine.next_deadline();

@@ -131,6 +131,23 @@ impl Operation {
         })
     }
 
+    /// Makes it an effect again, for a disk that takes those.
+    pub fn into_effect(self, token: IoToken) -> Effect {
+        match self {
+            Self::Write { file, position, body, sync } => {
+                Effect::Write { file, position, body, sync, token }
+            }
+            Self::Read { file, position, length } => Effect::Read { file, position, length, token },
+            Self::Create { file, kind } => Effect::Create { file, kind, token },
+            Self::Sync { file } => Effect::Sync { file, token },
+            Self::SyncDir { directory } => Effect::SyncDir { directory, token },
+            Self::Rename { from, to } => Effect::Rename { from, to, token },
+            Self::Remove { file } => Effect::Remove { file, token },
+            Self::Truncate { file, length } => Effect::Truncate { file, length, token },
+            Self::List { directory } => Effect::List { directory, token },
+        }
+    }
+
     /// Returns the word for it in errors.
     pub const fn verb(&self) -> &'static str {
         match self {

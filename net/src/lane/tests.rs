@@ -8,6 +8,7 @@ use mainspring_core::io::DiskError;
 
 use super::*;
 use crate::listener::{self, Admission};
+use crate::watched::{self, Reader};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -73,7 +74,7 @@ struct Running {
     port: u16,
     inbox: Arc<Inbox>,
     seen: mpsc::Receiver<Input>,
-    phases: watch::Receiver<Phase>,
+    phases: Reader<Phase>,
 }
 
 impl Running {
@@ -86,7 +87,7 @@ impl Running {
         script: impl FnMut(Now, &Input, &mut Tools) + Send + 'static,
     ) -> Self {
         let (seen_by, seen) = mpsc::channel();
-        let (phase, phases) = watch::channel(Phase::Starting);
+        let (phase, phases) = watched::channel(Phase::Starting);
         let inbox = Inbox::new();
         let metrics = Arc::new(Metrics::default());
         let tools = Tools::default();
@@ -99,8 +100,8 @@ impl Running {
             phase,
         });
         let (tell_port, port) = mpsc::channel();
-        rt::spawn_lane("lane".to_owned(), async move {
-            let (keep, stopping) = watch::channel(false);
+        rt::spawn_lane("lane", async move {
+            let (keep, stopping) = watched::channel(false);
             let listener = rt::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
             let port = listener.local_addr().expect("it is bound").port();
             tell_port.send(port).expect("the test waits");
@@ -377,5 +378,5 @@ fn a_fatal_effect_ends_the_lane_with_its_words_and_nothing_is_handled_after() {
         running.seen.recv_timeout(PATIENCE),
         Err(mpsc::RecvTimeoutError::Disconnected)
     ));
-    assert_eq!(*running.phases.borrow(), Phase::Failed("the disk is gone".to_owned()));
+    assert_eq!(running.phases.get(), Phase::Failed("the disk is gone".to_owned()));
 }
