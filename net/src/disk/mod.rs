@@ -145,6 +145,7 @@ impl Operation {
             Self::Remove { file } => Effect::Remove { file, token },
             Self::Truncate { file, length } => Effect::Truncate { file, length, token },
             Self::List { directory } => Effect::List { directory, token },
+            Self::Space { directory: _ } => Effect::Space { token },
         }
     }
 
