@@ -643,18 +643,3 @@ fn a_lost_checkpoint_refuses_the_start_instead_of_forgetting_records() {
     let message = node.fatal.expect("the node refuses to start");
     assert!(message.contains("checkpoint/0 is gone"), "{message}");
 }
-
-#[test]
-fn old_records_are_read_at_once_while_their_segment_grows_after_a_start() {
-    let mut node = Node::new();
-    let log = node.create(1, LogSettings { segment_bytes: 1 << 20, ..settings() });
-    for _ in 0..60 {
-        node.append(log, &[1; 900]);
-    }
-    assert!(node.disk.files.contains_key("topic1-0/00000000000000000000.index"));
-    node.restart();
-    let before = node.now.mono;
-    assert_eq!(node.fetch(log, Offset(0), 2_000).len(), 2);
-    assert_eq!(node.fetch_all(log).len(), 60);
-    assert_eq!(node.now.mono, before);
-}
