@@ -118,4 +118,22 @@ mod tests {
             assert!(chunk[1].starts_with(&format!("# TYPE {name} ")), "{chunk:?}");
         }
     }
+
+    #[test]
+    fn the_documentation_lists_exactly_the_metrics_there_are() {
+        let page = include_str!("../../docs/operating.md");
+        let documented: Vec<&str> =
+            page.lines().filter(|line| line.starts_with("| `mainspring_")).collect();
+        let text = Metrics::default().text();
+        let lines: Vec<&str> = text.lines().collect();
+        let served: Vec<String> = lines
+            .chunks(3)
+            .map(|family| {
+                let (name, help) = family[0]["# HELP ".len()..].split_once(' ').expect("a help");
+                let kind = family[1].rsplit(' ').next().expect("a type");
+                format!("| `{name}` | {kind} | {help} |")
+            })
+            .collect();
+        assert_eq!(documented, served);
+    }
 }
