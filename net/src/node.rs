@@ -215,6 +215,13 @@ impl Node {
     }
 }
 
+/// A node that nobody holds any more stops, in its own time.
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 /// The end of a lane that panicked.
 fn lost() -> End {
     End::Failed(
@@ -430,9 +437,45 @@ pub(crate) fn monotonic_now() -> Instant {
     crate::clock::Clock::default().now().mono
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(madsim)))]
 mod tests {
     use super::*;
+    use crate::test_support::TempDir;
+
+    fn options(data_dir: Option<PathBuf>) -> NodeOptions {
+        NodeOptions {
+            node: NodeConfig::default(),
+            listeners: vec![ListenerOptions {
+                name: "PLAINTEXT".to_owned(),
+                listen: HostPort { host: "127.0.0.1".to_owned(), port: 0 },
+                advertise: None,
+            }],
+            data_dir,
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_dropped_frees_its_directory() {
+        let directory = TempDir::new();
+        let path = directory.path().to_owned();
+        rt::block_on(async {
+            let node = Node::start(options(Some(path.clone()))).await.expect("it starts");
+            let first = node.ready().await.expect("it recovers");
+            let refused = Node::start(options(Some(path.clone()))).await;
+            assert!(matches!(refused, Err(StartError::DataDir(DataDirError::Locked { .. }))));
+            drop(node);
+            let mut again = Node::start(options(Some(path.clone()))).await;
+            while again.is_err() {
+                rt::sleep(Duration::from_millis(1)).await;
+                again = Node::start(options(Some(path.clone()))).await;
+            }
+            let again = again.expect("the loop ends with a node");
+            assert_eq!(again.ready().await, Ok(first));
+            again.stop();
+            assert_eq!(again.ended().await, End::Stopped);
+        })
+        .expect("a runtime starts");
+    }
 
     #[test]
     fn descriptors_for_files_are_set_aside_before_connections_get_any() {
