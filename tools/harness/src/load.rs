@@ -1,0 +1,248 @@
+//! Idempotent writers that go on through any number of crashes, and the check of what they wrote.
+//!
+//! Each writer owns one partition, so that its record number N must stand at offset N: lost,
+//! doubled or reordered records all show as a number at a wrong offset.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mainspring_core::error::ErrorCode;
+use mainspring_core::wire::api::produce::ProduceRequest;
+
+use crate::checks::{Outcome, ensure};
+use crate::client::{Client, PRODUCE, batch, produce_request, produced};
+use crate::random::Random;
+
+/// Batches of one producer and partition that may be under way at a time (KIP-98).
+const IN_FLIGHT: usize = 5;
+
+/// Where the broker is at the moment; writers look here whenever they connect.
+#[derive(Clone, Default)]
+pub(crate) struct Address(Arc<Mutex<String>>);
+
+impl Address {
+    /// Tells all writers where the broker is.
+    pub(crate) fn set(&self, address: &str) {
+        address.clone_into(&mut self.0.lock().expect("no writer panics with it"));
+    }
+
+    fn get(&self) -> String {
+        self.0.lock().expect("no writer panics with it").clone()
+    }
+}
+
+/// A running writer.
+pub(crate) struct Writer {
+    /// Its topic.
+    pub(crate) topic: String,
+    /// Its partition.
+    pub(crate) partition: i32,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<Outcome>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    acknowledged: AtomicU64,
+}
+
+impl Writer {
+    /// Starts a writer with a pause between its batches.
+    pub(crate) fn start(address: &Address, topic: &str, partition: i32, seed: u64) -> Self {
+        let shared = Arc::new(Shared::default());
+        let state = State {
+            address: address.clone(),
+            topic: topic.to_owned(),
+            partition,
+            shared: Arc::clone(&shared),
+            random: Random::new(seed),
+            producer: None,
+            next: 0,
+            pending: VecDeque::new(),
+            refusals: 0,
+        };
+        let thread = std::thread::spawn(move || state.run());
+        Self { topic: topic.to_owned(), partition, shared, thread: Some(thread) }
+    }
+
+    /// Returns how many of its records, from the first, were acknowledged.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.shared.acknowledged.load(Ordering::SeqCst)
+    }
+
+    /// Ends the writer once everything that it sent is acknowledged.
+    pub(crate) fn finish(&mut self) -> Outcome {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        let name = format!("writer of {}-{}", self.topic, self.partition);
+        match self.thread.take().map(JoinHandle::join) {
+            None | Some(Ok(Ok(()))) => Ok(()),
+            Some(Ok(Err(problem))) => Err(format!("{name}: {problem}")),
+            Some(Err(_)) => Err(format!("{name} panicked")),
+        }
+    }
+
+    /// Returns whether it gave up.
+    pub(crate) fn gave_up(&self) -> bool {
+        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
+    /// Checks that the first `acknowledged` records stand at their offsets, and that nothing stands
+    /// twice; reads from `from` on.
+    pub(crate) fn verify(&self, client: &mut Client, acknowledged: u64, from: i64) -> Outcome<u64> {
+        let name = format!("{}-{}", self.topic, self.partition);
+        let log = client.read(&self.topic, self.partition, from)?;
+        let mut expected = from;
+        for (offset, value) in &log.records {
+            ensure(*offset == expected, || format!("{name}: offset {offset} after {}", expected - 1))?;
+            ensure(*value == value_of(*offset as u64), || {
+                let start = String::from_utf8_lossy(value.get(..24).unwrap_or(value)).into_owned();
+                format!("{name}: offset {offset} holds {start:?}")
+            })?;
+            expected += 1;
+        }
+        ensure(expected as u64 >= acknowledged, || {
+            format!("{name}: {acknowledged} records were acknowledged, {expected} are there")
+        })?;
+        Ok(log.records.len() as u64)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+    }
+}
+
+/// The value of record `number`, whose length varies with it.
+pub(crate) fn value_of(number: u64) -> Bytes {
+    let mut value = format!("{number} ").into_bytes();
+    value.resize(20 + (number.wrapping_mul(7919) % 200) as usize, b'.');
+    value.into()
+}
+
+struct Pending {
+    count: u64,
+    request: ProduceRequest,
+}
+
+struct State {
+    address: Address,
+    topic: String,
+    partition: i32,
+    shared: Arc<Shared>,
+    random: Random,
+    producer: Option<(i64, i16)>,
+    next: u64,
+    pending: VecDeque<Pending>,
+    refusals: u32,
+}
+
+impl State {
+    fn run(mut self) -> Outcome {
+        let mut tries = 0;
+        loop {
+            let before = self.shared.acknowledged.load(Ordering::SeqCst);
+            match self.talk() {
+                Ok(Talk::Done) => return Ok(()),
+                Ok(Talk::Again) => {}
+                Err(Broken::Fatal(problem)) => return Err(problem),
+                Err(Broken::Connection) if self.stopped() => {
+                    // Nobody restarts a broker for a writer that is to end, so tries are bounded.
+                    tries += 1;
+                    if tries > 500 {
+                        return Err("no answer to its last batches".to_owned());
+                    }
+                }
+                Err(Broken::Connection) => {}
+            }
+            if self.shared.acknowledged.load(Ordering::SeqCst) > before {
+                tries = 0;
+                self.refusals = 0;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.shared.stop.load(Ordering::SeqCst)
+    }
+
+    /// Talks over one connection until it breaks or there is nothing left to do.
+    fn talk(&mut self) -> Result<Talk, Broken> {
+        let mut client = Client::connect(&self.address.get())?;
+        if self.producer.is_none() {
+            self.producer = Some(client.init_producer_id()?);
+        }
+        // What had no answer is sent again, under the sequences that it had.
+        for pending in &self.pending {
+            client.send(&pending.request, PRODUCE)?;
+        }
+        loop {
+            while self.pending.len() < IN_FLIGHT && !self.stopped() {
+                let pending = self.make();
+                client.send(&pending.request, PRODUCE)?;
+                self.pending.push_back(pending);
+                std::thread::sleep(Duration::from_micros(self.random.below(1000)));
+            }
+            if self.pending.is_empty() {
+                return Ok(Talk::Done);
+            }
+            let answer = client.receive::<ProduceRequest>(PRODUCE)?;
+            let answer = produced(answer).map_err(Broken::Fatal)?;
+            let first = self.shared.acknowledged.load(Ordering::SeqCst);
+            if answer.error_code != 0 {
+                return self.refused(answer.error_code);
+            }
+            if answer.base_offset != first as i64 {
+                let offset = answer.base_offset;
+                return Err(Broken::Fatal(format!("record {first} was acknowledged at {offset}")));
+            }
+            if let Some(pending) = self.pending.pop_front() {
+                self.shared.acknowledged.fetch_add(pending.count, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// A refusal may pass; the same one over and over does not.
+    fn refused(&mut self, code: i16) -> Result<Talk, Broken> {
+        self.refusals += 1;
+        let code = ErrorCode::from_code(code).ok_or_else(|| format!("unknown error {code}"));
+        let code = code.map_err(Broken::Fatal)?;
+        let passing = code.is_retriable() || code == ErrorCode::OutOfOrderSequenceNumber;
+        if passing && self.refusals < 200 {
+            return Ok(Talk::Again);
+        }
+        Err(Broken::Fatal(format!("refused with {code:?}, {} times", self.refusals)))
+    }
+
+    fn make(&mut self) -> Pending {
+        let count = 1 + self.random.below(20);
+        let values: Vec<Bytes> = (self.next..self.next + count).map(value_of).collect();
+        let (id, epoch) = self.producer.expect("asked for before the first batch");
+        // Sequences wrap at 2^31, far beyond what a test sends.
+        let bytes = batch(&values, Some((id, epoch, self.next as i32)));
+        self.next += count;
+        Pending { count, request: produce_request(&self.topic, self.partition, bytes) }
+    }
+}
+
+enum Talk {
+    Done,
+    Again,
+}
+
+enum Broken {
+    Connection,
+    Fatal(String),
+}
+
+impl From<String> for Broken {
+    fn from(_: String) -> Self {
+        Self::Connection
+    }
+}
