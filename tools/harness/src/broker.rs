@@ -22,15 +22,10 @@ pub(crate) fn root() -> PathBuf {
     manifest.ancestors().nth(2).expect("the manifest lies in tools/harness").to_path_buf()
 }
 
-/// Returns the built broker: the one beside this program, or the one that the environment names.
+/// Returns the built broker, or what the environment names in its place.
 pub(crate) fn binary() -> PathBuf {
-    std::env::var_os("MAINSPRING_BINARY").map_or_else(
-        || {
-            let here = std::env::current_exe().unwrap_or_default();
-            here.with_file_name("mainspring")
-        },
-        PathBuf::from,
-    )
+    let named = std::env::var_os("HARNESS_BROKER").map(PathBuf::from);
+    named.unwrap_or_else(|| root().join("target/world/mainspring"))
 }
 
 /// A folder on a real disk that goes away with its owner.

@@ -199,7 +199,7 @@ impl Client {
             }
             log.start = data.log_start_offset;
             let before = log.next;
-            let mut bytes = data.records.unwrap_or_default();
+            let mut bytes = data.records.unwrap_or_default().to_bytes();
             log.bytes += bytes.len() as u64;
             // The protocol lets a broker cut the last batch of an answer.
             while Batch::peek_len(&bytes).is_ok_and(|length| length <= bytes.len()) {

@@ -184,9 +184,11 @@ impl State {
         }
         loop {
             while self.pending.len() < IN_FLIGHT && !self.stopped() {
+                // It is kept before it is sent: a send that fails must not leave a gap.
                 let pending = self.make();
-                client.send(&pending.request, PRODUCE)?;
                 self.pending.push_back(pending);
+                let last = self.pending.back().expect("there is one");
+                client.send(&last.request, PRODUCE)?;
                 std::thread::sleep(Duration::from_micros(self.random.below(1000)));
             }
             if self.pending.is_empty() {
@@ -217,7 +219,16 @@ impl State {
         if passing && self.refusals < 200 {
             return Ok(Talk::Again);
         }
-        Err(Broken::Fatal(format!("refused with {code:?}, {} times", self.refusals)))
+        let acknowledged = self.shared.acknowledged.load(Ordering::SeqCst);
+        let (times, producer, next) = (self.refusals, self.producer, self.next);
+        let there = Client::connect(&self.address.get())
+            .and_then(|mut client| client.read(&self.topic, self.partition, acknowledged as i64))
+            .map(|log| log.next);
+        let pending: Vec<u64> = self.pending.iter().map(|pending| pending.count).collect();
+        Err(Broken::Fatal(format!(
+            "record {acknowledged} refused with {code:?}, {times} times (producer {producer:?}, \
+             made {next} in {pending:?}, the log ends at {there:?})"
+        )))
     }
 
     fn make(&mut self) -> Pending {
