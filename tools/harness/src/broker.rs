@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::checks::Outcome;
 
 /// Longest time that a start may take before it counts as hung.
-const READY_LIMIT: Duration = Duration::from_secs(60);
+const READY_LIMIT: Duration = Duration::from_mins(1);
 
 /// Returns the root of the repository.
 pub(crate) fn root() -> PathBuf {
@@ -106,7 +106,6 @@ impl Serve {
 
     /// Starts a broker and waits until it says that it serves.
     pub(crate) fn start(&self) -> Outcome<Broker> {
-        let start = Instant::now();
         let mut child = self.spawn()?;
         let pipe = child.stdout.take().expect("standard output was asked for");
         let (send, first_line) = mpsc::channel();
@@ -118,13 +117,8 @@ impl Serve {
         let line = first_line.recv_timeout(READY_LIMIT).unwrap_or_default();
         let ready: Value = serde_json::from_str(&line).unwrap_or_default();
         let address = ready["listen"].as_str().map(str::to_owned);
-        let mut broker = Broker {
-            child,
-            address: address.unwrap_or_default(),
-            ready,
-            took: start.elapsed(),
-            log: self.log.clone(),
-        };
+        let mut broker =
+            Broker { child, address: address.unwrap_or_default(), ready, log: self.log.clone() };
         if broker.ready["event"] == "ready" && !broker.address.is_empty() {
             return Ok(broker);
         }
@@ -140,17 +134,10 @@ pub(crate) struct Broker {
     pub(crate) address: String,
     /// Its ready line.
     pub(crate) ready: Value,
-    /// Time from start to ready line.
-    pub(crate) took: Duration,
     log: PathBuf,
 }
 
 impl Broker {
-    /// Returns its process id.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Ends it as `kill -9` does.
     pub(crate) fn kill(mut self) {
         let _ = self.child.kill();
@@ -162,9 +149,9 @@ impl Broker {
         let start = Instant::now();
         self.terminate();
         let status = self.wait(limit);
-        status
-            .map(|status| (status, start.elapsed()))
-            .ok_or_else(|| format!("still running {limit:?} after SIGTERM; it said: {}", self.said()))
+        status.map(|status| (status, start.elapsed())).ok_or_else(|| {
+            format!("still running {limit:?} after SIGTERM; it said: {}", self.said())
+        })
     }
 
     /// Sends SIGTERM.

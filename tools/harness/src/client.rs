@@ -16,6 +16,9 @@ use mainspring_core::wire::api::create_topics::{
 use mainspring_core::wire::api::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use mainspring_core::wire::api::fetch::{FetchPartition, FetchRequest, FetchTopic, PartitionData};
 use mainspring_core::wire::api::init_producer_id::InitProducerIdRequest;
+use mainspring_core::wire::api::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+};
 use mainspring_core::wire::api::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse,
 };
@@ -69,7 +72,8 @@ impl Client {
         let mut body = BytesMut::zeroed(u32::from_be_bytes(size) as usize);
         self.stream.read_exact(&mut body).map_err(text)?;
         let mut reader = Reader::new(body.freeze());
-        decode_response_header(&mut reader, M::KEY.response_header_version(version)).map_err(text)?;
+        decode_response_header(&mut reader, M::KEY.response_header_version(version))
+            .map_err(text)?;
         M::Response::decode(&mut reader, version).map_err(text)
     }
 
@@ -145,7 +149,11 @@ impl Client {
     /// Returns the names of all topics.
     pub(crate) fn topics(&mut self) -> Outcome<Vec<String>> {
         let answer = self.metadata(None)?;
-        Ok(answer.topics.iter().filter_map(|topic| Some(topic.name.as_ref()?.to_string())).collect())
+        Ok(answer
+            .topics
+            .iter()
+            .filter_map(|topic| Some(topic.name.as_ref()?.to_string()))
+            .collect())
     }
 
     /// Asks for a producer id.
@@ -188,6 +196,25 @@ impl Client {
         data.ok_or_else(|| format!("an answer about no partition, error {}", answer.error_code))
     }
 
+    /// Returns the first offset of a partition.
+    pub(crate) fn start_of(&mut self, topic: &str, partition: i32) -> Outcome<i64> {
+        let partition = ListOffsetsPartition {
+            partition_index: partition,
+            timestamp: -2,
+            ..ListOffsetsPartition::default()
+        };
+        let topic = ListOffsetsTopic { name: topic.into(), partitions: vec![partition] };
+        let topics = vec![topic];
+        let request =
+            ListOffsetsRequest { replica_id: -1, topics, ..ListOffsetsRequest::default() };
+        let answer = self.call(&request, 7)?;
+        let found = answer.topics.first().and_then(|topic| topic.partitions.first());
+        match found {
+            Some(found) if found.error_code == 0 => Ok(found.offset),
+            other => Err(format!("no first offset: {other:?}")),
+        }
+    }
+
     /// Reads a partition from `from` to its high watermark, and returns its log start, the records
     /// as (offset, value), and the bytes of their batches.
     pub(crate) fn read(&mut self, topic: &str, partition: i32, from: i64) -> Outcome<ReadLog> {
@@ -195,7 +222,10 @@ impl Client {
         loop {
             let data = self.fetch(topic, partition, log.next, 0)?;
             if data.error_code != 0 {
-                return Err(format!("fetch of {topic}-{partition}@{}: error {}", log.next, data.error_code));
+                return Err(format!(
+                    "fetch of {topic}-{partition}@{}: error {}",
+                    log.next, data.error_code
+                ));
             }
             log.start = data.log_start_offset;
             let before = log.next;
@@ -205,7 +235,10 @@ impl Client {
             while Batch::peek_len(&bytes).is_ok_and(|length| length <= bytes.len()) {
                 let batch = Batch::split_from(&mut bytes).map_err(text)?;
                 if !batch.crc_is_valid() {
-                    return Err(format!("{topic}-{partition}@{}: wrong CRC", batch.base_offset().0));
+                    return Err(format!(
+                        "{topic}-{partition}@{}: wrong CRC",
+                        batch.base_offset().0
+                    ));
                 }
                 log.epoch = batch.leader_epoch();
                 let open = OpenBatch::open(&batch, 64 << 20).map_err(text)?;
@@ -281,11 +314,8 @@ pub(crate) fn fetch_request(
         partition_max_bytes: 4 << 20,
         ..FetchPartition::default()
     };
-    let topic = FetchTopic {
-        topic: topic.into(),
-        partitions: vec![partition],
-        ..FetchTopic::default()
-    };
+    let topic =
+        FetchTopic { topic: topic.into(), partitions: vec![partition], ..FetchTopic::default() };
     FetchRequest {
         max_wait_ms,
         min_bytes: 1,

@@ -162,7 +162,9 @@ impl Cycles {
         }
         if let Some((number, there)) = self.churn {
             let found = client.topics()?.contains(&format!("churn-{number}"));
-            ensure(found == there, || format!("topic churn-{number}: {found}, yet it should be {there}"))?;
+            ensure(found == there, || {
+                format!("topic churn-{number}: {found}, yet it should be {there}")
+            })?;
         }
         self.broker = Some(broker);
         if self.writers.iter().any(Writer::gave_up) {
@@ -178,7 +180,7 @@ impl Cycles {
         let mut client = Client::connect(&self.broker.as_ref().expect("it runs").address)?;
         let number = self.done / 2;
         let name = format!("churn-{number}");
-        if self.done % 2 == 0 {
+        if self.done.is_multiple_of(2) {
             client.create_topic(&name, 1, &[])?;
             self.churn = Some((number, true));
         } else {

@@ -98,7 +98,9 @@ impl Writer {
         let log = client.read(&self.topic, self.partition, from)?;
         let mut expected = from;
         for (offset, value) in &log.records {
-            ensure(*offset == expected, || format!("{name}: offset {offset} after {}", expected - 1))?;
+            ensure(*offset == expected, || {
+                format!("{name}: offset {offset} after {}", expected - 1)
+            })?;
             ensure(*value == value_of(*offset as u64), || {
                 let start = String::from_utf8_lossy(value.get(..24).unwrap_or(value)).into_owned();
                 format!("{name}: offset {offset} holds {start:?}")
@@ -149,7 +151,6 @@ impl State {
             let before = self.shared.acknowledged.load(Ordering::SeqCst);
             match self.talk() {
                 Ok(Talk::Done) => return Ok(()),
-                Ok(Talk::Again) => {}
                 Err(Broken::Fatal(problem)) => return Err(problem),
                 Err(Broken::Connection) if self.stopped() => {
                     // Nobody restarts a broker for a writer that is to end, so tries are bounded.
@@ -158,7 +159,7 @@ impl State {
                         return Err("no answer to its last batches".to_owned());
                     }
                 }
-                Err(Broken::Connection) => {}
+                Ok(Talk::Again) | Err(Broken::Connection) => {}
             }
             if self.shared.acknowledged.load(Ordering::SeqCst) > before {
                 tries = 0;

@@ -5,8 +5,10 @@
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
 mod broker;
+mod cases;
 mod checks;
 mod client;
+mod commands;
 mod kills;
 mod load;
 mod random;
@@ -18,6 +20,8 @@ use checks::{Checks, Outcome};
 const HELP: &str = "\
 harness COMMAND
 
+  cases                            cases that users met, in a small form
+  commands                         wrong use, and commands that fail
   kills [--cycles N] [--seed S]    kill -9 and power cuts under load, and a broken disk that must be caught
 ";
 
@@ -25,6 +29,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let mut checks = Checks::default();
     let result = match arguments.first().map(String::as_str) {
+        Some("cases") => options(&arguments, &[]).map(|[]| cases::run(&mut checks)),
+        Some("commands") => options(&arguments, &[]).map(|[]| commands::run(&mut checks)),
         Some("kills") => options(&arguments, &["--cycles", "--seed"])
             .map(|[cycles, seed]| kills::run(&mut checks, cycles.unwrap_or(100), seed)),
         _ => {

@@ -9,6 +9,7 @@ mod counts;
 mod docs;
 mod lint;
 mod parts;
+mod python;
 mod sim;
 mod test;
 mod tidy;
@@ -24,6 +25,7 @@ cargo xtask COMMAND
   docs                                    reference of the code, links between pages
   sim [--seed S] [--seeds N] [--check] [--test NAME]
                                           the network code under the deterministic runtime
+  soak                                    long simulation, kills and power cuts
 ";
 
 /// Returns the root of the repository, whatever folder the command was given in.
@@ -39,6 +41,14 @@ fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
+/// Returns a call of the harness, built optimised with every assertion.
+fn harness(arguments: &[&str]) -> Command {
+    let mut command =
+        cargo(&["run", "-q", "--profile", "world", "-p", "mainspring-harness", "--bin", "harness"]);
+    command.arg("--").args(arguments);
+    command
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let rest: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
@@ -47,6 +57,7 @@ fn main() -> ExitCode {
         Some("lint") => lint::run(),
         Some("docs") => docs::run(),
         Some("sim") => sim::run(&rest),
+        Some("soak") => test::soak(),
         Some("help" | "--help" | "-h") | None => {
             println!("{HELP}");
             ExitCode::SUCCESS

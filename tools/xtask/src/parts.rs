@@ -41,6 +41,12 @@ impl Parts {
         self.note(name, counts, start.elapsed(), budget);
     }
 
+    /// Counts a part that this machine cannot run.
+    pub(crate) fn skip(&mut self, name: &str, reason: &str) {
+        println!("\n== {name}\nskipped: {name}: {reason}");
+        self.note(name, Counts::one_skipped(), Duration::ZERO, Duration::ZERO);
+    }
+
     /// Counts a part that was checked without a child process.
     pub(crate) fn check(&mut self, name: &str, outcome: &Result<(), String>) {
         println!("\n== {name}");

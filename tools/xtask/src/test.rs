@@ -1,10 +1,10 @@
 //! `cargo xtask test`: everything that must pass.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use crate::parts::{Counting, Parts};
-use crate::{cargo, docs, lint, root};
+use crate::{cargo, docs, harness, lint, python, root};
 
 const PARTS: [&str; 4] = ["rust", "sim", "python", "clients"];
 
@@ -26,6 +26,18 @@ pub(crate) fn run(arguments: &[&str]) -> ExitCode {
     if wanted("sim") {
         sim(&mut parts);
     }
+    if wanted("clients") {
+        clients(&mut parts);
+    }
+    parts.finish()
+}
+
+/// The long run of what the test command runs briefly.
+pub(crate) fn soak() -> ExitCode {
+    let mut parts = Parts::default();
+    broker(&mut parts);
+    kills(&mut parts, 300);
+    network(&mut parts, 5000);
     parts.finish()
 }
 
@@ -36,12 +48,56 @@ fn rust(parts: &mut Parts) {
     let budget = Duration::from_mins(15);
     let tests = cargo(&["test", "-q", "--profile", "world", "--workspace"]);
     parts.run("unit tests", budget, Counting::Lines, tests);
+    broker(parts);
+    let budget = Duration::from_mins(2);
+    parts.run("commands and wrong use", budget, Counting::Lines, harness(&["commands"]));
+    parts.run("cases that users met", budget, Counting::Lines, harness(&["cases"]));
+    kills(parts, 100);
 }
 
 fn sim(parts: &mut Parts) {
-    if root().join("sim-tests/tests/madsim").is_dir() {
-        let mut network = cargo(&["run", "-q", "-p", "xtask", "--", "sim"]);
-        network.args(["--seed", "1", "--seeds", "200"]);
-        parts.run("network simulation", Duration::from_mins(5), Counting::Lines, network);
-    }
+    network(parts, 200);
+}
+
+/// Builds the binary that the parts with real processes start.
+fn broker(parts: &mut Parts) {
+    let build =
+        ["build", "-q", "--profile", "world", "-p", "mainspring-net", "--bin", "mainspring"];
+    parts.run("build of the broker", Duration::from_mins(10), Counting::Exit, cargo(&build));
+}
+
+fn kills(parts: &mut Parts, cycles: u32) {
+    let kills = harness(&["kills", "--cycles", &cycles.to_string()]);
+    parts.run("kills and power cuts", Duration::from_mins(3), Counting::Lines, kills);
+}
+
+fn network(parts: &mut Parts, seeds: u32) {
+    let sim = |arguments: &[&str]| {
+        let mut sim = cargo(&["run", "-q", "-p", "xtask", "--", "sim"]);
+        sim.args(arguments);
+        sim
+    };
+    let budget = Duration::from_mins(5);
+    let many = sim(&["--seeds", &seeds.to_string()]);
+    parts.run("network simulation", budget, Counting::Lines, many);
+    let twice = sim(&["--seeds", "10", "--check"]);
+    parts.run("network simulation, each seed twice", budget, Counting::Lines, twice);
+}
+
+/// Runs every client program against the built broker.
+fn clients(parts: &mut Parts) {
+    broker(parts);
+    let python = match python::environment() {
+        Ok(python) => python,
+        Err(reason) => return parts.skip("real clients", &reason),
+    };
+    // Without kcat the runner skips it by name.
+    python::kcat();
+    let mut clients = Command::new(python);
+    clients
+        .arg(root().join("tools/compat/run.py"))
+        .arg("--binary")
+        .arg(root().join("target/world/mainspring"))
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    parts.run("real clients", Duration::from_mins(4), Counting::Lines, clients);
 }

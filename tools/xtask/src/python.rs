@@ -1,0 +1,66 @@
+//! The private virtual environment under `target/` that the client programs run in.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::root;
+
+/// The client libraries and the codecs that they load when they find them.
+const PACKAGES: [&str; 7] = [
+    "confluent-kafka==2.16.*",
+    "kafka-python==3.0.*",
+    "aiokafka==0.14.*",
+    "cramjam",
+    "python-snappy",
+    "lz4",
+    "zstandard",
+];
+
+/// Data sets: installed without what they depend on, since only their files are read.
+const DATA: &str = "vega_datasets==0.9.*";
+
+/// Makes the environment where it is missing and returns its interpreter.
+pub(crate) fn environment() -> Result<PathBuf, String> {
+    let folder = root().join("target/venv");
+    let python = folder.join("bin/python");
+    let wanted = format!("{PACKAGES:?} {DATA}");
+    let stamp = folder.join("mainspring-packages");
+    if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        return Ok(python);
+    }
+    call(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    let pip = ["-m", "pip", "install", "-q", "--disable-pip-version-check"];
+    call(Command::new(&python).args(pip).args(PACKAGES))?;
+    call(Command::new(&python).args(pip).args(["--no-deps", DATA]))?;
+    std::fs::write(&stamp, wanted).map_err(|error| error.to_string())?;
+    Ok(python)
+}
+
+/// Installs Debian's kcat where it is missing and may be installed.
+pub(crate) fn kcat() {
+    let there = || {
+        Command::new("kcat").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    };
+    if there() {
+        return;
+    }
+    let quiet = |arguments: &[&str]| {
+        Command::new("apt-get")
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    let _ = quiet(&["update", "-qq"]) && quiet(&["install", "-y", "-qq", "kcat"]);
+}
+
+fn call(command: &mut Command) -> Result<(), String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    match command.stdin(Stdio::null()).stdout(Stdio::null()).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{name} ended with {status}")),
+        Err(error) => Err(format!("cannot start {name}: {error}")),
+    }
+}
