@@ -50,10 +50,12 @@ impl OffsetIndex {
 
     /// Notes a batch appended at `position` of the segment; returns whether it got an entry.
     ///
+    /// As in Kafka's files an entry holds the batch's last offset and where the batch begins.
+    ///
     /// A batch whose offset or position does not fit 32 bits is not indexed; segments end long before.
-    pub fn note_batch(&mut self, base_offset: Offset, position: u64, batch_bytes: u64) -> bool {
+    pub fn note_batch(&mut self, last_offset: Offset, position: u64, batch_bytes: u64) -> bool {
         let due = self.bytes_since_entry > self.interval_bytes;
-        let added = due && self.push(base_offset, position);
+        let added = due && self.push(last_offset, position);
         if added {
             self.bytes_since_entry = 0;
         }
@@ -79,14 +81,6 @@ impl OffsetIndex {
         let relative = target.0.saturating_sub(self.base_offset.0);
         let above = self.entries.partition_point(|entry| i64::from(entry.0) <= relative);
         above.checked_sub(1).map_or(0, |at| u64::from(self.entries[at].1))
-    }
-
-    /// Returns a position at or after the end of the batch that holds `target`, `None` where only the
-    /// end of the segment is known to be: what bounds a read from above.
-    pub fn position_after(&self, target: Offset) -> Option<u64> {
-        let relative = target.0.saturating_sub(self.base_offset.0);
-        let above = self.entries.partition_point(|entry| i64::from(entry.0) <= relative);
-        self.entries.get(above).map(|entry| u64::from(entry.1))
     }
 
     /// Forgets entries at or beyond an offset, where the segment was cut at `position`.
@@ -179,7 +173,7 @@ mod tests {
         let mut index = OffsetIndex::new(BASE, 100);
         let (mut offset, mut position, mut placed) = (BASE, 0, Vec::new());
         for &(records, bytes) in batches {
-            index.note_batch(offset, position, bytes);
+            index.note_batch(offset.plus(records - 1), position, bytes);
             placed.push((offset.0, offset.0 + records, position));
             offset = offset.plus(records);
             position += bytes;
@@ -230,9 +224,6 @@ mod tests {
                     prop_assert!(found <= position);
                     prop_assert!(position - found <= extent.max_gap);
                     prop_assert!(placed.iter().any(|batch| batch.2 == found));
-                    if let Some(after) = index.position_after(Offset(target)) {
-                        prop_assert!(after > position);
-                    }
                 }
             }
             prop_assert_eq!(index.lookup(Offset(0)), 0);

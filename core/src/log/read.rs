@@ -315,7 +315,7 @@ impl LogStore {
                 Next::Batch(batch) => {
                     let size = batch.size() as u64;
                     indexes.times.note_batch(batch.max_timestamp(), batch.last_offset());
-                    if indexes.offsets.note_batch(batch.base_offset(), job.position, size) {
+                    if indexes.offsets.note_batch(batch.last_offset(), job.position, size) {
                         indexes.times.add_entry();
                     }
                     let _ = rest.split_to(batch.size());

@@ -72,7 +72,7 @@ impl Segment {
         let position = self.extent.bytes;
         if let Some(indexes) = &mut self.indexes {
             indexes.times.note_batch(batch.max_timestamp(), batch.last_offset());
-            if indexes.offsets.note_batch(batch.base_offset(), position, batch.size() as u64) {
+            if indexes.offsets.note_batch(batch.last_offset(), position, batch.size() as u64) {
                 indexes.times.add_entry();
             }
             self.indexes_dirty = true;
