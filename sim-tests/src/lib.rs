@@ -10,11 +10,14 @@
 )]
 
 pub mod checkers;
+pub mod cli;
 pub mod clock;
 pub mod disk;
 pub mod history;
+pub mod log_bench;
 pub mod net;
 pub mod process;
 pub mod rng;
+pub mod scenarios;
 pub mod trace;
 pub mod world;

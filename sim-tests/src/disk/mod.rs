@@ -23,6 +23,7 @@ use mainspring_core::io::{
 };
 
 use crate::rng::Rng;
+use crate::trace::TraceHash;
 use tree::{Refusal, Tree};
 
 /// What a disk is like and how it misbehaves. Probabilities are in 1/1000 of operations.
@@ -290,6 +291,19 @@ impl SimDisk {
     /// Returns the operations in flight, oldest first.
     pub fn in_flight(&self) -> impl Iterator<Item = OperationId> + '_ {
         self.in_flight.keys().copied()
+    }
+
+    /// Describes the operations in flight, oldest first, for a person.
+    pub fn describe_in_flight(&self) -> Vec<String> {
+        let describe = |InFlight { operation, .. }: &InFlight| {
+            let place = if let Operation::Write { position, .. } = operation {
+                format!(" at {position}, {} bytes", operation.len())
+            } else {
+                String::new()
+            };
+            format!("{} of {}{place}", operation.word(), operation.name())
+        };
+        self.in_flight.values().map(describe).collect()
     }
 
     fn carry_out(&mut self, operation: &Operation) -> Result<Completion, Refusal> {
@@ -562,6 +576,18 @@ impl SimDisk {
     /// Returns the bytes of all files.
     pub fn used(&self) -> u64 {
         self.tree.used()
+    }
+
+    /// Returns a hash of all files with what reads see of them and what is durable.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = TraceHash::default();
+        for (name, inode) in self.tree.walk() {
+            hash.bytes(name.as_bytes());
+            hash.bytes(inode.page());
+            hash.number(u64::from(inode.page() == inode.durable()));
+        }
+        hash.number(self.tree.pending_units() as u64);
+        hash.finish()
     }
 
     /// Returns the names of all files, in order.
