@@ -112,7 +112,7 @@ pub struct ReadTicket(pub u64);
 pub enum FetchPlan {
     /// Whole batches in memory, one after the other; empty where there is nothing to read.
     Memory(Vec<Bytes>),
-    /// A range of a segment file, to be handed to [`LogStore::read`].
+    /// A range of a segment file, to be handed to [`LogStore::read`](crate::log::LogStore::read).
     File(FileRange),
 }
 
@@ -226,7 +226,7 @@ pub enum LogEvent {
         /// The record found: offset, timestamp and leader epoch; `None` where there is none.
         result: Result<Option<FoundRecord>, ReadError>,
     },
-    /// Appends are welcome again after [`LogStore::is_congested`] was true.
+    /// Appends are welcome again after [`LogStore::is_congested`](crate::log::LogStore::is_congested) was true.
     Relieved,
     /// The log directory has failed; nothing of it may be acknowledged any more.
     Poisoned(Arc<str>),

@@ -19,7 +19,7 @@ use crate::log::operations::{Op, Purpose};
 use crate::log::partition_log::{Folder, LogImage, PartitionLog};
 use crate::log::segment::segment_file;
 use crate::log::store::{LogStore, Phase};
-use crate::log::write_behind::Doomed;
+use crate::log::write_behind::{Doomed, METADATA_FILE};
 
 /// The epoch checkpoint of a log while it is written.
 const EPOCHS_TEMPORARY: &str = "leader-epoch-checkpoint.tmp";
@@ -193,6 +193,9 @@ impl LogStore {
             }
             self.checkpoint.directories.push(log.folder.clone());
             let known = log.image.as_ref();
+            if known.is_none() {
+                ops.push(Op::Sync { file: log.folder.join(METADATA_FILE) });
+            }
             for extent in &image.segments {
                 let same = known.is_some_and(|old| old.segments.contains(extent));
                 if !same && log.segments.iter().any(|segment| segment.extent.base == extent.base) {

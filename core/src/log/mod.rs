@@ -1,7 +1,7 @@
 //! The logs of one shard: its journal, the segments behind it, and how both are read back.
 //!
 //! [`LogStore`] is the only way in. Appends go to the journal, whose flush makes them
-//! [`Stable`](stable::Stable); segments in Kafka's format are written behind; a checkpoint makes
+//! [`Stable`]; segments in Kafka's format are written behind; a checkpoint makes
 //! journal space reusable. Nothing outside this module knows that there is a journal.
 
 mod api;

@@ -22,6 +22,9 @@ use crate::time::Now;
 const WRITE_BEHIND_AFTER: Duration = Duration::from_secs(1);
 /// Bytes of one log that begin a segment write at once.
 const WRITE_BEHIND_BYTES: u64 = 1 << 20;
+/// Kafka's file that names the topic of a folder. Flushed by the first checkpoint of the log; the
+/// journal tells of the log until then.
+pub(super) const METADATA_FILE: &str = "partition.metadata";
 /// Folder that takes the folders of deleted logs until they are empty.
 pub(super) const TRASH: &str = "trash";
 
@@ -128,10 +131,10 @@ impl LogStore {
         if let Op::Create { file: folder, .. } = op {
             let text = format!("version: 0\ntopic_id: {}", log.topic_id);
             let op = Op::Write {
-                file: folder.join("partition.metadata"),
+                file: folder.join(METADATA_FILE),
                 position: 0,
                 body: WriteBody::Parts(vec![Bytes::from(text)]),
-                sync: Sync::Data,
+                sync: Sync::None,
             };
             self.ops.submit(op, Purpose::Folder(log), fx);
             return;
@@ -309,10 +312,7 @@ impl LogStore {
 
 /// Returns whether a name in a partition's folder is one that this build makes.
 pub(super) fn is_ours(name: &str) -> bool {
-    if matches!(
-        name,
-        "partition.metadata" | "leader-epoch-checkpoint" | "leader-epoch-checkpoint.tmp"
-    ) {
+    if matches!(name, METADATA_FILE | "leader-epoch-checkpoint" | "leader-epoch-checkpoint.tmp") {
         return true;
     }
     let Some((digits, ending)) = name.split_once('.') else { return false };

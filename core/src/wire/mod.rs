@@ -1,6 +1,6 @@
 //! The Kafka protocol: messages as types, bounded decoding, encoding into parts.
 //!
-//! All messages are tables of one form ([`table`]); struct, decoding, encoding, size and JSON come
+//! All messages are tables of one form (`table.rs`); struct, decoding, encoding, size and JSON come
 //! from the same line, so they cannot disagree. Names are Kafka's.
 //!
 //! What it never does: it decides nothing about a request, and it copies no payload. Decoded
