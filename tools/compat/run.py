@@ -142,6 +142,18 @@ class Runner:
                     loose = "kcat" in (reader, writer)
                     self.checks.note(name, common.difference(records, read, loose))
 
+    def examples(self) -> None:
+        """The programs that the documents show run as they stand."""
+        for program in sorted((HERE.parents[1] / "examples").glob("*.py")):
+            done = subprocess.run(
+                [sys.executable, str(program), self.broker.bootstrap],
+                capture_output=True,
+                timeout=60,
+                check=False,
+            )
+            problem = done.stderr.decode(errors="replace") if done.returncode else None
+            self.checks.note(f"examples/{program.name}", problem)
+
     def automatic(self) -> None:
         """A topic that nobody made appears when each client first writes to it."""
         calls = []
@@ -320,7 +332,7 @@ def record(key: str, value: str) -> Record:
     return Record(sum(data) % common.PARTITIONS, data, value.encode())
 
 
-PARTS = ("automatic", "matrix", "times", "restart", "real_data")
+PARTS = ("examples", "automatic", "matrix", "times", "restart", "real_data")
 
 
 def main() -> None:
