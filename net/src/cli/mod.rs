@@ -11,6 +11,8 @@ mod output;
 mod produce;
 mod serve;
 mod settings;
+#[cfg(feature = "sim")]
+mod sim;
 mod time;
 mod topic;
 
@@ -45,6 +47,10 @@ enum Command {
     /// Show or check the files of a log, without a broker
     #[command(subcommand)]
     Log(log::Command),
+    /// Simulate clusters: list, run, replay
+    #[cfg(feature = "sim")]
+    #[command(disable_help_flag = true)]
+    Sim(sim::Args),
 }
 
 /// Runs the command that the arguments name and returns its exit code.
@@ -65,6 +71,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Produce(args) => produce::run(&args),
         Command::Consume(args) => consume::run(&args),
         Command::Log(command) => log::run(&command),
+        #[cfg(feature = "sim")]
+        Command::Sim(args) => return sim::run(args),
     };
     match done {
         Ok(()) | Err(Stop::NobodyReads) => 0,
