@@ -11,19 +11,34 @@ pub(crate) struct Checks {
     passed: u64,
     failed: u64,
     skipped: u64,
+    stdout_is_data: bool,
 }
 
 impl Checks {
+    /// From here on standard output is for data, and checks are told on standard error.
+    pub(crate) fn keep_stdout_free(&mut self) {
+        self.stdout_is_data = true;
+    }
+
+    fn say(&self, line: &str) {
+        if self.stdout_is_data {
+            eprintln!("{line}");
+        } else {
+            println!("{line}");
+        }
+    }
+
     /// Counts one check and prints it.
     pub(crate) fn note(&mut self, name: &str, outcome: Outcome<String>) {
         match outcome {
             Ok(detail) => {
                 self.passed += 1;
-                println!("ok      {name}{}{detail}", if detail.is_empty() { "" } else { ": " });
+                let colon = if detail.is_empty() { "" } else { ": " };
+                self.say(&format!("ok      {name}{colon}{detail}"));
             }
             Err(problem) => {
                 self.failed += 1;
-                println!("FAILED  {name}: {problem}");
+                self.say(&format!("FAILED  {name}: {problem}"));
             }
         }
     }
@@ -31,12 +46,13 @@ impl Checks {
     /// Counts one check that this machine cannot run.
     pub(crate) fn skip(&mut self, name: &str, reason: &str) {
         self.skipped += 1;
-        println!("skipped {name}: {reason}");
+        self.say(&format!("skipped {name}: {reason}"));
     }
 
     /// Prints the line that ends a command.
     pub(crate) fn finish(self) -> ExitCode {
-        println!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped);
+        let (passed, failed, skipped) = (self.passed, self.failed, self.skipped);
+        self.say(&format!("{passed} passed, {failed} failed, {skipped} skipped"));
         if self.failed == 0 && self.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }

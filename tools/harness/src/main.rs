@@ -11,7 +11,9 @@ mod client;
 mod commands;
 mod kills;
 mod load;
+mod mutants;
 mod random;
+mod simulator;
 
 use std::process::ExitCode;
 
@@ -22,6 +24,8 @@ harness COMMAND
 
   cases                            cases that users met, in a small form
   commands                         wrong use, and commands that fail
+  mutants [--check | --json]       planted bugs, and which of them the simulator finds
+  swarm [--seconds N]              the simulator over fresh seeds
   kills [--cycles N] [--seed S]    kill -9 and power cuts under load, and a broken disk that must be caught
 ";
 
@@ -30,6 +34,15 @@ fn main() -> ExitCode {
     let mut checks = Checks::default();
     let result = match arguments.first().map(String::as_str) {
         Some("cases") => options(&arguments, &[]).map(|[]| cases::run(&mut checks)),
+        Some("swarm") => options(&arguments, &["--seconds"])
+            .map(|[seconds]| simulator::swarm(&mut checks, seconds.unwrap_or(60))),
+        Some("mutants") => match arguments.get(1).map(String::as_str) {
+            None => Ok(mutants::Mode::All),
+            Some("--json") => Ok(mutants::Mode::Json),
+            Some("--check") => Ok(mutants::Mode::Controls),
+            Some(other) => Err(format!("there is no option {other}")),
+        }
+        .map(|mode| mutants::run(&mut checks, mode)),
         Some("commands") => options(&arguments, &[]).map(|[]| commands::run(&mut checks)),
         Some("kills") => options(&arguments, &["--cycles", "--seed"])
             .map(|[cycles, seed]| kills::run(&mut checks, cycles.unwrap_or(100), seed)),

@@ -26,6 +26,7 @@ cargo xtask COMMAND
   sim [--seed S] [--seeds N] [--check] [--test NAME]
                                           the network code under the deterministic runtime
   soak                                    long simulation, kills and power cuts
+  mutants [--json]                        plants each listed bug and tells which ones are found
 ";
 
 /// Returns the root of the repository, whatever folder the command was given in.
@@ -49,6 +50,29 @@ fn harness(arguments: &[&str]) -> Command {
     command
 }
 
+/// Runs a command that speaks for itself.
+fn run(mut command: Command) -> ExitCode {
+    match command.status() {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(status) => ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1)),
+        Err(error) => {
+            println!("cannot start {}: {error}", command.get_program().display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Builds the simulator and looks for every planted bug.
+fn mutants(rest: &[&str]) -> ExitCode {
+    let built = run(cargo(&["build", "-q", "--profile", "world", "-p", "mainspring-sim"]));
+    if built != ExitCode::SUCCESS {
+        return built;
+    }
+    let mut command = harness(&["mutants"]);
+    command.args(rest);
+    run(command)
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let rest: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
@@ -58,6 +82,7 @@ fn main() -> ExitCode {
         Some("docs") => docs::run(),
         Some("sim") => sim::run(&rest),
         Some("soak") => test::soak(),
+        Some("mutants") => mutants(&rest),
         Some("help" | "--help" | "-h") | None => {
             println!("{HELP}");
             ExitCode::SUCCESS

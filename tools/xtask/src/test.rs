@@ -37,6 +37,7 @@ pub(crate) fn soak() -> ExitCode {
     let mut parts = Parts::default();
     broker(&mut parts);
     kills(&mut parts, 300);
+    swarm(&mut parts, 3600);
     network(&mut parts, 5000);
     parts.finish()
 }
@@ -56,7 +57,21 @@ fn rust(parts: &mut Parts) {
 }
 
 fn sim(parts: &mut Parts) {
+    swarm(parts, 240);
+    if root().join("sim-tests/mutants/list.toml").is_file() {
+        let check = harness(&["mutants", "--check"]);
+        parts.run("planted bugs", Duration::from_mins(3), Counting::Lines, check);
+    }
     network(parts, 200);
+}
+
+/// Runs the simulator of `core` over fresh seeds, for as long as is told.
+fn swarm(parts: &mut Parts, seconds: u32) {
+    let build = cargo(&["build", "-q", "--profile", "world", "-p", "mainspring-sim"]);
+    parts.run("build of the simulator", Duration::from_mins(5), Counting::Exit, build);
+    let budget = Duration::from_secs(u64::from(seconds) + 60);
+    let swarm = harness(&["swarm", "--seconds", &seconds.to_string()]);
+    parts.run("simulator over fresh seeds", budget, Counting::Lines, swarm);
 }
 
 /// Builds the binary that the parts with real processes start.

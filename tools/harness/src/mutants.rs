@@ -1,0 +1,294 @@
+//! Plants bugs and tells which of them the simulator finds.
+//!
+//! The list holds edits of the source, each anchored by a piece of text that occurs once. They are
+//! applied to a copy of the tree, all at once, each behind a number that is set at start; so one build
+//! serves all. A kill counts only if the ordinary build passes the same seed. Two controls go with
+//! every run: with no bug active the traces are those of the ordinary build, and the canary, which
+//! acknowledges what was never written, is found at once.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::broker::root;
+use crate::checks::{Checks, Outcome, ensure};
+use crate::random::Random;
+use crate::simulator::Simulator;
+
+/// Longest time that one mutant is looked for.
+const BUDGET: Duration = Duration::from_secs(30);
+/// Seeds that the controls run.
+const CONTROL_SEEDS: u64 = 20;
+
+/// What the copy's core gets besides the edits.
+const SWITCH: &str = "
+/// Number of the planted bug that is active, 0 for none.
+pub static ACTIVE: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
+/// Returns whether the planted bug of that number is active.
+pub fn mutant(number: u32) -> bool {
+    ACTIVE.load(std::sync::atomic::Ordering::Relaxed) == number
+}
+";
+
+#[derive(Deserialize)]
+struct List {
+    mutant: Vec<Mutant>,
+}
+
+/// One planted bug.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mutant {
+    /// `P07`, or `canary`.
+    id: String,
+    /// E, M or H.
+    difficulty: String,
+    /// The checkers expected to find it.
+    expected: Vec<String>,
+    /// What the bug is.
+    note: String,
+    /// Where it survives although it is looked for: the reason.
+    #[serde(default)]
+    survives: Option<String>,
+    /// The file, from the root.
+    file: String,
+    /// A piece of its text that occurs once.
+    anchor: String,
+    /// What stands there instead.
+    replacement: String,
+}
+
+/// How much is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// That the edits apply and compile, and the two controls.
+    Controls,
+    /// Every mutant too.
+    All,
+    /// The same, with nothing but one object of JSON on standard output.
+    Json,
+}
+
+/// Builds the edited tree and runs what is asked for.
+pub(crate) fn run(checks: &mut Checks, mode: Mode) {
+    if mode == Mode::Json {
+        checks.keep_stdout_free();
+    }
+    let start = Instant::now();
+    let built = build(checks);
+    let (mutants, edited) = match built {
+        Ok(built) => built,
+        Err(problem) => return checks.note("planted bugs apply and compile", Err(problem)),
+    };
+    checks.note("planted bugs apply and compile", Ok(format!("{} edits", mutants.len())));
+    let ordinary = Simulator::ordinary();
+    let scenarios = match ordinary.scenarios() {
+        Ok(scenarios) => scenarios,
+        Err(problem) => return checks.note("the simulator", Err(problem)),
+    };
+    let first = Random::new(Random::fresh_seed()).below(1 << 40);
+    checks.note("with no bug active the traces are the same", {
+        null(&ordinary, &edited, &scenarios, first)
+    });
+    checks.note("the canary is found at once", {
+        find(&ordinary, &edited, &scenarios, "canary", first, Duration::from_secs(20))
+            .and_then(|kill| kill.ok_or_else(|| "no checker saw it".to_owned()))
+            .map(|kill| kill.to_string())
+    });
+    if mode == Mode::Controls {
+        return;
+    }
+    let mut survivors = Vec::new();
+    let listed: Vec<&Mutant> = mutants.iter().filter(|mutant| mutant.id != "canary").collect();
+    for mutant in &listed {
+        let name = format!("{} ({}) {}", mutant.id, mutant.difficulty, mutant.note);
+        let found = find(&ordinary, &edited, &scenarios, &mutant.id, first, BUDGET);
+        match found {
+            Ok(Some(kill)) => {
+                let expected = mutant.expected.join(" ");
+                checks.note(&name, Ok(format!("killed by {kill}, expected {expected}")));
+            }
+            Ok(None) => {
+                survivors.push(mutant.id.clone());
+                match &mutant.survives {
+                    Some(reason) => checks.note(&name, Ok(format!("survives: {reason}"))),
+                    None => checks.note(&name, Err("survived without a reason".to_owned())),
+                }
+            }
+            Err(problem) => checks.note(&name, Err(problem)),
+        }
+    }
+    if mode == Mode::Json {
+        let summary = json!({
+            "planted": listed.len(),
+            "killed": listed.len() - survivors.len(),
+            "survivors": survivors,
+            "seconds": start.elapsed().as_secs(),
+        });
+        println!("{summary}");
+    }
+}
+
+/// Makes the edited tree and builds it; returns the list and the edited simulator.
+fn build(checks: &mut Checks) -> Outcome<(Vec<Mutant>, Simulator)> {
+    let text = std::fs::read_to_string(root().join("sim-tests/mutants/list.toml"));
+    let text = text.map_err(|error| format!("sim-tests/mutants/list.toml: {error}"))?;
+    let list: List = toml::from_str(&text).map_err(|error| error.to_string())?;
+    checks.note("every planted bug has a number of its own", numbers(&list.mutant));
+    let tree = root().join("target/mutants/tree");
+    copy(&list.mutant, &tree)?;
+    let target = root().join("target/mutants/build");
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .current_dir(&tree)
+        .args(["build", "-q", "--profile", "world", "-p", "mainspring-sim"])
+        .env("CARGO_TARGET_DIR", &target)
+        .env_remove("RUSTFLAGS")
+        .env("CARGO_ENCODED_RUSTFLAGS", "--cfg\u{1f}mutants")
+        .output()
+        .map_err(|error| error.to_string())?;
+    ensure(output.status.success(), || String::from_utf8_lossy(&output.stderr).into_owned())?;
+    Ok((list.mutant, Simulator::within(&target)))
+}
+
+fn numbers(mutants: &[Mutant]) -> Outcome<String> {
+    let mut seen = BTreeSet::new();
+    for mutant in mutants {
+        let number = match mutant.id.strip_prefix('P') {
+            Some(number) => number.parse().map_err(|_| format!("{}: no number", mutant.id))?,
+            None if mutant.id == "canary" => 9999,
+            None => return Err(format!("{} is neither P and a number nor canary", mutant.id)),
+        };
+        ensure(seen.insert(number), || format!("{} stands twice", mutant.id))?;
+        let call = format!("mutant({number})");
+        ensure(mutant.replacement.contains(&call), || {
+            format!("{}: its replacement does not ask for {call}", mutant.id)
+        })?;
+    }
+    ensure(seen.contains(&9999), || "there is no canary".to_owned())?;
+    Ok(format!("{} and the canary", seen.len() - 1))
+}
+
+/// Copies the tree with all edits in it. A file is written only if it differs, so that a second run
+/// builds little.
+fn copy(mutants: &[Mutant], tree: &Path) -> Outcome {
+    let text = |error: std::io::Error| error.to_string();
+    let source = root();
+    let mut applied = 0;
+    for file in files(&source) {
+        let name = file.strip_prefix(&source).unwrap_or(&file).to_owned();
+        let mut content = std::fs::read(&file).map_err(text)?;
+        for mutant in mutants.iter().filter(|mutant| Path::new(&mutant.file) == name) {
+            let before = String::from_utf8(content).map_err(|error| error.to_string())?;
+            let times = before.matches(&mutant.anchor).count();
+            ensure(times == 1, || {
+                format!("{}: its anchor stands {times} times in {}", mutant.id, mutant.file)
+            })?;
+            content = before.replacen(&mutant.anchor, &mutant.replacement, 1).into_bytes();
+            applied += 1;
+        }
+        if name == Path::new("core/src/lib.rs") {
+            content.extend_from_slice(SWITCH.as_bytes());
+        }
+        let target = tree.join(&name);
+        if std::fs::read(&target).is_ok_and(|there| there == content) {
+            continue;
+        }
+        std::fs::create_dir_all(target.parent().unwrap_or(tree)).map_err(text)?;
+        std::fs::write(&target, content).map_err(text)?;
+    }
+    ensure(applied == mutants.len(), || {
+        format!("{} of {} edits name a file that is there", applied, mutants.len())
+    })
+}
+
+/// Returns what the build needs of the tree.
+fn files(source: &Path) -> Vec<PathBuf> {
+    let mut all = vec![source.join("Cargo.toml"), source.join("Cargo.lock")];
+    for part in ["core", "net", "sim-tests", "tools"] {
+        walk(&source.join(part), &mut all);
+    }
+    all
+}
+
+fn walk(folder: &Path, all: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name == "target" || name == "__pycache__" {
+            continue;
+        }
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => walk(&entry.path(), all),
+            Ok(kind) if kind.is_file() => all.push(entry.path()),
+            _ => {}
+        }
+    }
+}
+
+fn null(
+    ordinary: &Simulator,
+    edited: &Simulator,
+    scenarios: &[String],
+    first: u64,
+) -> Outcome<String> {
+    for scenario in scenarios {
+        let one = ordinary.run(scenario, first, CONTROL_SEEDS, None)?;
+        let two = edited.run(scenario, first, CONTROL_SEEDS, Some("null"))?;
+        ensure(two.failed.is_empty(), || two.said.clone())?;
+        let (one, two) = (&one.summary["trace_hash"], &two.summary["trace_hash"]);
+        ensure(one == two, || format!("{scenario} from seed {first}: {one} and {two}"))?;
+    }
+    Ok(String::new())
+}
+
+/// Who found a mutant, and where.
+struct Kill {
+    checker: String,
+    scenario: String,
+    seed: u64,
+    after: Duration,
+}
+
+impl std::fmt::Display for Kill {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = self.after.as_secs_f64();
+        write!(
+            f,
+            "{} in {} at seed {} after {seconds:.1} s",
+            self.checker, self.scenario, self.seed
+        )
+    }
+}
+
+/// Looks for a seed at which a mutant fails and the ordinary build passes.
+fn find(
+    ordinary: &Simulator,
+    edited: &Simulator,
+    scenarios: &[String],
+    id: &str,
+    first: u64,
+    budget: Duration,
+) -> Outcome<Option<Kill>> {
+    let start = Instant::now();
+    let (mut next, mut count) = (first, 4);
+    while start.elapsed() < budget {
+        for scenario in scenarios {
+            let run = edited.run(scenario, next, count, Some(id))?;
+            for (seed, checker) in run.failed {
+                if ordinary.run(scenario, seed, 1, None).is_ok_and(|clean| clean.failed.is_empty())
+                {
+                    let (scenario, after) = (scenario.clone(), start.elapsed());
+                    return Ok(Some(Kill { checker, scenario, seed, after }));
+                }
+            }
+        }
+        next += count;
+        count = (count * 2).min(64);
+    }
+    Ok(None)
+}

@@ -1,0 +1,135 @@
+//! Calls the simulator's small binary: the swarm of fresh seeds, and what the mutants need of it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::broker::root;
+use crate::checks::{Checks, Outcome, ensure};
+use crate::random::Random;
+
+/// A built simulator.
+pub(crate) struct Simulator(PathBuf);
+
+/// What a range of seeds came to.
+pub(crate) struct Run {
+    /// The summary, as the simulator's JSON.
+    pub(crate) summary: Value,
+    /// Seeds that failed, each with the checker that said so.
+    pub(crate) failed: Vec<(u64, String)>,
+    /// What it wrote for people: alarms and lines to replay them.
+    pub(crate) said: String,
+}
+
+impl Simulator {
+    /// The one of the ordinary build.
+    pub(crate) fn ordinary() -> Self {
+        Self(root().join("target/world/mainspring-sim"))
+    }
+
+    /// The one in a target directory.
+    pub(crate) fn within(target: &Path) -> Self {
+        Self(target.join("world/mainspring-sim"))
+    }
+
+    /// Returns the names of its scenarios.
+    pub(crate) fn scenarios(&self) -> Outcome<Vec<String>> {
+        let output = Command::new(&self.0).arg("list").output();
+        let output = output.map_err(|error| format!("{}: {error}", self.0.display()))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let names: Vec<String> = text
+            .lines()
+            .filter_map(|line| Some(line.split_whitespace().next()?.to_owned()))
+            .collect();
+        ensure(!names.is_empty(), || "the simulator has no scenarios".to_owned())?;
+        Ok(names)
+    }
+
+    /// Runs the seeds from `from` on, with a mutant where one is named.
+    pub(crate) fn run(
+        &self,
+        scenario: &str,
+        from: u64,
+        count: u64,
+        mutant: Option<&str>,
+    ) -> Outcome<Run> {
+        let mut command = Command::new(&self.0);
+        command.args(["run", scenario, "--json", "--jobs", "2", "--seeds"]);
+        command.arg(format!("{from}..{}", from + count));
+        if let Some(mutant) = mutant {
+            command.args(["--mutant", mutant]);
+        }
+        let output = command.output().map_err(|error| format!("{}: {error}", self.0.display()))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let line = text.lines().next_back().unwrap_or_default();
+        let summary: Value = serde_json::from_str(line)
+            .map_err(|error| format!("{scenario}: no summary ({error}): {line:?} {said}"))?;
+        let failed: Vec<(u64, String)> = summary["failed"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|one| Some((one["seed"].as_u64()?, one["checker"].as_str()?.to_owned())))
+            .collect();
+        if !output.status.success() && failed.is_empty() {
+            return Err(format!("{scenario}, seeds {from}..{}: {said}", from + count));
+        }
+        Ok(Run { summary, failed, said })
+    }
+}
+
+/// Runs every scenario over fresh seeds until the time is up, and each first seed in a second
+/// process, whose trace must be the same.
+pub(crate) fn swarm(checks: &mut Checks, seconds: u64) {
+    let simulator = Simulator::ordinary();
+    let scenarios = match simulator.scenarios() {
+        Ok(scenarios) => scenarios,
+        Err(problem) => return checks.note("the simulator", Err(problem)),
+    };
+    let share = Duration::from_secs(seconds) / scenarios.len() as u32;
+    let mut random = Random::new(Random::fresh_seed());
+    for scenario in &scenarios {
+        let first = random.below(1 << 40);
+        checks.note(&format!("{scenario} repeats itself in another process"), {
+            repeats(&simulator, scenario, first)
+        });
+        checks.note(&format!("{scenario} over fresh seeds"), {
+            over_seeds(&simulator, scenario, first, share)
+        });
+    }
+}
+
+fn repeats(simulator: &Simulator, scenario: &str, seed: u64) -> Outcome<String> {
+    let hash = || -> Outcome<Value> {
+        Ok(simulator.run(scenario, seed, 3, None)?.summary["trace_hash"].clone())
+    };
+    let (one, two) = (hash()?, hash()?);
+    ensure(one == two && one.is_string(), || format!("seeds {seed}..: traces {one} and {two}"))?;
+    Ok(String::new())
+}
+
+fn over_seeds(
+    simulator: &Simulator,
+    scenario: &str,
+    first: u64,
+    share: Duration,
+) -> Outcome<String> {
+    let start = Instant::now();
+    let (mut seeds, mut events, mut simulated, mut next, mut count) = (0, 0, 0, first, 10);
+    while start.elapsed() < share {
+        let began = Instant::now();
+        let run = simulator.run(scenario, next, count, None)?;
+        ensure(run.failed.is_empty(), || run.said.clone())?;
+        seeds += count;
+        events += run.summary["events"].as_u64().unwrap_or(0);
+        simulated += run.summary["sim_seconds"].as_u64().unwrap_or(0);
+        next += count;
+        // Chunks of a few seconds keep to the time.
+        if began.elapsed() < Duration::from_secs(2) {
+            count *= 2;
+        }
+    }
+    Ok(format!("{seeds} seeds from {first}, {events} events, {simulated} s simulated"))
+}
