@@ -38,6 +38,8 @@ enum Step {
     Renames,
     /// Directories are flushed.
     Directories,
+    /// Logs deleted meanwhile were not flushed; their deletions must be durable.
+    Settling,
     Written,
     Renamed,
     Done,
@@ -69,9 +71,19 @@ impl Checkpointing {
         self.step == Step::Idle
     }
 
-    /// Returns whether the checkpoint waits for journal entries that `done` does not reach yet.
-    pub(super) fn needs(&self, done: u64) -> bool {
-        self.step == Step::Draining && done < self.entries
+    /// Returns whether the checkpoint waits for the journal.
+    pub(super) fn needs(&self, journal: &Journal) -> bool {
+        self.is_draining() && (journal.progress().1 < self.entries || journal.durable() < self.cut)
+    }
+
+    /// Returns whether segment writes are catching up.
+    pub(super) fn is_draining(&self) -> bool {
+        self.step == Step::Draining
+    }
+
+    /// Returns whether the checkpoint waits until deletions are durable.
+    pub(super) fn awaits_deletions(&self) -> bool {
+        matches!(self.step, Step::Draining | Step::Settling)
     }
 
     /// Returns whether the checkpoint waits for a log's segment writes.
@@ -137,14 +149,20 @@ impl LogStore {
 
     /// Begins a checkpoint where one is due, and goes on with one under way.
     pub(super) fn advance_checkpoint(&mut self, fx: &mut Effects) {
-        if self.checkpoint.is_idle() {
+        // While segment writes catch up no operation of the checkpoint touches a folder.
+        if self.checkpoint.is_idle() || self.checkpoint.is_draining() {
             self.finish_deletions(fx);
+        }
+        if self.checkpoint.is_idle() {
             let due = matches!(self.phase, Phase::Running)
                 && self.may_begin_checkpoint()
                 && self.journal.as_ref().is_some_and(Journal::has_sealed);
             if due {
                 self.begin_checkpoint(fx);
             }
+        }
+        if self.checkpoint.step == Step::Settling {
+            self.write_when_settled(fx);
         }
         if self.checkpoint.step == Step::Draining {
             let logs = &self.logs;
@@ -174,6 +192,14 @@ impl LogStore {
         for log in self.logs.values() {
             if log.writes_epochs() {
                 ops.push(Op::Remove { file: log.folder.join(EPOCHS_TEMPORARY) });
+            }
+            let dirty = log.segments.iter().filter(|segment| segment.indexes_dirty);
+            let written = log.next_image.is_some() && !log.is_memory();
+            for segment in dirty.filter(|_| written) {
+                for ending in ["index.tmp", "timeindex.tmp"] {
+                    let file = segment_file(&log.folder, segment.extent.base, ending);
+                    ops.push(Op::Remove { file });
+                }
             }
         }
         self.submit_step(ops, fx);
@@ -212,17 +238,24 @@ impl LogStore {
                 self.checkpoint.renames.push((temporary, file));
             }
             for segment in &mut log.segments {
-                let Some(indexes) = &segment.indexes else { continue };
+                let Some(indexes) = &mut segment.indexes else { continue };
                 let told = image.segments.iter().any(|extent| extent.base == segment.extent.base);
                 if !segment.indexes_dirty || !told {
                     continue;
                 }
                 segment.indexes_dirty = false;
                 let base = segment.extent.base;
-                let index = segment_file(&log.folder, base, "index");
-                ops.push(whole_file(index, indexes.offsets.encode()));
-                let times = segment_file(&log.folder, base, "timeindex");
-                ops.push(whole_file(times, indexes.times.encode()));
+                // With its largest timestamp in it the file tells all to the next start.
+                indexes.times.add_entry();
+                // Written beside and renamed: a longer one of an earlier life must not shine through.
+                for (ending, bytes) in
+                    [("index", indexes.offsets.encode()), ("timeindex", indexes.times.encode())]
+                {
+                    let temporary = segment_file(&log.folder, base, &format!("{ending}.tmp"));
+                    ops.push(whole_file(temporary.clone(), bytes));
+                    let file = segment_file(&log.folder, base, ending);
+                    self.checkpoint.renames.push((temporary, file));
+                }
             }
         }
         self.submit_step(ops, fx);
@@ -263,19 +296,10 @@ impl LogStore {
                 self.submit_step(ops, fx);
             }
             Step::Directories => {
-                self.checkpoint.step = Step::Written;
-                let logs = std::mem::take(&mut self.checkpoint.logs);
-                let checkpoint =
-                    Checkpoint { cut: self.checkpoint.cut, vote_epoch: self.vote_epoch, logs };
-                self.checkpoint.body = checkpoint.encode();
-                let op = Op::Write {
-                    file: self.checkpoint_file(true),
-                    position: 0,
-                    body: WriteBody::Parts(vec![self.checkpoint.body.clone()]),
-                    sync: Sync::Data,
-                };
-                self.submit_step(vec![op], fx);
+                self.checkpoint.step = Step::Settling;
+                self.write_when_settled(fx);
             }
+            Step::Settling => unreachable!("settling has no operations"),
             Step::Written => {
                 self.checkpoint.step = Step::Renamed;
                 let op = Op::Rename {
@@ -291,6 +315,24 @@ impl LogStore {
             }
             Step::Done => self.finish_checkpoint(fx),
         }
+    }
+
+    /// Writes the checkpoint beside the old one, once every deletion it does not tell of is durable.
+    fn write_when_settled(&mut self, fx: &mut Effects) {
+        if !self.doomed.values().all(Doomed::is_durable) {
+            return;
+        }
+        self.checkpoint.step = Step::Written;
+        let logs = std::mem::take(&mut self.checkpoint.logs);
+        let checkpoint = Checkpoint { cut: self.checkpoint.cut, vote_epoch: self.vote_epoch, logs };
+        self.checkpoint.body = checkpoint.encode();
+        let op = Op::Write {
+            file: self.checkpoint_file(true),
+            position: 0,
+            body: WriteBody::Parts(vec![self.checkpoint.body.clone()]),
+            sync: Sync::Data,
+        };
+        self.submit_step(vec![op], fx);
     }
 
     fn finish_checkpoint(&mut self, fx: &mut Effects) {
@@ -325,7 +367,7 @@ impl PartitionLog {
     }
 }
 
-/// Writes a file that only ever grows, whole and flushed.
+/// Writes a file that does not exist yet, whole and flushed.
 fn whole_file(file: FileName, bytes: Vec<u8>) -> Op {
     Op::Write { file, position: 0, body: WriteBody::Parts(vec![bytes.into()]), sync: Sync::Data }
 }

@@ -30,6 +30,9 @@ const LAZY_FLUSH_AFTER: Duration = Duration::from_secs(1);
 /// How long the journal is idle before it writes a block that proves the last one.
 const PROOF_AFTER: Duration = Duration::from_millis(200);
 
+/// How long to wait before a file is added again after there was no room for one.
+const GROW_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// What must have happened to an entry before those who wait for it are told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Need {
@@ -112,6 +115,8 @@ pub(super) struct Journal {
     unsynced_since: Option<Instant>,
     idle_since: Instant,
     growing: Option<u64>,
+    /// No file is added before this moment, because the last try found no room.
+    grow_after: Instant,
     starved: Option<usize>,
     enqueued: u64,
     done: u64,
@@ -176,6 +181,7 @@ impl Journal {
             unsynced_since: (state.durable < state.last).then_some(now.mono),
             idle_since: now.mono,
             growing: None,
+            grow_after: Instant::ZERO,
             starved: None,
             enqueued: 0,
             done: 0,
@@ -253,6 +259,10 @@ impl Journal {
         if self.in_flight() {
             return None;
         }
+        if self.starved.is_some() {
+            return (self.grow_after > Instant::ZERO && self.growing.is_none())
+                .then_some(self.grow_after);
+        }
         let flush = self.unsynced_since.map(|since| since + LAZY_FLUSH_AFTER);
         let proof = (self.proven < self.last_content && self.unsynced_since.is_none())
             .then(|| self.idle_since + PROOF_AFTER);
@@ -267,7 +277,7 @@ impl Journal {
         if !self.in_flight() {
             self.begin_next(now, ops, fx);
         }
-        self.grow_if_needed(ops, fx);
+        self.grow_if_needed(now, ops, fx);
     }
 
     /// Flushes lazily written blocks at once, because the journal is being closed.
@@ -293,7 +303,6 @@ impl Journal {
             }
             self.enqueue(Entry::Close, Need::Flushed);
         }
-        self.proof_wanted = false;
         let (count, entries_len) = self.next_block();
         let length = BlockPlan::sealed_len_of(entries_len) as u64;
         let fits =
@@ -302,7 +311,7 @@ impl Journal {
             self.switch_file(length, ops, fx);
             return;
         }
-        self.write_block(count, ops, fx);
+        self.write_block(now, count, ops, fx);
     }
 
     /// Returns how many entries the next block takes, and their bytes.
@@ -320,13 +329,16 @@ impl Journal {
         (count, bytes)
     }
 
-    fn write_block(&mut self, count: usize, ops: &mut Operations, fx: &mut Effects) {
+    fn write_block(&mut self, now: Now, count: usize, ops: &mut Operations, fx: &mut Effects) {
         let taken: Vec<(Entry, Need)> = self.gathered.drain(..count).collect();
-        let sync = if taken.iter().any(|(_, need)| *need == Need::Flushed) {
-            Sync::Data
-        } else {
-            Sync::None
-        };
+        // Under steady lazy traffic no idle moment comes: what waited long enough is flushed along,
+        // and so is a block that has to prove the one before it.
+        let overdue = self.unsynced_since.is_some_and(|since| since + LAZY_FLUSH_AFTER <= now.mono);
+        let flushed = taken.iter().any(|(_, need)| *need == Need::Flushed);
+        let sync = if flushed || overdue || self.proof_wanted { Sync::Data } else { Sync::None };
+        if sync == Sync::Data && self.last_content <= self.durable {
+            self.proof_wanted = false;
+        }
         let entries: Vec<Entry> = taken.into_iter().map(|(entry, _)| entry).collect();
         self.gathered_bytes -= entries.iter().map(Entry::encoded_len).sum::<usize>();
         if count > 1 {
@@ -368,6 +380,11 @@ impl Journal {
     }
 
     fn switch_file(&mut self, length: u64, ops: &mut Operations, fx: &mut Effects) {
+        if self.unsynced_since.is_some() {
+            // The mark of the first block in the other file must not pass a gap.
+            self.begin_flush(ops, fx);
+            return;
+        }
         let needed = length + ALIGNMENT as u64;
         let free = self
             .files
@@ -378,11 +395,6 @@ impl Journal {
             return;
         };
         self.starved = None;
-        if self.unsynced_since.is_some() {
-            // The mark of the first block in the other file must not pass a gap.
-            self.begin_flush(ops, fx);
-            return;
-        }
         let head = FileHead {
             journal_id: self.id,
             first_sequence: BlockSequence::new(self.incarnation, self.next_counter),
@@ -400,10 +412,11 @@ impl Journal {
         self.busy = Busy::Head { file: free };
     }
 
-    fn grow_if_needed(&mut self, ops: &mut Operations, fx: &mut Effects) {
-        if self.growing.is_some() {
+    fn grow_if_needed(&mut self, now: Now, ops: &mut Operations, fx: &mut Effects) {
+        if self.growing.is_some() || self.grow_after > now.mono {
             return;
         }
+        self.grow_after = Instant::ZERO;
         let has_free = self.files.iter().any(|file| {
             file.state == FileState::Free
                 && self.starved.is_none_or(|needed| file.length >= needed as u64)
@@ -472,20 +485,22 @@ impl Journal {
         );
     }
 
-    /// Returns whether a smaller file is tried; the caller waits a while otherwise.
+    /// Tries a smaller file, or waits a while.
     pub(super) fn on_grow_failure_cleaned(
         &mut self,
+        now: Now,
         ops: &mut Operations,
         fx: &mut Effects,
-    ) -> bool {
+    ) {
         let tried = self.growing.take().expect("a file was being added");
         let needed = self.starved.map_or(0, |needed| needed as u64).next_multiple_of(4096);
         let smaller = self.first_file_bytes.max(needed);
         if smaller < tried {
             self.grow(smaller, ops, fx);
-            return self.growing.is_some();
         }
-        false
+        if self.growing.is_none() {
+            self.grow_after = now.mono + GROW_AGAIN_AFTER;
+        }
     }
 
     /// Takes the completion of a block's write.

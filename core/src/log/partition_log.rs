@@ -317,19 +317,22 @@ impl PartitionLog {
         self.start = start;
         self.dirty = true;
         self.epochs.truncate_from_start(start);
+        self.trim_segments()
+    }
+
+    /// Takes out the segments that have nothing above the start and nothing to be written any more.
+    pub(super) fn trim_segments(&mut self) -> Vec<Extent> {
+        let (start, written, memory) = (self.start, self.written_end, self.is_memory());
+        let done = |segment: &Segment| {
+            segment.extent.end <= start && (memory || segment.extent.end <= written)
+        };
         let mut gone = Vec::new();
-        while self.segments.len() > 1 && self.segments[0].extent.end <= start {
-            let segment = self.segments.pop_front().expect("there is one");
-            gone.push(segment.extent);
+        while self.segments.len() > 1 && done(&self.segments[0]) {
+            gone.extend(self.segments.pop_front().map(|segment| segment.extent));
         }
-        if self.segments.len() == 1
-            && !self.segments[0].is_empty()
-            && self.segments[0].extent.end <= start
-            && self.written_end >= start
-            && !self.writing
-        {
-            let segment = self.segments.pop_front().expect("there is one");
-            gone.push(segment.extent);
+        let quiet = !self.writing && self.segments.len() == 1;
+        if quiet && !self.segments[0].is_empty() && done(&self.segments[0]) {
+            gone.extend(self.segments.pop_front().map(|segment| segment.extent));
         }
         gone
     }
@@ -424,8 +427,8 @@ impl PartitionLog {
 
     /// Returns the place among the segments of the one that holds `offset` or begins after it.
     pub(super) fn segment_position(&self, offset: Offset) -> Option<usize> {
-        let at = self.segments.iter().position(|segment| segment.extent.end > offset)?;
-        Some(at)
+        let at = self.segments.partition_point(|segment| segment.extent.end <= offset);
+        (at < self.segments.len()).then_some(at)
     }
 
     /// Returns readable bytes between two offsets, exactly in memory, by the indexes in segments.

@@ -37,8 +37,19 @@ const OPENED_MAX: usize = 256 << 20;
 
 #[derive(Clone, Debug)]
 enum Goal {
-    Fetch { end: Offset, max_bytes: u64, at_least_one: bool, parts: Vec<Bytes>, bytes: u64 },
-    Time { lookup: TimeLookup, end: Offset },
+    Fetch {
+        end: Offset,
+        max_bytes: u64,
+        at_least_one: bool,
+        parts: Vec<Bytes>,
+        bytes: u64,
+    },
+    Time {
+        lookup: TimeLookup,
+        end: Offset,
+        /// The record with the largest timestamp so far.
+        best: Option<FoundRecord>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -65,6 +76,8 @@ pub(super) struct ReadJob {
     extent: Extent,
     position: u64,
     want: u64,
+    /// How many bytes the read under way asked for.
+    asked: u64,
     /// The first offset that is wanted.
     from: Offset,
     /// Whether the segment was already read from its beginning.
@@ -72,6 +85,18 @@ pub(super) struct ReadJob {
     /// Indexes that were loaded for this read, of the segment with that base: a segment that has
     /// grown meanwhile does not keep them.
     loaded: Option<(Offset, Box<Indexes>)>,
+}
+
+impl Goal {
+    /// Returns whether nothing wanted can lie in a segment with this largest timestamp.
+    const fn skips(&self, max_timestamp: i64) -> bool {
+        match self {
+            Self::Fetch { .. } => false,
+            Self::Time { lookup: TimeLookup::AtLeast(target), .. } => max_timestamp < *target,
+            Self::Time { best: Some(best), .. } => max_timestamp <= best.timestamp,
+            Self::Time { best: None, .. } => max_timestamp < 0,
+        }
+    }
 }
 
 impl LogStore {
@@ -104,26 +129,8 @@ impl LogStore {
             self.events.push_back(LogEvent::Found { ticket, result: Err(ReadError::Gone) });
             return;
         };
-        let lookup = match lookup {
-            TimeLookup::AtLeast(_) => lookup,
-            TimeLookup::Largest => {
-                let in_memory = partition
-                    .tail
-                    .iter()
-                    .filter(|batch| batch.next <= end)
-                    .map(|batch| batch.batch().max_timestamp())
-                    .max();
-                let in_files = partition.segments.iter().map(|s| s.extent.max_timestamp).max();
-                if in_memory.max(in_files).is_some_and(|timestamp| timestamp >= 0) {
-                    TimeLookup::Largest
-                } else {
-                    self.events.push_back(LogEvent::Found { ticket, result: Ok(None) });
-                    return;
-                }
-            }
-        };
         let from = partition.start;
-        self.begin_read(log, from, Goal::Time { lookup, end }, ticket, fx);
+        self.begin_read(log, from, Goal::Time { lookup, end, best: None }, ticket, fx);
     }
 
     fn begin_read(
@@ -150,6 +157,7 @@ impl LogStore {
             extent: empty,
             position: 0,
             want: 0,
+            asked: 0,
             from,
             from_beginning: false,
             loaded: None,
@@ -169,19 +177,19 @@ impl LogStore {
         if job.from < partition.start {
             return self.fail(&job, ReadError::Gone);
         }
-        if job.from >= partition.written_end || job.from >= partition.tail_start() {
-            return self.finish_in_memory(job);
-        }
-        let Some(at) = partition.segment_position(job.from) else {
-            return self.finish_in_memory(job);
-        };
-        let segment = &partition.segments[at];
-        if let Goal::Time { lookup: TimeLookup::AtLeast(target), .. } = job.goal
-            && segment.extent.max_timestamp < target
+        let in_files = partition.written_end.min(partition.tail_start());
+        let mut at = partition.segment_position(job.from).unwrap_or(partition.segments.len());
+        while let Some(segment) = partition.segments.get(at)
+            && job.from < in_files
+            && job.goal.skips(segment.extent.max_timestamp)
         {
             job.from = segment.extent.end;
-            return self.next_segment(job, fx);
+            at += 1;
         }
+        if job.from >= in_files || at >= partition.segments.len() {
+            return self.finish_in_memory(job);
+        }
+        let segment = &partition.segments[at];
         job.extent = readable_extent(partition, at);
         job.from_beginning = false;
         let loaded = job
@@ -194,7 +202,12 @@ impl LogStore {
             return self.read_index(job, "index", fx);
         };
         job.state = State::Batches;
-        job.position = start_position(&job, indexes);
+        if let Goal::Time { lookup: TimeLookup::AtLeast(target), .. } = job.goal {
+            // Everything before is earlier.
+            job.from = job.from.max(indexes.times.lookup(target)).min(job.extent.end);
+        }
+        let position = indexes.offsets.lookup(job.from);
+        job.position = if position < job.extent.bytes { position } else { 0 };
         job.from_beginning = job.position == 0;
         job.want = first_want(&job);
         self.read_on(job, fx);
@@ -209,13 +222,14 @@ impl LogStore {
     }
 
     /// Reads the next bytes of the job's segment.
-    fn read_on(&mut self, job: ReadJob, fx: &mut Effects) {
+    fn read_on(&mut self, mut job: ReadJob, fx: &mut Effects) {
         let Some(partition) = self.logs.get(&job.log) else {
             return self.fail(&job, ReadError::Gone);
         };
         let file = segment_file(&partition.folder, job.extent.base, "log");
         let length = job.want.min(job.extent.bytes - job.position);
         let position = job.position;
+        job.asked = length;
         self.submit_read(job, Op::Read { file, position, length }, fx);
     }
 
@@ -325,7 +339,8 @@ impl LogStore {
                     if job.position < job.extent.bytes && (rest.len() as u64) < want =>
                 {
                     job.want = READ_MAX.max(want);
-                    if job.position + want > job.extent.bytes {
+                    let is_short = (bytes.len() as u64) < job.asked;
+                    if is_short || job.position + want > job.extent.bytes {
                         break;
                     }
                     job.state = State::Rebuilding { indexes: Box::new(indexes) };
@@ -362,7 +377,8 @@ impl LogStore {
             }
             match next_batch(&job, &rest) {
                 Next::More(want) => {
-                    if job.position + want > job.extent.bytes {
+                    let is_short = (bytes.len() as u64) < job.asked;
+                    if is_short || job.position + want > job.extent.bytes {
                         return self.corrupt(job, "a batch is cut off", fx);
                     }
                     if rest.len() < bytes.len() && Self::has_enough(&job) {
@@ -379,6 +395,9 @@ impl LogStore {
                     if batch.last_offset() < job.from {
                         continue;
                     }
+                    if !self.logs.contains_key(&job.log) {
+                        return self.fail(&job, ReadError::Gone);
+                    }
                     if let Some(why) = self.doubt(&job, &batch) {
                         job.position -= size as u64;
                         return self.corrupt(job, why, fx);
@@ -386,13 +405,6 @@ impl LogStore {
                     match self.use_batch(&mut job, &batch, whole) {
                         Used::GoOn => job.from = batch.next_offset(),
                         Used::Done => return self.finish_fetch(job),
-                        Used::Found(found) => {
-                            self.events.push_back(LogEvent::Found {
-                                ticket: job.ticket,
-                                result: Ok(found),
-                            });
-                            return;
-                        }
                     }
                 }
             }
@@ -411,27 +423,32 @@ impl LogStore {
                 parts.push(whole);
                 Used::GoOn
             }
-            Goal::Time { lookup, end } => {
+            Goal::Time { lookup, end, best } => {
                 if batch.base_offset() >= *end {
-                    return Used::Found(None);
+                    return Used::Done;
                 }
                 let start = self.logs.get(&job.log).map_or(Offset::ZERO, |log| log.start);
-                let target = match lookup {
-                    TimeLookup::AtLeast(target) => *target,
-                    TimeLookup::Largest => self.largest_timestamp(job.log),
-                };
-                match find_in_batch(batch, target, start, *end) {
-                    Some(found) => Used::Found(Some(found)),
-                    None => Used::GoOn,
+                match lookup {
+                    TimeLookup::AtLeast(target) => {
+                        let found = find_in_batch(batch, *target, start, *end);
+                        if found.is_some() {
+                            *best = found;
+                            return Used::Done;
+                        }
+                    }
+                    TimeLookup::Largest => {
+                        let target = best.map_or(0, |best| best.timestamp.saturating_add(1));
+                        // The first of the largest: each that is found raises what the next must reach.
+                        let mut target = target;
+                        while let Some(found) = find_in_batch(batch, target, start, *end) {
+                            *best = Some(found);
+                            target = found.timestamp.saturating_add(1);
+                        }
+                    }
                 }
+                Used::GoOn
             }
         }
-    }
-
-    fn largest_timestamp(&self, log: TopicPartition) -> i64 {
-        self.logs.get(&log).map_or(-1, |log| {
-            log.segments.iter().map(|segment| segment.extent.max_timestamp).max().unwrap_or(-1)
-        })
     }
 
     /// Whether a fetch that has something may answer without another read.
@@ -442,6 +459,10 @@ impl LogStore {
     fn doubt(&self, job: &ReadJob, batch: &Batch) -> Option<&'static str> {
         if !batch.crc_is_valid() {
             return Some("a batch has a wrong CRC");
+        }
+        // The base offset lies outside the CRC; nothing makes holes in a log.
+        if batch.base_offset() > job.from {
+            return Some("the offsets do not follow");
         }
         let log = self.logs.get(&job.log)?;
         let known = log.epochs.epoch_at(batch.base_offset());
@@ -464,8 +485,8 @@ impl LogStore {
             Goal::Fetch { parts, .. } => {
                 self.events.push_back(LogEvent::Read { ticket: job.ticket, result: Ok(parts) });
             }
-            Goal::Time { .. } => {
-                self.events.push_back(LogEvent::Found { ticket: job.ticket, result: Ok(None) });
+            Goal::Time { best, .. } => {
+                self.events.push_back(LogEvent::Found { ticket: job.ticket, result: Ok(best) });
             }
         }
     }
@@ -491,11 +512,6 @@ impl LogStore {
             match self.use_batch(&mut job, &batch, batch.to_bytes()) {
                 Used::GoOn => {}
                 Used::Done => break,
-                Used::Found(found) => {
-                    self.events
-                        .push_back(LogEvent::Found { ticket: job.ticket, result: Ok(found) });
-                    return;
-                }
             }
         }
         self.finish_fetch(job);
@@ -565,7 +581,6 @@ impl LogStore {
 enum Used {
     GoOn,
     Done,
-    Found(Option<FoundRecord>),
 }
 
 enum Next {
@@ -613,17 +628,6 @@ fn readable_extent(partition: &PartitionLog, at: usize) -> Extent {
         }
     }
     extent
-}
-
-fn start_position(job: &ReadJob, indexes: &Indexes) -> u64 {
-    let target = match job.goal {
-        Goal::Time { lookup: TimeLookup::AtLeast(target), .. } => {
-            indexes.times.lookup(target).max(job.from)
-        }
-        Goal::Time { lookup: TimeLookup::Largest, .. } | Goal::Fetch { .. } => job.from,
-    };
-    let position = indexes.offsets.lookup(target);
-    if position < job.extent.bytes { position } else { 0 }
 }
 
 fn first_want(job: &ReadJob) -> u64 {

@@ -27,7 +27,7 @@ use crate::log::journal::{FileState, Journal, JournalState, Need, RingFile};
 use crate::log::operations::{Op, Purpose};
 use crate::log::partition_log::{Folder, PartitionLog};
 use crate::log::producer_state::ProducerStates;
-use crate::log::scan::{FoundFile, Scan, Scanned, read_head};
+use crate::log::scan::{FoundFile, Scan, ScanError, Scanned, first_block_claim, read_head};
 use crate::log::segment::segment_file;
 use crate::log::store::{LogStore, Phase, random_ids};
 use crate::log::write_behind::{TRASH, is_ours};
@@ -209,14 +209,8 @@ impl LogStore {
             Stage::Heads { files } => self.read_heads(files, outcomes, fx),
             Stage::Scan(mut scan) => {
                 let bytes = content(outcomes.remove(0)).map_err(cannot)?.unwrap_or_default();
-                scan.on_read(&bytes).map_err(|error| {
-                    format!(
-                        "{error}; the node does not start, because acknowledged records would be \
-                         lost: restore the directory from a backup, or move it away to begin anew"
-                    )
-                })?;
-                self.go_on_scanning(*scan, fx);
-                Ok(())
+                scan.on_read(&bytes).map_err(refuse)?;
+                self.go_on_scanning(*scan, fx)
             }
             Stage::Directories => {
                 all_done(outcomes).map_err(cannot)?;
@@ -379,7 +373,7 @@ impl LogStore {
             .map(|(_, file, _)| Op::Read {
                 file: file.clone(),
                 position: 0,
-                length: ALIGNMENT as u64,
+                length: 2 * ALIGNMENT as u64,
             })
             .collect();
         self.enter(Stage::Heads { files }, ops, fx);
@@ -393,7 +387,7 @@ impl LogStore {
         fx: &mut Effects,
     ) -> Result<(), String> {
         let expected = self.recovery().starts.map(|starts| starts.journal_id);
-        let mut found = Vec::new();
+        let (mut found, mut headless) = (Vec::new(), Vec::new());
         for ((_, name, length), outcome) in files.into_iter().zip(outcomes) {
             let bytes = content(outcome)
                 .map_err(|error| format!("cannot read the journal: {error}"))?
@@ -407,7 +401,12 @@ impl LogStore {
                 length: length - length % ALIGNMENT as u64,
                 state: FileState::Free,
             });
-            let Some(head) = head else { continue };
+            let Some(head) = head else {
+                if let Some(claims) = first_block_claim(&bytes, recovery.journal_id) {
+                    headless.push((name, claims));
+                }
+                continue;
+            };
             if let Some(expected) = expected
                 && head.journal_id != expected
             {
@@ -429,23 +428,23 @@ impl LogStore {
                 self.path("checkpoint/{}")
             ));
         }
-        let scan = Scan::new(recovery.journal_id, found, cut);
-        self.go_on_scanning(scan, fx);
-        Ok(())
+        let scan = Scan::new(recovery.journal_id, found, cut, headless).map_err(refuse)?;
+        self.go_on_scanning(scan, fx)
     }
 
-    fn go_on_scanning(&mut self, scan: Scan, fx: &mut Effects) {
+    fn go_on_scanning(&mut self, scan: Scan, fx: &mut Effects) -> Result<(), String> {
         if let Some((file, position, length)) = scan.next_read() {
             let op = Op::Read { file, position, length };
             self.enter(Stage::Scan(Box::new(scan)), vec![op], fx);
-            return;
+            return Ok(());
         }
-        let scanned = scan.finish();
+        let scanned = scan.finish().map_err(refuse)?;
         if scanned.torn {
             fx.mark(Mark::TornTailCut);
         }
         self.recovery().scanned = Some(scanned);
         self.make_directories(fx);
+        Ok(())
     }
 
     fn make_directories(&mut self, fx: &mut Effects) {
@@ -691,10 +690,10 @@ impl LogStore {
             let Some((digits, ending)) = entry.name.split_once('.') else { continue };
             let Ok(base) = digits.parse::<i64>() else { continue };
             let base = Offset(base);
-            if matches!(ending, "log" | "index" | "timeindex")
+            let later = matches!(ending, "log" | "index" | "timeindex")
                 && base >= end
-                && !known.contains(&base)
-            {
+                && !known.contains(&base);
+            if later || ending.ends_with(".tmp") {
                 stale.push(folder.join(&entry.name));
             }
         }
@@ -833,6 +832,17 @@ impl LogStore {
             vote_epoch: self.vote_epoch,
         });
     }
+}
+
+/// What the operator is told about a journal that cannot be used.
+fn refuse(error: ScanError) -> String {
+    if matches!(error, ScanError::Unknown { .. }) {
+        return format!("{error}; start a build that knows it");
+    }
+    format!(
+        "{error}; the node does not start, because acknowledged records would be lost: restore the \
+         directory from a backup, or move it away to begin anew"
+    )
 }
 
 fn all_done(outcomes: Vec<Option<Outcome>>) -> Result<(), DiskError> {

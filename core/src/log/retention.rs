@@ -77,7 +77,13 @@ impl RetentionClock {
             self.accepted = expected;
             return expected;
         }
-        self.distrusts = false;
+        if self.distrusts {
+            // It has stood for a day: it is taken for right.
+            self.distrusts = false;
+            self.stepped_ms = 0;
+            self.accepted = now.wall;
+            return now.wall;
+        }
         if step > 1_000 {
             self.stepped_ms = self.stepped_ms.saturating_add(step);
             if self.stepped_ms > STEP_MAX_MS {
@@ -154,8 +160,12 @@ impl LogStore {
 fn retained_from(log: &PartitionLog, wall: UnixMillis, by_time: bool) -> Option<Offset> {
     let mut start = log.start;
     let mut left = log.size();
-    for segment in &log.segments {
+    // Of the first segment of a memory log the oldest batches may have gone already.
+    let rest: u64 = log.segments.iter().skip(1).map(|segment| segment.extent.bytes).sum();
+    let first_bytes = left.saturating_sub(rest);
+    for (at, segment) in log.segments.iter().enumerate() {
         let extent = segment.extent;
+        let bytes = if at == 0 { first_bytes } else { extent.bytes };
         if extent.end > log.stable || segment.is_empty() {
             break;
         }
@@ -163,11 +173,11 @@ fn retained_from(log: &PartitionLog, wall: UnixMillis, by_time: bool) -> Option<
         let expired = by_time && log.settings.retention_ms >= 0 && age > log.settings.retention_ms;
         let limit = u64::try_from(log.settings.retention_bytes).ok();
         let active = extent.end == log.end;
-        let too_large = !active && limit.is_some_and(|limit| left - extent.bytes >= limit);
+        let too_large = !active && limit.is_some_and(|limit| left.saturating_sub(bytes) >= limit);
         if !(expired || too_large) {
             break;
         }
-        left -= extent.bytes;
+        left = left.saturating_sub(bytes);
         start = extent.end;
     }
     (start > log.start).then_some(start)
@@ -189,7 +199,12 @@ mod tests {
         assert!(clock.may_delete(at(10, 1_010_000)));
         clock.accepted_wall(at(20, 1_020_000 + 2 * STEP_MAX_MS));
         assert!(!clock.may_delete(at(20, 0)));
-        assert!(clock.may_delete(at(20 + 24 * 3600, 0)));
+        let later = at(20 + 24 * 3600, 1_020_000 + 2 * STEP_MAX_MS + 24 * 3_600_000);
+        assert_eq!(clock.accepted_wall(later), later.wall);
+        assert!(clock.may_delete(later));
+        let soon = at(30 + 24 * 3600, later.wall.0 + 10_000);
+        assert_eq!(clock.accepted_wall(soon), soon.wall);
+        assert!(clock.may_delete(soon));
     }
 
     #[test]

@@ -77,12 +77,23 @@ pub(super) struct Scan {
     phase: Phase,
     last: BlockSequence,
     broken_at: Option<(FileName, u64)>,
+    headless: Vec<(FileName, BlockSequence)>,
     out: Scanned,
 }
 
 impl Scan {
     /// Begins where entries above `cut`, which a checkpoint covers, may stand.
-    pub(super) fn new(journal_id: u64, files: Vec<FoundFile>, cut: Option<BlockSequence>) -> Self {
+    ///
+    /// `headless` are files without a valid head, with the sequence that their first block claims.
+    ///
+    /// # Errors
+    /// [`ScanError::Rot`] where the file that should come first is not there.
+    pub(super) fn new(
+        journal_id: u64,
+        files: Vec<FoundFile>,
+        cut: Option<BlockSequence>,
+        headless: Vec<(FileName, BlockSequence)>,
+    ) -> Result<Self, ScanError> {
         let mut order: Vec<usize> = (0..files.len()).collect();
         order.sort_by_key(|&file| files[file].first_sequence);
         let start = cut.map_or(0, |cut| {
@@ -92,10 +103,21 @@ impl Scan {
         let last = order.first().map_or_else(BlockSequence::default, |&file| {
             BlockSequence(files[file].first_sequence.0.saturating_sub(1))
         });
+        if let (Some(cut), Some(&first)) = (cut, order.first()) {
+            let found = files[first].first_sequence;
+            if found.0 > cut.0 + 1 && !found.follows(cut) {
+                return Err(ScanError::Rot {
+                    file: files[first].name.clone(),
+                    position: 0,
+                    missing: cut.0 + 1,
+                    witness: format!("the head of {}", files[first].name),
+                });
+            }
+        }
         let phase = if order.is_empty() { Phase::Done } else { Phase::Chain };
         let end = order.first().map(|&file| (file, ALIGNMENT as u64));
         let durable = cut.unwrap_or_default();
-        Self {
+        Ok(Self {
             journal_id,
             files,
             order,
@@ -105,8 +127,9 @@ impl Scan {
             phase,
             last,
             broken_at: None,
+            headless,
             out: Scanned { entries: Vec::new(), last, end, durable, wall: None, torn: false },
-        }
+        })
     }
 
     /// Returns the read that the scan waits for: file, position and length.
@@ -128,9 +151,21 @@ impl Scan {
         }
     }
 
-    pub(super) fn finish(self) -> Scanned {
+    ///
+    /// # Errors
+    /// [`ScanError::Rot`] where a file without a head holds what comes after the end: a head is
+    /// durable before the first block of its file.
+    pub(super) fn finish(self) -> Result<Scanned, ScanError> {
         assert_eq!(self.phase, Phase::Done, "the scan is over");
-        Scanned { last: self.last, ..self.out }
+        if let Some((file, claims)) = self.headless.iter().find(|(_, claims)| *claims > self.last) {
+            return Err(ScanError::Rot {
+                file: file.clone(),
+                position: 0,
+                missing: self.last.0 + 1,
+                witness: format!("block {} behind its head", claims.0),
+            });
+        }
+        Ok(Scanned { last: self.last, ..self.out })
     }
 
     fn follow(&mut self, bytes: &Bytes) -> Result<(), ScanError> {
@@ -167,6 +202,11 @@ impl Scan {
                     if block.header.sequence >= file.first_sequence
                         && block.header.sequence.follows(self.last) =>
                 {
+                    if block.header.durable_mark > self.last {
+                        // The chain goes on over a start, yet what the mark covers is not here.
+                        self.broken_at = Some((file.name.clone(), here));
+                        return Err(self.rot(format!("{} at byte {here}", file.name)));
+                    }
                     let sequence = block.header.sequence;
                     self.last = sequence;
                     self.out.durable = self.out.durable.max(block.header.durable_mark);
@@ -275,6 +315,19 @@ fn mark_of(bytes: &[u8]) -> BlockSequence {
     BlockSequence(u64::from_be_bytes(mark))
 }
 
+/// Returns the sequence that the first block of a file claims to have, by its header alone. `bytes` are
+/// the head and what follows it.
+pub(super) fn first_block_claim(bytes: &[u8], journal_id: u64) -> Option<BlockSequence> {
+    let block = bytes.get(ALIGNMENT..)?;
+    peek_block_len(block)?;
+    let word = |at: usize| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&block[at..at + 8]);
+        u64::from_be_bytes(word)
+    };
+    (word(8) == journal_id && word(24) == ALIGNMENT as u64).then(|| BlockSequence(word(16)))
+}
+
 /// Reads the head of a journal file.
 pub(super) fn read_head(bytes: &[u8], name: &FileName) -> Result<Option<FileHead>, ScanError> {
     FileHead::decode(bytes).map_err(|error| ScanError::Unknown {
@@ -322,7 +375,7 @@ mod tests {
         }
 
         fn scan(&self, cut: Option<BlockSequence>) -> Result<Scanned, ScanError> {
-            let mut files = Vec::new();
+            let (mut files, mut headless) = (Vec::new(), Vec::new());
             for (number, bytes) in self.0.iter().enumerate() {
                 let name = FileName::new(format!("journal/0/{number}"));
                 if let Some(head) = read_head(bytes, &name)? {
@@ -331,15 +384,17 @@ mod tests {
                         length: LENGTH,
                         first_sequence: head.first_sequence,
                     });
+                } else if let Some(claims) = first_block_claim(bytes, 1) {
+                    headless.push((name, claims));
                 }
             }
-            let mut scan = Scan::new(1, files, cut);
+            let mut scan = Scan::new(1, files, cut, headless)?;
             while let Some((name, position, length)) = scan.next_read() {
                 let number = usize::from(name.as_str().as_bytes()[10] - b'0');
                 let end = (position + length).min(LENGTH) as usize;
                 scan.on_read(&Bytes::copy_from_slice(&self.0[number][position as usize..end]))?;
             }
-            Ok(scan.finish())
+            scan.finish()
         }
     }
 
@@ -422,5 +477,31 @@ mod tests {
         disk.block(0, 3 * 4096, sequence(2, 1), sequence(1, 2));
         let scanned = disk.scan(None).expect("clean");
         assert_eq!(scanned.last, sequence(2, 1));
+    }
+
+    #[test]
+    fn a_lost_head_of_a_file_in_use_is_rot() {
+        let mut disk = three_blocks();
+        disk.head(1, sequence(1, 4));
+        disk.block(1, 4096, sequence(1, 4), sequence(1, 3));
+        disk.0[1][10] ^= 1;
+        assert!(matches!(disk.scan(None), Err(ScanError::Rot { .. })));
+    }
+
+    #[test]
+    fn a_lost_file_between_the_checkpoint_and_the_rest_is_rot() {
+        let mut disk = Disk::new(1);
+        disk.head(0, sequence(1, 9));
+        disk.block(0, 4096, sequence(1, 9), sequence(1, 8));
+        assert!(matches!(disk.scan(Some(sequence(1, 5))), Err(ScanError::Rot { .. })));
+    }
+
+    #[test]
+    fn rot_before_a_file_that_a_later_start_began_is_found() {
+        let mut disk = three_blocks();
+        disk.head(1, sequence(2, 1));
+        disk.block(1, 4096, sequence(2, 1), sequence(1, 3));
+        disk.0[0][2 * 4096 + 100] ^= 1;
+        assert!(matches!(disk.scan(None), Err(ScanError::Rot { .. })));
     }
 }

@@ -92,6 +92,8 @@ pub struct LogStore {
     pub(super) recovered_deletions: Vec<(TopicPartition, FileName)>,
     /// Segments below a start that the journal moved, to be removed once recovery has flushed it.
     pub(super) recovered_removals: Vec<(FileName, Extent)>,
+    /// Folders on their way to the trash.
+    pub(super) moving: BTreeSet<FileName>,
     /// Names in the data directory that are not ours.
     pub(super) foreign: BTreeSet<String>,
     pub(super) retention: RetentionClock,
@@ -122,6 +124,7 @@ impl LogStore {
             leaving: BTreeSet::new(),
             doomed: BTreeMap::new(),
             emptying: BTreeMap::new(),
+            moving: BTreeSet::new(),
             recovered_deletions: Vec::new(),
             recovered_removals: Vec::new(),
             foreign: BTreeSet::new(),
@@ -172,6 +175,9 @@ impl LogStore {
         completion: Completion,
         fx: &mut Effects,
     ) {
+        if matches!(purpose, Purpose::Folder(_) | Purpose::Checkpoint) {
+            self.on_space_again(fx);
+        }
         match purpose {
             Purpose::Journal(step) => self.on_journal_done(now, step, completion, fx),
             Purpose::Recovery(slot) => self.on_recovery_done(now, slot, Ok(completion), fx),
@@ -216,6 +222,23 @@ impl LogStore {
                 self.on_space(now, None, fx);
                 return;
             }
+            Purpose::Cleanup if error.kind == DiskErrorKind::AlreadyExists => {
+                // Somebody put a thing of theirs where a deleted log should go.
+                fx.warn(format!("{error}; it is left alone"));
+                self.cleanups -= 1;
+                if let Op::Rename { from, .. } = &op {
+                    self.moving.remove(from);
+                    self.foreign.insert(from.as_str().to_owned());
+                }
+                return;
+            }
+            // A segment that retention removed meanwhile needs no flush any more.
+            Purpose::Checkpoint
+                if error.kind == DiskErrorKind::NotFound && !self.is_live_segment(&op) =>
+            {
+                self.on_checkpoint_step(fx);
+                return;
+            }
             Purpose::Journal(_)
             | Purpose::WriteBehind(_)
             | Purpose::Folder(_)
@@ -225,6 +248,11 @@ impl LogStore {
         }
         match error.kind {
             DiskErrorKind::NoSpace => {
+                if let Purpose::WriteBehind(log) | Purpose::Folder(log) = purpose
+                    && self.give_up_on(log, &op)
+                {
+                    return;
+                }
                 self.on_no_space(&error, fx);
                 if purpose == Purpose::Journal(JournalStep::Grow) {
                     let journal = self.journal.as_mut().expect("the journal asked for a file");
@@ -266,7 +294,7 @@ impl LogStore {
                 self.on_space_again(fx);
             }
             JournalStep::GrowFailed => {
-                journal.on_grow_failure_cleaned(&mut self.ops, fx);
+                journal.on_grow_failure_cleaned(now, &mut self.ops, fx);
             }
         }
         self.release_proven(now, fx);
@@ -469,7 +497,12 @@ impl LogStore {
                 | Phase::Running
                 | Phase::Stopping { .. }
                 | Phase::Closed
-                | Phase::Poisoned(_) => self.checkpoint.needs(journal.progress().1),
+                | Phase::Poisoned(_) => {
+                    self.checkpoint.needs(journal)
+                        || (self.checkpoint.awaits_deletions()
+                            && (!self.unproven.is_empty()
+                                || !self.doomed.values().all(Doomed::is_durable)))
+                }
             };
             journal.pump(now, &mut self.ops, fx);
         }

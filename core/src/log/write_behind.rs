@@ -87,6 +87,12 @@ impl LogStore {
         partition.written_end = partition.run_end;
         let left = partition.unwritten_bytes();
         self.unwritten_bytes -= before - left;
+        let gone = partition.trim_segments();
+        let folder = partition.folder.clone();
+        for extent in gone {
+            self.remove_segment(&folder, extent, fx);
+        }
+        let Some(partition) = self.logs.get_mut(&log) else { return };
         let wanted = left >= WRITE_BEHIND_BYTES
             || self.checkpoint.waits_for(log)
             || (partition.write_due.is_none() && partition.lags(partition.stable));
@@ -170,7 +176,8 @@ impl LogStore {
     /// Renames the folders of deleted logs away, once nothing writes to them.
     pub(super) fn finish_deletions(&mut self, fx: &mut Effects) {
         // A removal that is still under way must not meet a later folder of the same name.
-        if !self.checkpoint.is_idle() || self.cleanups > 0 {
+        let untouched = self.checkpoint.is_idle() || self.checkpoint.is_draining();
+        if !untouched || self.cleanups > 0 {
             return;
         }
         let ready: Vec<TopicPartition> = self
@@ -181,14 +188,34 @@ impl LogStore {
             })
             .map(|(log, _)| *log)
             .collect();
+        let mut left = Vec::new();
         for log in ready {
             let doomed = self.doomed.remove(&log).expect("it was listed");
             if doomed.folder_state == Folder::Made {
                 self.discard_folder(log, doomed.folder, fx);
             } else {
-                self.on_folder_left(&doomed.folder, fx);
+                left.push(doomed.folder);
             }
         }
+        // A name is free once no deleted log has it any more and none is on its way to the trash.
+        for folder in left {
+            let taken = self.moving.contains(&folder)
+                || self.doomed.values().any(|doomed| doomed.folder == folder);
+            if !taken {
+                self.on_folder_left(&folder, fx);
+            }
+        }
+    }
+
+    /// A write for a deleted log found no space: it is not tried again.
+    pub(super) fn give_up_on(&mut self, log: TopicPartition, op: &Op) -> bool {
+        let Some(doomed) = self.doomed.get_mut(&log) else { return false };
+        doomed.writing = false;
+        if doomed.folder_state == Folder::Making {
+            let made = matches!(op, Op::Write { .. });
+            doomed.folder_state = if made { Folder::Made } else { Folder::Absent };
+        }
+        true
     }
 
     /// Moves a folder to the trash, from where its files are removed one by one.
@@ -200,6 +227,7 @@ impl LogStore {
     ) {
         let to = FileName::new(TRASH).join(&format!("{}-{}", log.topic_id, log.partition));
         self.leaving.insert(folder.clone());
+        self.moving.insert(folder.clone());
         self.cleanups += 1;
         self.ops.submit(Op::Rename { from: folder, to }, Purpose::Cleanup, fx);
     }
@@ -208,7 +236,10 @@ impl LogStore {
         self.cleanups -= 1;
         match op {
             Op::Rename { from, to } => {
-                self.on_folder_left(from, fx);
+                self.moving.remove(from);
+                if !self.doomed.values().any(|doomed| doomed.folder == *from) {
+                    self.on_folder_left(from, fx);
+                }
                 self.cleanups += 1;
                 self.ops.submit(
                     Op::List { directory: to.clone() },
@@ -286,6 +317,18 @@ impl LogStore {
         self.ops.submit(Op::Remove { file }, Purpose::Cleanup, fx);
     }
 
+    /// Returns whether an operation flushes a segment that its log still has.
+    pub(super) fn is_live_segment(&self, op: &Op) -> bool {
+        let Op::Sync { file } = op else { return true };
+        self.logs.values().any(|log| {
+            log.folder == file.parent()
+                && log
+                    .segments
+                    .iter()
+                    .any(|segment| segment_file(&log.folder, segment.extent.base, "log") == *file)
+        })
+    }
+
     /// A log's start has moved durably: its segments below go.
     pub(super) fn on_start_durable(
         &mut self,
@@ -318,5 +361,14 @@ pub(super) fn is_ours(name: &str) -> bool {
     let Some((digits, ending)) = name.split_once('.') else { return false };
     digits.len() == 20
         && digits.bytes().all(|byte| byte.is_ascii_digit())
-        && matches!(ending, "log" | "index" | "timeindex" | "snapshot" | "producers")
+        && matches!(
+            ending,
+            "log"
+                | "index"
+                | "timeindex"
+                | "index.tmp"
+                | "timeindex.tmp"
+                | "snapshot"
+                | "producers"
+        )
 }
