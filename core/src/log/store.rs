@@ -824,14 +824,16 @@ impl LogStore {
     }
 
     /// Returns the largest epoch at most `epoch` that the log knows and the offset where it ends
-    /// (KIP-101, KIP-279), `None` where it knows none.
+    /// (KIP-101, KIP-279), `None` where it knows none. An epoch before all that it knows ends where
+    /// these begin, as in Kafka: its records went with retention.
     pub fn end_of_epoch(
         &self,
         log: TopicPartition,
         epoch: LeaderEpoch,
     ) -> Option<(LeaderEpoch, Offset)> {
         let log = self.logs.get(&log)?;
-        log.epochs.end_of(epoch, log.end)
+        let older_than_all = || log.epochs.first().map(|(_, start)| (epoch, start));
+        log.epochs.end_of(epoch, log.end).or_else(older_than_all)
     }
 
     /// Returns the epoch of the last record, `None` for an empty log.

@@ -643,3 +643,20 @@ fn a_lost_checkpoint_refuses_the_start_instead_of_forgetting_records() {
     let message = node.fatal.expect("the node refuses to start");
     assert!(message.contains("checkpoint/0 is gone"), "{message}");
 }
+
+#[test]
+fn an_epoch_whose_records_are_gone_ends_where_the_known_ones_begin() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    for epoch in 1..=3 {
+        let taken =
+            node.store.append(node.now, log, LeaderEpoch(epoch), batch(b"v", None), &mut node.fx);
+        taken.expect("the append is taken");
+        node.settle();
+    }
+    node.store.move_log_start(node.now, log, Offset(2), &mut node.fx);
+    node.settle();
+    let end = |epoch| node.store.end_of_epoch(log, LeaderEpoch(epoch));
+    assert_eq!(end(1), Some((LeaderEpoch(1), Offset(2))));
+    assert_eq!(end(3), Some((LeaderEpoch(3), Offset(3))));
+}
