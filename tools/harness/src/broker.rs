@@ -138,6 +138,11 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
+    /// Returns its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it as `kill -9` does.
     pub(crate) fn kill(mut self) {
         let _ = self.child.kill();

@@ -4,6 +4,7 @@
 //! holds. Each command ends with one line, `N passed, N failed, N skipped`.
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
+mod bench;
 mod broker;
 mod cases;
 mod checks;
@@ -22,6 +23,7 @@ use checks::{Checks, Outcome};
 const HELP: &str = "\
 harness COMMAND
 
+  bench [--quick] [--json]         the benchmark matrix with its yardsticks
   cases                            cases that users met, in a small form
   commands                         wrong use, and commands that fail
   mutants [--check | --json]       planted bugs, and which of them the simulator finds
@@ -31,6 +33,16 @@ harness COMMAND
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|command| command == "bench") {
+        let asked = |option: &str| arguments.iter().any(|argument| argument == option);
+        return match bench::run(asked("--quick"), asked("--json")) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(problem) => {
+                println!("harness: {problem}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let mut checks = Checks::default();
     let result = match arguments.first().map(String::as_str) {
         Some("cases") => options(&arguments, &[]).map(|[]| cases::run(&mut checks)),

@@ -1,12 +1,14 @@
 //! Calls the simulator's small binary: the swarm of fresh seeds, and what the mutants need of it.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::broker::root;
+use crate::broker::{root, wait};
 use crate::checks::{Checks, Outcome, ensure};
 use crate::random::Random;
 
@@ -61,23 +63,56 @@ impl Simulator {
         if let Some(mutant) = mutant {
             command.args(["--mutant", mutant]);
         }
-        let output = command.output().map_err(|error| format!("{}: {error}", self.0.display()))?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let range = format!("{scenario}, seeds {from}..{}", from + count);
+        let (status, text, said) = self.bounded(command, limit(count), &range)?;
         let line = text.lines().next_back().unwrap_or_default();
         let summary: Value = serde_json::from_str(line)
-            .map_err(|error| format!("{scenario}: no summary ({error}): {line:?} {said}"))?;
+            .map_err(|error| format!("{range}: no summary ({error}): {line:?} {said}"))?;
         let failed: Vec<(u64, String)> = summary["failed"]
             .as_array()
             .into_iter()
             .flatten()
             .filter_map(|one| Some((one["seed"].as_u64()?, one["checker"].as_str()?.to_owned())))
             .collect();
-        if !output.status.success() && failed.is_empty() {
-            return Err(format!("{scenario}, seeds {from}..{}: {said}", from + count));
+        if !status.success() && failed.is_empty() {
+            return Err(format!("{range}: {said}"));
         }
         Ok(Run { summary, failed, said })
     }
+
+    /// Runs a command to its end, or to a bound that only a run that hangs can reach.
+    fn bounded(
+        &self,
+        mut command: Command,
+        limit: Duration,
+        what: &str,
+    ) -> Outcome<(ExitStatus, String, String)> {
+        let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child =
+            started.spawn().map_err(|error| format!("{}: {error}", self.0.display()))?;
+        let out = collect(child.stdout.take().expect("standard output was asked for"));
+        let err = collect(child.stderr.take().expect("standard error was asked for"));
+        let Some(status) = wait(&mut child, limit) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(format!("{what}: no end after {} s", limit.as_secs()));
+        };
+        Ok((status, out.join().unwrap_or_default(), err.join().unwrap_or_default()))
+    }
+}
+
+/// Returns how long so many seeds may take before they count as hung.
+fn limit(seeds: u64) -> Duration {
+    Duration::from_secs(60 + 5 * seeds)
+}
+
+/// Reads a pipe to its end on a thread of its own.
+fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
 }
 
 /// Runs every scenario over fresh seeds until the time is up, and each first seed in a second
@@ -126,8 +161,8 @@ fn over_seeds(
         events += run.summary["events"].as_u64().unwrap_or(0);
         simulated += run.summary["sim_seconds"].as_u64().unwrap_or(0);
         next += count;
-        // Chunks of a few seconds keep to the time.
-        if began.elapsed() < Duration::from_secs(2) {
+        // Chunks of a few seconds keep to the time, and tell more exactly which seeds hang.
+        if began.elapsed() < Duration::from_secs(2) && count < 40 {
             count *= 2;
         }
     }
