@@ -77,9 +77,17 @@ pub enum Effect {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The broker refused it.
+    /// The broker refused it, and said no more than the code does.
     #[error("{}: {}", .0, .0.message())]
     Broker(ErrorCode),
+    /// The broker refused it, and said why in words of its own.
+    #[error("{code}: {message}")]
+    Refused {
+        /// The code.
+        code: ErrorCode,
+        /// The broker's words on one line, cut to [`ClientError::WORDS_MAX`] characters.
+        message: Arc<str>,
+    },
     /// The broker answered with a number that stands for no error that is known.
     #[error("the broker answered with the unknown error code {0}")]
     UnknownCode(i16),
@@ -96,14 +104,25 @@ pub enum ClientError {
     #[error("the answer could not be understood: {0}")]
     Malformed(String),
     /// Whether the broker has stored the record cannot be found out any more.
-    #[error("the broker may or may not have stored the record")]
-    Unknown,
+    #[error("the broker may or may not have stored the record{}", last_said(last.as_deref()))]
+    Unknown {
+        /// What the broker last answered about it; `None` where it never answered.
+        last: Option<Arc<Self>>,
+    },
     /// The record alone is larger than a request may be.
     #[error("the record of {0} bytes is larger than a request may be")]
     TooLarge(usize),
 }
 
+/// The end of a sentence that says what a broker last answered.
+fn last_said(last: Option<&ClientError>) -> String {
+    last.map_or_else(String::new, |last| format!("; the last that it said was {last}"))
+}
+
 impl ClientError {
+    /// Most characters that are kept of a broker's words.
+    pub const WORDS_MAX: usize = 1000;
+
     /// Makes an error of a code of the wire, `None` where it says that nothing went wrong.
     pub fn from_code(code: i16) -> Option<Self> {
         match ErrorCode::from_code(code) {
@@ -113,15 +132,54 @@ impl ClientError {
         }
     }
 
+    /// Makes an error of a code of the wire and the words that came with it, `None` where the code
+    /// says that nothing went wrong. Words that only repeat Kafka's own are left out.
+    pub fn from_answer(code: i16, message: Option<&str>) -> Option<Self> {
+        let error = Self::from_code(code)?;
+        let Self::Broker(code) = error else {
+            return Some(error);
+        };
+        let message = message.map_or("", str::trim);
+        if message.is_empty() || message == code.message() {
+            return Some(error);
+        }
+        // Another's words go to terminals and logs: they start no line and move no cursor there.
+        let message: String = message
+            .chars()
+            .take(Self::WORDS_MAX)
+            .map(|letter| if letter.is_control() { ' ' } else { letter })
+            .collect();
+        Some(Self::Refused { code, message: message.into() })
+    }
+
+    /// Returns the code with which the broker refused it, if that is what happened.
+    pub const fn refused_with(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Broker(code) | Self::Refused { code, .. } => Some(*code),
+            Self::UnknownCode(_)
+            | Self::Disconnected
+            | Self::TimedOut
+            | Self::UnsupportedApi(_)
+            | Self::Malformed(_)
+            | Self::Unknown { .. }
+            | Self::TooLarge(_) => None,
+        }
+    }
+
+    /// Returns whether it is what the broker answered, and not the lack of an answer.
+    pub const fn is_answer(&self) -> bool {
+        matches!(self, Self::Broker(_) | Self::Refused { .. } | Self::UnknownCode(_))
+    }
+
     /// Returns whether trying again may help.
     pub const fn is_retriable(&self) -> bool {
         match self {
-            Self::Broker(code) => code.is_retriable(),
+            Self::Broker(code) | Self::Refused { code, .. } => code.is_retriable(),
             Self::Disconnected | Self::TimedOut => true,
             Self::UnknownCode(_)
             | Self::UnsupportedApi(_)
             | Self::Malformed(_)
-            | Self::Unknown
+            | Self::Unknown { .. }
             | Self::TooLarge(_) => false,
         }
     }
@@ -129,7 +187,7 @@ impl ClientError {
     /// Returns whether it may be due to metadata that has changed since they were asked for.
     pub const fn is_stale_metadata(&self) -> bool {
         match self {
-            Self::Broker(code) => matches!(
+            Self::Broker(code) | Self::Refused { code, .. } => matches!(
                 code,
                 ErrorCode::UnknownTopicOrPartition
                     | ErrorCode::LeaderNotAvailable
@@ -147,7 +205,7 @@ impl ClientError {
             Self::UnknownCode(_)
             | Self::UnsupportedApi(_)
             | Self::Malformed(_)
-            | Self::Unknown
+            | Self::Unknown { .. }
             | Self::TooLarge(_) => false,
         }
     }
@@ -156,7 +214,7 @@ impl ClientError {
     /// have.
     pub const fn is_refusal(&self) -> bool {
         match self {
-            Self::Broker(code) => !matches!(
+            Self::Broker(code) | Self::Refused { code, .. } => !matches!(
                 code,
                 ErrorCode::RequestTimedOut
                     | ErrorCode::NotEnoughReplicasAfterAppend
@@ -169,7 +227,7 @@ impl ClientError {
             | Self::Disconnected
             | Self::TimedOut
             | Self::Malformed(_)
-            | Self::Unknown => false,
+            | Self::Unknown { .. } => false,
         }
     }
 }

@@ -100,13 +100,13 @@ pub(crate) fn refused(
     message: Option<&str>,
 ) -> Failure {
     let (code, next) = match error {
-        ClientError::Broker(broker) => of_the_broker(*broker),
+        ClientError::Broker(code) | ClientError::Refused { code, .. } => of_the_broker(*code),
         ClientError::TimedOut => (Code::TimedOut, "try again, or wait longer with --timeout"),
         ClientError::Disconnected => (Code::Failed, "see whether the broker runs, and try again"),
         ClientError::TooLarge(_) => {
             (Code::Failed, "send less in one record, or raise max.message.bytes of the topic")
         }
-        ClientError::Unknown => (Code::Failed, "read the topic to see whether it is there"),
+        ClientError::Unknown { .. } => (Code::Failed, "read the topic to see whether it is there"),
         ClientError::UnknownCode(_)
         | ClientError::UnsupportedApi(_)
         | ClientError::Malformed(_) => {
@@ -115,10 +115,12 @@ pub(crate) fn refused(
         _ => (Code::Failed, "try again"),
     };
     let said = message.filter(|message| !message.is_empty());
-    let why = if let ClientError::Broker(broker) = error {
-        format!("{}: {}", broker.name(), said.unwrap_or_else(|| broker.message()))
-    } else {
-        said.map_or_else(|| error.to_string(), str::to_owned)
+    let why = match (error.refused_with(), error) {
+        (Some(code), ClientError::Refused { message, .. }) => {
+            format!("{}: {}", code.name(), said.unwrap_or(message))
+        }
+        (Some(code), _) => format!("{}: {}", code.name(), said.unwrap_or_else(|| code.message())),
+        (None, error) => said.map_or_else(|| error.to_string(), str::to_owned),
     };
     Failure::new(code, what, why.trim_end_matches('.'), next)
 }

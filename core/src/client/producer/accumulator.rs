@@ -3,6 +3,7 @@
 //! A record is encoded once, as it is taken. What is kept for it afterwards is its ticket.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,6 +60,8 @@ pub(super) struct PendingBatch {
     pub(super) producer: Option<ProducerOfBatch>,
     /// Whether the broker may have stored it, for all that is known.
     pub(super) maybe_stored: bool,
+    /// What the broker last answered about it.
+    pub(super) last_said: Option<ClientError>,
     /// Not to be sent again before.
     pub(super) retry_at: Instant,
 }
@@ -106,6 +109,16 @@ impl PendingBatch {
         self.tickets[0]
     }
 
+    /// Returns as what it fails where nothing but `reason` speaks against it. No reason tells
+    /// anything about the attempts before.
+    pub(super) fn failure(&self, reason: ClientError) -> ClientError {
+        if self.maybe_stored {
+            ClientError::Unknown { last: self.last_said.clone().map(Arc::new) }
+        } else {
+            reason
+        }
+    }
+
     /// Parts it in two halves, in order, neither of which has been stored.
     fn halves(&self, codec: Codec) -> [Self; 2] {
         let Content::Closed(batch) = &self.content else {
@@ -123,6 +136,7 @@ impl PendingBatch {
                 ..producer
             }),
             maybe_stored: false,
+            last_said: None,
             retry_at: Instant::ZERO,
         };
         let reserved = self.reserved / 2;
@@ -286,6 +300,7 @@ impl Accumulator {
                 created: now.mono,
                 producer: None,
                 maybe_stored: false,
+                last_said: None,
                 retry_at: Instant::ZERO,
             });
         }
@@ -378,8 +393,8 @@ impl Accumulator {
             if batch.producer.is_some() {
                 sequenced.push(place.clone());
             }
-            let error =
-                if batch.maybe_stored { ClientError::Unknown } else { ClientError::TimedOut };
+            let refusal = batch.last_said.clone();
+            let error = batch.failure(refusal.unwrap_or(ClientError::TimedOut));
             self.finish(&place, batch, &Err(error));
         }
         let mut unplaced = Vec::new();

@@ -290,7 +290,7 @@ impl World {
                 Ok(Some(offset)) => assert_eq!(log.values[offset.0 as usize], *value),
                 Ok(None) => assert!(stored, "{value} was said to be delivered"),
                 Err(error) if error.is_refusal() => assert!(!stored, "{value}: {error}"),
-                Err(ClientError::Unknown) => {}
+                Err(ClientError::Unknown { .. }) => {}
                 Err(error) => panic!("{value}: {error}"),
             }
         }

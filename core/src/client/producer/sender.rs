@@ -305,7 +305,8 @@ impl Sender {
             queue.batches = kept;
         }
         for (place, batch) in lost {
-            accumulator.finish(&place, batch, &Err(ClientError::Unknown));
+            let error = batch.failure(ClientError::TimedOut);
+            accumulator.finish(&place, batch, &Err(error));
         }
     }
 
@@ -380,6 +381,11 @@ impl Sender {
             };
             stale |= error.is_stale_metadata();
             batch.maybe_stored |= !error.is_refusal();
+            // That it came before its turn says nothing about the record itself.
+            let is_early = error.refused_with() == Some(ErrorCode::OutOfOrderSequenceNumber);
+            if error.is_answer() && !(is_early && batch.last_said.is_some()) {
+                batch.last_said = Some(error.clone());
+            }
             match self.judge(&place, &batch, &error, accumulator) {
                 Verdict::Deliver => accumulator.finish(&place, batch, &Ok(None)),
                 Verdict::Halve => accumulator.put_back_halves(&place, &batch),
@@ -391,8 +397,7 @@ impl Sender {
                     if sequences_break {
                         self.sequences.break_off(&place);
                     }
-                    // A refusal says nothing about the attempts before it.
-                    let error = if batch.maybe_stored { ClientError::Unknown } else { error };
+                    let error = batch.failure(error);
                     accumulator.finish(&place, batch, &Err(error));
                 }
             }
@@ -411,7 +416,7 @@ impl Sender {
     ) -> Verdict {
         let is_sequenced = batch.producer.is_some();
         let is_alive = self.sequences.is_alive(place, batch);
-        let is = |code| *error == ClientError::Broker(code);
+        let is = |code| error.refused_with() == Some(code);
         if is(ErrorCode::MessageTooLarge) || is(ErrorCode::RecordListTooLarge) {
             if batch.count() > 1 && !batch.maybe_stored {
                 return Verdict::Halve;
@@ -469,7 +474,8 @@ fn outcome(response: &ProduceResponse, sent: &Sent) -> Result<Option<Offset>, Cl
         .ok_or_else(|| {
             ClientError::Malformed(format!("no word about {}-{}", sent.place.0, sent.place.1))
         })?;
-    match ClientError::from_code(partition.error_code) {
+    let message = partition.error_message.as_deref();
+    match ClientError::from_answer(partition.error_code, message) {
         None => Ok((partition.base_offset >= 0).then_some(Offset(partition.base_offset))),
         Some(error) => Err(error),
     }

@@ -109,6 +109,16 @@ impl World {
     }
 
     fn answer(&mut self, asked: &Asked, error: ErrorCode, base_offset: i64) {
+        self.answer_in_words(asked, error, base_offset, None);
+    }
+
+    fn answer_in_words(
+        &mut self,
+        asked: &Asked,
+        error: ErrorCode,
+        base_offset: i64,
+        words: Option<&str>,
+    ) {
         let response = ProduceResponse {
             responses: vec![TopicProduceResponse {
                 name: ORDERS,
@@ -116,6 +126,7 @@ impl World {
                 partition_responses: vec![PartitionProduceResponse {
                     error_code: error.code(),
                     base_offset,
+                    error_message: words.map(KafkaString::from),
                     ..PartitionProduceResponse::default()
                 }],
             }],
@@ -128,6 +139,20 @@ impl World {
     fn accept(&mut self, base_offset: i64) {
         let asked = self.broker.next();
         self.answer(&asked, ErrorCode::None, base_offset);
+    }
+
+    /// Refuses every attempt with these words until nothing is pending, and returns how many.
+    fn refuse_all(&mut self, error: ErrorCode, words: &str) -> usize {
+        let mut refused = 0;
+        while self.producer.pending() > 0 {
+            while !self.broker.asked.is_empty() {
+                let asked = self.broker.next();
+                self.answer_in_words(&asked, error, -1, Some(words));
+                refused += 1;
+            }
+            self.pass(Duration::from_millis(100));
+        }
+        refused
     }
 
     fn deliveries(&mut self) -> Vec<(Ticket, Result<Option<i64>, ClientError>)> {
@@ -327,8 +352,12 @@ fn a_batch_that_may_be_stored_is_never_sent_under_a_second_sequence() {
     world.pass(Duration::from_secs(1));
 
     // The refusal, too, speaks of the second attempt alone.
-    let unknown = Err(ClientError::Unknown);
-    assert_eq!(world.deliveries(), [(refused, unknown.clone()), (doubtful, unknown)]);
+    let unknown = |code| Err(ClientError::Unknown { last: Some(ClientError::Broker(code).into()) });
+    let delivered = [
+        (refused, unknown(ErrorCode::InvalidRecord)),
+        (doubtful, unknown(ErrorCode::OutOfOrderSequenceNumber)),
+    ];
+    assert_eq!(world.deliveries(), delivered);
     assert!(world.broker.asked.is_empty());
 }
 
@@ -394,7 +423,8 @@ fn a_record_that_may_be_stored_says_so_when_its_time_is_over() {
     world.broker.up = false;
     world.producer.handle(world.broker.now, Input::Disconnected(asked.link));
     world.pass(Duration::from_secs(121));
-    assert_eq!(world.deliveries(), [(ticket, Err(ClientError::Unknown))]);
+    let last = Some(ClientError::Broker(ErrorCode::NotEnoughReplicasAfterAppend).into());
+    assert_eq!(world.deliveries(), [(ticket, Err(ClientError::Unknown { last }))]);
 
     // What comes later must not rest on a sequence that may be missing.
     world.broker.up = true;
@@ -519,4 +549,102 @@ fn a_record_taken_after_a_halving_does_not_join_a_half_while_others_are_on_their
 
     let sent: Vec<_> = (0..3).map(|_| values(&world.next_batch().1)).collect();
     assert_eq!(sent, [["a"], ["b"], ["d"]]);
+}
+
+#[test]
+fn a_record_whose_every_attempt_was_refused_ends_as_the_last_refusal_in_the_brokers_words() {
+    let mut world = World::ready();
+    let ticket = world.send("a");
+    let asked = world.broker.next();
+    world.answer_in_words(&asked, ErrorCode::NotEnoughReplicas, -1, Some("one of two is back"));
+
+    let refused = world.refuse_all(ErrorCode::NotEnoughReplicas, "one replica of two is there");
+
+    assert!(refused > 1, "it was tried again until its time was over");
+    let error = ClientError::Refused {
+        code: ErrorCode::NotEnoughReplicas,
+        message: "one replica of two is there".into(),
+    };
+    assert!(error.is_refusal());
+    assert_eq!(error.to_string(), "NOT_ENOUGH_REPLICAS (19): one replica of two is there");
+    assert_eq!(world.deliveries(), [(ticket, Err(error))]);
+}
+
+#[test]
+fn a_refusal_that_is_final_carries_the_brokers_words_at_once() {
+    let mut world = World::ready();
+    let ticket = world.send("a");
+    let asked = world.broker.next();
+    world.answer_in_words(&asked, ErrorCode::InvalidRecord, -1, Some("it has no key"));
+    let error =
+        ClientError::Refused { code: ErrorCode::InvalidRecord, message: "it has no key".into() };
+    assert_eq!(world.deliveries(), [(ticket, Err(error))]);
+}
+
+#[test]
+fn a_record_with_one_unanswered_attempt_stays_unknown_and_tells_the_brokers_last_words() {
+    let mut world = World::ready();
+    let ticket = world.send("a");
+    let asked = world.broker.next();
+    world.producer.handle(world.broker.now, Input::Disconnected(asked.link));
+    world.settle();
+
+    world.refuse_all(ErrorCode::NotEnoughReplicas, "one replica of two is there");
+
+    let [(reported, Err(error))] = &world.deliveries()[..] else { panic!("one failure") };
+    assert_eq!(*reported, ticket);
+    assert!(matches!(error, ClientError::Unknown { .. }), "{error:?}");
+    assert!(error.to_string().ends_with("NOT_ENOUGH_REPLICAS (19): one replica of two is there"));
+}
+
+#[test]
+fn a_disk_error_leaves_a_record_unknown_and_its_words_are_told() {
+    let mut world = World::ready();
+    world.send("a");
+
+    world.refuse_all(ErrorCode::KafkaStorageError, "3 bytes are free");
+
+    let [(_, Err(error))] = &world.deliveries()[..] else { panic!("one failure") };
+    assert!(matches!(error, ClientError::Unknown { .. }), "{error:?}");
+    assert!(error.to_string().ends_with("KAFKA_STORAGE_ERROR (56): 3 bytes are free"), "{error}");
+}
+
+#[test]
+fn that_a_batch_came_too_early_does_not_hide_what_the_broker_said_before() {
+    let mut world = World::ready();
+    world.send("a");
+    let follower = world.send("b");
+    let first = world.broker.next();
+    let second = world.broker.next();
+    world.answer(&first, ErrorCode::NotEnoughReplicas, -1);
+    world.answer_in_words(&second, ErrorCode::NotEnoughReplicas, -1, Some("one of two"));
+    world.pass(Duration::from_millis(200));
+    let first = world.broker.next();
+    let second = world.broker.next();
+    world.answer(&first, ErrorCode::NotEnoughReplicas, -1);
+    world.answer(&second, ErrorCode::OutOfOrderSequenceNumber, -1);
+
+    world.broker.up = false;
+    world.producer.handle(world.broker.now, Input::Disconnected(second.link));
+    world.pass(Duration::from_secs(121));
+
+    let error =
+        ClientError::Refused { code: ErrorCode::NotEnoughReplicas, message: "one of two".into() };
+    assert_eq!(world.deliveries()[1], (follower, Err(error)));
+}
+
+#[test]
+fn a_brokers_words_are_bounded_stay_on_one_line_and_never_only_repeat_the_code() {
+    let code = ErrorCode::NotEnoughReplicas;
+    let made = |words| ClientError::from_answer(code.code(), words);
+    for without in [None, Some(""), Some(" "), Some(code.message())] {
+        assert_eq!(made(without), Some(ClientError::Broker(code)));
+    }
+    let message = "one two [31m".into();
+    assert_eq!(made(Some("one\ntwo\u{1b}[31m\n")), Some(ClientError::Refused { code, message }));
+    let Some(ClientError::Refused { message, .. }) = made(Some(&"\u{e9}".repeat(5000))) else {
+        panic!("words are kept")
+    };
+    assert_eq!(message.chars().count(), ClientError::WORDS_MAX);
+    assert_eq!(ClientError::from_answer(0, Some("all is well")), None);
 }
