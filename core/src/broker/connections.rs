@@ -156,6 +156,8 @@ impl Shard {
         if self.must_wait(&frame) {
             if let Some(connection) = self.connections.get_mut(&id) {
                 connection.hold(frame);
+                // A held frame has given up its size field.
+                self.received_bytes -= before - connection.buffered_bytes();
             }
             self.blocked.insert(id);
             return false;

@@ -106,7 +106,7 @@ impl Shard {
         answer: CommandAnswer,
     ) {
         let id = match asker {
-            Asker::ProducerIds => return self.on_producer_ids(&answer),
+            Asker::ProducerIds => return self.on_producer_ids(now, &answer),
             Asker::Request(id) => id,
         };
         match (self.forget(now, id), answer) {

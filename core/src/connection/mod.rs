@@ -28,6 +28,9 @@ use crate::time::Instant;
 use flow::Flow;
 use frame::{FrameError, Splitter};
 
+/// Bytes of unread answers that never hold up the next request.
+const UNREAD_BYTES_SMALL: u64 = 1 << 20;
+
 /// Names a request: its connection and its place there.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RequestId {
@@ -167,7 +170,14 @@ impl Connection {
     }
 
     /// Returns whether another request may be decided.
+    ///
+    /// A peer that reads none of its answers gets no more of them once they are many and large, though
+    /// it may have sent more requests in one piece.
     fn admits(&self, limits: &Limits) -> bool {
+        if self.unread.len() >= limits.unread_answers_max && self.unread_bytes > UNREAD_BYTES_SMALL
+        {
+            return false;
+        }
         self.slots.is_empty()
             || (self.slots.len() < limits.requests_in_flight_max
                 && self.bytes_in_flight < limits.bytes_in_flight_max)

@@ -199,13 +199,14 @@ impl Partition {
             TimestampType::LogAppendTime => batch.max_timestamp(),
         };
         let count = i64::from(batch.last_offset_delta()) + 1;
-        match log.append(now, self.id, self.leader_epoch, batch, fx) {
+        match log.append(now, self.id, self.leader_epoch, batch.clone(), fx) {
             Ok(base_offset) => {
                 Ok((base_offset.plus(count), produced(base_offset, log_append_time_ms)))
             }
             Err(error) => {
                 if matches!(error, AppendError::DiskFull(_)) {
                     fx.mark(Mark::DiskFull);
+                    log.refuse_first(now, self.id, &batch);
                 }
                 Err(refusal(&error))
             }
@@ -264,6 +265,9 @@ impl Partition {
         self.check_epoch(item.current_leader_epoch).map_err(FetchRefusal::Code)?;
         if item.last_fetched_epoch != LeaderEpoch::UNKNOWN {
             let (epoch, end_offset) = self.epoch_end(item.last_fetched_epoch, log);
+            if epoch == LeaderEpoch::UNKNOWN {
+                return Err(FetchRefusal::Code(ErrorCode::OffsetOutOfRange));
+            }
             if epoch < item.last_fetched_epoch || end_offset < item.offset {
                 return Err(FetchRefusal::Diverging { epoch, end_offset });
             }

@@ -46,6 +46,11 @@ impl Shard {
         }
         self.producer_ids.waiting.push_back(ctx);
         self.hand_out_producer_ids();
+        self.ask_for_producer_ids(now);
+    }
+
+    /// Asks for another block while somebody waits and none is on its way.
+    fn ask_for_producer_ids(&mut self, now: Now) {
         if !self.producer_ids.waiting.is_empty() && !self.producer_ids.is_asking {
             self.producer_ids.is_asking = true;
             let broker = self.config.node.node_id;
@@ -53,13 +58,14 @@ impl Shard {
         }
     }
 
-    pub(in crate::broker) fn on_producer_ids(&mut self, answer: &CommandAnswer) {
+    pub(in crate::broker) fn on_producer_ids(&mut self, now: Now, answer: &CommandAnswer) {
         self.producer_ids.is_asking = false;
         match answer {
             &CommandAnswer::ProducerIds(first) => {
                 self.producer_ids.next = first;
                 self.producer_ids.end = first + PRODUCER_ID_BLOCK;
                 self.hand_out_producer_ids();
+                self.ask_for_producer_ids(now);
             }
             CommandAnswer::Failed(..) | CommandAnswer::Response(_) | CommandAnswer::AutoCreated => {
                 // Retriable everywhere; with 15 or 16 clients would look for a coordinator.
