@@ -209,7 +209,7 @@ impl LogStore {
             Stage::Heads { files } => self.read_heads(files, outcomes, fx),
             Stage::Scan(mut scan) => {
                 let bytes = content(outcomes.remove(0)).map_err(cannot)?.unwrap_or_default();
-                scan.on_read(&bytes).map_err(refuse)?;
+                scan.on_read(&bytes).map_err(|error| refuse(&error))?;
                 self.go_on_scanning(*scan, fx)
             }
             Stage::Directories => {
@@ -428,7 +428,8 @@ impl LogStore {
                 self.path("checkpoint/{}")
             ));
         }
-        let scan = Scan::new(recovery.journal_id, found, cut, headless).map_err(refuse)?;
+        let scan =
+            Scan::new(recovery.journal_id, found, cut, headless).map_err(|error| refuse(&error))?;
         self.go_on_scanning(scan, fx)
     }
 
@@ -438,7 +439,7 @@ impl LogStore {
             self.enter(Stage::Scan(Box::new(scan)), vec![op], fx);
             return Ok(());
         }
-        let scanned = scan.finish().map_err(refuse)?;
+        let scanned = scan.finish().map_err(|error| refuse(&error))?;
         if scanned.torn {
             fx.mark(Mark::TornTailCut);
         }
@@ -693,7 +694,7 @@ impl LogStore {
             let later = matches!(ending, "log" | "index" | "timeindex")
                 && base >= end
                 && !known.contains(&base);
-            if later || ending.ends_with(".tmp") {
+            if later || matches!(ending, "index.tmp" | "timeindex.tmp") {
                 stale.push(folder.join(&entry.name));
             }
         }
@@ -835,7 +836,7 @@ impl LogStore {
 }
 
 /// What the operator is told about a journal that cannot be used.
-fn refuse(error: ScanError) -> String {
+fn refuse(error: &ScanError) -> String {
     if matches!(error, ScanError::Unknown { .. }) {
         return format!("{error}; start a build that knows it");
     }

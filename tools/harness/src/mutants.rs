@@ -108,18 +108,15 @@ pub(crate) fn run(checks: &mut Checks, mode: Mode) {
     for mutant in &listed {
         let name = format!("{} ({}) {}", mutant.id, mutant.difficulty, mutant.note);
         let found = find(&ordinary, &edited, &scenarios, &mutant.id, first, BUDGET);
-        match found {
-            Some(kill) => {
-                let expected = mutant.expected.join(" ");
-                checks.note(&name, Ok(format!("killed by {kill}, expected {expected}")));
-            }
-            None => {
-                survivors.push(mutant.id.clone());
-                match &mutant.survives {
-                    Some(reason) => checks.note(&name, Ok(format!("survives: {reason}"))),
-                    None => checks.note(&name, Err("survived without a reason".to_owned())),
-                }
-            }
+        if let Some(kill) = found {
+            let expected = mutant.expected.join(" ");
+            checks.note(&name, Ok(format!("killed by {kill}, expected {expected}")));
+            continue;
+        }
+        survivors.push(mutant.id.clone());
+        match &mutant.survives {
+            Some(reason) => checks.note(&name, Ok(format!("survives: {reason}"))),
+            None => checks.note(&name, Err("survived without a reason".to_owned())),
         }
     }
     if mode == Mode::Json {
