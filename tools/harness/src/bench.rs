@@ -243,8 +243,9 @@ fn idempotence(arms: &Arms, plan: &Plan) -> Outcome<Row> {
 /// Returns the value below which that share of all values lies.
 fn percentile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    let at = (values.len() as f64 * share) as usize;
-    values.get(at.min(values.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+    // Of two in the middle the lower one counts, so that a rate is never flattered.
+    let at = (values.len().saturating_sub(1) as f64 * share) as usize;
+    values.get(at).copied().unwrap_or(f64::NAN)
 }
 
 /// What else the machine was doing.

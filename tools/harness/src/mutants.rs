@@ -114,10 +114,13 @@ pub(crate) fn run(checks: &mut Checks, mode: Mode) {
             continue;
         }
         survivors.push(mutant.id.clone());
-        match &mutant.survives {
-            Some(reason) => checks.note(&name, Ok(format!("survives: {reason}"))),
-            None => checks.note(&name, Err("survived without a reason".to_owned())),
-        }
+        checks.note(
+            &name,
+            match &mutant.survives {
+                Some(reason) => Ok(format!("survives: {reason}")),
+                None => Err("survived without a reason".to_owned()),
+            },
+        );
     }
     if mode == Mode::Json {
         let summary = json!({

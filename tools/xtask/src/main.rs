@@ -7,6 +7,7 @@
 
 mod counts;
 mod docs;
+mod fuzz;
 mod lint;
 mod parts;
 mod python;
@@ -26,6 +27,8 @@ cargo xtask COMMAND
   sim [--seed S] [--seeds N] [--check] [--test NAME]
                                           the network code under the deterministic runtime
   soak                                    long simulation, kills and power cuts
+  fuzz [--seconds N]                      random input for every decoder
+  bench [--quick] [--json]                the benchmark matrix with its yardsticks
   mutants [--json]                        plants each listed bug and tells which ones are found
 ";
 
@@ -73,6 +76,21 @@ fn mutants(rest: &[&str]) -> ExitCode {
     run(command)
 }
 
+/// Builds the broker as it is shipped and measures it.
+fn bench(rest: &[&str]) -> ExitCode {
+    let build = ["build", "-q", "--release", "-p", "mainspring-net", "--bin", "mainspring"];
+    let built = run(cargo(&build));
+    if built != ExitCode::SUCCESS {
+        return built;
+    }
+    if let Err(reason) = python::environment() {
+        println!("without the null broker: {reason}");
+    }
+    let mut command = harness(&["bench"]);
+    command.args(rest).env("HARNESS_BROKER", root().join("target/release/mainspring"));
+    run(command)
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let rest: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
@@ -83,6 +101,8 @@ fn main() -> ExitCode {
         Some("sim") => sim::run(&rest),
         Some("soak") => test::soak(),
         Some("mutants") => mutants(&rest),
+        Some("bench") => bench(&rest),
+        Some("fuzz") => fuzz::run(&rest),
         Some("help" | "--help" | "-h") | None => {
             println!("{HELP}");
             ExitCode::SUCCESS
