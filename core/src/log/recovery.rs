@@ -214,12 +214,15 @@ impl LogStore {
             }
             Stage::Directories => {
                 all_done(outcomes).map_err(cannot)?;
-                let ops = vec![
+                let mut ops = vec![
                     Op::Create { file: self.path("journal/{}"), kind: CreateKind::Directory },
                     Op::Remove { file: self.path("journal/{}/incarnation.tmp") },
                     Op::Remove { file: self.path("checkpoint/{}.tmp") },
-                    Op::Remove { file: FileName::new("meta.properties.tmp") },
                 ];
+                // Shard 0 alone writes it, while the others may still be on their way here.
+                if self.config.shard.0 == 0 {
+                    ops.push(Op::Remove { file: FileName::new("meta.properties.tmp") });
+                }
                 self.enter(Stage::Unlinks, ops, fx);
                 Ok(())
             }
