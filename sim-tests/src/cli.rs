@@ -23,6 +23,9 @@ const USAGE: &str = "usage: mainspring sim list [-o table|json]
 /// Seeds of a run that names none.
 const DEFAULT_SEEDS: Range<u64> = 1..101;
 
+/// Fewer seeds than this may miss anything by chance.
+const FLOOR_SEEDS: u64 = 50;
+
 /// Runs a command. `args` are the words behind `mainspring sim`.
 ///
 /// Returns the exit code.
@@ -208,6 +211,9 @@ impl Total {
     /// Says what did not happen often enough to be evidence.
     fn vacuous(&self, scenario: &Scenario) -> Vec<String> {
         let mut missing = Vec::new();
+        if self.outcomes < FLOOR_SEEDS {
+            return missing;
+        }
         for (what, floor) in scenario.floors {
             let counted = self.counts.get(what).copied().unwrap_or_else(|| self.faults.of(what));
             let wanted = floor * self.outcomes / 100;

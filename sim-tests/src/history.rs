@@ -54,6 +54,22 @@ pub enum Fact {
     Refused {
         /// The send.
         operation: OperationId,
+        /// The code of the answer, 0 where the client gave up by itself.
+        code: i16,
+    },
+    /// A retry of an acknowledged send was not recognised.
+    Judged {
+        /// The send.
+        operation: OperationId,
+        /// The code of the answer.
+        code: i16,
+    },
+    /// A read was answered with an error.
+    ReadFailed {
+        /// Which partition.
+        partition: TopicPartition,
+        /// The code of the answer.
+        code: i16,
     },
     /// A client asks for the end of a partition.
     AskedLatest {

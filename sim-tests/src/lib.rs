@@ -19,5 +19,7 @@ pub mod net;
 pub mod process;
 pub mod rng;
 pub mod scenarios;
+pub mod swarm;
 pub mod trace;
+pub mod workload;
 pub mod world;

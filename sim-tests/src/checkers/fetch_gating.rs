@@ -25,6 +25,9 @@ impl Checker for FetchGating {
                 let committed = self.committed.entry(*partition).or_insert(0);
                 *committed = (*committed).max(*offset);
             }
+            // A node that has recovered has committed what it recovered, and says so only when the
+            // high watermark next moves.
+            Fact::Ready { .. } => self.committed.clear(),
             Fact::Read { partition, records, crc_valid, high_watermark, .. } => {
                 self.evaluations += 1;
                 if !crc_valid {

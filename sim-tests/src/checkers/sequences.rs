@@ -28,6 +28,12 @@ impl Checker for Sequences {
                     ));
                 }
             }
+            // Out of order, duplicate, old epoch, unknown producer: it was the last of its producer.
+            Fact::Judged { operation, code: code @ (45 | 46 | 47 | 59) } => {
+                return Err(format!(
+                    "a retry of {operation:?}, which was acknowledged, is answered with code {code}"
+                ));
+            }
             Fact::FinalLog { partition, records, .. } => {
                 let mut next = BTreeMap::new();
                 for record in records.iter().filter(|record| record.producer_id >= 0) {
@@ -83,6 +89,11 @@ mod tests {
         passes(Sequences::default(), &log(&[i32::MAX, 0]));
         fails(Sequences::default(), &log(&[0, 1, 1]));
         fails(Sequences::default(), &log(&[0, 2]));
+    }
+
+    #[test]
+    fn a_retry_that_is_not_recognised_is_found() {
+        fails(Sequences::default(), &[acked(1, 4), Fact::Judged { operation: op(1), code: 45 }]);
     }
 
     #[test]

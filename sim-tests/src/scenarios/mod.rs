@@ -1,5 +1,6 @@
 //! What can be run: each scenario makes a whole run out of a seed.
 
+pub mod broker;
 pub mod crash_points;
 
 use mainspring_core::io::Mark;
@@ -35,7 +36,7 @@ pub struct Scenario {
 }
 
 /// Every scenario, in order of their names.
-pub const ALL: &[Scenario] = &[crash_points::SCENARIO];
+pub const ALL: &[Scenario] = &[crash_points::SCENARIO, broker::DISK_FULL, broker::LOG];
 
 /// Every mark, so that one that nobody reaches is known.
 pub const MARKS: &[Mark] = &[

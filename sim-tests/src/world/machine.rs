@@ -17,6 +17,11 @@ pub trait Machine {
     /// Returns when the machine wants to be woken.
     fn next_deadline(&self) -> Option<Instant>;
 
+    /// Says who wants to be woken, for a person.
+    fn who_waits(&self) -> String {
+        String::new()
+    }
+
     /// Returns a digest of its state.
     fn digest(&self) -> u64;
 }

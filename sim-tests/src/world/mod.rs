@@ -41,6 +41,9 @@ pub const SECOND: u64 = 1_000 * MILLISECOND;
 /// Most effects of one input: more is a machine that never comes to rest.
 const EFFECTS_MAX: usize = 1_000_000;
 
+/// Wakeups one after the other that change nothing: more is a machine that spins.
+const IDLE_WAKEUPS_MAX: u32 = 100;
+
 /// Makes the shard of a start.
 pub type Factory<M> = Box<dyn Fn(Birth) -> M>;
 
@@ -499,6 +502,15 @@ impl<M: Machine> World<M> {
         let now = self.nodes[node].clock.at(self.now);
         self.trace.input(self.now, node, shard, &input);
         let Some(state) = self.nodes[node].shards.get_mut(usize::from(shard)) else { return };
+        let woken = matches!(input, Input::Wakeup);
+        state.idle_wakeups = if woken { state.idle_wakeups + 1 } else { 0 };
+        if state.idle_wakeups > IDLE_WAKEUPS_MAX {
+            let who = state.machine.who_waits();
+            self.tell(&Fact::Stuck {
+                what: format!("shard {shard} of node {node} spins on a deadline of {who}"),
+            });
+            return;
+        }
         let machine = &mut state.machine;
         let caught = catch_unwind(AssertUnwindSafe(|| machine.handle(now, input)));
         if caught.is_err() {
@@ -520,6 +532,7 @@ impl<M: Machine> World<M> {
                 self.rearm(node, shard);
                 return;
             };
+            state.idle_wakeups = 0;
             if let Some(down) = self.nodes[node].countdown() {
                 self.crash(node, down);
                 return;
@@ -755,7 +768,9 @@ impl<M: Machine> World<M> {
     }
 
     fn fatal(&mut self, node: usize, message: String) {
-        let excused = self.nodes[node].excuse;
+        // A disk without any room is reason enough not to start.
+        let full = self.nodes[node].disk.counters().no_space > 0 && !self.nodes[node].is_ready();
+        let excused = self.nodes[node].excuse || full;
         self.tell(&Fact::Fatal { node, message, excused });
         self.crash(node, Down { power: false, time: SECOND, counted: false });
     }

@@ -28,6 +28,8 @@ pub(super) struct Running<M> {
     pub(super) machine: M,
     pub(super) armed: Option<Instant>,
     pub(super) round: u64,
+    /// Wakeups one after the other that changed nothing.
+    pub(super) idle_wakeups: u32,
     ready: bool,
     stopped: bool,
 }
@@ -82,7 +84,14 @@ impl<M> Node<M> {
     }
 
     pub(super) fn begin(&mut self, machine: M) {
-        self.shards.push(Running { machine, armed: None, round: 0, ready: false, stopped: false });
+        self.shards.push(Running {
+            machine,
+            armed: None,
+            round: 0,
+            idle_wakeups: 0,
+            ready: false,
+            stopped: false,
+        });
     }
 
     /// Ends the process and returns the number of the life that follows.

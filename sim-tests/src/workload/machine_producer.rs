@@ -1,0 +1,188 @@
+//! The producer machine of core on the simulated network: one send for each record.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mainspring_core::client::network::NetworkConfig;
+use mainspring_core::client::producer::accumulator::Ticket;
+use mainspring_core::client::producer::{NewRecord, Producer, ProducerConfig};
+use mainspring_core::client::{Effect, Input, Link};
+use mainspring_core::ids::PartitionIndex;
+use mainspring_core::time::{Instant, Now, UnixMillis};
+use mainspring_core::wire::KafkaString;
+
+use super::{Load, SharedRef, place};
+use crate::clock::EPOCH_MS;
+use crate::history::{Fact, OperationId, record_hash};
+use crate::net::StreamId;
+use crate::world::{Actor, ActorEvent, Hands, MILLISECOND, SECOND};
+
+/// The producer.
+#[derive(Debug)]
+pub struct MachineProducer {
+    client: usize,
+    load: Load,
+    shared: SharedRef,
+    machine: Producer,
+    streams: BTreeMap<Link, StreamId>,
+    links: BTreeMap<StreamId, Link>,
+    tickets: BTreeMap<Ticket, OperationId>,
+    next_operation: u64,
+    sends_left: u64,
+    next_send: u64,
+    finishing: bool,
+    done: bool,
+}
+
+impl MachineProducer {
+    /// Makes a producer, which counts itself as not finished.
+    pub fn new(client: usize, load: Load, shared: SharedRef) -> Self {
+        shared.borrow_mut().producers += 1;
+        let network = NetworkConfig {
+            request_timeout: Duration::from_secs(8),
+            connect_timeout: Duration::from_secs(4),
+            ..NetworkConfig::new(vec![(Arc::from("node"), 9092)])
+        };
+        let config = ProducerConfig {
+            batch_bytes: 2 << 10,
+            delivery_timeout: Duration::from_secs(100),
+            ..ProducerConfig::new(network)
+        };
+        Self {
+            client,
+            sends_left: load.sends,
+            load,
+            shared,
+            machine: Producer::new(config),
+            streams: BTreeMap::new(),
+            links: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            next_operation: 0,
+            next_send: 0,
+            finishing: false,
+            done: false,
+        }
+    }
+
+    fn now(hands: &Hands<'_>) -> Now {
+        Now {
+            mono: Instant::from_nanos(hands.now),
+            wall: UnixMillis(EPOCH_MS + (hands.now / MILLISECOND) as i64),
+        }
+    }
+
+    fn send(&mut self, hands: &mut Hands<'_>) {
+        let topic = self.load.topics[hands.rng.index(self.load.topics.len())].clone();
+        let index = hands.rng.below(self.load.partitions as u64) as i32;
+        // The id of a topic is learnt from those who speak the wire by hand.
+        let Some(partition) = place(&self.shared, &topic, index) else { return };
+        let operation = OperationId { client: self.client, number: self.next_operation };
+        self.next_operation += 1;
+        self.sends_left -= 1;
+        let now = Self::now(hands);
+        let key = Bytes::from(format!("{}-{}", self.client, operation.number));
+        let length = hands.rng.exponential(self.load.bytes) as usize;
+        let value = Bytes::from(vec![hands.rng.below(256) as u8; length]);
+        let hash = record_hash(now.wall.0, Some(&key), Some(&value));
+        hands.tell(Fact::Invoked { operation, partition, records: vec![hash] });
+        let record = NewRecord {
+            topic: KafkaString::from(topic.as_str()),
+            partition: Some(PartitionIndex(index)),
+            timestamp: Some(now.wall.0),
+            key: Some(key),
+            value: Some(value),
+            headers: Vec::new(),
+        };
+        match self.machine.send(now, record) {
+            Ok(ticket) => {
+                self.tickets.insert(ticket, operation);
+            }
+            Err(_) => hands.tell(Fact::Refused { operation, code: 0 }),
+        }
+    }
+
+    fn drive(&mut self, hands: &mut Hands<'_>) {
+        while let Some(effect) = self.machine.poll_effect() {
+            match effect {
+                Effect::Connect { link, .. } => {
+                    let stream = hands.connect(0);
+                    self.streams.insert(link, stream);
+                    self.links.insert(stream, link);
+                }
+                Effect::Transmit { link, parts } => {
+                    if let Some(&stream) = self.streams.get(&link) {
+                        hands.send(stream, parts);
+                    }
+                }
+                Effect::Close { link } => {
+                    if let Some(stream) = self.streams.remove(&link) {
+                        self.links.remove(&stream);
+                        hands.close(stream);
+                    }
+                }
+            }
+        }
+        while let Some(delivery) = self.machine.poll_delivery() {
+            let Some(operation) = self.tickets.remove(&delivery.ticket) else { continue };
+            match delivery.result {
+                Ok(Some(offset)) => hands.tell(Fact::Acked { operation, base_offset: offset.0 }),
+                Err(error) if error.is_refusal() => {
+                    hands.tell(Fact::Refused { operation, code: 0 });
+                }
+                Ok(None) | Err(_) => {}
+            }
+        }
+        let due =
+            self.machine.next_deadline().map_or(u64::MAX, |at| at.as_nanos().max(hands.now + 1));
+        hands.wake_at(due.min(self.next_send.max(hands.now + 1)).min(hands.now + SECOND));
+        if self.finishing && !self.done && self.machine.pending() == 0 {
+            self.done = true;
+            self.shared.borrow_mut().producers -= 1;
+        }
+    }
+}
+
+impl Actor for MachineProducer {
+    fn handle(&mut self, hands: &mut Hands<'_>, event: ActorEvent) {
+        let now = Self::now(hands);
+        match event {
+            ActorEvent::Wake => self.machine.handle(now, Input::Wakeup),
+            ActorEvent::Connected(stream) => {
+                if let Some(&link) = self.links.get(&stream) {
+                    self.machine.handle(now, Input::Connected(link));
+                }
+            }
+            ActorEvent::Received(stream, bytes) => {
+                if let Some(&link) = self.links.get(&stream) {
+                    self.machine.handle(now, Input::Received(link, bytes));
+                }
+            }
+            ActorEvent::Disconnected(stream) => {
+                if let Some(link) = self.links.remove(&stream) {
+                    self.streams.remove(&link);
+                    self.machine.handle(now, Input::Disconnected(link));
+                }
+            }
+            ActorEvent::Finish => {
+                self.finishing = true;
+                self.machine.flush(now);
+            }
+        }
+        if !self.finishing && self.sends_left > 0 && hands.now >= self.next_send {
+            self.next_send = hands.now + hands.rng.exponential(self.load.pause);
+            self.send(hands);
+        }
+        if self.finishing || self.sends_left == 0 {
+            self.next_send = u64::MAX;
+        }
+        self.drive(hands);
+    }
+
+    fn pending(&self) -> Option<String> {
+        (!self.done).then(|| {
+            format!("producer {} waits for {} records", self.client, self.machine.pending())
+        })
+    }
+}

@@ -1,0 +1,337 @@
+//! A producer that speaks the wire by hand: it keeps up to five batches of each partition in
+//! flight, sends the same sequences again after every reconnect, and at times sends a batch again
+//! that was acknowledged already.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use mainspring_core::error::ErrorCode;
+use mainspring_core::ids::{ProducerEpoch, ProducerId};
+use mainspring_core::record::builder::{BatchBuilder, Producer as BatchProducer};
+use mainspring_core::record::compress::Codec;
+use mainspring_core::wire::KafkaString;
+use mainspring_core::wire::api::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
+use mainspring_core::wire::api::metadata::MetadataResponse;
+use mainspring_core::wire::api::produce::{
+    PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
+};
+
+use super::line::{Answer, Line};
+use super::{Load, SharedRef, place};
+use crate::clock::EPOCH_MS;
+use crate::history::{Fact, OperationId, record_hash};
+use crate::world::{Actor, ActorEvent, Hands, MILLISECOND};
+
+/// Batches of one partition that may be in flight: as many as a broker remembers.
+const IN_FLIGHT: usize = 5;
+const PRODUCE_VERSION: i16 = 11;
+
+#[derive(Clone, Debug)]
+struct Batch {
+    operation: OperationId,
+    bytes: Bytes,
+    sent: bool,
+}
+
+#[derive(Debug, Default)]
+struct Partition {
+    next_sequence: i32,
+    /// Not acknowledged yet, in the order of their sequences.
+    waiting: VecDeque<Batch>,
+    /// The last one that was acknowledged, with nothing sent behind it.
+    last: Option<Batch>,
+}
+
+/// What a request is about.
+#[derive(Clone, Copy, Debug)]
+enum About {
+    Metadata,
+    ProducerId,
+    Produce { place: usize, operation: OperationId, again: bool },
+}
+
+/// The producer.
+#[derive(Debug)]
+pub struct Producer {
+    client: usize,
+    load: Load,
+    shared: SharedRef,
+    acks: i16,
+    line: Line<About>,
+    identity: Option<(i64, i16)>,
+    knows_topics: bool,
+    partitions: Vec<Partition>,
+    next_operation: u64,
+    sends_left: u64,
+    next_send: u64,
+    finishing: bool,
+    done: bool,
+    /// The last answer that was an error.
+    last_error: Option<(&'static str, i16)>,
+}
+
+impl Producer {
+    /// Makes a producer, which counts itself as not finished.
+    pub fn new(client: usize, load: Load, shared: SharedRef, acks: i16) -> Self {
+        shared.borrow_mut().producers += 1;
+        let places = load.topics.len() * load.partitions as usize;
+        Self {
+            client,
+            sends_left: load.sends,
+            load,
+            shared,
+            acks,
+            line: Line::default(),
+            identity: None,
+            knows_topics: false,
+            partitions: (0..places).map(|_| Partition::default()).collect(),
+            next_operation: 0,
+            next_send: 0,
+            finishing: false,
+            done: false,
+            last_error: None,
+        }
+    }
+
+    fn topic_of(&self, place: usize) -> (&str, i32) {
+        let partitions = self.load.partitions as usize;
+        (&self.load.topics[place / partitions], (place % partitions) as i32)
+    }
+
+    fn drive(&mut self, hands: &mut Hands<'_>) {
+        hands.wake_at(hands.now + 50 * MILLISECOND);
+        if self.done || !self.line.is_ready(hands) {
+            return;
+        }
+        if !self.knows_topics {
+            if self.line.in_flight() == 0 {
+                let topics = self.load.topics.clone();
+                self.line.ask_metadata(hands, &topics, About::Metadata);
+            }
+            return;
+        }
+        let Some((producer_id, producer_epoch)) = self.identity else {
+            if self.line.in_flight() == 0 {
+                let request = InitProducerIdRequest {
+                    transactional_id: None,
+                    transaction_timeout_ms: 60_000,
+                    ..InitProducerIdRequest::default()
+                };
+                self.line.send(hands, &request, 4, About::ProducerId);
+            }
+            return;
+        };
+        self.send_waiting(hands);
+        if !self.finishing && self.sends_left > 0 && hands.now >= self.next_send {
+            self.next_send = hands.now + hands.rng.exponential(self.load.pause);
+            self.begin(hands, producer_id, producer_epoch);
+        }
+        hands
+            .wake_at(self.next_send.max(hands.now + MILLISECOND).min(hands.now + 50 * MILLISECOND));
+        if self.finishing && self.partitions.iter().all(|partition| partition.waiting.is_empty()) {
+            self.done = true;
+            self.shared.borrow_mut().producers -= 1;
+        }
+    }
+
+    fn begin(&mut self, hands: &mut Hands<'_>, producer_id: i64, producer_epoch: i16) {
+        let chosen = hands.rng.index(self.partitions.len());
+        if self.partitions[chosen].waiting.len() >= IN_FLIGHT {
+            return;
+        }
+        let (topic, index) = self.topic_of(chosen);
+        let Some(partition) = place(&self.shared, topic, index) else { return };
+        let count = hands.rng.between(1, self.load.records) as i32;
+        let sequence = self.partitions[chosen].next_sequence;
+        let codecs =
+            [Codec::None, Codec::None, Codec::Lz4, Codec::Zstd, Codec::Snappy, Codec::Gzip];
+        let codec = codecs[hands.rng.index(codecs.len())];
+        let mut builder = BatchBuilder::new(codec).producer(BatchProducer {
+            id: ProducerId(producer_id),
+            epoch: ProducerEpoch(producer_epoch),
+            base_sequence: sequence,
+        });
+        let timestamp = EPOCH_MS + (hands.now / MILLISECOND) as i64;
+        let operation = OperationId { client: self.client, number: self.next_operation };
+        self.next_operation += 1;
+        let mut records = Vec::new();
+        for nth in 0..count {
+            let key = format!("{}-{}-{nth}", self.client, operation.number);
+            let length = hands.rng.exponential(self.load.bytes) as usize;
+            let mut value = vec![0; length];
+            let fill = hands.rng.bits().to_be_bytes();
+            for (at, byte) in value.iter_mut().enumerate() {
+                *byte = fill[at % 8];
+            }
+            builder.push(timestamp, Some(key.as_bytes()), Some(&value), &[]);
+            records.push(record_hash(timestamp, Some(key.as_bytes()), Some(&value)));
+        }
+        hands.tell(Fact::Invoked { operation, partition, records });
+        let batch = Batch { operation, bytes: builder.build().to_bytes(), sent: false };
+        let state = &mut self.partitions[chosen];
+        state.next_sequence = (i64::from(sequence) + i64::from(count)) as i32 & i32::MAX;
+        state.waiting.push_back(batch);
+        state.last = None;
+        self.sends_left -= 1;
+        self.send_waiting(hands);
+    }
+
+    fn send_waiting(&mut self, hands: &mut Hands<'_>) {
+        for chosen in 0..self.partitions.len() {
+            for nth in 0..self.partitions[chosen].waiting.len() {
+                if !self.partitions[chosen].waiting[nth].sent {
+                    self.partitions[chosen].waiting[nth].sent = true;
+                    let batch = self.partitions[chosen].waiting[nth].clone();
+                    self.produce(hands, chosen, &batch, false);
+                }
+            }
+            // A late duplicate of what was acknowledged, as a network may deliver it.
+            if let Some(last) = self.partitions[chosen].last.clone()
+                && hands.rng.chance(20)
+            {
+                self.produce(hands, chosen, &last, true);
+            }
+        }
+    }
+
+    fn produce(&mut self, hands: &mut Hands<'_>, chosen: usize, batch: &Batch, again: bool) {
+        let (topic, index) = self.topic_of(chosen);
+        let request = ProduceRequest {
+            transactional_id: None,
+            acks: self.acks,
+            timeout_ms: 30_000,
+            topic_data: vec![TopicProduceData {
+                name: KafkaString::from(topic),
+                partition_data: vec![PartitionProduceData {
+                    index,
+                    records: Some(batch.bytes.clone()),
+                }],
+                ..TopicProduceData::default()
+            }],
+        };
+        let about = About::Produce { place: chosen, operation: batch.operation, again };
+        self.line.send(hands, &request, PRODUCE_VERSION, about);
+    }
+
+    /// Everything unacknowledged is to be sent again, in its order.
+    fn send_again(&mut self) {
+        for partition in &mut self.partitions {
+            for batch in &mut partition.waiting {
+                batch.sent = false;
+            }
+        }
+    }
+
+    fn answer(&mut self, hands: &mut Hands<'_>, mut answer: Answer<About>) {
+        match answer.about {
+            About::Metadata => {
+                let response: MetadataResponse = answer.body();
+                self.knows_topics =
+                    Line::<About>::learn(&self.shared, &response, &self.load.topics);
+            }
+            About::ProducerId => {
+                let response: InitProducerIdResponse = answer.body();
+                if response.error_code == 0 {
+                    self.identity = Some((response.producer_id, response.producer_epoch));
+                } else {
+                    self.last_error = Some(("InitProducerId", response.error_code));
+                }
+            }
+            About::Produce { place, operation, again } => {
+                let response: ProduceResponse = answer.body();
+                let outcome = &response.responses[0].partition_responses[0];
+                self.produced(
+                    hands,
+                    place,
+                    operation,
+                    again,
+                    outcome.error_code,
+                    outcome.base_offset,
+                );
+            }
+        }
+    }
+
+    fn produced(
+        &mut self,
+        hands: &mut Hands<'_>,
+        chosen: usize,
+        operation: OperationId,
+        again: bool,
+        code: i16,
+        base_offset: i64,
+    ) {
+        let code = ErrorCode::from_code(code).expect("a node answers with known codes");
+        if code.is_none() {
+            hands.tell(Fact::Acked { operation, base_offset });
+            let state = &mut self.partitions[chosen];
+            let Some(at) = state.waiting.iter().position(|batch| batch.operation == operation)
+            else {
+                return;
+            };
+            let acked = state.waiting.remove(at);
+            state.last = if state.waiting.is_empty() { acked } else { None };
+            return;
+        }
+        self.last_error = Some(("Produce", code.code()));
+        if again {
+            hands.tell(Fact::Judged { operation, code: code.code() });
+            return;
+        }
+        if code.is_retriable() || code == ErrorCode::OutOfOrderSequenceNumber {
+            // One that failed for a passing reason takes those behind it along: begin anew.
+            self.line.drop_stream(hands);
+            self.send_again();
+            return;
+        }
+        // Refused for good: its sequence was not used, so those behind it can only go under another
+        // producer id. What becomes of them is not known.
+        hands.tell(Fact::Refused { operation, code: code.code() });
+        self.identity = None;
+        for partition in &mut self.partitions {
+            *partition = Partition::default();
+        }
+        self.line.drop_stream(hands);
+    }
+}
+
+impl Actor for Producer {
+    fn handle(&mut self, hands: &mut Hands<'_>, event: ActorEvent) {
+        match event {
+            ActorEvent::Wake => {}
+            ActorEvent::Connected(stream) => self.line.connected(stream),
+            ActorEvent::Received(stream, bytes) => {
+                for answer in self.line.received(stream, &bytes) {
+                    self.answer(hands, answer);
+                }
+            }
+            ActorEvent::Disconnected(stream) => {
+                self.line.disconnected(hands, stream);
+                self.send_again();
+            }
+            ActorEvent::Finish => self.finishing = true,
+        }
+        if self.line.in_flight() == 0 {
+            // Nothing is under way, so nothing sent can still be answered.
+            self.send_again();
+        }
+        self.drive(hands);
+    }
+
+    fn pending(&self) -> Option<String> {
+        if self.done {
+            return None;
+        }
+        let waiting: BTreeMap<usize, usize> = self
+            .partitions
+            .iter()
+            .enumerate()
+            .filter(|(_, partition)| !partition.waiting.is_empty())
+            .map(|(at, partition)| (at, partition.waiting.len()))
+            .collect();
+        Some(format!(
+            "producer {} waits for batches of places {waiting:?}, its last error was {:?}",
+            self.client, self.last_error
+        ))
+    }
+}

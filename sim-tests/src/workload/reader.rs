@@ -1,0 +1,297 @@
+//! A reader: it fetches every partition from its start, asks for ends, and at the end of the run
+//! one reader reads everything once more for the record.
+
+use bytes::Bytes;
+use mainspring_core::record::batch::Batch;
+use mainspring_core::record::iterate::OpenBatch;
+use mainspring_core::wire::KafkaString;
+use mainspring_core::wire::api::fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData,
+};
+use mainspring_core::wire::api::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
+};
+use mainspring_core::wire::api::metadata::MetadataResponse;
+
+use super::line::{Answer, Line};
+use super::{Load, SharedRef, place};
+use crate::history::{Fact, OperationId, SeenRecord, record_hash};
+use crate::world::{Actor, ActorEvent, Hands, MILLISECOND};
+
+/// Most bytes of a batch whose payload is opened.
+const OPEN_MAX: usize = 4 << 20;
+
+#[derive(Clone, Copy, Debug)]
+enum About {
+    Metadata,
+    Fetch(usize),
+    Latest(usize, OperationId),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Partition {
+    position: i64,
+    log_start: i64,
+    /// Where the final reading ends, once that is known.
+    end: Option<i64>,
+    records: Vec<SeenRecord>,
+    told: bool,
+}
+
+/// The reader.
+#[derive(Debug)]
+pub struct Reader {
+    client: usize,
+    load: Load,
+    shared: SharedRef,
+    version: i16,
+    /// Whether it reads everything once more at the end.
+    recorder: bool,
+    line: Line<About>,
+    knows_topics: bool,
+    partitions: Vec<Partition>,
+    next_operation: u64,
+    finishing: bool,
+    /// The final reading has begun.
+    last_pass: bool,
+    done: bool,
+}
+
+impl Reader {
+    /// Makes a reader that fetches with a version of the API from 4 to 17.
+    pub fn new(client: usize, load: Load, shared: SharedRef, version: i16, recorder: bool) -> Self {
+        let places = load.topics.len() * load.partitions as usize;
+        Self {
+            client,
+            load,
+            shared,
+            version,
+            recorder,
+            line: Line::default(),
+            knows_topics: false,
+            partitions: vec![Partition::default(); places],
+            next_operation: 0,
+            finishing: false,
+            last_pass: false,
+            done: false,
+        }
+    }
+
+    fn topic_of(&self, place: usize) -> (&str, i32) {
+        let partitions = self.load.partitions as usize;
+        (&self.load.topics[place / partitions], (place % partitions) as i32)
+    }
+
+    fn drive(&mut self, hands: &mut Hands<'_>) {
+        hands.wake_at(hands.now + 50 * MILLISECOND);
+        if self.done {
+            return;
+        }
+        if self.finishing && self.shared.borrow().producers == 0 && !self.last_pass {
+            if !self.recorder {
+                self.done = true;
+                return;
+            }
+            // A connection of its own, so that no answer of before is taken for the end's.
+            self.last_pass = true;
+            self.line.drop_stream(hands);
+            self.partitions.fill(Partition::default());
+        }
+        if !self.line.is_ready(hands) || self.line.in_flight() > 0 {
+            return;
+        }
+        if !self.knows_topics {
+            let topics = self.load.topics.clone();
+            self.line.ask_metadata(hands, &topics, About::Metadata);
+            return;
+        }
+        if self.last_pass {
+            let unread = self.partitions.iter().position(|partition| !partition.told);
+            match unread {
+                Some(at) if self.partitions[at].end.is_none() => self.ask_latest(hands, at),
+                Some(at) => self.fetch(hands, at),
+                None => self.done = true,
+            }
+            return;
+        }
+        let at = hands.rng.index(self.partitions.len());
+        if hands.rng.chance(100) {
+            self.ask_latest(hands, at);
+        } else {
+            self.fetch(hands, at);
+        }
+    }
+
+    fn ask_latest(&mut self, hands: &mut Hands<'_>, at: usize) {
+        let (topic, index) = self.topic_of(at);
+        let Some(partition) = place(&self.shared, topic, index) else { return };
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            isolation_level: 0,
+            topics: vec![ListOffsetsTopic {
+                name: KafkaString::from(topic),
+                partitions: vec![ListOffsetsPartition {
+                    partition_index: index,
+                    timestamp: -1,
+                    ..ListOffsetsPartition::default()
+                }],
+            }],
+            ..ListOffsetsRequest::default()
+        };
+        let operation = OperationId { client: self.client, number: self.next_operation };
+        self.next_operation += 1;
+        hands.tell(Fact::AskedLatest { operation, partition });
+        self.line.send(hands, &request, 6, About::Latest(at, operation));
+    }
+
+    fn fetch(&mut self, hands: &mut Hands<'_>, at: usize) {
+        let (topic, index) = self.topic_of(at);
+        let Some(partition) = place(&self.shared, topic, index) else { return };
+        let most = [1, 300, 4_000, 60_000][hands.rng.index(4)];
+        let request = FetchRequest {
+            max_wait_ms: if self.last_pass { 100 } else { 30 },
+            min_bytes: 1,
+            max_bytes: 1 << 20,
+            topics: vec![FetchTopic {
+                topic: KafkaString::from(topic),
+                topic_id: partition.topic_id,
+                partitions: vec![FetchPartition {
+                    partition: index,
+                    fetch_offset: self.partitions[at].position,
+                    partition_max_bytes: most,
+                    ..FetchPartition::default()
+                }],
+            }],
+            ..FetchRequest::default()
+        };
+        self.line.send(hands, &request, self.version, About::Fetch(at));
+    }
+
+    fn answer(&mut self, hands: &mut Hands<'_>, mut answer: Answer<About>) {
+        match answer.about {
+            About::Metadata => {
+                let response: MetadataResponse = answer.body();
+                self.knows_topics =
+                    Line::<About>::learn(&self.shared, &response, &self.load.topics);
+            }
+            About::Latest(at, operation) => {
+                let response: ListOffsetsResponse = answer.body();
+                let found = &response.topics[0].partitions[0];
+                if found.error_code == 0 {
+                    hands.tell(Fact::Latest { operation, offset: found.offset });
+                    self.partitions[at].end = Some(found.offset);
+                    self.tell_if_read(hands, at);
+                }
+            }
+            About::Fetch(at) => {
+                let response: FetchResponse = answer.body();
+                let Some(topic) = response.responses.into_iter().next() else { return };
+                let Some(data) = topic.partitions.into_iter().next() else { return };
+                self.fetched(hands, at, data);
+            }
+        }
+    }
+
+    fn fetched(&mut self, hands: &mut Hands<'_>, at: usize, data: PartitionData) {
+        let (topic, index) = self.topic_of(at);
+        let Some(partition) = place(&self.shared, topic, index) else { return };
+        if data.error_code != 0 {
+            let damaged = data.error_code == 2;
+            hands.tell(Fact::ReadFailed { partition, code: data.error_code });
+            if damaged && self.last_pass {
+                // Rot that was injected: the range is told as damaged and is no loss in silence.
+                self.partitions[at].told = true;
+            }
+            return;
+        }
+        let bytes = data.records.map(|parts| parts.to_bytes()).unwrap_or_default();
+        let from = self.partitions[at].position;
+        let (records, crc_valid) = read_batches(bytes, from);
+        let next = records.last().map_or(from, |last| last.offset + 1);
+        let log_start = data.log_start_offset.max(0);
+        let state = &mut self.partitions[at];
+        state.position = next;
+        state.log_start = log_start;
+        if self.last_pass {
+            state.records.extend(records.iter().cloned());
+        }
+        if self.version >= 5 {
+            hands.tell(Fact::Read {
+                client: self.client,
+                partition,
+                from,
+                records,
+                crc_valid,
+                high_watermark: data.high_watermark,
+                log_start,
+            });
+        }
+        self.tell_if_read(hands, at);
+    }
+
+    fn tell_if_read(&mut self, hands: &mut Hands<'_>, at: usize) {
+        let (topic, index) = self.topic_of(at);
+        let Some(partition) = place(&self.shared, topic, index) else { return };
+        let state = &mut self.partitions[at];
+        if self.last_pass && !state.told && state.end.is_some_and(|end| state.position >= end) {
+            state.told = true;
+            let records = std::mem::take(&mut state.records);
+            hands.tell(Fact::FinalLog { partition, log_start: state.log_start, records });
+        }
+    }
+}
+
+/// Opens fetched batches; what lies before `from` is left out. Also tells whether every CRC holds.
+fn read_batches(mut bytes: Bytes, from: i64) -> (Vec<SeenRecord>, bool) {
+    let mut records = Vec::new();
+    while !bytes.is_empty() {
+        let Ok(batch) = Batch::split_from(&mut bytes) else { return (records, false) };
+        let Ok(open) = OpenBatch::open(&batch, OPEN_MAX) else { return (records, false) };
+        if !batch.crc_is_valid() {
+            return (records, false);
+        }
+        for (nth, placed) in open.records().enumerate() {
+            let Ok(placed) = placed else { return (records, false) };
+            if placed.offset.0 < from {
+                continue;
+            }
+            let base = batch.base_sequence();
+            let sequence =
+                if base < 0 { -1 } else { ((i64::from(base) + nth as i64) & 0x7fff_ffff) as i32 };
+            records.push(SeenRecord {
+                offset: placed.offset.0,
+                hash: record_hash(placed.timestamp, placed.record.key, placed.record.value),
+                producer_id: batch.producer_id().0,
+                producer_epoch: batch.producer_epoch().0,
+                sequence,
+            });
+        }
+    }
+    (records, true)
+}
+
+impl Actor for Reader {
+    fn handle(&mut self, hands: &mut Hands<'_>, event: ActorEvent) {
+        match event {
+            ActorEvent::Wake => {}
+            ActorEvent::Connected(stream) => self.line.connected(stream),
+            ActorEvent::Received(stream, bytes) => {
+                for answer in self.line.received(stream, &bytes) {
+                    self.answer(hands, answer);
+                }
+            }
+            ActorEvent::Disconnected(stream) => {
+                self.line.disconnected(hands, stream);
+            }
+            ActorEvent::Finish => self.finishing = true,
+        }
+        self.drive(hands);
+    }
+
+    fn pending(&self) -> Option<String> {
+        (!self.done).then(|| {
+            let unread = self.partitions.iter().filter(|partition| !partition.told).count();
+            format!("reader {} has {unread} partitions to read", self.client)
+        })
+    }
+}
