@@ -14,6 +14,7 @@ mod kills;
 mod load;
 mod mutants;
 mod random;
+mod recovery;
 mod simulator;
 
 use std::process::ExitCode;

@@ -17,6 +17,7 @@ use serde_json::json;
 use crate::broker::root;
 use crate::checks::{Checks, Outcome, ensure};
 use crate::random::Random;
+use crate::recovery::{self, RecoveryTest};
 use crate::simulator::Simulator;
 
 /// Longest time that one mutant is looked for.
@@ -103,11 +104,17 @@ pub(crate) fn run(checks: &mut Checks, mode: Mode) {
     if mode == Mode::Controls {
         return;
     }
+    let test = match RecoveryTest::build(&tree(), with_edits) {
+        Ok(test) => test,
+        Err(problem) => return checks.note("the recovery test", Err(problem)),
+    };
+    checks.note("with no bug active the recovery test passes", test.null(first));
     let mut survivors = Vec::new();
     let listed: Vec<&Mutant> = mutants.iter().filter(|mutant| mutant.id != "canary").collect();
     for mutant in &listed {
         let name = format!("{} ({}) {}", mutant.id, mutant.difficulty, mutant.note);
-        let found = find(&ordinary, &edited, &scenarios, &mutant.id, first, BUDGET);
+        let found = find(&ordinary, &edited, &scenarios, &mutant.id, first, BUDGET)
+            .or_else(|| find_by_test(&test, &mutant.id, first));
         if let Some(kill) = found {
             let expected = mutant.expected.join(" ");
             checks.note(&name, Ok(format!("killed by {kill}, expected {expected}")));
@@ -139,19 +146,30 @@ fn build(checks: &mut Checks) -> Outcome<(Vec<Mutant>, Simulator)> {
     let text = text.map_err(|error| format!("sim-tests/mutants/list.toml: {error}"))?;
     let list: List = toml::from_str(&text).map_err(|error| error.to_string())?;
     checks.note("every planted bug has a number of its own", numbers(&list.mutant));
-    let tree = root().join("target/mutants/tree");
-    copy(&list.mutant, &tree)?;
-    let target = root().join("target/mutants/build");
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .current_dir(&tree)
-        .args(["build", "-q", "--profile", "world", "-p", "mainspring-sim"])
-        .env("CARGO_TARGET_DIR", &target)
-        .env_remove("RUSTFLAGS")
-        .env("CARGO_ENCODED_RUSTFLAGS", "--cfg\u{1f}mutants")
-        .output()
-        .map_err(|error| error.to_string())?;
+    copy(&list.mutant, &tree())?;
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(tree()).args(["build", "-q", "--profile", "world", "-p", "mainspring-sim"]);
+    with_edits(&mut command);
+    let output = command.output().map_err(|error| error.to_string())?;
     ensure(output.status.success(), || String::from_utf8_lossy(&output.stderr).into_owned())?;
-    Ok((list.mutant, Simulator::within(&target)))
+    Ok((list.mutant, Simulator::within(&target())))
+}
+
+/// Returns where the edited copy lies.
+fn tree() -> PathBuf {
+    root().join("target/mutants/tree")
+}
+
+fn target() -> PathBuf {
+    root().join("target/mutants/build")
+}
+
+/// Lets cargo build the edited copy beside the ordinary build.
+fn with_edits(command: &mut Command) {
+    command
+        .env("CARGO_TARGET_DIR", target())
+        .env_remove("RUSTFLAGS")
+        .env("CARGO_ENCODED_RUSTFLAGS", "--cfg\u{1f}mutants");
 }
 
 fn numbers(mutants: &[Mutant]) -> Outcome<String> {
@@ -192,6 +210,14 @@ fn copy(mutants: &[Mutant], tree: &Path) -> Outcome {
         }
         if name == Path::new("core/src/lib.rs") {
             content.extend_from_slice(SWITCH.as_bytes());
+        }
+        if name == Path::new(recovery::FILE) {
+            let before = String::from_utf8(content).map_err(|error| error.to_string())?;
+            ensure(before.matches(recovery::ANCHOR).count() == 1, || {
+                format!("{} has no place for the switch of mutants", recovery::FILE)
+            })?;
+            let with = format!("{}{}", recovery::ANCHOR, recovery::SWITCH);
+            content = before.replacen(recovery::ANCHOR, &with, 1).into_bytes();
         }
         let target = tree.join(&name);
         if std::fs::read(&target).is_ok_and(|there| there == content) {
@@ -291,4 +317,17 @@ fn find(
         count = (count * 2).min(16);
     }
     None
+}
+
+/// The same by the recovery test.
+fn find_by_test(test: &RecoveryTest, id: &str, first: u64) -> Option<Kill> {
+    let start = Instant::now();
+    let number = id.strip_prefix('P')?.parse().ok()?;
+    let seed = test.find(number, first, BUDGET)?;
+    Some(Kill {
+        checker: "an assertion".to_owned(),
+        scenario: "the recovery test".to_owned(),
+        seed,
+        after: start.elapsed(),
+    })
 }

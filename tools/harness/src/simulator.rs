@@ -64,7 +64,7 @@ impl Simulator {
             command.args(["--mutant", mutant]);
         }
         let range = format!("{scenario}, seeds {from}..{}", from + count);
-        let (status, text, said) = self.bounded(command, limit(count), &range)?;
+        let (status, text, said) = bounded(command, limit(count), &range)?;
         let line = text.lines().next_back().unwrap_or_default();
         let summary: Value = serde_json::from_str(line)
             .map_err(|error| format!("{range}: no summary ({error}): {line:?} {said}"))?;
@@ -79,26 +79,26 @@ impl Simulator {
         }
         Ok(Run { summary, failed, said })
     }
+}
 
-    /// Runs a command to its end, or to a bound that only a run that hangs can reach.
-    fn bounded(
-        &self,
-        mut command: Command,
-        limit: Duration,
-        what: &str,
-    ) -> Outcome<(ExitStatus, String, String)> {
-        let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child =
-            started.spawn().map_err(|error| format!("{}: {error}", self.0.display()))?;
-        let out = collect(child.stdout.take().expect("standard output was asked for"));
-        let err = collect(child.stderr.take().expect("standard error was asked for"));
-        let Some(status) = wait(&mut child, limit) else {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(format!("{what}: no end after {} s", limit.as_secs()));
-        };
-        Ok((status, out.join().unwrap_or_default(), err.join().unwrap_or_default()))
-    }
+/// Runs a command to its end, or to a bound that only a run that hangs can reach. Returns its
+/// status, its standard output and its standard error.
+pub(crate) fn bounded(
+    mut command: Command,
+    limit: Duration,
+    what: &str,
+) -> Outcome<(ExitStatus, String, String)> {
+    let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child =
+        started.spawn().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
+    let out = collect(child.stdout.take().expect("standard output was asked for"));
+    let err = collect(child.stderr.take().expect("standard error was asked for"));
+    let Some(status) = wait(&mut child, limit) else {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(format!("{what}: no end after {} s", limit.as_secs()));
+    };
+    Ok((status, out.join().unwrap_or_default(), err.join().unwrap_or_default()))
 }
 
 /// Returns how long so many seeds may take before they count as hung.
