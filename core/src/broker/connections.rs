@@ -243,6 +243,20 @@ impl Shard {
             Request::DescribeTopicPartitions(request) => {
                 self.on_describe_topic_partitions(ctx, &request);
             }
+            Request::OffsetCommit(_)
+            | Request::OffsetFetch(_)
+            | Request::FindCoordinator(_)
+            | Request::JoinGroup(_)
+            | Request::Heartbeat(_)
+            | Request::LeaveGroup(_)
+            | Request::SyncGroup(_)
+            | Request::DescribeGroups(_)
+            | Request::ListGroups(_)
+            | Request::DeleteGroups(_)
+            | Request::OffsetDelete(_)
+            | Request::ListConfigResources(_) => {
+                unreachable!("versions of APIs that are not served are refused before decoding")
+            }
         }
     }
 

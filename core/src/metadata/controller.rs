@@ -337,7 +337,19 @@ fn failed(answer: CommandAnswer, code: ErrorCode, why: &str) -> CommandAnswer {
         | Response::DescribeConfigs(_)
         | Response::DescribeLogDirs(_)
         | Response::DescribeCluster(_)
-        | Response::DescribeTopicPartitions(_) => {
+        | Response::DescribeTopicPartitions(_)
+        | Response::OffsetCommit(_)
+        | Response::OffsetFetch(_)
+        | Response::FindCoordinator(_)
+        | Response::JoinGroup(_)
+        | Response::Heartbeat(_)
+        | Response::LeaveGroup(_)
+        | Response::SyncGroup(_)
+        | Response::DescribeGroups(_)
+        | Response::ListGroups(_)
+        | Response::DeleteGroups(_)
+        | Response::OffsetDelete(_)
+        | Response::ListConfigResources(_) => {
             unreachable!("the controller answers no {:?}", response.api_key())
         }
     }

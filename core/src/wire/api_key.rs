@@ -1,4 +1,4 @@
-//! The APIs that are served, their versions, and requests as one type.
+//! The APIs that are known, which of them are served, their versions, and requests as one type.
 
 use bytes::Bytes;
 
@@ -22,7 +22,8 @@ pub trait RequestMessage: Message {
 
 macro_rules! apis {
     ($($key:literal $name:ident $module:ident $request:ident $response:ident;)*) => {
-        /// An API that is served, by its number on the wire.
+        /// An API that is known, by its number on the wire. Not all are served yet:
+        /// [`ApiKey::is_served`].
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
         #[repr(i16)]
         pub enum ApiKey {
@@ -31,10 +32,10 @@ macro_rules! apis {
         }
 
         impl ApiKey {
-            /// Every API that is served, by rising key.
+            /// Every API that is known, by rising key.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
-            /// Returns the API with this key, `None` where it is not served.
+            /// Returns the API with this key, `None` where it is not known.
             pub const fn from_key(key: i16) -> Option<Self> {
                 match key {
                     $($key => Some(Self::$name),)*
@@ -49,14 +50,14 @@ macro_rules! apis {
                 }
             }
 
-            /// Returns the lowest version that is advertised and decoded.
+            /// Returns the lowest version that is decoded.
             pub const fn min_version(self) -> i16 {
                 match self {
                     $(Self::$name => <api::$module::$request as Message>::MIN_VERSION,)*
                 }
             }
 
-            /// Returns the highest version that is advertised and decoded.
+            /// Returns the highest version that is decoded.
             pub const fn max_version(self) -> i16 {
                 match self {
                     $(Self::$name => <api::$module::$request as Message>::MAX_VERSION,)*
@@ -78,7 +79,7 @@ macro_rules! apis {
             }
         )*
 
-        /// The body of any request that is served.
+        /// The body of any request that is known.
         #[derive(Clone, PartialEq, Debug)]
         pub enum Request {
             $(#[doc = concat!("[`api::", stringify!($module), "`].")]
@@ -90,7 +91,7 @@ macro_rules! apis {
             /// Kafka.
             ///
             /// # Errors
-            /// [`DecodeError`] where the bytes hold none, or that version is not served.
+            /// [`DecodeError`] where the bytes hold none, or there is no such version.
             pub fn decode(
                 api_key: ApiKey,
                 version: i16,
@@ -186,7 +187,7 @@ macro_rules! apis {
             }
         )*
 
-        /// The body of any response that is served.
+        /// The body of any response that is known.
         #[derive(Clone, PartialEq, Debug)]
         pub enum Response {
             $(#[doc = concat!("[`api::", stringify!($module), "`].")]
@@ -296,6 +297,15 @@ apis! {
     1 Fetch fetch FetchRequest FetchResponse;
     2 ListOffsets list_offsets ListOffsetsRequest ListOffsetsResponse;
     3 Metadata metadata MetadataRequest MetadataResponse;
+    8 OffsetCommit offset_commit OffsetCommitRequest OffsetCommitResponse;
+    9 OffsetFetch offset_fetch OffsetFetchRequest OffsetFetchResponse;
+    10 FindCoordinator find_coordinator FindCoordinatorRequest FindCoordinatorResponse;
+    11 JoinGroup join_group JoinGroupRequest JoinGroupResponse;
+    12 Heartbeat heartbeat HeartbeatRequest HeartbeatResponse;
+    13 LeaveGroup leave_group LeaveGroupRequest LeaveGroupResponse;
+    14 SyncGroup sync_group SyncGroupRequest SyncGroupResponse;
+    15 DescribeGroups describe_groups DescribeGroupsRequest DescribeGroupsResponse;
+    16 ListGroups list_groups ListGroupsRequest ListGroupsResponse;
     18 ApiVersions api_versions ApiVersionsRequest ApiVersionsResponse;
     19 CreateTopics create_topics CreateTopicsRequest CreateTopicsResponse;
     20 DeleteTopics delete_topics DeleteTopicsRequest DeleteTopicsResponse;
@@ -307,9 +317,13 @@ apis! {
     33 AlterConfigs alter_configs AlterConfigsRequest AlterConfigsResponse;
     35 DescribeLogDirs describe_log_dirs DescribeLogDirsRequest DescribeLogDirsResponse;
     37 CreatePartitions create_partitions CreatePartitionsRequest CreatePartitionsResponse;
+    42 DeleteGroups delete_groups DeleteGroupsRequest DeleteGroupsResponse;
     44 IncrementalAlterConfigs incremental_alter_configs
         IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse;
+    47 OffsetDelete offset_delete OffsetDeleteRequest OffsetDeleteResponse;
     60 DescribeCluster describe_cluster DescribeClusterRequest DescribeClusterResponse;
+    74 ListConfigResources list_config_resources
+        ListConfigResourcesRequest ListConfigResourcesResponse;
     75 DescribeTopicPartitions describe_topic_partitions
         DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse;
 }
@@ -320,9 +334,45 @@ impl ApiKey {
         self as i16
     }
 
+    /// Returns whether the API is served, and so advertised. Messages of the others are decoded
+    /// and encoded, for clients and tools.
+    pub const fn is_served(self) -> bool {
+        match self {
+            Self::OffsetCommit
+            | Self::OffsetFetch
+            | Self::FindCoordinator
+            | Self::JoinGroup
+            | Self::Heartbeat
+            | Self::LeaveGroup
+            | Self::SyncGroup
+            | Self::DescribeGroups
+            | Self::ListGroups
+            | Self::DeleteGroups
+            | Self::OffsetDelete
+            | Self::ListConfigResources => false,
+            Self::Produce
+            | Self::Fetch
+            | Self::ListOffsets
+            | Self::Metadata
+            | Self::ApiVersions
+            | Self::CreateTopics
+            | Self::DeleteTopics
+            | Self::DeleteRecords
+            | Self::InitProducerId
+            | Self::OffsetForLeaderEpoch
+            | Self::DescribeConfigs
+            | Self::AlterConfigs
+            | Self::DescribeLogDirs
+            | Self::CreatePartitions
+            | Self::IncrementalAlterConfigs
+            | Self::DescribeCluster
+            | Self::DescribeTopicPartitions => true,
+        }
+    }
+
     /// Returns whether `version` is served.
     pub const fn serves(self, version: i16) -> bool {
-        self.min_version() <= version && version <= self.max_version()
+        self.is_served() && self.min_version() <= version && version <= self.max_version()
     }
 
     /// Returns the version of the request header: 2 has tagged fields, 1 has not.
@@ -341,10 +391,12 @@ impl ApiKey {
     }
 }
 
-/// Returns the ranges that `ApiVersions` advertises: exactly what is decoded.
+/// Returns the ranges that `ApiVersions` advertises: of each API that is served exactly what is
+/// decoded.
 pub fn advertised() -> Vec<ApiVersion> {
     ApiKey::ALL
         .iter()
+        .filter(|api| api.is_served())
         .map(|api| ApiVersion {
             api_key: api.key(),
             min_version: api.min_version(),

@@ -151,6 +151,7 @@ fn what_is_advertised_is_what_is_decoded() {
     assert_eq!(ranges, expected);
 
     for &api in ApiKey::ALL {
+        assert_eq!(api.serves(api.max_version()), api.is_served(), "{api:?}");
         for version in [api.min_version() - 1, api.max_version() + 1] {
             let refused = Request::decode(api, version, &mut Reader::new(Bytes::new()));
             assert!(refused.is_err(), "{api:?} {version}");
