@@ -24,6 +24,8 @@ pub const RECORD_ERRORS_MAX: usize = 100;
 
 /// Bytes up to and with the magic, below which trailing bytes are no batch.
 const MAGIC_END: usize = 17;
+/// Bytes of the smallest record: its length, attributes, two deltas, and no key, value or headers.
+const RECORD_BYTES_MIN: usize = 7;
 /// The smallest length field of a message of any version.
 const LENGTH_MIN: i32 = 14;
 
@@ -227,6 +229,13 @@ fn check_header(batch: &Batch) -> Result<(), Refusal> {
         return Err(Refusal::invalid(format!(
             "a batch with {count} records has the last offset delta {last}"
         )));
+    }
+    // A closed batch is not counted, but readers reserve by the count, and offsets are taken by it.
+    if batch.codec() == Codec::None.number()
+        && count as usize > batch.rest().len() / RECORD_BYTES_MIN
+    {
+        let bytes = batch.rest().len();
+        return Err(Refusal::invalid(format!("{count} records cannot be in {bytes} bytes")));
     }
     if batch.is_control() {
         return Err(Refusal::invalid("clients may not write control batches"));
@@ -473,6 +482,27 @@ mod tests {
         let stored = check(batch.to_bytes(), &rules).expect("its records are sound");
         assert_eq!(stored.max_timestamp(), NOW.0);
         assert!(stored.crc_is_valid());
+    }
+
+    #[test]
+    fn a_closed_batch_has_no_more_records_than_its_bytes_could_hold() {
+        let mut builder = BatchBuilder::new(Codec::None);
+        for _ in 0..3 {
+            builder.push(NOW.0, None, None, &[]);
+        }
+        let honest = builder.build();
+        assert_eq!(honest.rest().len(), 3 * RECORD_BYTES_MIN, "these are the smallest records");
+        let claims = |count: i32| {
+            let mut bytes = honest.to_bytes().to_vec();
+            bytes[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+            bytes[57..61].copy_from_slice(&count.to_be_bytes());
+            let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &bytes[21..]) as u32;
+            bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+            check(bytes.into(), &TopicRules::default()).err()
+        };
+        assert_eq!(claims(3), None);
+        assert_eq!(claims(4), Some(ErrorCode::InvalidRecord));
+        assert_eq!(claims(i32::MAX), Some(ErrorCode::InvalidRecord));
     }
 
     #[test]
