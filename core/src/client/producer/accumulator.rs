@@ -437,11 +437,13 @@ impl Accumulator {
         batches.chain(unplaced).min()
     }
 
-    /// Fails everything that is not on its way.
+    /// Fails everything that is not on its way. What an earlier attempt may have stored is not
+    /// reported as refused.
     pub(super) fn fail_all(&mut self, error: &ClientError) {
         for (place, queue) in std::mem::take(&mut self.queues) {
             for batch in queue.batches {
-                self.finish(&place, batch, &Err(error.clone()));
+                let error = batch.failure(error.clone());
+                self.finish(&place, batch, &Err(error));
             }
         }
     }

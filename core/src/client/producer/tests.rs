@@ -507,6 +507,36 @@ fn an_id_that_the_broker_does_not_take_is_exchanged_and_nothing_is_lost() {
 }
 
 #[test]
+fn what_may_be_stored_stays_unknown_where_no_other_id_is_given_out() {
+    let mut world = World::ready();
+    let sent = world.send("sent");
+    let (asked, _) = world.next_batch();
+    world.producer.handle(world.broker.now, Input::Disconnected(asked.link));
+    world.settle();
+    world.pass(Duration::from_secs(1));
+    let (asked, _) = world.next_batch();
+    let refused_twice = world.send("refused twice");
+    let (second, _) = world.next_batch();
+    world.answer(&asked, ErrorCode::InvalidProducerEpoch, -1);
+    world.answer(&second, ErrorCode::InvalidProducerEpoch, -1);
+    world.pass(Duration::from_secs(1));
+    let asked = world.broker.next();
+    assert!(matches!(asked.body, Request::InitProducerId(_)), "{:?}", asked.body);
+
+    let refused = ErrorCode::ClusterAuthorizationFailed;
+    let response = InitProducerIdResponse { error_code: refused.code(), ..Default::default() };
+    world.broker.answer(&asked, response);
+    world.settle();
+
+    let last = ClientError::Broker(ErrorCode::InvalidProducerEpoch);
+    let unknown = ClientError::Unknown { last: Some(std::sync::Arc::new(last)) };
+    assert_eq!(
+        world.deliveries(),
+        [(sent, Err(unknown)), (refused_twice, Err(ClientError::Broker(refused)))]
+    );
+}
+
+#[test]
 fn the_second_batch_of_a_partition_waits_until_the_broker_knows_the_first() {
     // A broker without state takes any sequence for the first: were the first batch refused, a
     // second one on its way would be stored before it.
