@@ -16,6 +16,7 @@
 pub mod admin;
 pub mod connection;
 pub mod fetcher;
+pub mod group;
 pub mod metadata;
 pub mod network;
 pub mod producer;

@@ -22,6 +22,7 @@ mod table;
 pub mod api;
 pub mod api_key;
 pub mod codec;
+pub mod consumer_protocol;
 pub mod error;
 pub mod frame;
 #[cfg(any(test, fuzzing))]

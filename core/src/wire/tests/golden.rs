@@ -10,7 +10,7 @@ use crate::wire::json::Json;
 use crate::wire::{ApiKey, DecodeError, Reader, Request, Response};
 
 /// The lines of a file of golden data, unpacked where it is packed.
-pub(in crate::wire) fn lines(name: &str) -> Vec<Json> {
+pub(crate) fn lines(name: &str) -> Vec<Json> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden").join(name);
     let raw = std::fs::read(&path).expect("the golden data is part of the sources");
     let text = if path.extension().is_some_and(|extension| extension == "gz") {
@@ -24,7 +24,7 @@ pub(in crate::wire) fn lines(name: &str) -> Vec<Json> {
 }
 
 /// The bytes that hexadecimal text stands for.
-pub(in crate::wire) fn bytes_of(hex: &Json) -> Bytes {
+pub(crate) fn bytes_of(hex: &Json) -> Bytes {
     let digits = hex.as_str().expect("hexadecimal text").as_bytes();
     digits
         .chunks(2)

@@ -2,6 +2,6 @@
 
 pub mod entropy;
 mod frames;
-pub(in crate::wire) mod golden;
+pub(crate) mod golden;
 mod hostile;
 mod properties;

@@ -1,0 +1,3 @@
+//! Membership of a classic consumer group.
+
+pub mod assignor;
