@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -92,3 +93,15 @@ class Elsewhere:
 
     def close(self) -> None:
         """Leaves it alone."""
+
+
+def advertised(bootstrap: str) -> set[int]:
+    """Returns the keys of the APIs that a broker lists in its answer to ApiVersions 0."""
+    host, port = bootstrap.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), 10) as connection:
+        connection.sendall(struct.pack(">ihhih", 10, 18, 0, 1, -1))
+        stream = connection.makefile("rb")
+        (length,) = struct.unpack(">i", stream.read(4))
+        answer = stream.read(length)
+    _, _, count = struct.unpack_from(">ihi", answer)
+    return {struct.unpack_from(">h", answer, 10 + 6 * at)[0] for at in range(count)}

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -20,16 +19,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import common
-from broker import Broker, Elsewhere
+from broker import Broker, Elsewhere, advertised
 from common import Record
+from programs import CLIENTS, Program
+from toolchains import Missing
 
 HERE = Path(__file__).parent
-CLIENTS = {
-    "confluent": "confluent_client.py",
-    "kafka-python": "kafka_python_client.py",
-    "aiokafka": "aiokafka_client.py",
-    "kcat": "kcat_client.py",
-}
+# The API by whose presence a broker says that it serves consumer groups.
+JOIN_GROUP = 11
 
 
 class Checks:
@@ -55,26 +52,29 @@ class Checks:
 class Runner:
     """The checks over the clients that are there."""
 
-    def __init__(self, broker: Broker | Elsewhere, checks: Checks, clients: list[str]) -> None:
+    def __init__(
+        self, broker: Broker | Elsewhere, checks: Checks, programs: dict[str, Program]
+    ) -> None:
         self.broker = broker
         self.checks = checks
-        self.clients = clients
+        self.programs = programs
+        self.clients = list(programs)
+        self.groups = JOIN_GROUP in advertised(broker.bootstrap)
         self.stamp = f"{time.time_ns() // 1_000_000 % 10**9}"
+
+    def readers(self, what: str) -> list[str]:
+        """Returns the clients that can read from this broker, and skips the others by name."""
+        able = []
+        for name, program in self.programs.items():
+            if program.reads_in_groups and not self.groups:
+                self.checks.skip(f"{what}, {name}", "it reads in groups, which the broker has not")
+            else:
+                able.append(name)
+        return able
 
     def call(self, client: str, role: str, job: dict) -> dict:
         """Runs one role of one client in a process of its own."""
-        command = [sys.executable, str(HERE / CLIENTS[client]), "--bootstrap", self.broker.bootstrap]
-        done = subprocess.run(
-            [*command, "--role", role],
-            input=json.dumps(job).encode(),
-            capture_output=True,
-            timeout=240,
-            check=False,
-        )
-        if done.returncode:
-            message = f"{client} {role}: {done.stderr.decode(errors='replace')[-1500:]}"
-            raise RuntimeError(message)
-        return json.loads(done.stdout)
+        return self.programs[client].call(self.broker.bootstrap, role, job)
 
     def several(self, calls: list[tuple[str, str, dict]]) -> list[dict | Exception]:
         """Runs roles at the same time."""
@@ -102,12 +102,12 @@ class Runner:
         plans: dict[str, dict[str, list[Record]]] = {}
         jobs = []
         for client in self.clients:
-            make = load(client)(self.broker.bootstrap)
+            program = self.programs[client]
             topics = {}
             plans[client] = {}
-            for codec, acks in make.variants():
+            for codec, acks in program.variants:
                 topic = f"m.{client}.{codec}.{acks}.{self.stamp}"
-                records = make.plan(len(plans[client]), int(time.time() * 1000))
+                records = program.plan(len(plans[client]), int(time.time() * 1000))
                 plans[client][topic] = records
                 topics[topic] = {
                     "codec": codec,
@@ -130,7 +130,8 @@ class Runner:
             for plan in plans.values()
             for topic, records in plan.items()
         }
-        reads = [(client, "read", {"topics": wanted}) for client in self.clients]
+        readers = self.readers("matrix")
+        reads = [(client, "read", {"topics": wanted}) for client in readers]
         for (reader, _, _), result in zip(reads, self.several(reads), strict=True):
             for writer, plan in plans.items():
                 for topic, records in plan.items():
@@ -177,8 +178,10 @@ class Runner:
         expected = {start - 5: 0, start: 0, start + 1: 1, start + 777_000: 777, start + 1_500_999: 1501}
         questions = [(topic, 0, when) for when in expected]
         missing = (topic, 0, start + 2_000_000)
+        readers = self.readers("reading at a time")
         calls = [
-            (client, "lookup", {"questions": [*questions, missing]}) for client in self.clients
+            (client, "lookup", {"questions": [*questions, missing], "reads": client in readers})
+            for client in self.clients
         ]
         for (client, _, _), result in zip(calls, self.several(calls), strict=True):
             if isinstance(result, Exception):
@@ -189,7 +192,8 @@ class Runner:
             ):
                 key = Record.from_json(record).key if record else None
                 problem = None
-                if (found, key) != (offset, b"%d" % offset):
+                wanted = b"%d" % offset if client in readers else None
+                if (found, key) != (offset, wanted):
                     problem = f"wanted {offset}, found {found} with key {key!r}"
                 self.checks.note(f"record at {when - start} ms, {client}", problem)
             found = result["answers"][-1][0]
@@ -203,10 +207,10 @@ class Runner:
         self.topics(list(topics.values()), 1)
         count = 300
         calls = []
+        readers = self.readers("reading over a restart")
         for client, topic in topics.items():
             calls.append((client, "hold", {"topic": topic, "count": count, "pause": 0.02}))
-            # kcat ends at the end of a partition, so it reads afterwards.
-            if client != "kcat":
+            if client in readers and not self.programs[client].reads_to_the_end:
                 calls.append((client, "follow", {"topic": topic, "count": count, "timeout": 90}))
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(self.several, calls)
@@ -266,7 +270,8 @@ class Runner:
             topic: {"partitions": common.PARTITIONS, "count": len(records)}
             for topic, records in plan.items()
         }
-        reads = [(client, "read", {"topics": wanted}) for client in self.clients]
+        readers = self.readers(f"real data {when}")
+        reads = [(client, "read", {"topics": wanted}) for client in readers]
         for (reader, _, _), result in zip(reads, self.several(reads), strict=True):
             for topic, records in plan.items():
                 name = f"{topic} read by {reader} {when}"
@@ -276,16 +281,6 @@ class Runner:
                 read = [Record.from_json(one) for one in result["read"][topic]]
                 bare = [Record(one.partition, one.key, one.value) for one in records]
                 self.checks.note(name, common.difference(bare, read) or per_key(records, read))
-
-
-def load(client: str):
-    """Returns the class of a client program."""
-    module = __import__(CLIENTS[client].removesuffix(".py"))
-    return next(
-        member
-        for member in vars(module).values()
-        if isinstance(member, type) and getattr(member, "name", None) == client
-    )
 
 
 def in_order(numbers: list[int], count: int) -> str | None:
@@ -343,18 +338,21 @@ def main() -> None:
     where.add_argument("--bootstrap", metavar="HOST:PORT")
     parser.add_argument("--restart", metavar="COMMAND")
     parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--clients", default=",".join(CLIENTS))
     options = parser.parse_args()
     checks = Checks()
-    clients = list(CLIENTS)
-    if not shutil.which("kcat"):
-        clients.remove("kcat")
-        checks.skip("kcat", "it is not installed")
+    programs = {}
+    for name in options.clients.split(","):
+        try:
+            programs[name] = CLIENTS[name](name)
+        except Missing as reason:
+            checks.skip(name, str(reason))
     if options.binary:
         broker = Broker(options.binary)
         broker.start()
     else:
         broker = Elsewhere(options.bootstrap, options.restart)
-    runner = Runner(broker, checks, clients)
+    runner = Runner(broker, checks, programs)
     try:
         for part in options.parts.split(","):
             if options.bootstrap and not options.restart and part in ("restart", "real_data"):
