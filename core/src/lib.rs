@@ -14,6 +14,7 @@ pub mod broker;
 pub mod client;
 pub mod config;
 pub mod connection;
+pub mod coordinator;
 pub mod digest;
 pub mod error;
 pub mod ids;
