@@ -42,7 +42,7 @@ impl Shard {
     pub(in crate::broker) fn on_disconnected(&mut self, now: Now, id: ConnectionId) {
         if let Some(connection) = self.connections.remove(&id) {
             self.received_bytes -= connection.buffered_bytes();
-            self.unread_bytes -= connection.unread_bytes();
+            self.answer_bytes -= connection.answer_bytes();
         }
         self.dirty.remove(&id);
         self.blocked.remove(&id);
@@ -74,6 +74,7 @@ impl Shard {
             Pending::Fetch(fetch) => {
                 let (stage, deadline) = (fetch.stage, fetch.deadline);
                 let shards = self.shards_of(fetch);
+                self.granted_bytes -= fetch.granted;
                 if stage == crate::broker::pending::FetchStage::Parked {
                     self.parked_fetches -= 1;
                     self.timers.disarm(deadline, Timer::Request(id));
@@ -89,7 +90,9 @@ impl Shard {
     pub(in crate::broker) fn close(&mut self, now: Now, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         self.received_bytes -= connection.buffered_bytes();
+        let before = connection.answer_bytes();
         connection.close(&mut self.fx);
+        self.answer_bytes -= before - connection.answer_bytes();
         self.blocked.remove(&id);
         self.forget_requests(now, id);
     }
@@ -108,7 +111,7 @@ impl Shard {
         let is_stopping = self.phase.is_stopping();
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let owed = connection.buffered_bytes() > 0 && is_pool_full;
-        self.unread_bytes += connection.flush(now.mono, &mut self.fx);
+        connection.flush(now.mono, &mut self.fx);
         connection.steer(now.mono, &node.limits, owed || is_stopping, &mut self.fx);
         if owed {
             self.blocked.insert(id);
@@ -143,7 +146,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(&id) else { return false };
         let before = connection.buffered_bytes();
         // Answers whose turn has come make room for further requests.
-        self.unread_bytes += connection.flush(now.mono, &mut self.fx);
+        connection.flush(now.mono, &mut self.fx);
         let frame = connection.next_frame(now.mono, &node.limits);
         let frame = match frame {
             Ok(Some(frame)) => frame,
@@ -272,9 +275,10 @@ impl Shard {
 
     /// Settles a request with the bytes of its answer, or with none.
     pub(in crate::broker) fn send(&mut self, id: RequestId, parts: Option<Vec<Bytes>>) {
-        if let Some(connection) = self.connections.get_mut(&id.connection)
-            && connection.answer(id.sequence, parts)
-        {
+        let Some(connection) = self.connections.get_mut(&id.connection) else { return };
+        let before = connection.answer_bytes();
+        if connection.answer(id.sequence, parts) {
+            self.answer_bytes += connection.answer_bytes() - before;
             self.dirty.insert(id.connection);
         }
     }

@@ -104,14 +104,19 @@ impl Shard {
                 }
             }
             Ask::Watch(items) => {
+                // All are watched before any is answered: an answer may end the wait, and what is
+                // watched after that would never be forgotten.
+                let mut news = Vec::new();
                 for mut item in items {
                     let readable = self.readable(refused, &item);
-                    let is_news = readable != Ok(item.known_readable);
+                    if readable != Ok(item.known_readable) {
+                        news.push((waiter(item.index), Answer::Readable(readable)));
+                    }
                     item.known_readable = readable.unwrap_or(0);
                     self.watch((from, request), item);
-                    if is_news {
-                        self.answer_waiter(now, waiter(item.index), Answer::Readable(readable));
-                    }
+                }
+                for (waiter, answer) in news {
+                    self.answer_waiter(now, waiter, answer);
                 }
             }
             Ask::Unwatch => self.unwatch((from, request)),

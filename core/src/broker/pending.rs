@@ -57,6 +57,8 @@ pub(in crate::broker) struct PendingFetch {
     pub(in crate::broker) outstanding: usize,
     pub(in crate::broker) min_bytes: u64,
     pub(in crate::broker) max_bytes: u64,
+    /// What it has reserved of the pool of answer bytes, while owners read.
+    pub(in crate::broker) granted: u64,
     pub(in crate::broker) read_committed: bool,
     pub(in crate::broker) deadline: Instant,
 }

@@ -57,8 +57,10 @@ pub struct Shard {
     /// Connections that wait for producers to be welcome, for the pool, or for the start.
     pub(in crate::broker) blocked: BTreeSet<ConnectionId>,
     pub(in crate::broker) received_bytes: usize,
-    /// Answer bytes that peers have not taken yet.
-    pub(in crate::broker) unread_bytes: u64,
+    /// Answer bytes that peers have not taken yet, or that wait for earlier answers.
+    pub(in crate::broker) answer_bytes: u64,
+    /// Answer bytes that fetches under way may still bring.
+    pub(in crate::broker) granted_bytes: u64,
     pub(in crate::broker) pending: BTreeMap<RequestId, Pending>,
     pub(in crate::broker) parked_fetches: usize,
     pub(in crate::broker) tickets: BTreeMap<ReadTicket, TicketUse>,
@@ -121,7 +123,8 @@ impl Shard {
             dirty: BTreeSet::new(),
             blocked: BTreeSet::new(),
             received_bytes: 0,
-            unread_bytes: 0,
+            answer_bytes: 0,
+            granted_bytes: 0,
             pending: BTreeMap::new(),
             parked_fetches: 0,
             tickets: BTreeMap::new(),
@@ -147,7 +150,7 @@ impl Shard {
             Input::Received(connection, bytes) => self.on_received(connection, bytes),
             Input::Transmitted(connection, bytes) => {
                 if let Some(state) = self.connections.get_mut(&connection) {
-                    self.unread_bytes -= state.transmitted(bytes);
+                    self.answer_bytes -= state.transmitted(bytes);
                     self.dirty.insert(connection);
                 }
             }
@@ -201,6 +204,7 @@ impl Shard {
             .number(self.pending.len() as u64)
             .number(self.tickets.len() as u64)
             .number(self.held_posts.len() as u64)
+            .number(self.granted_bytes)
             .number(self.congested.len() as u64)
             .number(u64::from(self.poisoned.is_some()));
         self.producer_ids.digest(&mut digest);

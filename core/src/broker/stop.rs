@@ -91,8 +91,10 @@ impl Shard {
         }
         for connection in self.connections.values_mut() {
             // What was decided by the last events of the logs still leaves.
-            self.unread_bytes += connection.flush(now.mono, &mut self.fx);
+            connection.flush(now.mono, &mut self.fx);
+            let before = connection.answer_bytes();
             connection.close(&mut self.fx);
+            self.answer_bytes -= before - connection.answer_bytes();
         }
         self.phase = Phase::Closed;
         self.fx.push(Effect::Stopped);

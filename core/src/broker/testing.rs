@@ -250,6 +250,14 @@ impl TestNode {
         self.run();
     }
 
+    /// Sends a request that stays behind what is under way, until [`run`](Self::run).
+    pub(crate) fn queue<M: RequestMessage>(&mut self, client: Client, version: i16, request: &M) {
+        self.next_correlation += 1;
+        let frame = frame_request(self.next_correlation, Some("test"), request, version).concat();
+        let input = Input::Received(client.connection, BytesMut::from(&frame[..]));
+        self.inputs.push_back((client.shard, input));
+    }
+
     /// Sends a request and returns its correlation id.
     pub(crate) fn send<M: RequestMessage>(
         &mut self,

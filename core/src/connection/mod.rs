@@ -54,6 +54,8 @@ pub struct Connection {
     /// Sequence of the first slot.
     first_sequence: u64,
     bytes_in_flight: usize,
+    /// Bytes of answers that wait for earlier ones.
+    waiting_bytes: u64,
     /// Bytes not yet handed over of each answer that was transmitted.
     unread: VecDeque<u64>,
     unread_bytes: u64,
@@ -93,6 +95,7 @@ impl Connection {
             slots: VecDeque::new(),
             first_sequence: 0,
             bytes_in_flight: 0,
+            waiting_bytes: 0,
             unread: VecDeque::new(),
             unread_bytes: 0,
             flow: Flow::default(),
@@ -123,9 +126,10 @@ impl Connection {
         self.splitter.len() + self.held.as_ref().map_or(0, Bytes::len)
     }
 
-    /// Returns how many answer bytes the peer has not taken yet.
-    pub const fn unread_bytes(&self) -> u64 {
-        self.unread_bytes
+    /// Returns how many answer bytes it holds: those that the peer has not taken yet, and those that
+    /// wait for earlier answers.
+    pub const fn answer_bytes(&self) -> u64 {
+        self.unread_bytes + self.waiting_bytes
     }
 
     /// Returns whether any request waits for its answer.
@@ -200,16 +204,16 @@ impl Connection {
         if !matches!(slot.answer, Answer::Pending) {
             return false;
         }
+        self.waiting_bytes += parts.iter().flatten().map(|part| part.len() as u64).sum::<u64>();
         slot.answer = parts.map_or(Answer::Silent, Answer::Parts);
         true
     }
 
-    /// Sends every answer whose turn it is, and returns how many bytes that is.
-    pub fn flush(&mut self, now: Instant, fx: &mut Effects) -> u64 {
+    /// Sends every answer whose turn it is.
+    pub fn flush(&mut self, now: Instant, fx: &mut Effects) {
         if self.closed {
-            return 0;
+            return;
         }
-        let before = self.unread_bytes;
         let mut out = Vec::new();
         while let Some(slot) =
             self.slots.pop_front_if(|slot| !matches!(slot.answer, Answer::Pending))
@@ -221,6 +225,7 @@ impl Connection {
                 let bytes = parts.iter().map(|part| part.len() as u64).sum();
                 self.unread.push_back(bytes);
                 self.unread_bytes += bytes;
+                self.waiting_bytes -= bytes;
                 if out.is_empty() {
                     out = parts;
                 } else {
@@ -231,7 +236,6 @@ impl Connection {
         if !out.is_empty() {
             fx.push(Effect::Transmit { connection: self.id, parts: out });
         }
-        self.unread_bytes - before
     }
 
     /// Takes note that the peer's side took bytes of earlier answers, and returns how many of them
@@ -304,6 +308,7 @@ impl Connection {
         if !self.closed {
             self.closed = true;
             self.slots.clear();
+            self.waiting_bytes = 0;
             self.held = None;
             self.splitter = Splitter::default();
             self.partial_since = None;
@@ -319,6 +324,7 @@ impl Connection {
             .number(self.slots.len() as u64)
             .number(self.buffered_bytes() as u64)
             .number(self.unread_bytes)
+            .number(self.waiting_bytes)
             .number(u64::from(self.closed));
     }
 }

@@ -39,6 +39,7 @@ impl Shard {
             outstanding: 0,
             min_bytes: request.min_bytes.max(0) as u64,
             max_bytes: (request.max_bytes.max(0) as u64).min(self.limits().fetch_bytes_max),
+            granted: 0,
             read_committed: request.isolation_level == 1,
             deadline: now.mono
                 + Duration::from_millis(request.max_wait_ms.max(0) as u64)
@@ -163,24 +164,36 @@ impl Shard {
         self.timers.arm(deadline, Timer::Request(id));
         let Some(Pending::Fetch(fetch)) = self.pending.get(&id) else { return };
         for (shard, items) in self.open_items(fetch) {
+            // This shard's own answer may have come meanwhile, and ended the wait.
+            if !self.is_parked(id) {
+                return;
+            }
             self.ask(now, shard, id, Ask::Watch(items));
         }
+    }
+
+    fn is_parked(&self, id: RequestId) -> bool {
+        let pending = self.pending.get(&id);
+        matches!(pending, Some(Pending::Fetch(fetch)) if fetch.stage == FetchStage::Parked)
     }
 
     /// Reads what there is, in the order of the request, within the bounds of the answer (KIP-74).
     pub(in crate::broker) fn read_fetch(&mut self, now: Now, id: RequestId) {
         // With the pool full a fetch still brings one batch, so that every consumer goes on.
-        let room = self.limits().answer_pool_bytes.saturating_sub(self.unread_bytes);
+        let used = self.answer_bytes + self.granted_bytes;
+        let room = self.limits().answer_pool_bytes.saturating_sub(used);
         let Some(Pending::Fetch(fetch)) = self.pending.get_mut(&id) else { return };
         if fetch.stage == FetchStage::Reading {
             return;
         }
-        if fetch.stage == FetchStage::Parked {
+        let was_parked = fetch.stage == FetchStage::Parked;
+        if was_parked {
             self.parked_fetches -= 1;
             self.timers.disarm(fetch.deadline, Timer::Request(id));
         }
         fetch.stage = FetchStage::Reading;
-        let mut left = fetch.max_bytes.min(room);
+        let budget = fetch.max_bytes.min(room);
+        let mut left = budget;
         let mut is_first = true;
         for slot in &mut fetch.slots {
             if let FetchOutcome::Readable(readable) = slot.outcome {
@@ -191,11 +204,23 @@ impl Shard {
                 left -= granted.min(readable);
             }
         }
+        // Until it is answered nobody else is given the same room.
+        fetch.granted = budget - left;
+        self.granted_bytes += fetch.granted;
         let Some(Pending::Fetch(fetch)) = self.pending.get(&id) else { return };
         let asks = self.open_items(fetch);
         let outstanding = asks.values().map(Vec::len).sum();
+        // Owners that are asked to read forget their watches with it; the others are told.
+        let others: Vec<ShardId> = if was_parked {
+            self.shards_of(fetch).into_iter().filter(|shard| !asks.contains_key(shard)).collect()
+        } else {
+            Vec::new()
+        };
         if let Some(Pending::Fetch(fetch)) = self.pending.get_mut(&id) {
             fetch.outstanding = outstanding;
+        }
+        for shard in others {
+            self.ask(now, shard, id, Ask::Unwatch);
         }
         if outstanding == 0 {
             return self.answer_fetch(now, id);

@@ -3,10 +3,27 @@
 use std::time::Duration;
 
 use crate::broker::testing::{TestNode, batch};
-use crate::ids::Uuid;
-use crate::wire::api::fetch::FetchRequest;
+use crate::ids::{PartitionIndex, ShardId, TopicPartition, Uuid};
+use crate::io::Mark;
+use crate::wire::api::fetch::{FetchRequest, FetchResponse};
+use crate::wire::api::produce::ProduceRequest;
 
-use super::{SHARDS, create, fetch, fetch_request, produce};
+use super::{SHARDS, create, delete, fetch, fetch_request, produce, produce_request};
+
+fn records_of(response: &FetchResponse) -> Vec<usize> {
+    let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
+    partitions.map(|partition| partition.records.as_ref().expect("records").len()).collect()
+}
+
+fn partition_owner(node: &TestNode, topic_id: Uuid, partition: i32) -> ShardId {
+    let partition = PartitionIndex(partition);
+    node.shards[0].owner(TopicPartition { topic_id, partition })
+}
+
+/// How many watches and requests wait anywhere.
+fn waits(node: &TestNode) -> usize {
+    node.shards.iter().map(|shard| shard.watched.len() + shard.pending.len()).sum()
+}
 
 #[test]
 fn a_parked_fetch_is_woken_by_bytes_and_ends_at_its_deadline() {
@@ -64,9 +81,7 @@ fn every_fetch_shape_is_answered() {
                 request.topics[0].topic_id = topic_id;
                 node.call(client, version, &request)
             };
-            let code = |response: &crate::wire::api::fetch::FetchResponse| {
-                response.responses[0].partitions[0].error_code
-            };
+            let code = |response: &FetchResponse| response.responses[0].partitions[0].error_code;
             let good = call(&mut node, "t", id, &[(0, 0)]);
             assert_eq!(code(&good), 0, "v{version}");
             assert!(!good.responses[0].partitions[0].records.as_ref().expect("some").is_empty());
@@ -133,13 +148,115 @@ fn a_peer_that_is_gone_leaves_no_fetch_behind() {
         let mut node = TestNode::started(shards);
         let (client, reader) = (node.connect(0), node.connect(0));
         create(&mut node, client, "t", 6);
-        let waits = |node: &TestNode| -> usize {
-            node.shards.iter().map(|shard| shard.watched.len() + shard.pending.len()).sum()
-        };
         node.send(reader, 12, &fetch_request("t", &[(0, 0), (3, 0), (5, 0)], 60_000, 1));
         assert!(waits(&node) >= 2);
         node.disconnect(reader);
         assert_eq!(waits(&node), 0);
         assert_eq!(node.shards[0].parked_fetches, 0);
     }
+}
+
+#[test]
+fn fetches_under_way_never_share_the_same_room() {
+    let records = batch(&[&"x".repeat(10_000)], None);
+    let size = records.len() as u64;
+    let mut node = TestNode::with(1, |config| {
+        config.limits.answer_pool_bytes = 3 * size;
+        config.log.tail_cache_bytes = 0;
+    });
+    let writer = node.connect(0);
+    create(&mut node, writer, "t", 1);
+    for _ in 0..4 {
+        produce(&mut node, writer, "t", 0, records.clone());
+    }
+    node.pass(Duration::from_secs(5));
+    node.hold_disk = true;
+    let readers = [node.connect(0), node.connect(0), node.connect(0)];
+    for reader in readers {
+        let mut request = fetch_request("t", &[(0, 0)], 0, 1);
+        request.max_bytes = 2 * size as i32;
+        node.send(reader, 12, &request);
+        assert!(node.take_frame(reader).is_none(), "it waits for the disk");
+    }
+    assert_eq!(node.shards[0].granted_bytes, 3 * size);
+    node.release();
+    let batches: Vec<usize> = readers
+        .into_iter()
+        .map(|reader| {
+            let (_, response) = node.take::<FetchRequest>(reader, 12).expect("answered");
+            records_of(&response)[0] / records.len()
+        })
+        .collect();
+    assert_eq!(batches, [2, 1, 1], "two, what is left, and the one that always comes");
+    assert_eq!((node.shards[0].granted_bytes, node.shards[0].answer_bytes), (0, 0));
+
+    node.hold_disk = true;
+    node.send(readers[0], 12, &fetch_request("t", &[(0, 0)], 0, 1));
+    assert!(node.shards[0].granted_bytes > 0);
+    node.disconnect(readers[0]);
+    assert_eq!(node.shards[0].granted_bytes, 0, "who is gone holds nothing");
+}
+
+#[test]
+fn answers_that_wait_for_an_earlier_one_fill_the_pool_as_well() {
+    let records = batch(&[&"x".repeat(10_000)], None);
+    let mut node = TestNode::with(1, |config| {
+        config.limits.answer_pool_bytes = records.len() as u64 + 1000;
+    });
+    let (writer, reader) = (node.connect(0), node.connect(0));
+    create(&mut node, writer, "t", 1);
+    for _ in 0..3 {
+        produce(&mut node, writer, "t", 0, records.clone());
+    }
+    // The first request of this connection waits, and the second is answered behind it.
+    node.hold_disk = true;
+    node.send(reader, 9, &produce_request(-1, "t", &[(0, batch(&["y"], None))]));
+    node.send(reader, 12, &fetch_request("t", &[(0, 0)], 0, 1));
+    assert!(node.shards[0].answer_bytes >= records.len() as u64);
+    let other = fetch_request("t", &[(0, 0)], 0, 1);
+    assert_eq!(records_of(&node.call(writer, 12, &other)), [records.len()], "one batch");
+    node.release();
+    node.take::<ProduceRequest>(reader, 9).expect("answered");
+    node.take::<FetchRequest>(reader, 12).expect("answered");
+    assert_eq!(node.shards[0].answer_bytes, 0);
+}
+
+#[test]
+fn an_answered_fetch_is_watched_nowhere() {
+    let mut node = TestNode::started(3);
+    let (client, reader) = (node.connect(0), node.connect(0));
+    let gone = create(&mut node, client, "gone", 1);
+    let stays = create(&mut node, client, "stays", 12);
+    let owner = partition_owner(&node, gone, 0);
+    // The shard that refuses has nothing to read, so that no read tells it to forget.
+    let others = (0..12).filter(|&p| partition_owner(&node, stays, p) != owner);
+    let others: Vec<(i32, i64)> = others.map(|p| (p, 0)).collect();
+    let mut request = fetch_request("gone", &[(0, 0)], 60_000, 1);
+    request.topics.extend(fetch_request("stays", &others, 0, 1).topics);
+    node.send(reader, 12, &request);
+    assert_eq!(node.shards[0].parked_fetches, 1);
+    delete(&mut node, client, "gone");
+    node.take::<FetchRequest>(reader, 12).expect("an error answers it");
+    assert_eq!(waits(&node), 0);
+}
+
+#[test]
+fn a_fetch_that_is_woken_while_it_parks_is_watched_nowhere() {
+    let mut node = TestNode::started(3);
+    let (writer, reader) = (node.connect(0), node.connect(0));
+    let topic_id = create(&mut node, writer, "t", 12);
+    let owned_by = |shard| {
+        let all = (0..12).filter(|&p| partition_owner(&node, topic_id, p) == ShardId(shard));
+        all.collect::<Vec<i32>>()
+    };
+    let (own, other) = (owned_by(0), owned_by(1));
+    let at = [(own[0], 0), (own[1], 0), (other[0], 0)];
+    // The bytes become readable after the probe of this shard and before that of the other.
+    node.queue(reader, 12, &fetch_request("t", &at, 60_000, 1));
+    node.queue(writer, 9, &produce_request(-1, "t", &[(own[0], batch(&["x"], None))]));
+    node.run();
+    let (_, response) = node.take::<FetchRequest>(reader, 12).expect("woken at once");
+    assert!(node.marks.contains(&Mark::FetchWoken));
+    assert!(records_of(&response)[0] > 0);
+    assert_eq!(waits(&node), 0);
 }

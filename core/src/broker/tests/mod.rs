@@ -16,6 +16,7 @@ use crate::ids::Uuid;
 use crate::wire::api::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
 };
+use crate::wire::api::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use crate::wire::api::fetch::{FetchPartition, FetchRequest, FetchTopic, PartitionData};
 use crate::wire::api::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsTopic,
@@ -56,6 +57,14 @@ fn create_with(
     };
     let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
     node.call(client, 7, &request)
+}
+
+fn delete(node: &mut TestNode, client: Client, name: &str) {
+    let request = DeleteTopicsRequest {
+        topics: vec![DeleteTopicState { name: Some(name.into()), topic_id: Uuid::ZERO }],
+        ..DeleteTopicsRequest::default()
+    };
+    assert_eq!(node.call(client, 6, &request).responses[0].error_code, 0);
 }
 
 fn produce_request(acks: i16, topic: &str, partitions: &[(i32, Bytes)]) -> ProduceRequest {

@@ -1,7 +1,6 @@
 //! Topics: made, found, grown, described and deleted.
 
 use crate::broker::testing::{TestNode, batch};
-use crate::ids::Uuid;
 use crate::wire::KafkaString;
 use crate::wire::api::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use crate::wire::api::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
@@ -12,7 +11,9 @@ use crate::wire::api::describe_topic_partitions::{DescribeTopicPartitionsRequest
 use crate::wire::api::fetch::FetchRequest;
 use crate::wire::api::metadata::MetadataRequest;
 
-use super::{SHARDS, create, create_with, fetch, fetch_request, list_offset, metadata, produce};
+use super::{
+    SHARDS, create, create_with, delete, fetch, fetch_request, list_offset, metadata, produce,
+};
 
 #[test]
 fn a_topic_named_by_metadata_is_created_and_takes_and_gives_records() {
@@ -228,11 +229,7 @@ fn deleting_a_topic_answers_everybody_who_waits_at_it() {
         let (client, reader) = (node.connect(0), node.connect(shards - 1));
         create(&mut node, client, "t", 2);
         node.send(reader, 12, &fetch_request("t", &[(0, 0), (1, 0)], 60_000, 1));
-        let request = DeleteTopicsRequest {
-            topics: vec![DeleteTopicState { name: Some("t".into()), topic_id: Uuid::ZERO }],
-            ..DeleteTopicsRequest::default()
-        };
-        assert_eq!(node.call(client, 6, &request).responses[0].error_code, 0);
+        delete(&mut node, client, "t");
         let (_, response) = node.take::<FetchRequest>(reader, 12).expect("answered at once");
         let codes: Vec<i16> =
             response.responses[0].partitions.iter().map(|p| p.error_code).collect();
