@@ -16,7 +16,7 @@ use crate::metadata::controller::{Asker, Delta, Origin};
 use crate::metadata::topic_config::TopicConfig;
 use crate::metadata::{Command, CommandAnswer, TopicImage};
 use crate::partition::leader::{Acks, Lookup, Reading};
-use crate::partition::{Partition, Waiter};
+use crate::partition::{Partition, Replicas, Waiter};
 use crate::time::Now;
 use crate::wire::MetadataRecord;
 
@@ -326,8 +326,10 @@ impl Shard {
         if state.leader != self.config.node.node_id {
             return;
         }
+        let epoch = state.leader_epoch;
+        let replicas = Replicas { assigned: state.replicas.len(), in_sync: state.isr.len() };
         if let Some(partition) = self.partitions.get_mut(&id) {
-            partition.raise_epoch(state.leader_epoch, state.isr.len());
+            partition.raise_epoch(epoch, replicas);
             return;
         }
         let config = self.topic_config(&topic);
@@ -336,8 +338,7 @@ impl Shard {
         } else {
             self.log.configure(id, config.log);
         }
-        let (epoch, isr) = (state.leader_epoch, state.isr.len());
-        self.partitions.insert(id, Partition::new(id, config, epoch, isr, &self.log));
+        self.partitions.insert(id, Partition::new(id, config, epoch, replicas, &self.log));
     }
 
     /// Returns the settings in force of a topic, those of a partition at hand where there is one.

@@ -51,6 +51,15 @@ pub struct Acks {
     pub wait: bool,
 }
 
+/// How many brokers hold a partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Replicas {
+    /// Those that are to hold it.
+    pub assigned: usize,
+    /// Those that are in sync.
+    pub in_sync: usize,
+}
+
 /// What a read comes to.
 #[derive(Clone, Debug)]
 pub enum Reading {
@@ -75,7 +84,7 @@ pub struct Partition {
     id: TopicPartition,
     config: Arc<TopicConfig>,
     leader_epoch: LeaderEpoch,
-    in_sync_replicas: usize,
+    replicas: Replicas,
     high_watermark: Offset,
     waiting: VecDeque<WaitingProduce>,
     /// Moves of the log start that are not durable yet.
@@ -90,7 +99,7 @@ impl Partition {
         id: TopicPartition,
         config: Arc<TopicConfig>,
         leader_epoch: LeaderEpoch,
-        in_sync_replicas: usize,
+        replicas: Replicas,
         log: &LogStore,
     ) -> Self {
         let high_watermark = log.stable_end(id).map_or(Offset::ZERO, Stable::value);
@@ -98,7 +107,7 @@ impl Partition {
             id,
             config,
             leader_epoch,
-            in_sync_replicas,
+            replicas,
             high_watermark,
             waiting: VecDeque::new(),
             moving: VecDeque::new(),
@@ -127,10 +136,10 @@ impl Partition {
     }
 
     /// Takes up a later epoch.
-    pub fn raise_epoch(&mut self, leader_epoch: LeaderEpoch, in_sync_replicas: usize) {
+    pub fn raise_epoch(&mut self, leader_epoch: LeaderEpoch, replicas: Replicas) {
         assert!(leader_epoch >= self.leader_epoch, "leader epochs never fall");
         self.leader_epoch = leader_epoch;
-        self.in_sync_replicas = in_sync_replicas;
+        self.replicas = replicas;
     }
 
     /// Appends a produced batch. `None` where the answer comes out of [`advance`](Self::advance).
@@ -176,7 +185,7 @@ impl Partition {
             // Nobody can have begun a transaction here: no transactional id gets a producer id.
             return Err(ErrorCode::InvalidTxnState.into());
         }
-        if acks.all_replicas && self.in_sync_replicas < self.config.min_insync_replicas {
+        if acks.all_replicas && self.replicas.in_sync < self.min_insync_replicas() {
             // Its next batch may be in flight behind it and must not pass it.
             log.refuse_first(now, self.id, &batch);
             return Err(ErrorCode::NotEnoughReplicas.into());
@@ -211,6 +220,12 @@ impl Partition {
                 Err(refusal(&error))
             }
         }
+    }
+
+    /// Returns how many replicas must be in sync for acks=all. As in Kafka no more are asked for than
+    /// there are, so that a setting above the replication factor refuses nothing.
+    fn min_insync_replicas(&self) -> usize {
+        self.config.min_insync_replicas.min(self.replicas.assigned)
     }
 
     fn real_start(&self, produced: Produced, log: &LogStore) -> Produced {

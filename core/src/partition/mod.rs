@@ -13,4 +13,4 @@
 pub mod delayed_fetch;
 pub mod leader;
 
-pub use leader::{Partition, Waiter};
+pub use leader::{Partition, Replicas, Waiter};

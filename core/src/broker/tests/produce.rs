@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::broker::testing::{TestNode, batch};
+use crate::ids::{PartitionIndex, TopicPartition};
 use crate::io::{DiskErrorKind, Mark};
+use crate::partition::Replicas;
 use crate::wire::api::describe_cluster::DescribeClusterRequest;
 use crate::wire::api::produce::ProduceRequest;
 
@@ -49,14 +51,9 @@ fn produce_is_refused_by_kafkas_codes() {
     let mut node = TestNode::started(3);
     let client = node.connect(0);
     create(&mut node, client, "t", 2);
-    let strict = create_with(&mut node, client, "strict", 1, &[("min.insync.replicas", "2")]);
-    assert_eq!(strict.topics[0].error_code, 0);
     let good = batch(&["x"], None);
     assert_eq!(produce(&mut node, client, "absent", 0, good.clone()).error_code, 3);
     assert_eq!(produce(&mut node, client, "t", 2, good.clone()).error_code, 3);
-    assert_eq!(produce(&mut node, client, "strict", 0, good.clone()).error_code, 19);
-    let one = produce_request(1, "strict", &[(0, good.clone())]);
-    assert_eq!(node.call(client, 9, &one).responses[0].partition_responses[0].error_code, 0);
     let bad_acks = produce_request(2, "t", &[(0, good.clone())]);
     assert_eq!(node.call(client, 9, &bad_acks).responses[0].partition_responses[0].error_code, 21);
     let twice =
@@ -172,4 +169,20 @@ fn a_producer_waits_while_too_much_is_unwritten_and_goes_on_in_order() {
     }
     assert_eq!(node.reading.get(&client.connection), Some(&true));
     assert_eq!(list_offset(&mut node, client, "t", 5, -1).offset, 4);
+}
+
+#[test]
+fn acks_all_asks_for_as_many_replicas_in_sync_as_the_topic_says_and_never_for_more_than_it_has() {
+    let mut node = TestNode::started(1);
+    let client = node.connect(0);
+    let created = create_with(&mut node, client, "t", 1, &[("min.insync.replicas", "2")]);
+    let topic_id = created.topics[0].topic_id;
+    assert_eq!(produce(&mut node, client, "t", 0, batch(&["x"], None)).error_code, 0);
+
+    let id = TopicPartition { topic_id, partition: PartitionIndex(0) };
+    let partition = node.shards[0].partitions.get_mut(&id).expect("there");
+    partition.raise_epoch(partition.leader_epoch(), Replicas { assigned: 3, in_sync: 1 });
+    assert_eq!(produce(&mut node, client, "t", 0, batch(&["x"], None)).error_code, 19);
+    let one = produce_request(1, "t", &[(0, batch(&["x"], None))]);
+    assert_eq!(node.call(client, 9, &one).responses[0].partition_responses[0].error_code, 0);
 }
