@@ -13,6 +13,7 @@
 
 pub mod flow;
 pub mod frame;
+pub mod fuzz;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

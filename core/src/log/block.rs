@@ -383,7 +383,8 @@ impl BlockPlan {
     }
 }
 
-fn block_crc(block: &[u8]) -> u32 {
+/// Returns the CRC-32C of a block, in which its own field counts as zero.
+pub(super) fn block_crc(block: &[u8]) -> u32 {
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
     digest.update(&block[..60]);
     digest.update(&[0; 4]);

@@ -9,6 +9,7 @@ pub mod block;
 mod checkpoint;
 mod checkpointing;
 pub mod dump;
+pub mod fuzz;
 mod identity;
 mod journal;
 pub mod leader_epoch;

@@ -25,7 +25,6 @@ pub mod codec;
 pub mod consumer_protocol;
 pub mod error;
 pub mod frame;
-#[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod header;
 #[cfg(any(test, feature = "json"))]

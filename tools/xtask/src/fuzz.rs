@@ -1,19 +1,36 @@
-//! `cargo xtask fuzz`: random input for every decoder, to grow the kept inputs.
+//! `cargo xtask fuzz`: random input for every decoder.
 
 use std::process::{Command, ExitCode, Stdio};
 
-use crate::root;
+use crate::{cargo, root};
 
-/// Runs each fuzz target for a while.
+/// Executions of a run by hand, over all targets together.
+const EXECUTIONS: &str = "50000000";
+
+/// Returns the call of our own driver, which needs no special compiler.
+pub(crate) fn driver(arguments: &[&str]) -> Command {
+    let mut command =
+        cargo(&["run", "-q", "--profile", "world", "-p", "mainspring-harness", "--bin", "fuzz"]);
+    command.arg("--").args(arguments);
+    command
+}
+
+/// Runs every target: with our own driver, or for `--libfuzzer SECONDS` each with cargo-fuzz, which
+/// follows the code that an input reaches.
 pub(crate) fn run(arguments: &[&str]) -> ExitCode {
-    let seconds = match arguments {
-        [] => 60,
-        ["--seconds", text] => match text.parse::<u32>() {
-            Ok(seconds) => seconds,
-            Err(_) => return wrong(),
-        },
-        _ => return wrong(),
-    };
+    match arguments {
+        ["--libfuzzer", seconds] if seconds.parse::<u32>().is_ok() => libfuzzer(seconds),
+        [] => crate::run(driver(&["--executions", EXECUTIONS])),
+        ["--libfuzzer", ..] => {
+            println!("usage: cargo xtask fuzz [--executions N] [--seed S] [--target NAME]");
+            println!("       cargo xtask fuzz --libfuzzer SECONDS");
+            ExitCode::from(2)
+        }
+        options => crate::run(driver(options)),
+    }
+}
+
+fn libfuzzer(seconds: &str) -> ExitCode {
     let cargo_fuzz = || {
         let mut command = Command::new("cargo");
         command.current_dir(root().join("core")).args(["+nightly", "fuzz"]);
@@ -21,10 +38,7 @@ pub(crate) fn run(arguments: &[&str]) -> ExitCode {
     };
     let there = cargo_fuzz().arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !there.is_ok_and(|status| status.success()) {
-        println!(
-            "fuzzing needs a nightly toolchain and cargo-fuzz (`cargo install cargo-fuzz`); the kept \
-             inputs are replayed by `cargo xtask test --only rust` without either"
-        );
+        println!("this needs a nightly toolchain and cargo-fuzz (`cargo install cargo-fuzz`)");
         return ExitCode::FAILURE;
     }
     let (mut passed, mut failed) = (0, 0);
@@ -40,11 +54,6 @@ pub(crate) fn run(arguments: &[&str]) -> ExitCode {
     }
     println!("{passed} passed, {failed} failed");
     if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn wrong() -> ExitCode {
-    println!("usage: cargo xtask fuzz [--seconds N]");
-    ExitCode::from(2)
 }
 
 /// Returns the names of the targets, one for each file.

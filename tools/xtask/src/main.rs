@@ -27,7 +27,9 @@ cargo xtask COMMAND
   sim [--seed S] [--seeds N] [--check] [--test NAME]
                                           the network code under the deterministic runtime
   soak                                    long simulation, kills and power cuts
-  fuzz [--seconds N]                      random input for every decoder
+  fuzz [--executions N] [--seed S] [--target NAME]
+                                          random input for every decoder
+  fuzz --libfuzzer SECONDS                the same with cargo-fuzz, on a nightly compiler
   bench [--quick] [--json]                the benchmark matrix with its yardsticks
   mutants [--json]                        plants each listed bug and tells which ones are found
 ";

@@ -1,10 +1,10 @@
 //! `cargo xtask test`: everything that must pass.
 
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::parts::{Counting, Parts};
-use crate::{cargo, docs, harness, lint, python, root};
+use crate::{cargo, docs, fuzz, harness, lint, python, root};
 
 const PARTS: [&str; 4] = ["rust", "sim", "python", "clients"];
 
@@ -49,11 +49,19 @@ fn rust(parts: &mut Parts) {
     let budget = Duration::from_mins(15);
     let tests = cargo(&["test", "-q", "--profile", "world", "--workspace"]);
     parts.run("unit tests", budget, Counting::Lines, tests);
+    let fuzz = fuzz::driver(&["--executions", "2200000", "--seed", &fresh_seed()]);
+    parts.run("random input for every decoder", Duration::from_mins(4), Counting::Lines, fuzz);
     broker(parts);
     let budget = Duration::from_mins(2);
     parts.run("commands and wrong use", budget, Counting::Lines, harness(&["commands"]));
     parts.run("cases that users met", budget, Counting::Lines, harness(&["cases"]));
     kills(parts, 100);
+}
+
+/// Returns a seed that differs from run to run; what is run with it prints it.
+fn fresh_seed() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(1, |since| since.as_secs()).to_string()
 }
 
 fn sim(parts: &mut Parts) {

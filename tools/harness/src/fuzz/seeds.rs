@@ -1,0 +1,147 @@
+//! The inputs that fuzzing starts from: kept ones, and the golden bytes of the tests.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use mainspring_core::ids::{LeaderEpoch, Offset};
+use mainspring_core::log::leader_epoch::LeaderEpochs;
+use mainspring_core::log::offset_index::OffsetIndex;
+use mainspring_core::log::producer_state::ProducerStates;
+use mainspring_core::log::time_index::TimeIndex;
+use mainspring_core::record::batch::{Batch, HEADER_LEN};
+use mainspring_core::time::Instant;
+use serde_json::Value;
+
+/// Longer ones are left out: they would only repeat their damage slowly.
+const LEN_MAX: usize = 4_000;
+
+fn core() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../core")
+}
+
+/// Returns the inputs that are kept for a target.
+pub(crate) fn kept(target: &str) -> Vec<Vec<u8>> {
+    let folder = core().join("fuzz/corpus").join(target);
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path()).collect();
+    files.sort();
+    files.iter().filter_map(|file| std::fs::read(file).ok()).collect()
+}
+
+/// Returns the lines of a compressed file of golden data.
+fn lines(file: &str) -> Vec<Value> {
+    let bytes = std::fs::read(core().join("tests/data").join(file)).unwrap_or_default();
+    let mut text = String::new();
+    if flate2::read::GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).is_err() {
+        return Vec::new();
+    }
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+fn hex(value: &Value) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let pairs = value.as_str()?.as_bytes().chunks_exact(2);
+    pairs.map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
+}
+
+/// Returns whole frames of Kafka's, sizes included.
+pub(crate) fn frames() -> Vec<Vec<u8>> {
+    let frames = lines("golden/frames.jsonl.gz");
+    frames.iter().filter_map(|line| hex(&line["frame_hex"])).collect()
+}
+
+/// Returns requests of every API and version: a header, then Kafka's body.
+pub(crate) fn requests() -> Vec<Vec<u8>> {
+    let mut requests = kept("wire_request");
+    for line in lines("golden/messages.jsonl.gz") {
+        let (Some("request"), Some(body)) = (line["kind"].as_str(), hex(&line["body_hex"])) else {
+            continue;
+        };
+        let mut request = head(&line);
+        request.extend_from_slice(&[0, 0, 0, 7, 0, 1, b'c']);
+        if line["header_version"] == 2 {
+            request.push(0);
+        }
+        request.extend_from_slice(&body);
+        requests.push(request);
+    }
+    bounded(requests)
+}
+
+/// Returns answers of every API and version: key, version, then Kafka's body.
+pub(crate) fn responses() -> Vec<Vec<u8>> {
+    let mut responses = kept("wire_response");
+    for line in lines("golden/messages.jsonl.gz") {
+        if let (Some("response"), Some(body)) = (line["kind"].as_str(), hex(&line["body_hex"])) {
+            let mut response = head(&line);
+            response.extend_from_slice(&body);
+            responses.push(response);
+        }
+    }
+    bounded(responses)
+}
+
+/// Key and version of a golden message.
+fn head(line: &Value) -> Vec<u8> {
+    let number = |name: &str| line[name].as_i64().and_then(|n| i16::try_from(n).ok());
+    let key = number("key").unwrap_or_default().to_be_bytes();
+    let version = number("version").unwrap_or_default().to_be_bytes();
+    [key, version].concat()
+}
+
+fn bounded(mut inputs: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    inputs.retain(|input| input.len() <= LEN_MAX);
+    inputs
+}
+
+/// Returns Kafka's batches, good and bad.
+pub(crate) fn batches() -> Vec<Vec<u8>> {
+    let lines = lines("records/records.jsonl.gz");
+    bounded(lines.iter().filter_map(|line| hex(&line["hex"])).collect())
+}
+
+/// Returns what follows the header of a batch, behind the number of records.
+pub(crate) fn records() -> Vec<Vec<u8>> {
+    let batches = batches();
+    let long = batches.iter().filter(|bytes| bytes.len() > HEADER_LEN);
+    long.map(|bytes| bytes[HEADER_LEN - 4..].to_vec()).collect()
+}
+
+/// Returns what follows the header of a batch, behind its codec.
+pub(crate) fn compressed() -> Vec<Vec<u8>> {
+    let batches = batches();
+    let long = batches.iter().filter(|bytes| bytes.len() > HEADER_LEN);
+    long.map(|bytes| [&[bytes[22] & 7], &bytes[HEADER_LEN..]].concat()).collect()
+}
+
+/// Returns indexes, epochs and producer states as a log writes them.
+pub(crate) fn log_files() -> Vec<Vec<u8>> {
+    let mut offsets = OffsetIndex::new(Offset(5), 100);
+    let mut times = TimeIndex::new(Offset(5));
+    let mut epochs = LeaderEpochs::new();
+    let mut states = ProducerStates::new();
+    let mut base = Offset(5);
+    for bytes in batches().into_iter().filter(|bytes| bytes.len() > HEADER_LEN) {
+        let Ok(mut batch) = Batch::split_from(&mut Bytes::from(bytes)) else { continue };
+        if batch.last_offset_delta() != batch.records_count() - 1 {
+            continue;
+        }
+        batch.assign(base, LeaderEpoch((base.0 / 10) as i32));
+        offsets.note_batch(base, 100 * base.0 as u64, 101);
+        times.note_batch(base.0, batch.last_offset());
+        times.add_entry();
+        if epochs.assign(batch.leader_epoch(), base).is_err() {
+            continue;
+        }
+        states.update(Instant::ZERO, &batch, 1_000, 100);
+        base = batch.next_offset();
+    }
+    vec![
+        offsets.encode(),
+        times.encode(),
+        epochs.encode_checkpoint().into_bytes(),
+        states.encode_snapshot(),
+        states.encode_sidecar(),
+    ]
+}
