@@ -100,7 +100,7 @@ def full_plan(seed: int, now: int) -> list[Record]:
     """Returns records with null, empty, binary and long parts, at times a minute apart."""
     source = random.Random(seed)
     keys = [None, b"", b"key", bytes(range(256))]
-    values = [None, b"", b"value", source.randbytes(1024), b"compressible " * 5000]
+    values = [None, b"", b"value", source.randbytes(1024), b"compressible " * 2000]
     headers: list[list[tuple[str, bytes | None]]] = [
         [],
         [("a", b"1")],

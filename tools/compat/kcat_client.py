@@ -40,7 +40,7 @@ class Kcat:
             (b"key", None),
             (None, b"value"),
             (None, None),
-            (b"long", b"compressible " * 5000),
+            (b"long", b"compressible " * 2000),
             (b"line", b"two\nlines\tand\x00zero"),
         ]
         # Headers are given once a call, so they go with the second partition.

@@ -22,6 +22,7 @@ PYTHON = {
     "aiokafka": "aiokafka_client",
     "kcat": "kcat_client",
 }
+ALL = frozenset({"admin", "session"})
 
 
 @dataclass
@@ -33,6 +34,8 @@ class Program:
     variants: list[tuple[str, str]]
     plan: Callable[[int, int], list[Record]]
     environment: dict[str, str] = field(default_factory=dict)
+    # Roles beyond those that all have.
+    roles: frozenset[str] = frozenset()
     # It can consume as the member of a group only.
     reads_in_groups: bool = False
     # It ends at the end of a partition, so it cannot follow one.
@@ -80,10 +83,17 @@ def kafkajs(name: str) -> Program:
     """Returns the program in JavaScript."""
     command, environment = toolchains.node()
     variants = common.all_variants()
-    return Program(name, command, variants, common.full_plan, environment, reads_in_groups=True)
+    return Program(name, command, variants, common.full_plan, environment, ALL, reads_in_groups=True)
+
+
+def java(name: str) -> Program:
+    """Returns the program with the client of Apache Kafka."""
+    command = [*toolchains.java(), "Client"]
+    return Program(name, command, common.all_variants(), common.full_plan, roles=ALL)
 
 
 CLIENTS: dict[str, Callable[[str], Program]] = {
     **dict.fromkeys(PYTHON, python),
     "kafkajs": kafkajs,
+    "java": java,
 }

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import common
+import tools
 from broker import Broker, Elsewhere, advertised
 from common import Record
 from programs import CLIENTS, Program
@@ -265,6 +266,29 @@ class Runner:
         self.broker.start()
         self._compare(plan, "after kill -9")
 
+    def administration(self) -> None:
+        """Every admin client makes, shows, changes and deletes a topic, and a group."""
+        calls = []
+        for client, program in self.programs.items():
+            if "admin" in program.roles:
+                group = f"admin.{client}.{self.stamp}" if self.groups else None
+                job = {"topic": f"admin.{client}.{self.stamp}", "group": group}
+                calls.append((client, "admin", job))
+        if not self.groups:
+            self.checks.skip("groups of the admin clients", "the broker does not advertise them")
+        for (client, _, _), result in zip(calls, self.several(calls), strict=True):
+            if isinstance(result, Exception):
+                self.checks.note(f"administration by {client}", str(result))
+                continue
+            for step, found in result["steps"].items():
+                wanted = STEPS.get(step, True)
+                problem = None if found == wanted else f"wanted {wanted!r}, found {found!r}"
+                self.checks.note(f"{step}, {client}", problem)
+
+    def kafka_tools(self) -> None:
+        """The command line tools of Apache Kafka."""
+        tools.run(self.broker.bootstrap, self.checks, self.stamp, self.groups)
+
     def _compare(self, plan: dict[str, list[Record]], when: str) -> None:
         wanted = {
             topic: {"partitions": common.PARTITIONS, "count": len(records)}
@@ -327,7 +351,30 @@ def record(key: str, value: str) -> Record:
     return Record(sum(data) % common.PARTITIONS, data, value.encode())
 
 
-PARTS = ("examples", "automatic", "matrix", "times", "restart", "real_data")
+# What the steps of an admin client find; the others find that what they did is so.
+STEPS = {
+    "partitions": 3,
+    "config": "3600000",
+    "alter": "2000000",
+    "add partitions": 5,
+    "delete records": 4,
+    "latest": 10,
+    "cluster": 1,
+    "commit": 7,
+    "metadata": "note",
+    "lag": 3,
+    "group state": "Empty",
+}
+PARTS = (
+    "examples",
+    "automatic",
+    "administration",
+    "kafka_tools",
+    "matrix",
+    "times",
+    "restart",
+    "real_data",
+)
 
 
 def main() -> None:

@@ -36,6 +36,29 @@ def node() -> tuple[list[str], dict[str, str]]:
     return ["node", str(source / "client.js")], {"NODE_PATH": str(folder / "node_modules")}
 
 
+def java() -> list[str]:
+    """Returns the start of a command that runs a class of the programs in Java."""
+    for program in ("java", "javac", "mvn"):
+        needed(program)
+    folder = TARGET / "java"
+    source = HERE / "java"
+    pom = source / "pom.xml"
+    libraries = folder / "libraries"
+    if not fresh(libraries, [pom]):
+        goal = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+        quiet = ["-q", "-B", f"-Dmaven.repo.local={folder / 'repository'}"]
+        call(["mvn", *quiet, "-f", str(pom), goal, f"-DoutputDirectory={libraries}"], folder, 150)
+        done(libraries, [pom])
+    programs = sorted(source.glob("*.java"))
+    classes = folder / "classes"
+    if not fresh(classes, [pom, *programs]):
+        path = ["-d", str(classes), "-cp", f"{libraries}/*"]
+        call(["javac", *path, *map(str, programs)], folder, 60)
+        done(classes, [pom, *programs])
+    light = ["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+    return ["java", *light, "-cp", f"{classes}:{libraries}/*"]
+
+
 def needed(program: str) -> None:
     """Checks that a program is installed."""
     if not shutil.which(program):
