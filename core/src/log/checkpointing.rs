@@ -63,7 +63,6 @@ pub(super) struct Checkpointing {
     renames: Vec<(FileName, FileName)>,
     /// Folders whose entries must be durable, those of logs deleted meanwhile among them.
     directories: Vec<FileName>,
-    body: Bytes,
 }
 
 impl Checkpointing {
@@ -325,13 +324,7 @@ impl LogStore {
         self.checkpoint.step = Step::Written;
         let logs = std::mem::take(&mut self.checkpoint.logs);
         let checkpoint = Checkpoint { cut: self.checkpoint.cut, vote_epoch: self.vote_epoch, logs };
-        self.checkpoint.body = checkpoint.encode();
-        let op = Op::Write {
-            file: self.checkpoint_file(true),
-            position: 0,
-            body: WriteBody::Parts(vec![self.checkpoint.body.clone()]),
-            sync: Sync::Data,
-        };
+        let op = whole_file(self.checkpoint_file(true), checkpoint.encode());
         self.submit_step(vec![op], fx);
     }
 
@@ -368,6 +361,6 @@ impl PartitionLog {
 }
 
 /// Writes a file that does not exist yet, whole and flushed.
-fn whole_file(file: FileName, bytes: Vec<u8>) -> Op {
+fn whole_file(file: FileName, bytes: impl Into<Bytes>) -> Op {
     Op::Write { file, position: 0, body: WriteBody::Parts(vec![bytes.into()]), sync: Sync::Data }
 }
