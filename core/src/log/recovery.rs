@@ -262,21 +262,9 @@ impl LogStore {
             }
             Stage::Flushes => {
                 all_done(outcomes).map_err(cannot)?;
-                self.read_producers(fx);
-                Ok(())
+                self.read_producers(now, fx)
             }
-            Stage::Producers { logs } => {
-                let unreadable = self.build_logs(now, &logs, outcomes);
-                self.replay(now)?;
-                // What the journal deleted may have no files any more.
-                for (id, message) in unreadable {
-                    if self.logs.contains_key(&id) {
-                        return Err(message);
-                    }
-                }
-                self.list_folders(fx);
-                Ok(())
-            }
+            Stage::Producers { logs } => self.build_and_replay(now, &logs, outcomes, fx),
             Stage::Folders { folders } => {
                 for (folder, outcome) in folders.iter().zip(outcomes) {
                     let entries = listing(outcome).map_err(cannot)?;
@@ -494,7 +482,7 @@ impl LogStore {
         self.enter(Stage::Writes, ops, fx);
     }
 
-    fn read_producers(&mut self, fx: &mut Effects) {
+    fn read_producers(&mut self, now: Now, fx: &mut Effects) -> Result<(), String> {
         let mut logs = Vec::new();
         let mut ops = Vec::new();
         if let Some(checkpoint) = &self.recovery().checkpoint {
@@ -512,10 +500,30 @@ impl LogStore {
             }
         }
         if ops.is_empty() {
-            // The same way as with answers, one directory read for form's sake.
-            ops.push(Op::List { directory: FileName::root() });
+            return self.build_and_replay(now, &logs, Vec::new(), fx);
         }
         self.enter(Stage::Producers { logs }, ops, fx);
+        Ok(())
+    }
+
+    /// Makes the logs as the checkpoint has them and applies the journal to them.
+    fn build_and_replay(
+        &mut self,
+        now: Now,
+        logs: &[TopicPartition],
+        outcomes: Vec<Option<Outcome>>,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        let unreadable = self.build_logs(now, logs, outcomes);
+        self.replay(now)?;
+        // What the journal deleted may have no files any more.
+        for (id, message) in unreadable {
+            if self.logs.contains_key(&id) {
+                return Err(message);
+            }
+        }
+        self.list_folders(fx);
+        Ok(())
     }
 
     /// Makes the logs that the checkpoint names. Returns those whose producers cannot be read.
