@@ -26,8 +26,6 @@ use crate::time::{Instant, UnixMillis};
 
 /// Most bytes of one segment write.
 const RUN_BYTES: u64 = 4 << 20;
-/// Batches at least this large are written as parts of their own; smaller ones are joined.
-const JOIN_BELOW: usize = 16 << 10;
 
 #[derive(Clone, Debug)]
 pub(super) enum TailBytes {
@@ -357,7 +355,6 @@ impl PartitionLog {
         let segment = self.tail[first].segment;
         let position = self.tail[first].position;
         let mut parts = Vec::new();
-        let mut joined = Vec::new();
         let mut bytes = 0;
         let mut end = self.written_end;
         for batch in self.tail.range(first..) {
@@ -369,23 +366,7 @@ impl PartitionLog {
             }
             bytes += batch.size;
             end = batch.next;
-            if (batch.size as usize) < JOIN_BELOW {
-                match &batch.bytes {
-                    TailBytes::Fresh(fresh) => {
-                        joined.extend_from_slice(fresh.header());
-                        joined.extend_from_slice(fresh.rest());
-                    }
-                    TailBytes::Sealed(sealed) => joined.extend_from_slice(sealed),
-                }
-            } else {
-                if !joined.is_empty() {
-                    parts.push(std::mem::take(&mut joined).into());
-                }
-                batch.push_parts(&mut parts);
-            }
-        }
-        if !joined.is_empty() {
-            parts.push(joined.into());
+            batch.push_parts(&mut parts);
         }
         (bytes > 0).then(|| Run {
             file: segment_file(&self.folder, segment, "log"),

@@ -1,6 +1,6 @@
 use super::*;
 use crate::ids::{NodeId, ShardId};
-use crate::io::Effect;
+use crate::io::{Effect, WriteBody};
 use crate::log::api::{FoundRecord, ReadError, ReadTicket, TimeLookup};
 use crate::log::testing::TestDisk;
 use crate::record::builder::{BatchBuilder, Producer};
@@ -284,6 +284,35 @@ fn batches_are_evicted_once_written_and_read_from_their_segment() {
     let got = node.fetch(log, Offset(3), 2_000);
     assert_eq!(got[0].base_offset(), Offset(3));
     assert_eq!(got.len(), 3, "three batches of 570 bytes fit in 2,000");
+}
+
+#[test]
+fn small_batches_go_to_their_segment_in_one_write_as_slices_of_their_blocks() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    for number in 0..20_u8 {
+        let batch = batch(&[number; 30], None);
+        let taken = node.store.append(node.now, log, LeaderEpoch(1), batch, &mut node.fx);
+        taken.expect("the append is taken");
+    }
+    node.settle();
+    let FetchPlan::Memory(tail) = node.store.plan_fetch(log, Offset(0), Offset(20), 9_000, true)
+    else {
+        panic!("recent batches are in memory");
+    };
+    node.now.mono = node.now.mono + Duration::from_secs(2);
+    node.store.handle_wakeup(node.now, &mut node.fx);
+    let effects = std::iter::from_fn(|| node.fx.pop());
+    let mut runs = effects.filter_map(|effect| match effect {
+        Effect::Write { file, body: WriteBody::Parts(parts), .. } => {
+            file.as_str().starts_with("topic1-0/0").then_some(parts)
+        }
+        _ => None,
+    });
+    let place = |part: &Bytes| (part.as_ptr(), part.len());
+    let written: Vec<_> = runs.next().expect("a run").iter().map(place).collect();
+    assert_eq!(written, tail.iter().map(place).collect::<Vec<_>>());
+    assert!(runs.next().is_none());
 }
 
 #[test]
