@@ -24,6 +24,9 @@
 //! 1. Sealing is a pure function of the plan; it is the one place where payload is copied.
 //! 2. Reading back trusts nothing: not the length, not a count, not the file it was found in.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes};
 
 use crate::ids::{Incarnation, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicPartition, Uuid};
@@ -300,11 +303,11 @@ pub struct BlockHeader {
     pub wall: UnixMillis,
 }
 
-/// Everything a block will hold, decided; sealing it is a pure function of it.
+/// Everything a block will hold, decided; sealing it is a pure function of it. Copies share the entries.
 #[derive(Clone, Debug)]
 pub struct BlockPlan {
     header: BlockHeader,
-    entries: Vec<Entry>,
+    entries: Arc<[Entry]>,
     entries_len: usize,
 }
 
@@ -312,7 +315,7 @@ impl BlockPlan {
     /// Plans a block of these entries.
     pub fn new(header: BlockHeader, entries: Vec<Entry>) -> Self {
         let entries_len = entries.iter().map(Entry::encoded_len).sum();
-        Self { header, entries, entries_len }
+        Self { header, entries: entries.into(), entries_len }
     }
 
     /// Returns how many bytes a sealed block with this many bytes of entries has.
@@ -335,26 +338,23 @@ impl BlockPlan {
         &self.entries
     }
 
-    /// Returns, for each entry, where its batch stands in the sealed block (`None` without batch).
-    pub fn batch_ranges(&self) -> Vec<Option<std::ops::Range<usize>>> {
+    /// Returns every entry with the place of its batch in the sealed block (`None` without batch).
+    pub fn placed(&self) -> impl Iterator<Item = (&Entry, Option<Range<usize>>)> + '_ {
         let mut at = BLOCK_HEADER_LEN;
-        self.entries
-            .iter()
-            .map(|entry| {
-                let end = at + entry.encoded_len();
-                let range = match entry {
-                    Entry::Append { .. } => Some(at + ENTRY_HEADER_LEN + APPEND_BODY_LEN..end),
-                    Entry::LogStart { .. }
-                    | Entry::Create { .. }
-                    | Entry::Delete { .. }
-                    | Entry::Vote { .. }
-                    | Entry::Reserve { .. }
-                    | Entry::Close => None,
-                };
-                at = end;
-                range
-            })
-            .collect()
+        self.entries.iter().map(move |entry| {
+            let end = at + entry.encoded_len();
+            let range = match entry {
+                Entry::Append { .. } => Some(at + ENTRY_HEADER_LEN + APPEND_BODY_LEN..end),
+                Entry::LogStart { .. }
+                | Entry::Create { .. }
+                | Entry::Delete { .. }
+                | Entry::Vote { .. }
+                | Entry::Reserve { .. }
+                | Entry::Close => None,
+            };
+            at = end;
+            (entry, range)
+        })
     }
 
     /// Writes the block into `out`, which has exactly [`sealed_len`](Self::sealed_len) bytes.
@@ -373,7 +373,7 @@ impl BlockPlan {
         cursor.put(&(self.entries_len as u32).to_be_bytes());
         cursor.put(&(self.entries.len() as u32).to_be_bytes());
         cursor.put(&[0; 4]);
-        for entry in &self.entries {
+        for entry in self.entries.iter() {
             entry.encode(&mut cursor);
         }
         let end = cursor.at;

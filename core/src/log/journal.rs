@@ -12,7 +12,6 @@
 //! 4. A flush that failed is never tried again.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -79,8 +78,8 @@ enum Busy {
 /// A block that has reached what its entries needed.
 #[derive(Debug)]
 pub(super) struct BlockDone {
-    pub(super) sequence: BlockSequence,
-    pub(super) entries: Vec<(Entry, Option<Range<usize>>)>,
+    pub(super) plan: BlockPlan,
+    /// The block as it was written.
     pub(super) block: Bytes,
 }
 
@@ -330,16 +329,19 @@ impl Journal {
     }
 
     fn write_block(&mut self, now: Now, count: usize, ops: &mut Operations, fx: &mut Effects) {
-        let taken: Vec<(Entry, Need)> = self.gathered.drain(..count).collect();
+        let mut flushed = false;
+        let taken = self.gathered.drain(..count).map(|(entry, need)| {
+            flushed |= need == Need::Flushed;
+            entry
+        });
+        let entries: Vec<Entry> = taken.collect();
         // Under steady lazy traffic no idle moment comes: what waited long enough is flushed along,
         // and so is a block that has to prove the one before it.
         let overdue = self.unsynced_since.is_some_and(|since| since + LAZY_FLUSH_AFTER <= now.mono);
-        let flushed = taken.iter().any(|(_, need)| *need == Need::Flushed);
         let sync = if flushed || overdue || self.proof_wanted { Sync::Data } else { Sync::None };
         if sync == Sync::Data && self.last_content <= self.durable {
             self.proof_wanted = false;
         }
-        let entries: Vec<Entry> = taken.into_iter().map(|(entry, _)| entry).collect();
         self.gathered_bytes -= entries.iter().map(Entry::encoded_len).sum::<usize>();
         if count > 1 {
             fx.mark(Mark::BlockGathered);
@@ -528,10 +530,8 @@ impl Journal {
                 self.unsynced_since.get_or_insert(now.mono);
             }
         }
-        let ranges = plan.batch_ranges();
-        let entries: Vec<_> = plan.entries().iter().cloned().zip(ranges).collect();
-        self.done += entries.len() as u64;
-        BlockDone { sequence, entries, block }
+        self.done += plan.entries().len() as u64;
+        BlockDone { plan, block }
     }
 
     /// Takes the completion of a flush of lazily written blocks.

@@ -284,7 +284,7 @@ impl LogStore {
                     unreachable!("the driver gives a sealed block back");
                 };
                 let done = journal.on_block_written(now, block, fx);
-                self.on_block_done(now, done, fx);
+                self.on_block_done(now, &done, fx);
             }
             JournalStep::Flush => journal.on_flushed(fx),
             JournalStep::Head => journal.on_head_written(fx),
@@ -301,15 +301,16 @@ impl LogStore {
     }
 
     /// Tells everybody whose entries have what they need.
-    fn on_block_done(&mut self, now: Now, done: BlockDone, fx: &mut Effects) {
+    fn on_block_done(&mut self, now: Now, done: &BlockDone, fx: &mut Effects) {
         if matches!(self.phase, Phase::Recovering(_)) {
-            self.on_rewritten(&done);
+            self.on_rewritten(done);
             return;
         }
         let mut moved: BTreeMap<TopicPartition, Offset> = BTreeMap::new();
-        for (entry, range) in done.entries {
-            match entry {
-                Entry::Append { log, batch, .. } => {
+        let sequence = done.plan.header().sequence;
+        for (entry, range) in done.plan.placed() {
+            match *entry {
+                Entry::Append { log, ref batch, .. } => {
                     if let Some(partition) = self.logs.get_mut(&log) {
                         let range = range.expect("an append has a batch");
                         partition.seal(batch.base_offset(), done.block.slice(range));
@@ -329,7 +330,7 @@ impl LogStore {
                     self.events.push_back(LogEvent::Deleted(log));
                 }
                 Entry::Vote { epoch, .. } => {
-                    self.unproven.push_back((done.sequence, Unproven::Vote(epoch)));
+                    self.unproven.push_back((sequence, Unproven::Vote(epoch)));
                 }
                 Entry::Reserve { log, end } => {
                     if let Some(partition) = self.logs.get_mut(&log) {
@@ -342,7 +343,7 @@ impl LogStore {
         }
         for (log, end) in moved {
             if log == TopicPartition::CLUSTER_METADATA {
-                self.unproven.push_back((done.sequence, Unproven::Log(log, end)));
+                self.unproven.push_back((sequence, Unproven::Log(log, end)));
             } else {
                 self.on_stable(now, log, end, fx);
             }
@@ -356,11 +357,11 @@ impl LogStore {
 
     /// The tail of an earlier start stands in the journal once more; everybody knows of it already.
     fn on_rewritten(&mut self, done: &BlockDone) {
-        for (entry, range) in &done.entries {
+        for (entry, range) in done.plan.placed() {
             if let (Entry::Append { log, batch, .. }, Some(range)) = (entry, range)
                 && let Some(partition) = self.logs.get_mut(log)
             {
-                partition.seal(batch.base_offset(), done.block.slice(range.clone()));
+                partition.seal(batch.base_offset(), done.block.slice(range));
             }
         }
     }
