@@ -640,7 +640,8 @@ impl LogStore {
     /// [`LogEvent::Stable`].
     ///
     /// # Errors
-    /// [`AppendError`]; nothing was written then.
+    /// [`AppendError`]; nothing was written then. For want of room the batch counts as
+    /// [refused](Self::refuse_first).
     pub fn append(
         &mut self,
         now: Now,
@@ -660,6 +661,7 @@ impl LogStore {
         if !partition.is_memory()
             && let Some(why) = self.space_refusal(log, fx)
         {
+            self.refuse_first(now, log, &batch);
             return Err(AppendError::DiskFull(why));
         }
         let partition = self.logs.get_mut(&log).expect("it was just found");

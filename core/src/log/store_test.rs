@@ -560,6 +560,27 @@ fn a_full_disk_refuses_produce_and_goes_on_by_itself() {
 }
 
 #[test]
+fn a_batch_refused_by_a_full_disk_is_not_passed_by_the_next_of_its_pipeline() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    let produced = |base_sequence| {
+        let (id, epoch) = (crate::ids::ProducerId(5), crate::ids::ProducerEpoch(0));
+        batch(b"x", Some(Producer { id, epoch, base_sequence }))
+    };
+    node.disk.free = 10 << 20;
+    node.pass(3_000);
+    let refused = node.store.append(node.now, log, LeaderEpoch(1), produced(0), &mut node.fx);
+    assert!(matches!(refused, Err(AppendError::DiskFull(_))), "{refused:?}");
+    node.disk.free = 1 << 29;
+    node.pass(3_000);
+    assert_eq!(
+        node.store.check_sequence(node.now, log, &produced(1)),
+        Err(ErrorCode::OutOfOrderSequenceNumber)
+    );
+    assert_eq!(node.store.check_sequence(node.now, log, &produced(0)), Ok(Sequence::Append));
+}
+
+#[test]
 fn a_nearly_full_disk_refuses_producers_in_words_and_takes_them_again() {
     let mut node = Node::new();
     let log = node.create(1, settings());

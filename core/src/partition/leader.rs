@@ -208,17 +208,11 @@ impl Partition {
             TimestampType::LogAppendTime => batch.max_timestamp(),
         };
         let count = i64::from(batch.last_offset_delta()) + 1;
-        match log.append(now, self.id, self.leader_epoch, batch.clone(), fx) {
+        match log.append(now, self.id, self.leader_epoch, batch, fx) {
             Ok(base_offset) => {
                 Ok((base_offset.plus(count), produced(base_offset, log_append_time_ms)))
             }
-            Err(error) => {
-                if matches!(error, AppendError::DiskFull(_)) {
-                    fx.mark(Mark::DiskFull);
-                    log.refuse_first(now, self.id, &batch);
-                }
-                Err(refusal(&error))
-            }
+            Err(error) => Err(refusal(&error)),
         }
     }
 
