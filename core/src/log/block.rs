@@ -425,7 +425,8 @@ pub struct FoundBlock {
     pub header: BlockHeader,
     /// Its length in bytes.
     pub length: u64,
-    /// Its entries; batches are slices of the bytes that were read.
+    /// Its entries; batches are slices of the bytes that were read, or of a copy of the entries where
+    /// most of the block is padding.
     pub entries: Vec<Entry>,
 }
 
@@ -476,6 +477,10 @@ pub fn read_block(bytes: &Bytes, journal_id: u64, position: u64) -> Result<Found
         return Err(BlockError::Entries);
     }
     let mut rest = head.slice(..entries_len);
+    if entries_len < length / 2 {
+        // Small entries would keep all the padding that was read with them in memory.
+        rest = Bytes::copy_from_slice(&rest);
+    }
     let mut entries = Vec::with_capacity(count);
     for _ in 0..count {
         entries.push(Entry::decode(&mut rest)?);

@@ -69,7 +69,8 @@ pub struct LogStore {
     pub(super) journal: Option<Journal>,
     pub(super) logs: BTreeMap<TopicPartition, PartitionLog>,
     pub(super) events: VecDeque<LogEvent>,
-    /// Batches in memory, in the order of their appends: log, base offset, bytes.
+    /// Batches in memory, in the order of their appends: log, base offset, and the bytes that go
+    /// with it. The last batch of a journal block stands for all of the block that is no batch.
     pub(super) cache: VecDeque<(TopicPartition, Offset, u64)>,
     pub(super) cache_bytes: u64,
     pub(super) unwritten_bytes: u64,
@@ -308,13 +309,18 @@ impl LogStore {
         }
         let mut moved: BTreeMap<TopicPartition, Offset> = BTreeMap::new();
         let sequence = done.plan.header().sequence;
+        let mut around = done.block.len() as u64;
         for (entry, range) in done.plan.placed() {
             match *entry {
                 Entry::Append { log, ref batch, .. } => {
                     if let Some(partition) = self.logs.get_mut(&log) {
                         let range = range.expect("an append has a batch");
+                        let size = range.len() as u64;
                         partition.seal(batch.base_offset(), done.block.slice(range));
                         moved.insert(log, batch.next_offset());
+                        self.cache.push_back((log, batch.base_offset(), size));
+                        self.cache_bytes += size;
+                        around -= size;
                     }
                 }
                 Entry::LogStart { log, start } => self.on_start_durable(log, start, fx),
@@ -340,6 +346,13 @@ impl LogStore {
                 }
                 Entry::Close => {}
             }
+        }
+        if !moved.is_empty()
+            && let Some((.., bytes)) = self.cache.back_mut()
+        {
+            // A small batch keeps a whole block in memory, many times its size.
+            *bytes += around;
+            self.cache_bytes += around;
         }
         for (log, end) in moved {
             if log == TopicPartition::CLUSTER_METADATA {
@@ -687,8 +700,6 @@ impl LogStore {
             journal.enqueue(Entry::Append { log, append_ms, rolls, batch: batch.clone() }, need);
             partition.take_in(now.mono, batch, append_ms, rolls);
             self.unwritten_bytes += size;
-            self.cache.push_back((log, base, size));
-            self.cache_bytes += size;
         }
         self.pump(now, fx);
         Ok(base)

@@ -287,6 +287,22 @@ fn batches_are_evicted_once_written_and_read_from_their_segment() {
 }
 
 #[test]
+fn a_lone_batch_counts_with_the_whole_block_that_it_keeps_in_memory() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    for _ in 0..30 {
+        node.append(log, b"small");
+    }
+    node.pass(2_000);
+    assert_eq!(SMALL.tail_cache_bytes, 2 * 4_096);
+    let is_in_memory = |offset| {
+        let plan = node.store.plan_fetch(log, Offset(offset), Offset(30), 1_000, true);
+        matches!(plan, FetchPlan::Memory(_))
+    };
+    assert_eq!((0..30).filter(|&offset| is_in_memory(offset)).count(), 2);
+}
+
+#[test]
 fn small_batches_go_to_their_segment_in_one_write_as_slices_of_their_blocks() {
     let mut node = Node::new();
     let log = node.create(1, settings());
