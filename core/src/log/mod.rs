@@ -5,6 +5,7 @@
 //! journal space reusable. Nothing outside this module knows that there is a journal.
 
 mod api;
+mod appends;
 pub mod block;
 mod checkpoint;
 mod checkpointing;
@@ -20,6 +21,7 @@ pub mod producer_snapshot;
 pub mod producer_state;
 mod read;
 mod recovery;
+mod replay;
 mod retention;
 mod scan;
 mod segment;
@@ -31,6 +33,7 @@ pub mod store;
 pub(crate) mod testing;
 pub mod time_index;
 pub mod verify;
+mod views;
 mod write_behind;
 
 pub use api::{

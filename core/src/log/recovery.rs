@@ -10,43 +10,34 @@
 //! 2. No block is written over; recovery appends.
 //! 3. Nothing is removed because it looks corrupt.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 
-use crate::ids::{Incarnation, LeaderEpoch, Offset, TopicName, TopicPartition};
+use crate::ids::{Incarnation, LeaderEpoch, TopicPartition};
 use crate::io::{
     Completion, CreateKind, DirectoryEntry, DiskError, DiskErrorKind, Effect, Effects, EntryKind,
     FileName, Mark, Sync, WriteBody,
 };
-use crate::log::api::{FlushPolicy, LogEvent, LogSettings, Storage};
-use crate::log::block::{ALIGNMENT, BlockSequence, Entry};
+use crate::log::block::{ALIGNMENT, BlockSequence};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::identity::{Identity, META_FILE, Starts};
-use crate::log::journal::{FileState, Journal, JournalState, Need, RingFile};
+use crate::log::journal::{FileState, Journal, RingFile};
 use crate::log::operations::{Op, Purpose};
-use crate::log::partition_log::{Folder, PartitionLog};
-use crate::log::producer_state::ProducerStates;
 use crate::log::scan::{FoundFile, Scan, ScanError, Scanned, first_block_claim, read_head};
-use crate::log::segment::segment_file;
 use crate::log::store::{LogStore, Phase, random_ids};
-use crate::log::write_behind::{TRASH, is_ours};
+use crate::log::write_behind::TRASH;
 use crate::time::Now;
 
-/// Names in the data directory that belong to the node and not to a log.
-const OUR_NAMES: [&str; 6] =
-    ["journal", "checkpoint", TRASH, META_FILE, "meta.properties.tmp", ".lock"];
 /// Largest small file that is read whole.
 const SMALL_FILE: u64 = 1 << 20;
 
 /// What an empty directory's checkpoint says.
-const EMPTY: Checkpoint =
+pub(super) const EMPTY: Checkpoint =
     Checkpoint { cut: BlockSequence(0), vote_epoch: LeaderEpoch::UNKNOWN, logs: Vec::new() };
 
-type Outcome = Result<Completion, DiskError>;
+pub(super) type Outcome = Result<Completion, DiskError>;
 
 #[derive(Clone, Debug)]
-enum Stage {
+pub(super) enum Stage {
     /// Everything that says what the directory is.
     Survey,
     /// The heads of the journal's files.
@@ -75,19 +66,19 @@ enum Stage {
 /// Recovery under way.
 #[derive(Clone, Debug)]
 pub(super) struct Recovery {
-    stage: Stage,
+    pub(super) stage: Stage,
     outcomes: Vec<Option<Outcome>>,
     outstanding: usize,
-    root: Vec<DirectoryEntry>,
-    identity: Option<Identity>,
+    pub(super) root: Vec<DirectoryEntry>,
+    pub(super) identity: Option<Identity>,
     identity_is_new: bool,
-    starts: Option<Starts>,
-    checkpoint: Option<Checkpoint>,
-    files: Vec<RingFile>,
-    next_file_number: u64,
-    journal_id: u64,
-    found: Vec<usize>,
-    scanned: Option<Scanned>,
+    pub(super) starts: Option<Starts>,
+    pub(super) checkpoint: Option<Checkpoint>,
+    pub(super) files: Vec<RingFile>,
+    pub(super) next_file_number: u64,
+    pub(super) journal_id: u64,
+    pub(super) found: Vec<usize>,
+    pub(super) scanned: Option<Scanned>,
 }
 
 impl Recovery {
@@ -111,7 +102,7 @@ impl Recovery {
 }
 
 /// A file's content, `None` where there is no such file.
-fn content(outcome: Option<Outcome>) -> Result<Option<Bytes>, DiskError> {
+pub(super) fn content(outcome: Option<Outcome>) -> Result<Option<Bytes>, DiskError> {
     match outcome.expect("all operations of a stage have ended") {
         Ok(Completion::Read(bytes)) => Ok(Some(bytes)),
         Ok(_) => unreachable!("a read is answered by a read"),
@@ -133,7 +124,7 @@ fn listing(outcome: Option<Outcome>) -> Result<Vec<DirectoryEntry>, DiskError> {
 }
 
 impl LogStore {
-    fn recovery(&mut self) -> &mut Recovery {
+    pub(super) fn recovery(&mut self) -> &mut Recovery {
         match &mut self.phase {
             Phase::Recovering(recovery) => recovery,
             Phase::Unborn
@@ -148,7 +139,7 @@ impl LogStore {
         FileName::new(name.replace("{}", &self.config.shard.to_string()))
     }
 
-    fn enter(&mut self, stage: Stage, ops: Vec<Op>, fx: &mut Effects) {
+    pub(super) fn enter(&mut self, stage: Stage, ops: Vec<Op>, fx: &mut Effects) {
         let recovery = self.recovery();
         recovery.stage = stage;
         recovery.outcomes = ops.iter().map(|_| None).collect();
@@ -481,369 +472,6 @@ impl LogStore {
         }
         self.enter(Stage::Writes, ops, fx);
     }
-
-    fn read_producers(&mut self, now: Now, fx: &mut Effects) -> Result<(), String> {
-        let mut logs = Vec::new();
-        let mut ops = Vec::new();
-        if let Some(checkpoint) = &self.recovery().checkpoint {
-            for (id, image) in &checkpoint.logs {
-                let Some(at) = image.producers_at else { continue };
-                let folder = FileName::new(format!("{}-{}", image.name, id.partition));
-                logs.push(*id);
-                for ending in ["producers", "snapshot"] {
-                    ops.push(Op::Read {
-                        file: segment_file(&folder, at, ending),
-                        position: 0,
-                        length: u64::from(u32::MAX),
-                    });
-                }
-            }
-        }
-        if ops.is_empty() {
-            return self.build_and_replay(now, &logs, Vec::new(), fx);
-        }
-        self.enter(Stage::Producers { logs }, ops, fx);
-        Ok(())
-    }
-
-    /// Makes the logs as the checkpoint has them and applies the journal to them.
-    fn build_and_replay(
-        &mut self,
-        now: Now,
-        logs: &[TopicPartition],
-        outcomes: Vec<Option<Outcome>>,
-        fx: &mut Effects,
-    ) -> Result<(), String> {
-        let unreadable = self.build_logs(now, logs, outcomes);
-        self.replay(now)?;
-        // What the journal deleted may have no files any more.
-        for (id, message) in unreadable {
-            if self.logs.contains_key(&id) {
-                return Err(message);
-            }
-        }
-        self.list_folders(fx);
-        Ok(())
-    }
-
-    /// Makes the logs that the checkpoint names. Returns those whose producers cannot be read.
-    fn build_logs(
-        &mut self,
-        now: Now,
-        logs: &[TopicPartition],
-        outcomes: Vec<Option<Outcome>>,
-    ) -> Vec<(TopicPartition, String)> {
-        let mut unreadable = Vec::new();
-        let limits = self.append_limits();
-        let checkpoint = self.recovery().checkpoint.clone().unwrap_or(EMPTY);
-        self.vote_epoch = checkpoint.vote_epoch;
-        for (id, image) in &checkpoint.logs {
-            let settings = LogSettings::until_configured(image.storage);
-            self.logs.insert(*id, PartitionLog::from_image(*id, image, settings, limits));
-        }
-        let mut outcomes = outcomes.into_iter();
-        for id in logs {
-            let mut read = || content(outcomes.next().flatten()).unwrap_or_default();
-            let (sidecar, snapshot) = (read(), read());
-            let states = ProducerStates::decode(
-                sidecar.as_deref(),
-                snapshot.as_deref().unwrap_or_default(),
-                now.mono,
-            );
-            let log = self.logs.get_mut(id).expect("it was just made");
-            match states {
-                Ok(states) => log.producers = states,
-                Err(error) => unreadable.push((
-                    *id,
-                    format!(
-                        "cannot read what partition {}-{} knows of its producers: {error}; restore \
-                         its .snapshot and .producers files from a backup",
-                        log.name, id.partition
-                    ),
-                )),
-            }
-        }
-        unreadable
-    }
-
-    /// Applies what the journal holds above the cut.
-    fn replay(&mut self, now: Now) -> Result<(), String> {
-        let recovery = self.recovery();
-        let cut =
-            recovery.checkpoint.as_ref().map_or_else(BlockSequence::default, |found| found.cut);
-        let scanned = recovery.scanned.take();
-        for (sequence, entry) in scanned.iter().flat_map(|scanned| &scanned.entries) {
-            if *sequence > cut {
-                self.replay_entry(now, entry.clone())?;
-            }
-        }
-        for log in self.logs.values_mut() {
-            log.stable = log.end;
-            log.reserved_stable = log.reserved;
-            log.created = true;
-        }
-        self.recovery().scanned = scanned;
-        Ok(())
-    }
-
-    fn replay_entry(&mut self, now: Now, entry: Entry) -> Result<(), String> {
-        match entry {
-            Entry::Create { log, storage, name } => {
-                if self.logs.contains_key(&log) {
-                    return Ok(());
-                }
-                let name = std::str::from_utf8(&name)
-                    .ok()
-                    .and_then(|name| TopicName::parse(name).ok())
-                    .ok_or_else(|| {
-                        format!("the journal holds a partition {log} with an impossible name")
-                    })?;
-                let settings = LogSettings::until_configured(storage);
-                let limits = self.append_limits();
-                self.logs.insert(log, PartitionLog::new(log, name, settings, limits));
-            }
-            Entry::Delete { log } => {
-                let Some(partition) = self.logs.remove(&log) else { return Ok(()) };
-                self.unwritten_bytes -= partition.unwritten_bytes();
-                if !partition.is_memory() {
-                    let folder = partition.folder;
-                    self.recovered_deletions.push((log, folder));
-                }
-            }
-            Entry::LogStart { log, start } => {
-                let Some(partition) = self.logs.get_mut(&log) else { return Ok(()) };
-                // A start above the end: the batches between lay in blocks that were cut with it.
-                let start = start.min(partition.end);
-                // The entry may live in the page cache alone: its segments go once it is flushed.
-                let gone = partition.move_start(start);
-                let folder = &partition.folder;
-                self.recovered_removals
-                    .extend(gone.into_iter().map(|extent| (folder.clone(), extent)));
-            }
-            Entry::Append { log, append_ms, rolls, batch } => {
-                let Some(partition) = self.logs.get_mut(&log) else { return Ok(()) };
-                if batch.base_offset() < partition.end {
-                    return Ok(());
-                }
-                if batch.base_offset() > partition.end {
-                    return Err(format!(
-                        "the journal goes on at offset {} of partition {}-{}, whose segments end at \
-                         {}; restore the directory from a backup",
-                        batch.base_offset(),
-                        partition.name,
-                        log.partition,
-                        partition.end
-                    ));
-                }
-                let size = batch.size() as u64;
-                let base = batch.base_offset();
-                partition.take_in(now.mono, batch, append_ms, rolls);
-                self.unwritten_bytes += size;
-                self.cache.push_back((log, base, size));
-                self.cache_bytes += size;
-            }
-            Entry::Vote { epoch, .. } => self.vote_epoch = self.vote_epoch.max(epoch),
-            Entry::Reserve { log, end } => {
-                if let Some(partition) = self.logs.get_mut(&log) {
-                    // Nothing of a memory log is left; it goes on where no offset was given out.
-                    partition.reserved = partition.reserved.max(end);
-                    partition.start = partition.reserved;
-                    partition.end = partition.reserved;
-                    partition.written_end = partition.reserved;
-                }
-            }
-            Entry::Close => {}
-        }
-        Ok(())
-    }
-
-    /// Looks into the folders that may hold files from after the checkpoint.
-    fn list_folders(&mut self, fx: &mut Effects) {
-        let mut folders = vec![FileName::new(TRASH)];
-        for log in self.logs.values() {
-            let touched = log.dirty && !log.is_memory();
-            if touched {
-                folders.push(log.folder.clone());
-            }
-        }
-        let ops = folders.iter().map(|folder| Op::List { directory: folder.clone() }).collect();
-        self.enter(Stage::Folders { folders }, ops, fx);
-    }
-
-    /// Removes files of segments that were begun after the checkpoint and will be written again.
-    fn clean_folder(&mut self, folder: &FileName, entries: &[DirectoryEntry], fx: &mut Effects) {
-        if folder.as_str() == TRASH {
-            for entry in entries {
-                if entry.kind == EntryKind::Directory {
-                    let folder = folder.join(&entry.name);
-                    self.cleanups += 1;
-                    self.ops.submit(
-                        Op::List { directory: folder.clone() },
-                        Purpose::CleanupList(folder),
-                        fx,
-                    );
-                }
-            }
-            return;
-        }
-        let Some(log) = self.logs.values().find(|log| log.folder == *folder) else { return };
-        let known: Vec<Offset> = log
-            .image
-            .as_ref()
-            .map(|image| image.segments.iter().map(|extent| extent.base).collect())
-            .unwrap_or_default();
-        let end = log.image.as_ref().map_or(Offset::ZERO, |image| image.end);
-        let active = log.image.as_ref().and_then(|image| image.segments.last().copied());
-        let mut stale = Vec::new();
-        for entry in entries {
-            if entry.kind != EntryKind::File || !is_ours(&entry.name) {
-                continue;
-            }
-            let Some((digits, ending)) = entry.name.split_once('.') else { continue };
-            let Ok(base) = digits.parse::<i64>() else { continue };
-            let base = Offset(base);
-            let later = matches!(ending, "log" | "index" | "timeindex")
-                && base >= end
-                && !known.contains(&base);
-            if later || matches!(ending, "index.tmp" | "timeindex.tmp") {
-                stale.push(folder.join(&entry.name));
-            }
-        }
-        for file in stale {
-            self.remove(file, fx);
-        }
-        if let Some(active) = active {
-            self.cleanups += 1;
-            self.ops.submit(
-                Op::Truncate {
-                    file: segment_file(folder, active.base, "log"),
-                    length: active.bytes,
-                },
-                Purpose::Cleanup,
-                fx,
-            );
-        }
-    }
-
-    /// Takes the journal up again behind its last block, and writes its unproven tail once more.
-    fn resume_journal(&mut self, now: Now, fx: &mut Effects) {
-        let config = self.config.clone();
-        let recovery = self.recovery();
-        let mut files = std::mem::take(&mut recovery.files);
-        let scanned = recovery.scanned.take();
-        let starts = recovery.starts.expect("the start was counted");
-        let cut =
-            recovery.checkpoint.as_ref().map_or_else(BlockSequence::default, |found| found.cut);
-        let (last, end, durable, wall) = match &scanned {
-            Some(scanned) => (scanned.last, scanned.end, scanned.durable, scanned.wall),
-            None => (BlockSequence::default(), None, BlockSequence::default(), None),
-        };
-        let found = std::mem::take(&mut recovery.found);
-        let active = end.map(|(place, position)| (found[place], position));
-        for &place in &found {
-            files[place].state = if active.is_some_and(|(file, _)| file == place) {
-                FileState::Active
-            } else if scanned.is_some() && last > cut {
-                // Released by the first checkpoint of this start.
-                FileState::Sealed(last)
-            } else {
-                FileState::Free
-            };
-        }
-        let state = JournalState {
-            id: recovery.journal_id,
-            incarnation: starts.incarnation,
-            files,
-            next_file_number: recovery.next_file_number,
-            active,
-            last,
-            durable: durable.min(last),
-        };
-        let mut journal = Journal::resume(&config, state, now);
-        let mut rewritten = false;
-        for (sequence, entry) in scanned.into_iter().flat_map(|scanned| scanned.entries) {
-            if sequence > cut && sequence > durable {
-                rewritten |= !matches!(entry, Entry::Close);
-                journal.enqueue(entry, Need::Flushed);
-            }
-        }
-        if rewritten {
-            fx.mark(Mark::TailRewritten);
-        } else {
-            journal.enqueue(Entry::Close, Need::Flushed);
-        }
-        self.journal = Some(journal);
-        self.retention.begin(now, wall, config.retention_check_interval_ms);
-        self.note_foreign(fx);
-        self.recovery().stage = Stage::Rewrite;
-    }
-
-    fn note_foreign(&mut self, fx: &mut Effects) {
-        let root = std::mem::take(&mut self.recovery().root);
-        let mut ours: BTreeSet<String> = OUR_NAMES.iter().map(|&name| name.to_owned()).collect();
-        ours.extend(self.logs.values().map(|log| log.folder.as_str().to_owned()));
-        ours.extend(self.recovered_deletions.iter().map(|(_, folder)| folder.as_str().to_owned()));
-        for entry in root {
-            if ours.contains(&entry.name) {
-                continue;
-            }
-            if self.config.shard.0 == 0 {
-                fx.warn(format!(
-                    "the data directory holds {:?}, which is not ours: left alone",
-                    entry.name
-                ));
-            }
-            self.foreign.insert(entry.name);
-        }
-    }
-
-    /// Ends recovery once the rewritten tail is durable.
-    pub(super) fn finish_recovery_when_flushed(&mut self, now: Now, fx: &mut Effects) {
-        let Phase::Recovering(recovery) = &self.phase else { return };
-        let settled = self.journal.as_ref().is_some_and(Journal::is_settled);
-        let clean = self.cleanups == 0;
-        if !matches!(recovery.stage, Stage::Rewrite) || !settled || !clean {
-            return;
-        }
-        let identity = recovery.identity.expect("the survey found or made it");
-        let starts = recovery.starts.expect("the start was counted");
-        self.phase = Phase::Running;
-        for (log, folder) in std::mem::take(&mut self.recovered_deletions) {
-            if !self
-                .logs
-                .values()
-                .any(|other| other.folder == folder && other.folder_state == Folder::Made)
-            {
-                self.discard_folder(log, folder, fx);
-            }
-        }
-        for (folder, extent) in std::mem::take(&mut self.recovered_removals) {
-            self.remove_segment(&folder, extent, fx);
-        }
-        let (mut absent, mut unwritten) = (Vec::new(), Vec::new());
-        for log in self.logs.values() {
-            if log.is_memory() {
-                continue;
-            }
-            if log.folder_state == Folder::Absent {
-                absent.push(log.id);
-            } else if log.lags(log.stable) {
-                unwritten.push(log.id);
-            }
-        }
-        for log in absent {
-            self.make_folder(log, fx);
-        }
-        for log in unwritten {
-            self.schedule_write(now, log, fx);
-        }
-        self.events.push_back(LogEvent::Recovered {
-            incarnation: starts.incarnation,
-            cluster_id: identity.cluster_id,
-            directory_id: identity.directory_id,
-            vote_epoch: self.vote_epoch,
-        });
-    }
 }
 
 /// What the operator is told about a journal that cannot be used.
@@ -862,21 +490,4 @@ fn all_done(outcomes: Vec<Option<Outcome>>) -> Result<(), DiskError> {
         outcome.expect("all operations of a stage have ended")?;
     }
     Ok(())
-}
-
-impl LogSettings {
-    /// What holds for a recovered log until its shard configures it: nothing is deleted or rolled.
-    pub(super) const fn until_configured(storage: Storage) -> Self {
-        Self {
-            storage,
-            flush: FlushPolicy::Ack,
-            segment_bytes: 1 << 30,
-            segment_ms: i64::MAX,
-            retention_ms: -1,
-            retention_bytes: -1,
-            index_interval_bytes: 4096,
-            memory_max_bytes: 256 << 20,
-            delete: false,
-        }
-    }
 }

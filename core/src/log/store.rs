@@ -1,28 +1,21 @@
-//! The one way into the logs of a shard.
+//! The one way into the logs of a shard: its life, and what becomes of completions and deadlines.
+//! What changes logs stands in `appends`, what is asked about them in `views`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::digest::Digest;
-use crate::error::ErrorCode;
-use crate::ids::{
-    Incarnation, IoToken, LeaderEpoch, Offset, PartitionIndex, TopicName, TopicPartition, Uuid,
-};
-use crate::io::{Completion, Counter, DiskError, DiskErrorKind, Effects, FileName, Mark};
-use crate::log::api::{
-    AppendError, FetchPlan, FileRange, FlushPolicy, LogConfig, LogEvent, LogSettings, Sequence,
-    Storage,
-};
+use crate::ids::{Incarnation, IoToken, LeaderEpoch, Offset, TopicPartition, Uuid};
+use crate::io::{Completion, DiskError, DiskErrorKind, Effects, FileName, Mark};
+use crate::log::api::{FlushPolicy, LogConfig, LogEvent};
 use crate::log::block::{BlockSequence, Entry};
 use crate::log::checkpointing::Checkpointing;
 use crate::log::journal::{BlockDone, Journal, Need};
 use crate::log::operations::{JournalStep, Op, Operations, Purpose};
-use crate::log::partition_log::{AppendLimits, PartitionLog};
+use crate::log::partition_log::PartitionLog;
 use crate::log::read::ReadJob;
 use crate::log::recovery::Recovery;
 use crate::log::retention::RetentionClock;
@@ -30,15 +23,12 @@ use crate::log::segment::Extent;
 use crate::log::space::SpaceWatch;
 use crate::log::stable::Stable;
 use crate::log::write_behind::Doomed;
-use crate::record::batch::Batch;
-use crate::time::{Instant, Now, UnixMillis};
+use crate::time::{Instant, Now};
 
 /// How long the store may take to close before it leaves the rest to the next start's recovery.
 const CLOSE_WITHIN: Duration = Duration::from_secs(4);
 /// Closing writes a checkpoint only if no more logs than this changed since the last one.
 const CLOSE_CHECKPOINT_LOGS: usize = 500;
-/// Offsets of a memory log that one journal entry reserves.
-const RESERVE_OFFSETS: i64 = 1 << 20;
 /// Bytes waiting for a block beyond which producers wait.
 const GATHERED_MAX_BYTES: usize = 64 << 20;
 
@@ -98,7 +88,7 @@ pub struct LogStore {
     /// Names in the data directory that are not ours.
     pub(super) foreign: BTreeSet<String>,
     pub(super) retention: RetentionClock,
-    congested: bool,
+    pub(super) congested: bool,
 }
 
 impl LogStore {
@@ -410,7 +400,7 @@ impl LogStore {
     }
 
     /// Makes what a memory log holds stable as far as its offsets are reserved.
-    fn stabilize_memory(&mut self, log: TopicPartition) {
+    pub(super) fn stabilize_memory(&mut self, log: TopicPartition) {
         let Some(partition) = self.logs.get_mut(&log) else { return };
         let end = if self.config.memory_only {
             partition.end
@@ -580,336 +570,6 @@ impl LogStore {
     /// Returns whether producers must wait: too much is not yet written behind, or the journal is full.
     pub const fn is_congested(&self) -> bool {
         self.congested
-    }
-
-    /// Returns every log there is, in order, with its topic's name.
-    pub fn logs(&self) -> impl Iterator<Item = (TopicPartition, &TopicName)> + '_ {
-        self.logs.iter().map(|(id, log)| (*id, &log.name))
-    }
-
-    /// Returns what stands in the way of a folder for this partition: a name in the data directory
-    /// that is not ours.
-    pub fn name_conflict(&self, name: &TopicName, partition: PartitionIndex) -> Option<String> {
-        let folder = format!("{name}-{partition}");
-        self.foreign.contains(&folder).then_some(folder)
-    }
-
-    /// Creates a log, empty at offset 0. Usable at once; [`LogEvent::Created`] says it is durable.
-    pub fn create(
-        &mut self,
-        now: Now,
-        log: TopicPartition,
-        name: &TopicName,
-        settings: LogSettings,
-        fx: &mut Effects,
-    ) {
-        assert!(!self.logs.contains_key(&log), "a log is created once");
-        let storage = if self.config.memory_only { Storage::Memory } else { settings.storage };
-        let settings = LogSettings { storage, ..settings };
-        let partition = PartitionLog::new(log, name.clone(), settings, self.append_limits());
-        self.logs.insert(log, partition);
-        if let Some(journal) = &mut self.journal {
-            let name = Bytes::copy_from_slice(name.as_str().as_bytes());
-            journal.enqueue(Entry::Create { log, storage, name }, Need::Flushed);
-        } else {
-            self.events.push_back(LogEvent::Created(log));
-        }
-        self.pump(now, fx);
-    }
-
-    pub(super) const fn append_limits(&self) -> AppendLimits {
-        AppendLimits { producer_ids_max: self.config.producer_ids_max }
-    }
-
-    /// Changes a log's settings; where its bytes live stays as it was created.
-    pub fn configure(&mut self, log: TopicPartition, settings: LogSettings) {
-        if let Some(partition) = self.logs.get_mut(&log) {
-            let storage = partition.settings.storage;
-            partition.settings = LogSettings { storage, ..settings };
-        }
-    }
-
-    /// Deletes a log and, once that is durable, its files.
-    pub fn delete(&mut self, now: Now, log: TopicPartition, fx: &mut Effects) {
-        let Some(partition) = self.logs.remove(&log) else { return };
-        if !partition.is_memory() {
-            self.unwritten_bytes -= partition.unwritten_bytes();
-        }
-        if let Some(due) = partition.write_due {
-            self.write_due.remove(&(due, log));
-        }
-        if let Some(journal) = &mut self.journal {
-            journal.enqueue(Entry::Delete { log }, Need::Flushed);
-            self.begin_deletion(partition);
-        } else {
-            self.events.push_back(LogEvent::Deleted(log));
-        }
-        self.pump(now, fx);
-    }
-
-    /// Appends a batch at the end of a log, which gives it base offset and leader epoch.
-    ///
-    /// The caller has checked the batch (CRC, sequence, size). Its stability comes as
-    /// [`LogEvent::Stable`].
-    ///
-    /// # Errors
-    /// [`AppendError`]; nothing was written then. For want of room the batch counts as
-    /// [refused](Self::refuse_first).
-    pub fn append(
-        &mut self,
-        now: Now,
-        log: TopicPartition,
-        leader_epoch: LeaderEpoch,
-        mut batch: Batch,
-        fx: &mut Effects,
-    ) -> Result<Offset, AppendError> {
-        if let Phase::Poisoned(why) = &self.phase {
-            return Err(AppendError::Poisoned(Arc::clone(why)));
-        }
-        assert!(!matches!(self.phase, Phase::Recovering(_)), "appends wait for recovery");
-        let partition = self.logs.get_mut(&log).ok_or(AppendError::Unknown)?;
-        if let Some(at) = partition.damaged {
-            return Err(AppendError::Damaged(at));
-        }
-        if !partition.is_memory()
-            && let Some(why) = self.space_refusal(log, fx)
-        {
-            self.refuse_first(now, log, &batch);
-            return Err(AppendError::DiskFull(why));
-        }
-        let partition = self.logs.get_mut(&log).expect("it was just found");
-        let base = partition.end;
-        batch.assign(base, leader_epoch);
-        let append_ms = now.wall;
-        let rolls = partition.rolls(append_ms, batch.size() as u64);
-        if rolls && base > partition.start {
-            fx.mark(Mark::SegmentRolled);
-        }
-        let size = batch.size() as u64;
-        fx.count(Counter::BatchesAppended, 1);
-        fx.count(Counter::RecordsAppended, u64::try_from(batch.records_count()).unwrap_or(0));
-        fx.count(Counter::BytesAppended, size);
-        if partition.is_memory() {
-            self.append_in_memory(now, log, &batch, append_ms, rolls);
-        } else {
-            let need = match partition.settings.flush {
-                FlushPolicy::Ack => Need::Flushed,
-                FlushPolicy::Lazy => Need::Written,
-            };
-            let journal = self.journal.as_mut().expect("a store with a disk has a journal");
-            journal.enqueue(Entry::Append { log, append_ms, rolls, batch: batch.clone() }, need);
-            partition.take_in(now.mono, batch, append_ms, rolls);
-            self.unwritten_bytes += size;
-        }
-        self.pump(now, fx);
-        Ok(base)
-    }
-
-    fn append_in_memory(
-        &mut self,
-        now: Now,
-        log: TopicPartition,
-        batch: &Batch,
-        append_ms: UnixMillis,
-        rolls: bool,
-    ) {
-        let partition = self.logs.get_mut(&log).expect("the log was found");
-        // The copy lets go of the connection's receive buffer.
-        let copy = Batch::split_from(&mut batch.to_bytes()).expect("a batch is whole");
-        partition.take_in(now.mono, copy, append_ms, rolls);
-        if let Some(journal) = &mut self.journal
-            && partition.end > partition.reserved
-        {
-            partition.reserved = partition.end.plus(RESERVE_OFFSETS);
-            journal.enqueue(Entry::Reserve { log, end: partition.reserved }, Need::Flushed);
-        }
-        while partition.size() > partition.settings.memory_max_bytes
-            && partition.tail.len() > 1
-            && partition.tail[0].next <= partition.stable
-        {
-            let front = partition.tail.pop_front().expect("there is one");
-            partition.move_start(front.next);
-            self.events.push_back(LogEvent::LogStartMoved { log, start: front.next });
-        }
-        self.stabilize_memory(log);
-    }
-
-    /// Checks a produced batch against what the log knows of its producer (KIP-98), and makes room
-    /// for a producer that it does not know.
-    ///
-    /// # Errors
-    /// The wire code to answer with: 45 for a gap, 47 for an old epoch, and so on.
-    pub fn check_sequence(
-        &mut self,
-        now: Now,
-        log: TopicPartition,
-        batch: &Batch,
-    ) -> Result<Sequence, ErrorCode> {
-        let ids_max = self.config.producer_ids_max;
-        let partition = self.logs.get_mut(&log).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        let verdict = partition.producers.check(now.mono, batch)?;
-        if verdict == Sequence::Append {
-            partition.producers.admit(now.mono, batch, ids_max)?;
-        }
-        Ok(verdict)
-    }
-
-    /// Remembers that a batch was refused for a passing reason, so that a later one of the same
-    /// pipeline cannot pass it.
-    pub fn refuse_first(&mut self, now: Now, log: TopicPartition, batch: &Batch) {
-        if let Some(partition) = self.logs.get_mut(&log) {
-            partition.producers.refuse_first(now.mono, batch);
-        }
-    }
-
-    /// Moves the start of a log up; [`LogEvent::LogStartMoved`] says that it is durable.
-    ///
-    /// `start` is at most the stable end. Moving it to where it is already answers at once.
-    pub fn move_log_start(
-        &mut self,
-        now: Now,
-        log: TopicPartition,
-        start: Offset,
-        fx: &mut Effects,
-    ) {
-        let Some(partition) = self.logs.get_mut(&log) else { return };
-        assert!(start <= partition.stable, "only what is stable is deleted");
-        if start <= partition.start {
-            let start = partition.start;
-            self.events.push_back(LogEvent::LogStartMoved { log, start });
-            return;
-        }
-        if partition.is_memory() {
-            while partition.tail.front().is_some_and(|batch| batch.next <= start) {
-                partition.tail.pop_front();
-            }
-            partition.move_start(start);
-            self.events.push_back(LogEvent::LogStartMoved { log, start });
-            return;
-        }
-        let journal = self.journal.as_mut().expect("a store with a disk has a journal");
-        journal.enqueue(Entry::LogStart { log, start }, Need::Flushed);
-        partition.coming_start = partition.coming_start.max(start);
-        partition.dirty = true;
-        self.pump(now, fx);
-    }
-
-    /// Records durably that this node votes for itself in `epoch`; ends with [`LogEvent::Voted`].
-    pub fn vote(&mut self, now: Now, epoch: LeaderEpoch, fx: &mut Effects) {
-        assert!(epoch > self.vote_epoch, "a node votes once in an epoch");
-        self.vote_epoch = epoch;
-        if let Some(journal) = &mut self.journal {
-            let candidate = self.config.node_id;
-            journal.enqueue(Entry::Vote { epoch, candidate }, Need::Flushed);
-            self.pump(now, fx);
-        } else {
-            self.events.push_back(LogEvent::Voted { epoch });
-        }
-    }
-
-    /// Returns the first offset of a log, `None` for an unknown one.
-    pub fn log_start_offset(&self, log: TopicPartition) -> Option<Offset> {
-        self.logs.get(&log).map(|log| log.start)
-    }
-
-    /// Returns the offset after the last record of a log, stable or not.
-    pub fn log_end_offset(&self, log: TopicPartition) -> Option<Offset> {
-        self.logs.get(&log).map(|log| log.end)
-    }
-
-    /// Returns the offset after the last stable record of a log.
-    pub fn stable_end(&self, log: TopicPartition) -> Option<Stable<Offset>> {
-        let log = self.logs.get(&log)?;
-        Some(match (log.settings.storage, log.settings.flush) {
-            (Storage::Memory, _) => Stable::memory(log.stable),
-            (Storage::Disk, FlushPolicy::Ack) => Stable::flushed(log.stable),
-            (Storage::Disk, FlushPolicy::Lazy) => Stable::written(log.stable),
-        })
-    }
-
-    /// Returns the bytes of a log, segments and unwritten batches together.
-    pub fn size(&self, log: TopicPartition) -> Option<u64> {
-        self.logs.get(&log).map(PartitionLog::size)
-    }
-
-    /// Returns where rot was found in a log, if so.
-    pub fn damaged_at(&self, log: TopicPartition) -> Option<Offset> {
-        self.logs.get(&log).and_then(|log| log.damaged)
-    }
-
-    /// Returns the largest epoch at most `epoch` that the log knows and the offset where it ends
-    /// (KIP-101, KIP-279), `None` where it knows none. An epoch before all that it knows ends where
-    /// these begin, as in Kafka: its records went with retention.
-    pub fn end_of_epoch(
-        &self,
-        log: TopicPartition,
-        epoch: LeaderEpoch,
-    ) -> Option<(LeaderEpoch, Offset)> {
-        let log = self.logs.get(&log)?;
-        let older_than_all = || log.epochs.first().map(|(_, start)| (epoch, start));
-        log.epochs.end_of(epoch, log.end).or_else(older_than_all)
-    }
-
-    /// Returns the epoch of the last record, `None` for an empty log.
-    pub fn latest_epoch(&self, log: TopicPartition) -> Option<LeaderEpoch> {
-        self.logs.get(&log)?.epochs.latest().map(|(epoch, _)| epoch)
-    }
-
-    /// Plans a fetch of whole batches from `from` on, below `end`, of at most `max_bytes`.
-    ///
-    /// `from` must lie between the log's start and `end`.
-    pub fn plan_fetch(
-        &self,
-        log: TopicPartition,
-        from: Offset,
-        end: Offset,
-        max_bytes: u64,
-        at_least_one: bool,
-    ) -> FetchPlan {
-        let Some(partition) = self.logs.get(&log) else { return FetchPlan::Memory(Vec::new()) };
-        if from >= end {
-            return FetchPlan::Memory(Vec::new());
-        }
-        if from < partition.tail_start() {
-            return FetchPlan::File(FileRange { log, from, end, max_bytes, at_least_one });
-        }
-        let first = partition.tail.partition_point(|batch| batch.next <= from);
-        let mut parts = Vec::new();
-        let mut bytes = 0;
-        for batch in partition.tail.range(first..) {
-            let fits = bytes + batch.size <= max_bytes || (bytes == 0 && at_least_one);
-            if batch.next > end || !fits {
-                break;
-            }
-            bytes += batch.size;
-            batch.push_parts(&mut parts);
-        }
-        FetchPlan::Memory(parts)
-    }
-
-    /// Returns how many bytes could be fetched from `from` up to `end`, counting no further than `enough`.
-    pub fn readable_bytes(
-        &self,
-        log: TopicPartition,
-        from: Offset,
-        end: Offset,
-        enough: u64,
-    ) -> u64 {
-        self.logs.get(&log).map_or(0, |log| log.readable(from, end, enough))
-    }
-
-    /// Takes the store's state into a digest.
-    pub fn digest(&self, digest: &mut Digest) {
-        if let Some(journal) = &self.journal {
-            journal.digest(digest);
-        }
-        digest.number(self.logs.len() as u64);
-        for log in self.logs.values() {
-            log.digest(digest);
-        }
-        self.digest_reads(digest);
-        digest.number(self.unwritten_bytes).number(self.ops.under_way() as u64);
-        digest.number(u64::from(self.space.refusal().is_some())).number(u64::from(self.congested));
     }
 
     /// Stops using the directory: a write or flush has failed, and what it covered may be lost.

@@ -1,10 +1,18 @@
+use bytes::Bytes;
+
 use super::*;
-use crate::ids::{NodeId, ShardId};
+use crate::error::ErrorCode;
+use crate::ids::{NodeId, PartitionIndex, ShardId, TopicName};
 use crate::io::{Effect, WriteBody};
-use crate::log::api::{FoundRecord, ReadError, ReadTicket, TimeLookup};
+use crate::log::api::{
+    AppendError, FetchPlan, FileRange, FoundRecord, LogSettings, ReadError, ReadTicket, Sequence,
+    Storage, TimeLookup,
+};
 use crate::log::testing::TestDisk;
+use crate::record::batch::Batch;
 use crate::record::builder::{BatchBuilder, Producer};
 use crate::record::compress::Codec;
+use crate::time::UnixMillis;
 
 const SMALL: LogConfig = LogConfig {
     shard: ShardId(0),

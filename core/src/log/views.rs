@@ -1,0 +1,127 @@
+//! What others may ask about a log without changing anything.
+
+use crate::digest::Digest;
+use crate::ids::{LeaderEpoch, Offset, PartitionIndex, TopicName, TopicPartition};
+use crate::log::api::{FetchPlan, FileRange, FlushPolicy, Storage};
+use crate::log::partition_log::PartitionLog;
+use crate::log::stable::Stable;
+use crate::log::store::LogStore;
+
+impl LogStore {
+    /// Returns every log there is, in order, with its topic's name.
+    pub fn logs(&self) -> impl Iterator<Item = (TopicPartition, &TopicName)> + '_ {
+        self.logs.iter().map(|(id, log)| (*id, &log.name))
+    }
+
+    /// Returns what stands in the way of a folder for this partition: a name in the data directory
+    /// that is not ours.
+    pub fn name_conflict(&self, name: &TopicName, partition: PartitionIndex) -> Option<String> {
+        let folder = format!("{name}-{partition}");
+        self.foreign.contains(&folder).then_some(folder)
+    }
+
+    /// Returns the first offset of a log, `None` for an unknown one.
+    pub fn log_start_offset(&self, log: TopicPartition) -> Option<Offset> {
+        self.logs.get(&log).map(|log| log.start)
+    }
+
+    /// Returns the offset after the last record of a log, stable or not.
+    pub fn log_end_offset(&self, log: TopicPartition) -> Option<Offset> {
+        self.logs.get(&log).map(|log| log.end)
+    }
+
+    /// Returns the offset after the last stable record of a log.
+    pub fn stable_end(&self, log: TopicPartition) -> Option<Stable<Offset>> {
+        let log = self.logs.get(&log)?;
+        Some(match (log.settings.storage, log.settings.flush) {
+            (Storage::Memory, _) => Stable::memory(log.stable),
+            (Storage::Disk, FlushPolicy::Ack) => Stable::flushed(log.stable),
+            (Storage::Disk, FlushPolicy::Lazy) => Stable::written(log.stable),
+        })
+    }
+
+    /// Returns the bytes of a log, segments and unwritten batches together.
+    pub fn size(&self, log: TopicPartition) -> Option<u64> {
+        self.logs.get(&log).map(PartitionLog::size)
+    }
+
+    /// Returns where rot was found in a log, if so.
+    pub fn damaged_at(&self, log: TopicPartition) -> Option<Offset> {
+        self.logs.get(&log).and_then(|log| log.damaged)
+    }
+
+    /// Returns the largest epoch at most `epoch` that the log knows and the offset where it ends
+    /// (KIP-101, KIP-279), `None` where it knows none. An epoch before all that it knows ends where
+    /// these begin, as in Kafka: its records went with retention.
+    pub fn end_of_epoch(
+        &self,
+        log: TopicPartition,
+        epoch: LeaderEpoch,
+    ) -> Option<(LeaderEpoch, Offset)> {
+        let log = self.logs.get(&log)?;
+        let older_than_all = || log.epochs.first().map(|(_, start)| (epoch, start));
+        log.epochs.end_of(epoch, log.end).or_else(older_than_all)
+    }
+
+    /// Returns the epoch of the last record, `None` for an empty log.
+    pub fn latest_epoch(&self, log: TopicPartition) -> Option<LeaderEpoch> {
+        self.logs.get(&log)?.epochs.latest().map(|(epoch, _)| epoch)
+    }
+
+    /// Plans a fetch of whole batches from `from` on, below `end`, of at most `max_bytes`.
+    ///
+    /// `from` must lie between the log's start and `end`.
+    pub fn plan_fetch(
+        &self,
+        log: TopicPartition,
+        from: Offset,
+        end: Offset,
+        max_bytes: u64,
+        at_least_one: bool,
+    ) -> FetchPlan {
+        let Some(partition) = self.logs.get(&log) else { return FetchPlan::Memory(Vec::new()) };
+        if from >= end {
+            return FetchPlan::Memory(Vec::new());
+        }
+        if from < partition.tail_start() {
+            return FetchPlan::File(FileRange { log, from, end, max_bytes, at_least_one });
+        }
+        let first = partition.tail.partition_point(|batch| batch.next <= from);
+        let mut parts = Vec::new();
+        let mut bytes = 0;
+        for batch in partition.tail.range(first..) {
+            let fits = bytes + batch.size <= max_bytes || (bytes == 0 && at_least_one);
+            if batch.next > end || !fits {
+                break;
+            }
+            bytes += batch.size;
+            batch.push_parts(&mut parts);
+        }
+        FetchPlan::Memory(parts)
+    }
+
+    /// Returns how many bytes could be fetched from `from` up to `end`, counting no further than `enough`.
+    pub fn readable_bytes(
+        &self,
+        log: TopicPartition,
+        from: Offset,
+        end: Offset,
+        enough: u64,
+    ) -> u64 {
+        self.logs.get(&log).map_or(0, |log| log.readable(from, end, enough))
+    }
+
+    /// Takes the store's state into a digest.
+    pub fn digest(&self, digest: &mut Digest) {
+        if let Some(journal) = &self.journal {
+            journal.digest(digest);
+        }
+        digest.number(self.logs.len() as u64);
+        for log in self.logs.values() {
+            log.digest(digest);
+        }
+        self.digest_reads(digest);
+        digest.number(self.unwritten_bytes).number(self.ops.under_way() as u64);
+        digest.number(u64::from(self.space.refusal().is_some())).number(u64::from(self.congested));
+    }
+}
