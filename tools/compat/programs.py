@@ -92,8 +92,16 @@ def java(name: str) -> Program:
     return Program(name, command, common.all_variants(), common.full_plan, roles=ALL)
 
 
+def go(name: str) -> Program:
+    """Returns one of the programs in Go."""
+    command = toolchains.go({"franz-go": "franz"}.get(name, name))
+    return Program(name, command, common.all_variants(), common.full_plan, roles=ALL)
+
+
 CLIENTS: dict[str, Callable[[str], Program]] = {
     **dict.fromkeys(PYTHON, python),
     "kafkajs": kafkajs,
     "java": java,
+    "franz-go": go,
+    "sarama": go,
 }

@@ -91,11 +91,16 @@ class Runner:
 
     def topics(self, names: list[str], partitions: int) -> None:
         """Makes topics by the admin client."""
-        from confluent_kafka.admin import AdminClient, NewTopic
+        from confluent_kafka import TopicPartition
+        from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
         admin = AdminClient({"bootstrap.servers": self.broker.bootstrap, "log_level": 0})
         made = admin.create_topics([NewTopic(name, partitions, 1) for name in names])
         for future in made.values():
+            future.result(20)
+        # Apache Kafka answers before the partitions can be written to.
+        all_of_them = [TopicPartition(name, at) for name in names for at in range(partitions)]
+        for future in admin.list_offsets(dict.fromkeys(all_of_them, OffsetSpec.latest())).values():
             future.result(20)
 
     def matrix(self) -> None:

@@ -59,6 +59,26 @@ def java() -> list[str]:
     return ["java", *light, "-cp", f"{classes}:{libraries}/*"]
 
 
+def go(name: str) -> list[str]:
+    """Returns the command of one of the programs in Go."""
+    needed("go")
+    folder = TARGET / "go"
+    source = HERE / "go"
+    files = [source / "go.mod", source / "go.sum", *sorted(source.glob("*/*.go"))]
+    if not fresh(folder / "bin", files):
+        environment = {
+            "GOMODCACHE": str(folder / "modules"),
+            "GOCACHE": str(folder / "cache"),
+            "GOFLAGS": "-modcacherw -buildvcs=false -mod=readonly",
+            # A toolchain that is too old is a reason to skip, not to fetch another one.
+            "GOTOOLCHAIN": "local",
+        }
+        build = ["go", "build", "-o", str(folder / "bin") + "/", "./franz", "./sarama"]
+        call(build, source, 240, **environment)
+        done(folder / "bin", files)
+    return [str(folder / "bin" / name)]
+
+
 def needed(program: str) -> None:
     """Checks that a program is installed."""
     if not shutil.which(program):
