@@ -90,8 +90,12 @@ pub struct Limits {
     pub bytes_in_flight_max: usize,
     /// Answers that a peer may leave unread before it is not read from any more.
     pub unread_answers_max: usize,
-    /// Bytes of unfinished frames that all connections of a shard may hold together.
+    /// Bytes of unfinished frames that all connections of a shard may hold together. Beyond it one
+    /// connection at a time goes on to the end of its frame, and each of the others has its share.
     pub receive_pool_bytes: usize,
+    /// Bytes of an unfinished frame that each connection may hold with the pool full; the read that
+    /// passes it has 4 KiB at most.
+    pub receive_share_bytes: usize,
     /// Most connections of a shard; further ones are closed at once.
     pub connections_max: usize,
     /// Most fetches parked on a shard; further ones are answered with what there is.
@@ -102,12 +106,17 @@ pub struct Limits {
     pub fetch_bytes_max: u64,
     /// Answer bytes that may wait in memory for slow peers before fetches are cut to one batch.
     pub answer_pool_bytes: u64,
-    /// A connection without a request for so long is closed (`connections.max.idle.ms`).
+    /// A connection is closed that brings no request and takes nothing of its answers for so long
+    /// (`connections.max.idle.ms`).
     pub idle_max: Duration,
+    /// How long the peer of a closed connection may take nothing of what is still its due.
+    pub close_linger: Duration,
     /// Time that an unfinished frame has before its rate counts.
     pub partial_frame_grace: Duration,
     /// Bytes per second that an unfinished frame must bring.
     pub partial_frame_bytes_per_second: u64,
+    /// Longest pause of an unfinished frame, however much of it has come.
+    pub partial_frame_credit_max: Duration,
     /// Most partitions of one topic (`mainspring.partitions.per.topic.max`).
     pub partitions_per_topic_max: i32,
     /// Most partitions of a node (`mainspring.partitions.max`).
@@ -130,14 +139,17 @@ impl Default for Limits {
             bytes_in_flight_max: 64 << 20,
             unread_answers_max: 5,
             receive_pool_bytes: 512 << 20,
+            receive_share_bytes: 16 << 10,
             connections_max: 20_000,
             parked_fetches_max: 100_000,
             fetch_wait_max: Duration::from_mins(1),
             fetch_bytes_max: 57_671_680,
             answer_pool_bytes: 512 << 20,
             idle_max: Duration::from_mins(10),
+            close_linger: Duration::from_secs(30),
             partial_frame_grace: Duration::from_secs(10),
             partial_frame_bytes_per_second: 1024,
+            partial_frame_credit_max: Duration::from_mins(1),
             partitions_per_topic_max: 10_000,
             partitions_max: 100_000,
             auto_create_wait: Duration::from_secs(2),

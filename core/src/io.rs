@@ -346,6 +346,11 @@ pub enum Effect {
         /// Which one.
         connection: ConnectionId,
     },
+    /// Drops a connection at once, with what was to be transmitted. `Disconnected` follows.
+    Abort {
+        /// Which one.
+        connection: ConnectionId,
+    },
     /// Hands events to another shard of this node.
     Post {
         /// To whom.

@@ -63,6 +63,9 @@ impl Connection {
         loop {
             let orders = self.lane.lock().collect(self.id, &mut self.out, context.waker());
             let Some(orders) = orders else { return Poll::Ready(End::Lost) };
+            if orders.aborting {
+                return Poll::Ready(End::Lost);
+            }
             let Ok(written) = self.write(context) else { return Poll::Ready(End::Lost) };
             if written > 0 {
                 self.lane.lock().handle(Input::Transmitted(self.id, written));

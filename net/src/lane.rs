@@ -122,6 +122,8 @@ pub(crate) struct Orders {
     pub(crate) want: usize,
     /// Close once everything has been written.
     pub(crate) closing: bool,
+    /// Close at once.
+    pub(crate) aborting: bool,
 }
 
 /// A lane as its tasks share it.
@@ -217,7 +219,7 @@ impl Lane {
         listener: ListenerIndex,
         peer: Arc<str>,
     ) {
-        let orders = Orders { reading: true, want: WANT, closing: false };
+        let orders = Orders { reading: true, want: WANT, closing: false, aborting: false };
         let line = Line { parts: VecDeque::new(), orders, waker: None };
         self.connections.insert(connection, line);
         self.handle(Input::Connected { connection, listener, peer });
@@ -324,6 +326,9 @@ impl Lane {
             }
             Effect::Close { connection } => {
                 self.instruct(connection, |line| line.orders.closing = true);
+            }
+            Effect::Abort { connection } => {
+                self.instruct(connection, |line| line.orders.aborting = true);
             }
             Effect::Post { shard, batch } => {
                 let from = self.parts.shard;

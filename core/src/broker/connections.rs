@@ -88,11 +88,16 @@ impl Shard {
     }
 
     pub(in crate::broker) fn close(&mut self, now: Now, id: ConnectionId) {
+        let node = Arc::clone(&self.config.node);
         let Some(connection) = self.connections.get_mut(&id) else { return };
         self.received_bytes -= connection.buffered_bytes();
         let before = connection.answer_bytes();
         connection.close(&mut self.fx);
         self.answer_bytes -= before - connection.answer_bytes();
+        // What is still its due may never be taken.
+        if let Some(deadline) = connection.idle_deadline(&node.limits) {
+            self.timers.arm(deadline.max(now.mono), Timer::Idle(id));
+        }
         self.blocked.remove(&id);
         self.forget_requests(now, id);
     }
@@ -105,36 +110,14 @@ impl Shard {
     /// Decides what a connection has brought, sends what it is owed, and says whether to read on.
     pub(in crate::broker) fn pump(&mut self, now: Now, id: ConnectionId) {
         while self.decide_next(now, id) {}
-        let is_pool_full =
-            self.received_bytes > self.limits().receive_pool_bytes && !self.is_largest_receiver(id);
         let node = Arc::clone(&self.config.node);
-        let is_stopping = self.phase.is_stopping();
+        let pace = self.pace(id);
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        let owed = connection.buffered_bytes() > 0 && is_pool_full;
         connection.flush(now.mono, &mut self.fx);
-        connection.steer(now.mono, &node.limits, owed || is_stopping, &mut self.fx);
-        if owed {
-            self.blocked.insert(id);
-        } else if !self.blocked.is_empty()
-            && self.received_bytes <= node.limits.receive_pool_bytes
-            && self.congested.is_empty()
-            && self.phase == Phase::Serving
-        {
-            self.unblock();
-        }
-        if let Some(connection) = self.connections.get_mut(&id)
-            && let Some(deadline) = connection.arm_partial_frame_timer(&node.limits)
-        {
+        connection.steer(now.mono, &node.limits, pace, &mut self.fx);
+        if let Some(deadline) = connection.arm_partial_frame_timer() {
             self.timers.arm(deadline, Timer::PartialFrame(id));
         }
-    }
-
-    /// With the pool full, the connection that holds most goes on, so that something is finished.
-    fn is_largest_receiver(&self, id: ConnectionId) -> bool {
-        self.connections
-            .iter()
-            .max_by_key(|(_, connection)| connection.buffered_bytes())
-            .is_some_and(|(&largest, _)| largest == id)
     }
 
     /// Takes the next frame of a connection and decides it. Returns whether there may be another.
@@ -300,25 +283,26 @@ impl Shard {
 
     pub(in crate::broker) fn on_idle_timer(&mut self, now: Now, id: ConnectionId) {
         let node = Arc::clone(&self.config.node);
-        let Some(connection) = self.connections.get(&id) else { return };
-        if connection.is_closed() {
-            return;
-        }
+        let Some(connection) = self.connections.get_mut(&id) else { return };
         match connection.idle_deadline(&node.limits) {
+            // It would never be closed: what is to go before that is not taken.
+            Some(deadline) if deadline <= now.mono && connection.answer_bytes() > 0 => {
+                connection.abort(&mut self.fx);
+            }
             Some(deadline) if deadline <= now.mono => self.close(now, id),
             Some(deadline) => self.timers.arm(deadline, Timer::Idle(id)),
+            None if connection.is_closed() => {}
             None => self.timers.arm(now.mono + node.limits.idle_max, Timer::Idle(id)),
         }
     }
 
     pub(in crate::broker) fn on_partial_frame_timer(&mut self, now: Now, id: ConnectionId) {
-        let node = Arc::clone(&self.config.node);
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.partial_frame_timer_fired();
-        match connection.partial_frame_deadline(&node.limits) {
+        match connection.partial_frame_deadline() {
             Some(deadline) if deadline <= now.mono => self.close_broken(now, id),
             Some(_) => {
-                if let Some(deadline) = connection.arm_partial_frame_timer(&node.limits) {
+                if let Some(deadline) = connection.arm_partial_frame_timer() {
                     self.timers.arm(deadline, Timer::PartialFrame(id));
                 }
             }

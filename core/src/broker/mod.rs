@@ -21,6 +21,7 @@ mod gather;
 mod owner;
 mod pending;
 pub mod post;
+mod receive_pool;
 mod shard;
 mod start;
 mod stop;

@@ -8,6 +8,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::broker::pending::Pending;
 use crate::broker::post::{Answer, FetchItem, Fetched, Post};
+use crate::broker::receive_pool::ReceivePool;
 use crate::broker::start::{Identity, Phase, Replay};
 use crate::broker::timers::{Timer, Timers};
 use crate::config::{Limits, ShardConfig};
@@ -54,9 +55,10 @@ pub struct Shard {
     pub(in crate::broker) connections: BTreeMap<ConnectionId, Connection>,
     /// Connections that have something to decide, to send or to say.
     pub(in crate::broker) dirty: BTreeSet<ConnectionId>,
-    /// Connections that wait for producers to be welcome, for the pool, or for the start.
+    /// Connections that wait for producers to be welcome, or for the start.
     pub(in crate::broker) blocked: BTreeSet<ConnectionId>,
     pub(in crate::broker) received_bytes: usize,
+    pub(in crate::broker) receive_pool: ReceivePool,
     /// Answer bytes that peers have not taken yet, or that wait for earlier answers.
     pub(in crate::broker) answer_bytes: u64,
     /// Answer bytes that fetches under way may still bring.
@@ -123,6 +125,7 @@ impl Shard {
             dirty: BTreeSet::new(),
             blocked: BTreeSet::new(),
             received_bytes: 0,
+            receive_pool: ReceivePool::default(),
             answer_bytes: 0,
             granted_bytes: 0,
             pending: BTreeMap::new(),
@@ -150,7 +153,7 @@ impl Shard {
             Input::Received(connection, bytes) => self.on_received(connection, bytes),
             Input::Transmitted(connection, bytes) => {
                 if let Some(state) = self.connections.get_mut(&connection) {
-                    self.answer_bytes -= state.transmitted(bytes);
+                    self.answer_bytes -= state.transmitted(now.mono, bytes);
                     self.dirty.insert(connection);
                 }
             }
@@ -223,7 +226,7 @@ impl Shard {
                 self.pump(now, connection);
                 continue;
             }
-            if self.advance_stop(now) {
+            if self.note_receive_pool() || self.advance_stop(now) {
                 continue;
             }
             break;

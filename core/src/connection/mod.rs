@@ -6,7 +6,7 @@
 //! 1. Answers leave in the order in which their requests came, whatever is finished first.
 //! 2. Memory is charged as bytes arrive, never as a size field announces.
 //! 3. Requests decided and not answered are bounded in number and bytes; one frame always passes.
-//! 4. A peer that does not read its answers is not read from.
+//! 4. A peer that does not read its answers is not read from, and is not waited for without end.
 //! 5. After it was closed a connection has no effect.
 //!
 //! Sources: Kafka protocol guide, "Network" and "Common Request and Response Structure"; KIP-498.
@@ -17,6 +17,7 @@ pub mod fuzz;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -61,11 +62,33 @@ pub struct Connection {
     unread: VecDeque<u64>,
     unread_bytes: u64,
     flow: Flow,
-    last_request: Instant,
-    partial_since: Option<Instant>,
+    /// When a request came, an answer left or the peer took bytes.
+    last_progress: Instant,
+    partial: Option<PartialFrame>,
     /// Whether somebody watches the deadline of an unfinished frame.
     is_partial_timer_armed: bool,
     closed: bool,
+    aborted: bool,
+}
+
+/// How much of its peer's bytes a connection may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pace {
+    /// None.
+    Stopped,
+    /// Up to its share, in small reads: the pool of unfinished frames is full.
+    Shared,
+    /// As many as come.
+    Free,
+}
+
+/// A frame that is not whole.
+#[derive(Clone, Copy, Debug)]
+struct PartialFrame {
+    /// More of it must have come by then.
+    deadline: Instant,
+    /// How much of it was there when it was looked at last.
+    bytes: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -100,10 +123,11 @@ impl Connection {
             unread: VecDeque::new(),
             unread_bytes: 0,
             flow: Flow::default(),
-            last_request: now,
-            partial_since: None,
+            last_progress: now,
+            partial: None,
             is_partial_timer_armed: false,
             closed: false,
+            aborted: false,
         }
     }
 
@@ -131,6 +155,11 @@ impl Connection {
     /// wait for earlier answers.
     pub const fn answer_bytes(&self) -> u64 {
         self.unread_bytes + self.waiting_bytes
+    }
+
+    /// Returns whether a frame has begun to come in and is not whole.
+    pub fn is_receiving(&self) -> bool {
+        self.held.is_none() && self.splitter.is_partial()
     }
 
     /// Returns whether any request waits for its answer.
@@ -162,8 +191,8 @@ impl Connection {
             None => self.splitter.next(limits.frame_bytes_max)?,
         };
         if frame.is_some() {
-            self.last_request = now;
-            self.partial_since = None;
+            self.last_progress = now;
+            self.partial = None;
         }
         Ok(frame)
     }
@@ -221,7 +250,7 @@ impl Connection {
         {
             self.first_sequence += 1;
             self.bytes_in_flight -= slot.request_bytes;
-            self.last_request = now;
+            self.last_progress = now;
             if let Answer::Parts(parts) = slot.answer {
                 let bytes = parts.iter().map(|part| part.len() as u64).sum();
                 self.unread.push_back(bytes);
@@ -241,8 +270,11 @@ impl Connection {
 
     /// Takes note that the peer's side took bytes of earlier answers, and returns how many of them
     /// were owed.
-    pub fn transmitted(&mut self, bytes: u64) -> u64 {
+    pub fn transmitted(&mut self, now: Instant, bytes: u64) -> u64 {
         let taken = bytes.min(self.unread_bytes);
+        if taken > 0 {
+            self.last_progress = now;
+        }
         let mut left = taken;
         self.unread_bytes -= taken;
         while let Some(first) = self.unread.front_mut() {
@@ -258,37 +290,55 @@ impl Connection {
 
     /// Tells the driver to read or not, and how much, where that changes.
     ///
-    /// `paused` is the shard's own reason not to read from anybody.
-    pub fn steer(&mut self, now: Instant, limits: &Limits, paused: bool, fx: &mut Effects) {
+    /// `pace` is the shard's own word on it.
+    pub fn steer(&mut self, now: Instant, limits: &Limits, pace: Pace, fx: &mut Effects) {
         if self.closed {
             return;
         }
-        let on = !paused
+        let is_welcome = match pace {
+            Pace::Stopped => false,
+            Pace::Shared => self.buffered_bytes() < limits.receive_share_bytes,
+            Pace::Free => true,
+        };
+        let on = is_welcome
             && self.held.is_none()
             && self.admits(limits)
             && self.unread.len() < limits.unread_answers_max;
-        if on && self.splitter.is_partial() {
-            self.partial_since = self.partial_since.or(Some(now));
-        } else {
-            // A peer that is not read from cannot be blamed for an unfinished frame.
-            self.partial_since = None;
-        }
-        self.flow.steer(self.id, on, self.splitter.missing(), fx);
+        // A peer that is not read from cannot be blamed for an unfinished frame.
+        let is_timed = on && self.splitter.is_partial();
+        self.partial = is_timed.then(|| self.timed(now, limits));
+        let want = match pace {
+            Pace::Shared => flow::READ_BYTES_SHARED,
+            Pace::Stopped | Pace::Free => flow::want(self.splitter.missing()),
+        };
+        self.flow.steer(self.id, on, want, fx);
+    }
+
+    /// Puts the deadline of the unfinished frame off by what has come of it.
+    fn timed(&self, now: Instant, limits: &Limits) -> PartialFrame {
+        let bytes = self.splitter.len();
+        let Some(before) = self.partial else {
+            return PartialFrame { deadline: now + limits.partial_frame_grace, bytes };
+        };
+        let came = bytes.saturating_sub(before.bytes) as u64;
+        let rate = limits.partial_frame_bytes_per_second.max(1);
+        let earned = Duration::from_nanos(came.saturating_mul(1_000_000_000) / rate);
+        // What came in one piece buys no hours.
+        let latest = now + limits.partial_frame_credit_max;
+        PartialFrame { deadline: (before.deadline + earned).min(latest), bytes }
     }
 
     /// Returns when an unfinished frame will have been too slow, `None` while there is none.
-    pub fn partial_frame_deadline(&self, limits: &Limits) -> Option<Instant> {
-        let since = self.partial_since?;
-        let earned = self.splitter.len() as u64 / limits.partial_frame_bytes_per_second.max(1);
-        Some(since + limits.partial_frame_grace + std::time::Duration::from_secs(earned))
+    pub fn partial_frame_deadline(&self) -> Option<Instant> {
+        self.partial.map(|partial| partial.deadline)
     }
 
     /// Returns the deadline of an unfinished frame that nobody watches yet; it is watched from here.
-    pub fn arm_partial_frame_timer(&mut self, limits: &Limits) -> Option<Instant> {
+    pub fn arm_partial_frame_timer(&mut self) -> Option<Instant> {
         if self.is_partial_timer_armed {
             return None;
         }
-        let deadline = self.partial_frame_deadline(limits);
+        let deadline = self.partial_frame_deadline();
         self.is_partial_timer_armed = deadline.is_some();
         deadline
     }
@@ -298,10 +348,14 @@ impl Connection {
         self.is_partial_timer_armed = false;
     }
 
-    /// Returns when it will have been idle for too long, `None` while an answer is owed.
+    /// Returns when it will have been idle for too long, `None` while the shard owes an answer.
+    ///
+    /// A peer that takes nothing of what it was sent is idle, whatever it asked for.
     pub fn idle_deadline(&self, limits: &Limits) -> Option<Instant> {
-        (self.slots.is_empty() && self.unread.is_empty())
-            .then(|| self.last_request + limits.idle_max)
+        if self.closed {
+            return (self.unread_bytes > 0).then(|| self.last_progress + limits.close_linger);
+        }
+        self.slots.is_empty().then(|| self.last_progress + limits.idle_max)
     }
 
     /// Closes it, once what was to be transmitted has gone.
@@ -312,8 +366,16 @@ impl Connection {
             self.waiting_bytes = 0;
             self.held = None;
             self.splitter = Splitter::default();
-            self.partial_since = None;
+            self.partial = None;
             fx.push(Effect::Close { connection: self.id });
+        }
+    }
+
+    /// Ends a connection whose peer takes nothing of what it was sent, with what is unsent.
+    pub fn abort(&mut self, fx: &mut Effects) {
+        if !self.aborted {
+            self.aborted = true;
+            fx.push(Effect::Abort { connection: self.id });
         }
     }
 
@@ -401,7 +463,7 @@ mod tests {
             c.answer(sequence, Some(vec![Bytes::from_static(b"1234")]));
         }
         c.flush(Instant::ZERO, &mut fx);
-        c.steer(Instant::ZERO, &Limits::default(), false, &mut fx);
+        c.steer(Instant::ZERO, &Limits::default(), Pace::Free, &mut fx);
         let mut reading = Vec::new();
         while let Some(effect) = fx.pop() {
             if let Effect::Reading { on, .. } = effect {
@@ -409,28 +471,53 @@ mod tests {
             }
         }
         assert_eq!(reading, [false]);
-        c.transmitted(3);
-        c.steer(Instant::ZERO, &Limits::default(), false, &mut fx);
+        c.transmitted(Instant::ZERO, 3);
+        c.steer(Instant::ZERO, &Limits::default(), Pace::Free, &mut fx);
         assert!(fx.pop().is_none(), "five answers are still not taken whole");
-        c.transmitted(1);
-        c.steer(Instant::ZERO, &Limits::default(), false, &mut fx);
+        c.transmitted(Instant::ZERO, 1);
+        c.steer(Instant::ZERO, &Limits::default(), Pace::Free, &mut fx);
         assert!(matches!(fx.pop(), Some(Effect::Reading { on: true, .. })));
     }
 
     #[test]
-    fn a_slow_frame_has_a_deadline_that_its_bytes_push_back() {
+    fn the_bytes_of_a_slow_frame_put_its_deadline_off_and_a_burst_buys_no_hours() {
         let (mut c, mut fx) = (connection(), Effects::default());
         let limits = Limits::default();
-        let mut bytes = frames(1, 8192);
-        c.receive(bytes.split_to(2048));
-        assert_eq!(c.next_frame(Instant::ZERO, &limits), Ok(None));
-        c.steer(Instant::ZERO, &limits, false, &mut fx);
-        let twelve = Instant::from_nanos(12_000_000_000);
-        assert_eq!(c.partial_frame_deadline(&limits), Some(twelve));
-        c.receive(bytes);
-        assert!(c.next_frame(twelve, &limits).expect("good").is_some());
-        c.steer(twelve, &limits, false, &mut fx);
-        assert_eq!(c.partial_frame_deadline(&limits), None);
+        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        let mut bytes = frames(1, 10 << 20);
+        let mut come = |c: &mut Connection, ms, count| {
+            c.receive(bytes.split_to(count));
+            assert_eq!(c.next_frame(at(ms), &limits), Ok(None));
+            c.steer(at(ms), &limits, Pace::Free, &mut fx);
+            c.partial_frame_deadline()
+        };
+        assert_eq!(come(&mut c, 0, 100), Some(at(10_000)));
+        assert_eq!(come(&mut c, 4000, 512), Some(at(10_500)));
+        assert_eq!(come(&mut c, 9000, 2048), Some(at(12_500)));
+        assert_eq!(come(&mut c, 9000, 5 << 20), Some(at(69_000)), "a minute at most");
+        let rest = bytes.len();
+        c.receive(bytes.split_to(rest));
+        assert!(c.next_frame(at(9000), &limits).expect("good").is_some());
+        c.steer(at(9000), &limits, Pace::Free, &mut fx);
+        assert_eq!(c.partial_frame_deadline(), None);
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_is_idle_and_one_that_takes_a_little_is_not() {
+        let (mut c, mut fx) = (connection(), Effects::default());
+        let limits = Limits::default();
+        let sequence = c.begin(10);
+        assert_eq!(c.idle_deadline(&limits), None, "an answer is owed");
+        c.answer(sequence, Some(vec![Bytes::from_static(b"1234")]));
+        let (one, two) = (Instant::from_nanos(1_000_000_000), Instant::from_nanos(2_000_000_000));
+        c.flush(one, &mut fx);
+        assert_eq!(c.idle_deadline(&limits), Some(one + limits.idle_max));
+        c.transmitted(two, 1);
+        assert_eq!(c.idle_deadline(&limits), Some(two + limits.idle_max));
+        c.close(&mut fx);
+        assert_eq!(c.idle_deadline(&limits), Some(two + limits.close_linger));
+        c.transmitted(two, 3);
+        assert_eq!(c.idle_deadline(&limits), None, "the driver closes it");
     }
 
     #[test]
@@ -441,7 +528,7 @@ mod tests {
         assert!(matches!(fx.pop(), Some(Effect::Close { .. })));
         assert!(!c.answer(sequence, Some(vec![Bytes::from_static(b"x")])));
         c.flush(Instant::ZERO, &mut fx);
-        c.steer(Instant::ZERO, &limits(), false, &mut fx);
+        c.steer(Instant::ZERO, &limits(), Pace::Free, &mut fx);
         c.close(&mut fx);
         assert!(fx.pop().is_none());
     }

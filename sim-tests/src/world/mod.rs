@@ -597,6 +597,11 @@ impl<M: Machine> World<M> {
                     self.net.close(self.now, stream, 1, &mut self.notices);
                 }
             }
+            Effect::Abort { connection } => {
+                if let Some(stream) = self.nodes[node].streams.get(&connection).copied() {
+                    self.net.reset(self.now, stream, &mut self.notices);
+                }
+            }
             Effect::Post { shard: to, batch } => {
                 let delay = self.schedule.below(20_000);
                 let at = self.nodes[node].post(self.now, shard, to.0, batch, delay);
