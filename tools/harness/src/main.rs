@@ -10,6 +10,7 @@ mod cases;
 mod checks;
 mod client;
 mod commands;
+mod hostile;
 mod kills;
 mod load;
 mod mutants;
@@ -29,6 +30,7 @@ harness COMMAND
   commands                         wrong use, and commands that fail
   mutants [--check | --json]       planted bugs, and which of them the simulator finds
   swarm [--seconds N]              the simulator over fresh seeds
+  hostile                          peers that mean harm, beside one that does not
   kills [--cycles N] [--seed S]    kill -9 and power cuts under load, and a broken disk that must be caught
 ";
 
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
             Some(other) => Err(format!("there is no option {other}")),
         }
         .map(|mode| mutants::run(&mut checks, mode)),
+        Some("hostile") => options(&arguments, &[]).map(|[]| hostile::run(&mut checks)),
         Some("commands") => options(&arguments, &[]).map(|[]| commands::run(&mut checks)),
         Some("kills") => options(&arguments, &["--cycles", "--seed"])
             .map(|[cycles, seed]| kills::run(&mut checks, cycles.unwrap_or(100), seed)),

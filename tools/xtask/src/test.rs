@@ -55,6 +55,7 @@ fn rust(parts: &mut Parts) {
     let budget = Duration::from_mins(2);
     parts.run("commands and wrong use", budget, Counting::Lines, harness(&["commands"]));
     parts.run("cases that users met", budget, Counting::Lines, harness(&["cases"]));
+    parts.run("hostile peers", budget, Counting::Lines, harness(&["hostile"]));
     kills(parts, 100);
 }
 
