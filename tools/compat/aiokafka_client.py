@@ -5,16 +5,74 @@ from __future__ import annotations
 import asyncio
 import time
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import (
+    AIOKafkaConsumer,
+    AIOKafkaProducer,
+    ConsumerRebalanceListener,
+    TopicPartition,
+)
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
 import common
 from common import Record
+from members import Member
+
+
+class AiokafkaMember(Member, ConsumerRebalanceListener):
+    """A member of a group, with an event loop of its own."""
+
+    def open(self) -> None:
+        """Subscribes."""
+        self.loop = asyncio.new_event_loop()
+        self.loop.run_until_complete(self._open())
+
+    async def _open(self) -> None:
+        self.consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap,
+            group_id=self.job["group"],
+            group_instance_id=self.instance(),
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            session_timeout_ms=self.job["session_ms"],
+            rebalance_timeout_ms=self.job["session_ms"],
+            heartbeat_interval_ms=self.job["heartbeat_ms"],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=100,
+        )
+        self.consumer.subscribe([self.job["topic"]], listener=self)
+        await self.consumer.start()
+
+    def on_partitions_assigned(self, assigned) -> None:
+        """Takes partitions."""
+        self.gained([one.partition for one in assigned])
+
+    def on_partitions_revoked(self, revoked) -> None:
+        """Gives partitions back."""
+        self.lost([one.partition for one in revoked])
+
+    def poll(self) -> None:
+        """Takes what is there."""
+        found = self.loop.run_until_complete(self.consumer.getmany(timeout_ms=50))
+        for batch in found.values():
+            for message in batch:
+                self.read(message.partition, message.offset, message.value)
+
+    def commit(self, offsets: dict[int, int]) -> None:
+        """Commits and waits."""
+        topic = self.job["topic"]
+        wanted = {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}
+        self.loop.run_until_complete(self.consumer.commit(wanted))
+
+    def close(self) -> None:
+        """Leaves."""
+        self.loop.run_until_complete(self.consumer.stop())
 
 
 class Aiokafka:
     """The client aiokafka."""
 
     name = "aiokafka"
+    member = AiokafkaMember
 
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap

@@ -7,6 +7,8 @@ Each program drives one client library, in a process of its own, in one of these
     lookup   asks for offsets by timestamp and reads from there
     hold     sends records one after the other while a broker goes away and comes back
     follow   reads a topic to a given count across the same
+    admin    makes, shows, changes and deletes a topic and a group
+    session  is several members of a group, told by further lines what to do
 
 A role gets its arguments as one JSON object and prints one JSON line with its result. Alone,
 `PROGRAM --bootstrap HOST:PORT` writes and reads back everything by itself and prints the counts.
@@ -23,6 +25,8 @@ import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import members
 
 PARTITIONS = 2
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
@@ -63,6 +67,9 @@ class Client(Protocol):
     """One client library."""
 
     name: str
+    bootstrap: str
+    # How it takes part in a group.
+    member: type[members.Member]
 
     def write(self, topic: str, records: list[Record], codec: str, acks: str) -> list[int | None]:
         """Sends records and returns their offsets, None where no acknowledgement was asked for."""
@@ -196,7 +203,29 @@ def _follow(client: Client, job: dict[str, Any]) -> dict[str, Any]:
     return {"client": client.name, "numbers": [number_of(record.value) for record in records]}
 
 
-ROLES = {"write": _write, "read": _read, "lookup": _lookup, "hold": _hold, "follow": _follow}
+def _admin(client: Client, job: dict[str, Any]) -> dict[str, Any]:
+    steps: dict[str, Any] = {}
+    for name, work in client.admin(job["topic"], job["group"]):
+        try:
+            steps[name] = work()
+        except Exception as error:  # Whatever it is, it is what the step found.
+            steps[name] = f"{type(error).__name__}: {error}"
+    return {"client": client.name, "steps": steps}
+
+
+def _session(client: Client, job: dict[str, Any]) -> dict[str, Any]:
+    return members.session(client.member, client.bootstrap, job)
+
+
+ROLES = {
+    "write": _write,
+    "read": _read,
+    "lookup": _lookup,
+    "hold": _hold,
+    "follow": _follow,
+    "admin": _admin,
+    "session": _session,
+}
 
 
 def _alone(client: Client) -> dict[str, Any]:
@@ -229,7 +258,7 @@ def main(make: Any) -> None:
     logging.disable(logging.CRITICAL)
     client = make(options.bootstrap)
     if options.role:
-        result = ROLES[options.role](client, json.load(sys.stdin))
+        result = ROLES[options.role](client, json.loads(sys.stdin.readline()))
         print(json.dumps(result), flush=True)
         return
     result = _alone(client)

@@ -8,12 +8,60 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 import common
 from common import Record
+from members import Member
+
+
+class ConfluentMember(Member):
+    """A member of a group."""
+
+    def open(self) -> None:
+        """Subscribes."""
+        settings = {
+            "bootstrap.servers": self.bootstrap,
+            "group.id": self.job["group"],
+            "partition.assignment.strategy": self.job["strategy"],
+            "session.timeout.ms": self.job["session_ms"],
+            "heartbeat.interval.ms": self.job["heartbeat_ms"],
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 100,
+            "reconnect.backoff.max.ms": 500,
+            "log_level": 0,
+        }
+        if self.instance():
+            settings["group.instance.id"] = self.instance()
+        self.consumer = Consumer(settings)
+
+        def gained(_consumer, partitions) -> None:
+            self.gained([one.partition for one in partitions])
+
+        def lost(_consumer, partitions) -> None:
+            self.lost([one.partition for one in partitions])
+
+        self.consumer.subscribe([self.job["topic"]], on_assign=gained, on_revoke=lost, on_lost=lost)
+
+    def poll(self) -> None:
+        """Takes what is there."""
+        for message in self.consumer.consume(100, 0.05):
+            if not message.error():
+                self.read(message.partition(), message.offset(), message.value())
+
+    def commit(self, offsets: dict[int, int]) -> None:
+        """Commits and waits."""
+        topic = self.job["topic"]
+        wanted = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+        self.consumer.commit(offsets=wanted, asynchronous=False)
+
+    def close(self) -> None:
+        """Leaves."""
+        self.consumer.close()
 
 
 class Confluent:
     """The client of Confluent."""
 
     name = "confluent"
+    member = ConfluentMember
 
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap

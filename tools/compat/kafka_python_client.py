@@ -4,16 +4,72 @@ from __future__ import annotations
 
 import time
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import (
+    ConsumerRebalanceListener,
+    KafkaConsumer,
+    KafkaProducer,
+    OffsetAndMetadata,
+    TopicPartition,
+)
+from kafka.coordinator.assignors.range import RangePartitionAssignor
 
 import common
 from common import Record
+from members import Member
+
+
+class KafkaPythonMember(Member, ConsumerRebalanceListener):
+    """A member of a group."""
+
+    def open(self) -> None:
+        """Subscribes."""
+        self.consumer = KafkaConsumer(
+            bootstrap_servers=self.bootstrap,
+            group_id=self.job["group"],
+            group_instance_id=self.instance(),
+            partition_assignment_strategy=[RangePartitionAssignor],
+            session_timeout_ms=self.job["session_ms"],
+            heartbeat_interval_ms=self.job["heartbeat_ms"],
+            max_poll_interval_ms=30_000,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=100,
+            reconnect_backoff_max_ms=500,
+        )
+        self.consumer.subscribe([self.job["topic"]], listener=self)
+
+    def on_partitions_assigned(self, assigned) -> None:
+        """Takes partitions."""
+        self.gained([one.partition for one in assigned])
+
+    def on_partitions_revoked(self, revoked) -> None:
+        """Gives partitions back."""
+        self.lost([one.partition for one in revoked])
+
+    def poll(self) -> None:
+        """Takes what is there."""
+        for batch in self.consumer.poll(timeout_ms=50).values():
+            for message in batch:
+                self.read(message.partition, message.offset, message.value)
+
+    def commit(self, offsets: dict[int, int]) -> None:
+        """Commits and waits."""
+        topic = self.job["topic"]
+        self.consumer.commit({
+            TopicPartition(topic, partition): OffsetAndMetadata(offset, "", -1)
+            for partition, offset in offsets.items()
+        })
+
+    def close(self) -> None:
+        """Leaves."""
+        self.consumer.close(autocommit=False)
 
 
 class KafkaPython:
     """The client kafka-python."""
 
     name = "kafka-python"
+    member = KafkaPythonMember
 
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap

@@ -4,19 +4,88 @@ from __future__ import annotations
 
 import json
 import os
+import queue
+import re
 import subprocess
+import threading
 import time
 
 import common
 from common import Record
+from members import Member
 
 KEY, RECORD = b"\x1f", b"\x1e"
+
+
+class KcatMember(Member):
+    """A member of a group: `kcat -G`, which commits by itself."""
+
+    def open(self) -> None:
+        """Subscribes."""
+        settings = {
+            "auto.offset.reset": "earliest",
+            "auto.commit.interval.ms": 100,
+            "session.timeout.ms": self.job["session_ms"],
+            "heartbeat.interval.ms": self.job["heartbeat_ms"],
+            "fetch.wait.max.ms": 100,
+            "reconnect.backoff.max.ms": 500,
+        }
+        command = ["kcat", "-b", self.bootstrap, "-E", "-u", "-f", "%p %o %s\n"]
+        for name, value in settings.items():
+            command += ["-X", f"{name}={value}"]
+        self.child = subprocess.Popen(
+            [*command, "-G", self.job["group"], self.job["topic"]],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: queue.Queue[tuple[str, str]] = queue.Queue()
+        for kind, pipe in (("out", self.child.stdout), ("said", self.child.stderr)):
+            threading.Thread(target=self._gather, args=(kind, pipe), daemon=True).start()
+
+    def _gather(self, kind: str, pipe) -> None:
+        for line in pipe:
+            self.lines.put((kind, line))
+
+    def poll(self) -> None:
+        """Takes what it printed."""
+        try:
+            kind, line = self.lines.get(timeout=0.05)
+        except queue.Empty:
+            return
+        if kind == "out":
+            partition, offset, value = line.split(" ", 2)
+            self.read(int(partition), int(offset), value.encode())
+        elif " rebalanced " in line:
+            partitions = [int(one) for one in re.findall(r"\[(\d+)\]", line)]
+            if "assigned" in line:
+                self.gained(partitions)
+            else:
+                self.lost(partitions)
+
+    def commit(self, offsets: dict[int, int]) -> None:
+        """Waits until it has."""
+        from confluent_kafka import Consumer, TopicPartition
+
+        asker = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.job["group"]})
+        wanted = [TopicPartition(self.job["topic"], partition) for partition in offsets]
+        end = time.monotonic() + 20
+        while {one.partition: one.offset for one in asker.committed(wanted, 10)} != offsets:
+            if time.monotonic() > end:
+                message = "it has not committed"
+                raise RuntimeError(message)
+
+    def close(self) -> None:
+        """Leaves."""
+        self.child.terminate()
+        self.child.wait(20)
 
 
 class Kcat:
     """The command kcat."""
 
     name = "kcat"
+    member = KcatMember
 
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap

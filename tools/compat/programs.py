@@ -23,6 +23,11 @@ PYTHON = {
     "kcat": "kcat_client",
 }
 ALL = frozenset({"admin", "session"})
+# Which libraries have static members (KIP-345), and the cooperative protocol (KIP-429).
+STATIC = {"confluent", "kafka-python", "aiokafka", "java", "franz-go", "sarama"}
+COOPERATIVE = {"confluent", "java", "franz-go"}
+# Which agree on an assignor, and so can be members of one group.
+RANGE = {"confluent", "kafka-python", "aiokafka", "java", "franz-go", "sarama"}
 
 
 @dataclass
@@ -75,7 +80,12 @@ def python(name: str) -> Program:
     client = make("")
     command = [sys.executable, str(HERE / f"{PYTHON[name]}.py")]
     return Program(
-        name, command, client.variants(), client.plan, reads_to_the_end=name == "kcat"
+        name,
+        command,
+        client.variants(),
+        client.plan,
+        roles=frozenset({"session"}),
+        reads_to_the_end=name == "kcat",
     )
 
 

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import common
+import groups
 import tools
 from broker import Broker, Elsewhere, advertised
 from common import Record
@@ -91,7 +92,7 @@ class Runner:
 
     def topics(self, names: list[str], partitions: int) -> None:
         """Makes topics by the admin client."""
-        from confluent_kafka import TopicPartition
+        from confluent_kafka import KafkaException, TopicPartition
         from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
         admin = AdminClient({"bootstrap.servers": self.broker.bootstrap, "log_level": 0})
@@ -99,9 +100,20 @@ class Runner:
         for future in made.values():
             future.result(20)
         # Apache Kafka answers before the partitions can be written to.
-        all_of_them = [TopicPartition(name, at) for name in names for at in range(partitions)]
-        for future in admin.list_offsets(dict.fromkeys(all_of_them, OffsetSpec.latest())).values():
-            future.result(20)
+        ends = dict.fromkeys(
+            (TopicPartition(name, at) for name in names for at in range(partitions)),
+            OffsetSpec.latest(),
+        )
+        patience = time.monotonic() + 20
+        while True:
+            try:
+                for future in admin.list_offsets(ends).values():
+                    future.result(20)
+            except KafkaException:
+                if time.monotonic() > patience:
+                    raise
+            else:
+                return
 
     def matrix(self) -> None:
         """Every writer with every codec and acknowledgement level, read by every reader."""
@@ -294,6 +306,13 @@ class Runner:
         """The command line tools of Apache Kafka."""
         tools.run(self.broker.bootstrap, self.checks, self.stamp, self.groups)
 
+    def consumer_groups(self) -> None:
+        """Members of groups, over rebalances and a kill -9."""
+        if self.groups:
+            groups.run(self)
+        else:
+            self.checks.skip("consumer groups", "the broker does not advertise them")
+
     def _compare(self, plan: dict[str, list[Record]], when: str) -> None:
         wanted = {
             topic: {"partitions": common.PARTITIONS, "count": len(records)}
@@ -370,6 +389,8 @@ STEPS = {
     "lag": 3,
     "group state": "Empty",
 }
+# Parts that stop the broker.
+KILLING = ("restart", "real_data", "consumer_groups")
 PARTS = (
     "examples",
     "automatic",
@@ -379,6 +400,7 @@ PARTS = (
     "times",
     "restart",
     "real_data",
+    "consumer_groups",
 )
 
 
@@ -407,7 +429,7 @@ def main() -> None:
     runner = Runner(broker, checks, programs)
     try:
         for part in options.parts.split(","):
-            if options.bootstrap and not options.restart and part in ("restart", "real_data"):
+            if options.bootstrap and not options.restart and part in KILLING:
                 checks.skip(part, "no command that restarts the broker")
                 continue
             start = time.monotonic()
