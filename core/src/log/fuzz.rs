@@ -78,8 +78,8 @@ pub fn start_files(bytes: &[u8]) {
     if let Ok(identity) = Identity::decode(bytes) {
         assert_eq!(Identity::decode(identity.encode().as_bytes()), Ok(identity));
     }
-    if let Ok(starts) = Starts::decode(bytes) {
-        assert_eq!(Starts::decode(starts.encode().as_bytes()), Ok(starts));
+    if let Ok((starts, _)) = Starts::decode(bytes) {
+        assert_eq!(Starts::decode(&starts.encode_file()), Ok((starts, Some(1))));
     }
 }
 
@@ -138,7 +138,7 @@ pub fn samples() -> Vec<Vec<u8>> {
         block,
         head.encode().to_vec(),
         checkpoint.encode().to_vec(),
-        starts.encode().into_bytes(),
+        starts.encode_file().to_vec(),
         identity.encode().into_bytes(),
     ]
 }

@@ -1,15 +1,21 @@
 //! Who a data directory belongs to, and how often it was started.
 //!
 //! `meta.properties` is Kafka's file (version 1) with one line of ours, the version of the formats
-//! below the directory. `journal/SHARD/incarnation` holds the journal's id and the number of the
-//! last start; both are text, written beside the old file and renamed over it.
+//! below the directory, written beside and renamed. `journal/SHARD/incarnation` holds the journal's id
+//! and the number of the last start in one of two slots of 4 KiB, each with a checksum. A start writes
+//! over the older one, so that counting needs no room on the disk and a torn write leaves the other.
+//! Both files are text.
 
 use std::fmt::Write as _;
+
+use bytes::Bytes;
 
 use crate::ids::{Incarnation, NodeId, Uuid};
 
 /// Name of the identity file.
 pub(super) const META_FILE: &str = "meta.properties";
+/// Bytes of one of the two slots of the incarnation file.
+pub(super) const SLOT_LEN: usize = 4096;
 /// Version of everything below a data directory that this build writes and reads.
 pub(super) const DIRECTORY_FORMAT: u32 = 1;
 
@@ -34,6 +40,8 @@ pub(super) struct Starts {
 pub(super) enum IdentityError {
     #[error("it lacks a readable `{0}`")]
     Lacks(&'static str),
+    #[error("its checksum is wrong")]
+    Damaged,
     #[error("the data directory has format {0}, this build reads {DIRECTORY_FORMAT}")]
     Newer(u32),
 }
@@ -67,24 +75,73 @@ impl Identity {
 }
 
 impl Starts {
-    pub(super) fn encode(self) -> String {
-        format!(
+    /// Returns one slot of the file.
+    pub(super) fn encode_slot(self) -> Bytes {
+        let mut out = format!(
             "mainspring.format={DIRECTORY_FORMAT}\njournal.id={}\nincarnation={}\n",
             self.journal_id, self.incarnation
-        )
+        );
+        let _ = writeln!(out, "crc={:08x}", crc32c(out.as_bytes()));
+        let mut out = out.into_bytes();
+        out.resize(SLOT_LEN, b'\n');
+        out.into()
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, IdentityError> {
-        let text = String::from_utf8_lossy(bytes);
-        let format: u32 = number(&text, "mainspring.format")?;
+    /// Returns a whole file with this count in the first slot and nothing in the second.
+    pub(super) fn encode_file(self) -> Bytes {
+        [&self.encode_slot()[..], &[b'\n'; SLOT_LEN]].concat().into()
+    }
+
+    /// Reads the file: the later count, and the slot that may be written over (0 or 1), `None` where
+    /// the file is one of an earlier build, without slots.
+    ///
+    /// # Errors
+    /// [`IdentityError::Newer`] for a format unknown to this build; anything else means that both slots
+    /// are damaged.
+    pub(super) fn decode(bytes: &[u8]) -> Result<(Self, Option<u64>), IdentityError> {
+        if bytes.len() < SLOT_LEN {
+            return Ok((Self::decode_text(&String::from_utf8_lossy(bytes))?, None));
+        }
+        let slot = |number: usize| {
+            let slot = bytes.get(number * SLOT_LEN..(number + 1) * SLOT_LEN);
+            slot.map_or(Err(IdentityError::Damaged), Self::decode_slot)
+        };
+        match (slot(0), slot(1)) {
+            (Err(IdentityError::Newer(version)), _) | (_, Err(IdentityError::Newer(version))) => {
+                Err(IdentityError::Newer(version))
+            }
+            (Ok(first), Ok(second)) if second.incarnation > first.incarnation => {
+                Ok((second, Some(0)))
+            }
+            (Ok(first), Ok(_) | Err(_)) => Ok((first, Some(1))),
+            (Err(_), Ok(second)) => Ok((second, Some(0))),
+            (Err(error), Err(_)) => Err(error),
+        }
+    }
+
+    fn decode_slot(slot: &[u8]) -> Result<Self, IdentityError> {
+        let text = str::from_utf8(slot).map_err(|_| IdentityError::Damaged)?;
+        let (covered, crc) = text.split_once("crc=").ok_or(IdentityError::Damaged)?;
+        let (crc, padding) = crc.split_at_checked(8).ok_or(IdentityError::Damaged)?;
+        let is_whole = crc == format!("{:08x}", crc32c(covered.as_bytes()))
+            && padding.bytes().all(|byte| byte == b'\n');
+        if is_whole { Self::decode_text(covered) } else { Err(IdentityError::Damaged) }
+    }
+
+    fn decode_text(text: &str) -> Result<Self, IdentityError> {
+        let format: u32 = number(text, "mainspring.format")?;
         if format != DIRECTORY_FORMAT {
             return Err(IdentityError::Newer(format));
         }
         Ok(Self {
-            journal_id: number(&text, "journal.id")?,
-            incarnation: Incarnation(number(&text, "incarnation")?),
+            journal_id: number(text, "journal.id")?,
+            incarnation: Incarnation(number(text, "incarnation")?),
         })
     }
+}
+
+fn crc32c(bytes: &[u8]) -> u32 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }
 
 fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
@@ -110,10 +167,42 @@ mod tests {
         assert!(Identity::decode(&text.as_bytes()[..40]).is_err());
     }
 
+    fn count(incarnation: u32) -> Starts {
+        Starts { journal_id: u64::MAX, incarnation: Incarnation(incarnation) }
+    }
+
     #[test]
-    fn the_count_of_starts_is_read_back() {
-        let starts = Starts { journal_id: u64::MAX, incarnation: Incarnation(9) };
-        assert_eq!(Starts::decode(starts.encode().as_bytes()), Ok(starts));
+    fn the_later_count_is_read_and_the_other_slot_is_free() {
+        let file = |first: u32, second: u32| {
+            [count(first).encode_slot(), count(second).encode_slot()].concat()
+        };
+        assert_eq!(Starts::decode(&count(9).encode_file()), Ok((count(9), Some(1))));
+        assert_eq!(Starts::decode(&file(9, 10)), Ok((count(10), Some(0))));
+        assert_eq!(Starts::decode(&file(11, 10)), Ok((count(11), Some(1))));
+        let text = "mainspring.format=1\njournal.id=5\nincarnation=3\n";
+        let old = Starts { journal_id: 5, incarnation: Incarnation(3) };
+        assert_eq!(Starts::decode(text.as_bytes()), Ok((old, None)));
         assert!(Starts::decode(b"").is_err());
+    }
+
+    #[test]
+    fn a_slot_torn_or_flipped_anywhere_leaves_the_other_count() {
+        let (before, after) = (count(9).encode_slot(), count(10).encode_slot());
+        let older = count(8).encode_slot();
+        for cut in 0..after.len() {
+            let torn = [&before[..], &after[..cut], &older[cut..]].concat();
+            let read = Starts::decode(&torn);
+            let whole = after[cut..] == older[cut..];
+            assert_eq!(read, Ok(if whole { (count(10), Some(0)) } else { (count(9), Some(1)) }));
+        }
+        for bit in 0..80 * 8 {
+            let mut flipped = after.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let read = Starts::decode(&[&before[..], &flipped].concat());
+            assert_eq!(read.map(|(starts, _)| starts), Ok(count(9)), "bit {bit}");
+        }
+        let newer = Starts::decode(&[before.to_vec(), vec![0; SLOT_LEN]].concat());
+        assert_eq!(newer, Ok((count(9), Some(1))));
+        assert_eq!(Starts::decode(&[0; 2 * SLOT_LEN]), Err(IdentityError::Damaged));
     }
 }

@@ -19,7 +19,7 @@ use crate::io::{
 };
 use crate::log::block::{ALIGNMENT, BlockSequence};
 use crate::log::checkpoint::Checkpoint;
-use crate::log::identity::{Identity, META_FILE, Starts};
+use crate::log::identity::{Identity, IdentityError, META_FILE, SLOT_LEN, Starts};
 use crate::log::journal::{FileState, Journal, RingFile};
 use crate::log::operations::{Op, Purpose};
 use crate::log::scan::{FoundFile, Scan, ScanError, Scanned, first_block_claim, read_head};
@@ -27,6 +27,11 @@ use crate::log::store::{LogStore, Phase, random_ids};
 use crate::log::write_behind::TRASH;
 use crate::time::Now;
 
+/// How far the count of starts goes on where it was lost: further than starts can have been cut short
+/// since the last one that the journal tells of, so that no block of theirs is taken for a later one.
+const LOST_STARTS: u32 = 1_024;
+const JOURNAL_GONE: &str = "the journal's files are gone although a checkpoint speaks of them; \
+                            restore the directory from a backup";
 /// Largest small file that is read whole.
 const SMALL_FILE: u64 = 1 << 20;
 
@@ -73,11 +78,17 @@ pub(super) struct Recovery {
     pub(super) identity: Option<Identity>,
     identity_is_new: bool,
     pub(super) starts: Option<Starts>,
+    /// The slot of the incarnation file that takes the count of this start, `None` where the whole
+    /// file is to be written.
+    slot: Option<u64>,
+    /// Whether somebody was told that the start waits for room on the disk.
+    told_of_room: bool,
     pub(super) checkpoint: Option<Checkpoint>,
     pub(super) files: Vec<RingFile>,
     pub(super) next_file_number: u64,
     pub(super) journal_id: u64,
-    pub(super) found: Vec<usize>,
+    /// Files with a head, in the order of the scan: their places in `files` and first sequences.
+    pub(super) found: Vec<(usize, BlockSequence)>,
     pub(super) scanned: Option<Scanned>,
 }
 
@@ -91,6 +102,8 @@ impl Recovery {
             identity: None,
             identity_is_new: false,
             starts: None,
+            slot: None,
+            told_of_room: false,
             checkpoint: None,
             files: Vec::new(),
             next_file_number: 0,
@@ -224,10 +237,13 @@ impl LogStore {
             }
             Stage::Writes => {
                 all_done(outcomes).map_err(cannot)?;
-                let mut ops = vec![Op::Rename {
-                    from: self.path("journal/{}/incarnation.tmp"),
-                    to: self.path("journal/{}/incarnation"),
-                }];
+                let mut ops = Vec::new();
+                if self.recovery().slot.is_none() {
+                    ops.push(Op::Rename {
+                        from: self.path("journal/{}/incarnation.tmp"),
+                        to: self.path("journal/{}/incarnation"),
+                    });
+                }
                 if self.recovery().checkpoint.is_none() {
                     ops.push(Op::Rename {
                         from: self.path("checkpoint/{}.tmp"),
@@ -240,15 +256,16 @@ impl LogStore {
                         to: FileName::new(META_FILE),
                     });
                 }
-                self.enter(Stage::Renames, ops, fx);
+                if ops.is_empty() {
+                    self.flush_directories(fx);
+                } else {
+                    self.enter(Stage::Renames, ops, fx);
+                }
                 Ok(())
             }
             Stage::Renames => {
                 all_done(outcomes).map_err(cannot)?;
-                let ops = ["journal/{}", "journal", "checkpoint", ""]
-                    .map(|name| Op::SyncDir { directory: self.path(name) })
-                    .into();
-                self.enter(Stage::Flushes, ops, fx);
+                self.flush_directories(fx);
                 Ok(())
             }
             Stage::Flushes => {
@@ -297,14 +314,16 @@ impl LogStore {
                 identity.node_id, identity.node_id
             ));
         }
-        let starts = match starts {
-            Some(bytes) => Some(Starts::decode(&bytes).map_err(|error| {
-                format!(
-                    "cannot use {}: {error}; restore it from a backup",
+        let (starts, slot) = match starts.map(|bytes| Starts::decode(&bytes)) {
+            Some(Ok((starts, slot))) => (Some(starts), slot),
+            Some(Err(error @ IdentityError::Newer(_))) => {
+                return Err(format!(
+                    "cannot use {}: {error}; start a build that knows it",
                     self.path("journal/{}/incarnation")
-                )
-            })?),
-            None => None,
+                ));
+            }
+            // Counted anew, see `count_start`.
+            Some(Err(_)) | None => (None, None),
         };
         let checkpoint = match checkpoint {
             Some(bytes) => Some(Checkpoint::decode(bytes).map_err(|error| {
@@ -337,15 +356,14 @@ impl LogStore {
         recovery.identity =
             Some(identity.unwrap_or(Identity { cluster_id, node_id, directory_id }));
         recovery.starts = starts;
+        recovery.slot = slot;
         recovery.checkpoint = checkpoint;
         recovery.journal_id = starts.map_or(journal_id, |starts| starts.journal_id);
         recovery.next_file_number = files.iter().map(|(number, ..)| number + 1).max().unwrap_or(0);
         if files.is_empty() {
             let used = recovery.checkpoint.as_ref().is_some_and(|found| found.cut.0 > 0);
             if used {
-                return Err("the journal's files are gone although a checkpoint speaks of them; \
-                            restore the directory from a backup"
-                    .to_owned());
+                return Err(JOURNAL_GONE.to_owned());
             }
             self.make_directories(fx);
             return Ok(());
@@ -384,7 +402,7 @@ impl LogStore {
                 state: FileState::Free,
             });
             let Some(head) = head else {
-                if let Some(claims) = first_block_claim(&bytes, recovery.journal_id) {
+                if let Some(claims) = first_block_claim(&bytes, expected) {
                     headless.push((name, claims));
                 }
                 continue;
@@ -398,7 +416,7 @@ impl LogStore {
                 ));
             }
             recovery.journal_id = head.journal_id;
-            recovery.found.push(place);
+            recovery.found.push((place, head.first_sequence));
             found.push(FoundFile { name, length, first_sequence: head.first_sequence });
         }
         let recovery = self.recovery();
@@ -409,6 +427,9 @@ impl LogStore {
                  backup",
                 self.path("checkpoint/{}")
             ));
+        }
+        if found.is_empty() && cut.is_some_and(|cut| cut.0 > 0) {
+            return Err(JOURNAL_GONE.to_owned());
         }
         let scan =
             Scan::new(recovery.journal_id, found, cut, headless).map_err(|error| refuse(&error))?;
@@ -437,38 +458,66 @@ impl LogStore {
         self.enter(Stage::Directories, ops, fx);
     }
 
+    fn flush_directories(&mut self, fx: &mut Effects) {
+        let ops = ["journal/{}", "journal", "checkpoint", ""]
+            .map(|name| Op::SyncDir { directory: self.path(name) })
+            .into();
+        self.enter(Stage::Flushes, ops, fx);
+    }
+
+    /// An operation of the start found no room or no descriptor: the start waits for some.
+    pub(super) fn on_recovery_without_room(&mut self, error: &DiskError, fx: &mut Effects) {
+        let recovery = self.recovery();
+        if !std::mem::replace(&mut recovery.told_of_room, true) {
+            fx.warn(format!("the start waits, because something is used up ({error}); free some"));
+        }
+    }
+
     /// Counts this start durably, before anything of it is written to the journal.
     fn count_start(&mut self, fx: &mut Effects) {
         let shard = self.config.shard;
+        let file = self.path("journal/{}/incarnation");
         let temporary = self.path("journal/{}/incarnation.tmp");
         let checkpoint = self.path("checkpoint/{}.tmp");
+        let lost =
+            format!("{file} is gone or damaged; starts are counted from far beyond the journal");
         let recovery = self.recovery();
         let seen =
             recovery.scanned.as_ref().map_or(Incarnation(0), |scanned| scanned.last.incarnation());
         let counted = recovery.starts.map_or(Incarnation(0), |starts| starts.incarnation);
-        let incarnation = Incarnation(seen.max(counted).0 + 1);
+        let is_lost = recovery.starts.is_none() && !recovery.files.is_empty();
+        let further = if is_lost { LOST_STARTS } else { 1 };
+        if is_lost {
+            fx.warn(lost);
+        }
+        let incarnation = Incarnation(seen.max(counted).0 + further);
         let starts = Starts { journal_id: recovery.journal_id, incarnation };
         recovery.starts = Some(starts);
         recovery.identity_is_new &= shard.0 == 0;
-        let whole = |file, text: String| Op::Write {
+        let whole = |file, bytes: Bytes| Op::Write {
             file,
             position: 0,
-            body: WriteBody::Parts(vec![Bytes::from(text)]),
+            body: WriteBody::Parts(vec![bytes]),
             sync: Sync::Data,
         };
-        let mut ops = vec![whole(temporary, starts.encode())];
+        let mut ops = vec![match recovery.slot {
+            // In place, which needs no room: a full disk does not keep a node from starting.
+            Some(slot) => Op::Write {
+                file,
+                position: slot * SLOT_LEN as u64,
+                body: WriteBody::Parts(vec![starts.encode_slot()]),
+                sync: Sync::Data,
+            },
+            None => whole(temporary, starts.encode_file()),
+        }];
         if recovery.checkpoint.is_none() {
             // So that one that is missing later is known to have been lost.
-            ops.push(Op::Write {
-                file: checkpoint,
-                position: 0,
-                body: WriteBody::Parts(vec![EMPTY.encode()]),
-                sync: Sync::Data,
-            });
+            ops.push(whole(checkpoint, EMPTY.encode()));
         }
         if recovery.identity_is_new {
             let identity = recovery.identity.expect("the survey found or made it");
-            ops.push(whole(FileName::new("meta.properties.tmp"), identity.encode()));
+            let text = identity.encode().into();
+            ops.push(whole(FileName::new("meta.properties.tmp"), text));
         }
         self.enter(Stage::Writes, ops, fx);
     }

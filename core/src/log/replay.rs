@@ -285,11 +285,15 @@ impl LogStore {
             None => (BlockSequence::default(), None, BlockSequence::default(), None),
         };
         let found = std::mem::take(&mut recovery.found);
-        let active = end.map(|(place, position)| (found[place], position));
-        for &place in &found {
+        let active = end.map(|(place, position)| (found[place].0, position));
+        // The checkpoint covers everything before the file in which the cut lies.
+        let needed =
+            found.iter().map(|(_, first)| *first).filter(|first| first.0 <= cut.0 + 1).max();
+        for &(place, first) in &found {
             files[place].state = if active.is_some_and(|(file, _)| file == place) {
                 FileState::Active
-            } else if scanned.is_some() && last > cut {
+            } else if scanned.is_some() && last > cut && needed.is_none_or(|needed| first >= needed)
+            {
                 // Released by the first checkpoint of this start.
                 FileState::Sealed(last)
             } else {

@@ -78,6 +78,7 @@ pub(super) struct Scan {
     last: BlockSequence,
     broken_at: Option<(FileName, u64)>,
     headless: Vec<(FileName, BlockSequence)>,
+    cut: BlockSequence,
     out: Scanned,
 }
 
@@ -128,6 +129,7 @@ impl Scan {
             last,
             broken_at: None,
             headless,
+            cut: cut.unwrap_or_default(),
             out: Scanned { entries: Vec::new(), last, end, durable, wall: None, torn: false },
         })
     }
@@ -151,10 +153,12 @@ impl Scan {
         }
     }
 
+    /// Ends the scan.
     ///
     /// # Errors
-    /// [`ScanError::Rot`] where a file without a head holds what comes after the end: a head is
-    /// durable before the first block of its file.
+    /// [`ScanError::Rot`] where a file without a head holds what comes after the end, since a head is
+    /// durable before the first block of its file; and where the journal ends before the cut, since a
+    /// checkpoint is made of durable blocks only.
     pub(super) fn finish(self) -> Result<Scanned, ScanError> {
         assert_eq!(self.phase, Phase::Done, "the scan is over");
         if let Some((file, claims)) = self.headless.iter().find(|(_, claims)| *claims > self.last) {
@@ -164,6 +168,9 @@ impl Scan {
                 missing: self.last.0 + 1,
                 witness: format!("block {} behind its head", claims.0),
             });
+        }
+        if self.last < self.cut {
+            return Err(self.rot("the checkpoint".to_owned()));
         }
         Ok(Scanned { last: self.last, ..self.out })
     }
@@ -316,8 +323,8 @@ fn mark_of(bytes: &[u8]) -> BlockSequence {
 }
 
 /// Returns the sequence that the first block of a file claims to have, by its header alone. `bytes` are
-/// the head and what follows it.
-pub(super) fn first_block_claim(bytes: &[u8], journal_id: u64) -> Option<BlockSequence> {
+/// the head and what follows it; without a journal id, a block of any journal counts.
+pub(super) fn first_block_claim(bytes: &[u8], journal_id: Option<u64>) -> Option<BlockSequence> {
     let block = bytes.get(ALIGNMENT..)?;
     peek_block_len(block)?;
     let word = |at: usize| {
@@ -325,7 +332,8 @@ pub(super) fn first_block_claim(bytes: &[u8], journal_id: u64) -> Option<BlockSe
         word.copy_from_slice(&block[at..at + 8]);
         u64::from_be_bytes(word)
     };
-    (word(8) == journal_id && word(24) == ALIGNMENT as u64).then(|| BlockSequence(word(16)))
+    let is_ours = journal_id.is_none_or(|id| id == word(8));
+    (is_ours && word(24) == ALIGNMENT as u64).then(|| BlockSequence(word(16)))
 }
 
 /// Reads the head of a journal file.
@@ -384,7 +392,7 @@ mod tests {
                         length: LENGTH,
                         first_sequence: head.first_sequence,
                     });
-                } else if let Some(claims) = first_block_claim(bytes, 1) {
+                } else if let Some(claims) = first_block_claim(bytes, Some(1)) {
                     headless.push((name, claims));
                 }
             }
@@ -430,6 +438,15 @@ mod tests {
         let mut disk = three_blocks();
         disk.0[0][2 * 4096 + 100] ^= 1;
         assert!(matches!(disk.scan(None), Err(ScanError::Rot { position: 8192, .. })));
+    }
+
+    #[test]
+    fn a_block_that_the_checkpoint_covers_was_durable_and_its_loss_is_rot() {
+        let mut disk = three_blocks();
+        disk.0[0][3 * 4096 + 100] ^= 1;
+        assert_eq!(disk.scan(Some(sequence(1, 2))).expect("a torn tail").last, sequence(1, 2));
+        let found = disk.scan(Some(sequence(1, 3)));
+        assert!(matches!(found, Err(ScanError::Rot { position: 12_288, .. })), "{found:?}");
     }
 
     #[test]

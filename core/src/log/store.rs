@@ -191,6 +191,13 @@ impl LogStore {
         fx: &mut Effects,
     ) {
         match &purpose {
+            Purpose::Recovery(_)
+                if matches!(error.kind, DiskErrorKind::NoSpace | DiskErrorKind::Exhausted) =>
+            {
+                self.on_recovery_without_room(&error, fx);
+                self.ops.retry_later(now.mono, purpose, op);
+                return;
+            }
             Purpose::Recovery(slot) => {
                 let slot = *slot;
                 self.on_recovery_done(now, slot, Err(error), fx);

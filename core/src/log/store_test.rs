@@ -47,11 +47,15 @@ impl Node {
     }
 
     fn with(config: LogConfig) -> Self {
+        Self::on(config, TestDisk::default())
+    }
+
+    fn on(config: LogConfig, disk: TestDisk) -> Self {
         let now = Now { mono: Instant::from_nanos(1), wall: UnixMillis(1_700_000_000_000) };
         let mut node = Self {
             store: LogStore::new(config.clone()),
             config,
-            disk: TestDisk::default(),
+            disk,
             fx: Effects::default(),
             now,
             events: Vec::new(),
@@ -621,6 +625,104 @@ fn a_nearly_full_disk_refuses_producers_in_words_and_takes_them_again() {
     node.pass(3_000);
     let log = node.create(2, settings());
     node.append(log, b"after");
+}
+
+#[test]
+fn a_full_disk_keeps_no_node_from_starting() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    for _ in 0..5 {
+        node.append(log, &[1; 900]);
+    }
+    node.disk.full = true;
+    node.disk.free = 0;
+    for start in 2..6 {
+        node.restart();
+        let counted = node.events.iter().find_map(|event| match event {
+            LogEvent::Recovered { incarnation, .. } => Some(incarnation.0),
+            _ => None,
+        });
+        assert_eq!(counted, Some(start), "every start is counted");
+        assert_eq!(node.fetch_all(log).len(), 5);
+    }
+    node.pass(2_500);
+    let refused = node.store.append(node.now, log, LeaderEpoch(1), batch(b"x", None), &mut node.fx);
+    assert!(matches!(refused, Err(AppendError::DiskFull(_))), "{refused:?}");
+    node.disk.full = false;
+    node.disk.free = 1 << 29;
+    node.pass(5_000);
+    node.append(log, b"again");
+    node.restart();
+    assert_eq!(node.fetch_all(log).len(), 6);
+}
+
+#[test]
+fn a_first_start_without_room_goes_on_when_there_is_some() {
+    let mut node = Node::on(SMALL, TestDisk { full: true, ..TestDisk::default() });
+    assert!(node.fatal.is_none() && node.events.is_empty());
+    node.pass(3_000);
+    assert!(node.events.is_empty());
+    node.disk.full = false;
+    node.pass(3_000);
+    assert!(node.events.iter().any(|event| matches!(event, LogEvent::Recovered { .. })));
+}
+
+#[test]
+fn journal_files_that_the_checkpoint_covers_are_free_after_a_start() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    let metadata = TopicPartition::CLUSTER_METADATA;
+    let name = TopicName::parse("__cluster_metadata").expect("a name");
+    node.store.create(node.now, metadata, &name, settings(), &mut node.fx);
+    for _ in 0..500 {
+        node.append(log, &[7; 900]);
+    }
+    // No checkpoint can be written, nor a file added; metadata goes on.
+    node.disk.full = true;
+    node.restart();
+    for _ in 0..4 {
+        node.append(metadata, &[8; 900]);
+    }
+    assert_eq!(node.store.stable_end(metadata).map(Stable::value), Some(Offset(4)));
+}
+
+#[test]
+fn a_journal_of_zeros_behind_a_checkpoint_refuses_the_start() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    node.append(log, b"value");
+    node.store.stop(node.now, &mut node.fx);
+    node.settle();
+    for (name, content) in &mut node.disk.files {
+        if name.starts_with("journal/0/0") {
+            content.fill(0);
+        }
+    }
+    node.start();
+    let message = node.fatal.expect("the node refuses to start");
+    assert!(message.contains("the journal's files are gone"), "{message}");
+}
+
+#[test]
+fn a_lost_count_of_starts_is_taken_up_far_beyond_the_journal() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    node.append(log, b"value");
+    for damage in [false, true] {
+        if damage {
+            let file = node.disk.files.get_mut("journal/0/incarnation").expect("the count");
+            file.fill(0);
+        } else {
+            node.disk.files.remove("journal/0/incarnation");
+        }
+        node.restart();
+        let counted = node.events.iter().find_map(|event| match event {
+            LogEvent::Recovered { incarnation, .. } => Some(incarnation.0),
+            _ => None,
+        });
+        assert_eq!(counted, Some(if damage { 2_049 } else { 1_025 }));
+        assert_eq!(node.fetch_all(log).len(), 1);
+    }
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub(crate) struct TestDisk {
     pub(crate) directories: BTreeSet<String>,
     /// Operations on files whose name contains this text fail with that kind.
     pub(crate) failing: Option<(String, DiskErrorKind)>,
+    /// Whether no file may grow and nothing be made.
+    pub(crate) full: bool,
     /// Bytes that the file system says are free.
     pub(crate) free: u64,
     /// Flushed writes and flushes so far.
@@ -31,6 +33,7 @@ impl Default for TestDisk {
             files: BTreeMap::new(),
             directories: BTreeSet::new(),
             failing: None,
+            full: false,
             free: 1 << 29,
             flushes: 0,
         }
@@ -74,7 +77,7 @@ impl TestDisk {
                     return Err(DiskErrorKind::NotFound);
                 }
                 self.flushes += usize::from(sync == crate::io::Sync::Data);
-                let content = self.files.entry(file.as_str().to_owned()).or_default();
+                let length = self.files.get(file.as_str()).map_or(0, Vec::len);
                 let (bytes, block) = match body {
                     WriteBody::Block(plan) => {
                         let mut buffer = vec![0; plan.sealed_len()];
@@ -85,6 +88,10 @@ impl TestDisk {
                     WriteBody::Parts(parts) => (parts.concat(), None),
                 };
                 let end = position as usize + bytes.len();
+                if self.full && end > length {
+                    return Err(DiskErrorKind::NoSpace);
+                }
+                let content = self.files.entry(file.as_str().to_owned()).or_default();
                 if content.len() < end {
                     content.resize(end, 0);
                 }
@@ -98,6 +105,9 @@ impl TestDisk {
                 Ok(Completion::Read(Bytes::copy_from_slice(&content[from..to])))
             }
             Effect::Create { file, kind, .. } => {
+                if self.full && !self.directories.contains(file.as_str()) {
+                    return Err(DiskErrorKind::NoSpace);
+                }
                 match kind {
                     CreateKind::Directory => {
                         self.directories.insert(file.as_str().to_owned());
