@@ -19,7 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import common
+import files
 import groups
+import toolchains
 import tools
 from broker import Broker, Elsewhere, advertised
 from common import Record
@@ -306,6 +308,20 @@ class Runner:
         """The command line tools of Apache Kafka."""
         tools.run(self.broker.bootstrap, self.checks, self.stamp, self.groups)
 
+    def files(self) -> None:
+        """What the broker leaves on its disk, read by Apache Kafka's dump tool."""
+        if isinstance(self.broker, Elsewhere):
+            self.checks.skip("dump of Kafka's", "the files are somebody else's")
+            return
+        try:
+            java = toolchains.java()
+        except Missing as reason:
+            self.checks.skip("dump of Kafka's", str(reason))
+            return
+        self.broker.stop()
+        files.run(java, Path(self.broker.folder.name, "data"), self.checks)
+        self.broker.start()
+
     def consumer_groups(self) -> None:
         """Members of groups, over rebalances and a kill -9."""
         if self.groups:
@@ -401,6 +417,7 @@ PARTS = (
     "restart",
     "real_data",
     "consumer_groups",
+    "files",
 )
 
 
