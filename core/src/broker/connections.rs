@@ -51,9 +51,9 @@ impl Shard {
 
     /// Forgets what waits for a connection that is gone.
     fn forget_requests(&mut self, now: Now, connection: ConnectionId) {
-        let range =
-            RequestId { connection, sequence: 0 }..=RequestId { connection, sequence: u64::MAX };
+        let range = RequestId::all_of(connection);
         let ids: Vec<RequestId> = self.pending.range(range).map(|(&id, _)| id).collect();
+        self.producer_ids.forget(connection);
         for id in ids {
             self.forget(now, id);
         }

@@ -17,6 +17,7 @@
 
 mod api;
 mod connections;
+mod early_refusals;
 mod gather;
 mod owner;
 mod pending;

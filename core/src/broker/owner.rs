@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::broker::early_refusals::Target;
 use crate::broker::post::{Answer, Ask, FetchItem, FetchRefusal, ListedOffset, Post};
 use crate::broker::shard::{Shard, TicketUse};
 use crate::broker::start::Phase;
@@ -84,12 +85,21 @@ impl Shard {
             Ask::Produce { version, all_replicas, wait, items } => {
                 let acks = Acks { version, all_replicas, wait };
                 for item in items {
-                    let Self { partitions, log, fx, .. } = self;
+                    let Self { partitions, log, fx, early_refusals, .. } = self;
+                    let target = || Target::Id(item.partition);
                     let answer = match (refused, partitions.get_mut(&item.partition)) {
-                        (Some(code), _) => Some(Err(code.into())),
-                        (None, None) => Some(Err(ErrorCode::NotLeaderOrFollower.into())),
+                        (None, Some(_))
+                            if early_refusals.is_passing(now.mono, target, &item.records) =>
+                        {
+                            Some(Err(ErrorCode::OutOfOrderSequenceNumber.into()))
+                        }
                         (None, Some(partition)) => {
                             partition.produce(now, item.records, acks, waiter(item.index), log, fx)
+                        }
+                        (refused, _) => {
+                            // The metadata that gives this shard the partition may be on its way.
+                            early_refusals.refuse(now.mono, target(), &item.records);
+                            Some(Err(refused.unwrap_or(ErrorCode::NotLeaderOrFollower).into()))
                         }
                     };
                     if let Some(answer) = answer {

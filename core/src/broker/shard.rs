@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::broker::early_refusals::EarlyRefusals;
 use crate::broker::pending::Pending;
 use crate::broker::post::{Answer, FetchItem, Fetched, Post};
 use crate::broker::receive_pool::ReceivePool;
@@ -72,6 +73,7 @@ pub struct Shard {
     pub(in crate::broker) held_posts: VecDeque<(ShardId, Post)>,
     pub(in crate::broker) timers: Timers,
     pub(in crate::broker) producer_ids: ProducerIds,
+    pub(in crate::broker) early_refusals: EarlyRefusals,
     pub(in crate::broker) congested: BTreeSet<ShardId>,
     pub(in crate::broker) poisoned: Option<Arc<str>>,
     rng: ChaCha8Rng,
@@ -136,6 +138,7 @@ impl Shard {
             held_posts: VecDeque::new(),
             timers: Timers::default(),
             producer_ids: ProducerIds::default(),
+            early_refusals: EarlyRefusals::default(),
             congested: BTreeSet::new(),
             poisoned: None,
             rng,
@@ -209,6 +212,7 @@ impl Shard {
             .number(self.held_posts.len() as u64)
             .number(self.granted_bytes)
             .number(self.congested.len() as u64)
+            .number(self.early_refusals.len() as u64)
             .number(u64::from(self.poisoned.is_some()));
         self.producer_ids.digest(&mut digest);
         digest.finish()

@@ -16,6 +16,7 @@ pub mod frame;
 pub mod fuzz;
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,13 @@ pub struct RequestId {
     pub connection: ConnectionId,
     /// Its place among the requests of the connection, from 0.
     pub sequence: u64,
+}
+
+impl RequestId {
+    /// Returns the range of every request of a connection.
+    pub const fn all_of(connection: ConnectionId) -> RangeInclusive<Self> {
+        Self { connection, sequence: 0 }..=Self { connection, sequence: u64::MAX }
+    }
 }
 
 /// State of one connection.

@@ -1,11 +1,13 @@
 //! `InitProducerId` (key 22): fresh ids with epoch 0, from blocks that the controller hands out.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use crate::broker::pending::RequestContext;
 use crate::broker::shard::Shard;
+use crate::connection::RequestId;
 use crate::digest::Digest;
 use crate::error::ErrorCode;
+use crate::ids::ConnectionId;
 use crate::metadata::controller::Asker;
 use crate::metadata::decide::PRODUCER_ID_BLOCK;
 use crate::metadata::{Command, CommandAnswer};
@@ -18,12 +20,25 @@ pub(in crate::broker) struct ProducerIds {
     next: i64,
     end: i64,
     is_asking: bool,
-    waiting: VecDeque<RequestContext>,
+    /// By request, so that those of a connection that is gone are found.
+    waiting: BTreeMap<RequestId, RequestContext>,
 }
 
 impl ProducerIds {
     pub(in crate::broker) fn digest(&self, digest: &mut Digest) {
         digest.signed(self.next).signed(self.end).number(self.waiting.len() as u64);
+    }
+
+    #[cfg(test)]
+    pub(in crate::broker) fn waiting_len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Forgets the requests of a connection that is gone.
+    pub(in crate::broker) fn forget(&mut self, connection: ConnectionId) {
+        while let Some((&id, _)) = self.waiting.range(RequestId::all_of(connection)).next() {
+            self.waiting.remove(&id);
+        }
     }
 }
 
@@ -44,7 +59,7 @@ impl Shard {
         if (request.producer_id == -1) != (request.producer_epoch == -1) {
             return self.refuse_producer_id(&ctx, ErrorCode::InvalidRequest);
         }
-        self.producer_ids.waiting.push_back(ctx);
+        self.producer_ids.waiting.insert(ctx.id, ctx);
         self.hand_out_producer_ids();
         self.ask_for_producer_ids(now);
     }
@@ -69,7 +84,7 @@ impl Shard {
             }
             CommandAnswer::Failed(..) | CommandAnswer::Response(_) | CommandAnswer::AutoCreated => {
                 // Retriable everywhere; with 15 or 16 clients would look for a coordinator.
-                for ctx in std::mem::take(&mut self.producer_ids.waiting) {
+                for ctx in std::mem::take(&mut self.producer_ids.waiting).into_values() {
                     self.refuse_producer_id(&ctx, ErrorCode::CoordinatorLoadInProgress);
                 }
             }
@@ -78,7 +93,7 @@ impl Shard {
 
     fn hand_out_producer_ids(&mut self) {
         while self.producer_ids.next < self.producer_ids.end {
-            let Some(ctx) = self.producer_ids.waiting.pop_front() else { return };
+            let Some((_, ctx)) = self.producer_ids.waiting.pop_first() else { return };
             let producer_id = self.producer_ids.next;
             self.producer_ids.next += 1;
             let response = InitProducerIdResponse {

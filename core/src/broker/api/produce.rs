@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::broker::early_refusals::Target;
 use crate::broker::pending::{Gather, RequestContext};
 use crate::broker::post::{Ask, ProduceItem, ProduceRefusal, Produced};
 use crate::broker::shard::Shard;
 use crate::error::ErrorCode;
+use crate::ids::{PartitionIndex, TopicPartition};
 use crate::metadata::MetadataImage;
 use crate::time::Now;
 use crate::wire::api::produce::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse, ProduceRequest,
-    ProduceResponse, TopicProduceResponse,
+    ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use crate::wire::{KafkaString, Response};
 
@@ -37,6 +39,7 @@ impl Shard {
                 *times.entry((&topic.name, topic.topic_id, partition.index)).or_insert(0_u32) += 1;
             }
         }
+        let mut early_refusals = std::mem::take(&mut self.early_refusals);
         let mut response = ProduceResponse::default();
         let (mut items, mut places) = (Vec::new(), Vec::new());
         for (t, topic) in request.topic_data.iter().enumerate() {
@@ -55,11 +58,20 @@ impl Shard {
                     None if named_twice => Err(ErrorCode::InvalidRequest),
                     None => self.find_partition(found, partition.index),
                 };
+                let records = partition.records.clone().unwrap_or_default();
+                let target = || target(topic, partition.index, by_id);
+                if let Err(code) = checked
+                    && is_passing(code)
+                {
+                    early_refusals.refuse(now.mono, target().detached(), &records);
+                }
                 let code = match checked {
+                    Ok(_) if early_refusals.is_passing(now.mono, target, &records) => {
+                        ErrorCode::OutOfOrderSequenceNumber
+                    }
                     Ok(id) => {
                         let index = places.len() as u32;
                         places.push((t as u32, p as u32));
-                        let records = partition.records.clone().unwrap_or_default();
                         items.push((self.owner(id), ProduceItem { index, partition: id, records }));
                         ErrorCode::RequestTimedOut
                     }
@@ -78,6 +90,7 @@ impl Shard {
             }
             response.responses.push(entry);
         }
+        self.early_refusals = early_refusals;
         let asked = Duration::from_millis(request.timeout_ms.max(0) as u64);
         let deadline = now.mono + asked.clamp(TIMEOUT_MIN, TIMEOUT_MAX);
         let gather = Gather {
@@ -95,6 +108,25 @@ impl Shard {
             wait: acks != 0,
             items,
         });
+    }
+}
+
+/// Returns whether a partition that was not found may be found by the next try.
+const fn is_passing(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::UnknownTopicOrPartition
+            | ErrorCode::UnknownTopicId
+            | ErrorCode::NotLeaderOrFollower
+    )
+}
+
+fn target(topic: &TopicProduceData, index: i32, by_id: bool) -> Target {
+    if by_id {
+        let partition = PartitionIndex(index);
+        Target::Id(TopicPartition { topic_id: topic.topic_id, partition })
+    } else {
+        Target::Name(topic.name.clone(), index)
     }
 }
 
