@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use mainspring_core::ids::IoToken;
-use mainspring_core::io::{FileName, Sync, WriteBody};
+use mainspring_core::io::{Effect, FileName, Sync, WriteBody};
 use mainspring_core::time::{Instant, Now};
 
 use super::*;

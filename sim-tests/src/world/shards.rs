@@ -1,0 +1,151 @@
+//! Inputs into shards, and effects out of them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use mainspring_core::ids::ShardId;
+use mainspring_core::io::{Effect, Event as Observed, Input};
+
+use super::event::Event;
+use super::node::Down;
+use super::{Machine, World};
+use crate::history::Fact;
+
+/// Most effects of one input: more is a machine that never comes to rest.
+const EFFECTS_MAX: usize = 1_000_000;
+
+/// Wakeups one after the other that change nothing: more is a machine that spins.
+const IDLE_WAKEUPS_MAX: u32 = 100;
+
+impl<M: Machine> World<M> {
+    pub(super) fn handle(&mut self, node: usize, shard: u16, input: Input) {
+        let now = self.nodes[node].clock.at(self.now);
+        self.trace.input(self.now, node, shard, &input);
+        let Some(state) = self.nodes[node].shards.get_mut(usize::from(shard)) else { return };
+        let woken = matches!(input, Input::Wakeup);
+        state.idle_wakeups = if woken { state.idle_wakeups + 1 } else { 0 };
+        if state.idle_wakeups > IDLE_WAKEUPS_MAX {
+            let who = state.machine.who_waits();
+            self.tell(&Fact::Stuck {
+                what: format!("shard {shard} of node {node} spins on a deadline of {who}"),
+            });
+            return;
+        }
+        let machine = &mut state.machine;
+        let caught = catch_unwind(AssertUnwindSafe(|| machine.handle(now, input)));
+        if caught.is_err() {
+            self.panicked(node);
+            return;
+        }
+        let life = self.nodes[node].life;
+        for _ in 0..EFFECTS_MAX {
+            if self.nodes[node].life != life || self.alarm.is_some() {
+                return;
+            }
+            let Some(state) = self.nodes[node].shards.get_mut(usize::from(shard)) else { return };
+            let machine = &mut state.machine;
+            let Ok(effect) = catch_unwind(AssertUnwindSafe(|| machine.poll_effect())) else {
+                self.panicked(node);
+                return;
+            };
+            let Some(effect) = effect else {
+                self.rearm(node, shard);
+                return;
+            };
+            state.idle_wakeups = 0;
+            if let Some(down) = self.nodes[node].countdown() {
+                self.crash(node, down);
+                return;
+            }
+            self.trace.effect(self.now, node, shard, &effect);
+            self.perform(node, shard, effect);
+        }
+        self.tell(&Fact::Stuck { what: format!("shard {shard} of node {node} never rests") });
+    }
+
+    pub(super) fn panicked(&mut self, node: usize) {
+        let message = crate::process::take_panic();
+        self.tell(&Fact::Panicked { node, message });
+    }
+
+    /// Keeps one timer event for each shard, at its deadline.
+    pub(super) fn rearm(&mut self, node: usize, shard: u16) {
+        let state = &mut self.nodes[node];
+        let life = state.life;
+        let Some(shard_state) = state.shards.get_mut(usize::from(shard)) else { return };
+        let deadline = shard_state.machine.next_deadline();
+        if deadline == shard_state.armed {
+            return;
+        }
+        shard_state.armed = deadline;
+        shard_state.round += 1;
+        let round = shard_state.round;
+        if let Some(deadline) = deadline {
+            // A deadline that has passed is due at once, and time goes on all the same.
+            let at = state.clock.true_time_of(deadline).max(self.now + 1);
+            self.push(at, Event::Timer { node, shard, life, round });
+        }
+    }
+
+    pub(super) fn perform(&mut self, node: usize, shard: u16, effect: Effect) {
+        let life = self.nodes[node].life;
+        let effect = match self.nodes[node].disk.submit(self.now, ShardId(shard), effect) {
+            Ok((operation, ends)) => {
+                self.push(ends, Event::Disk { node, life, operation });
+                return;
+            }
+            Err(effect) => effect,
+        };
+        match effect {
+            Effect::Transmit { connection, parts } => {
+                if let Some(stream) = self.nodes[node].streams.get(&connection).copied() {
+                    self.net.send(self.now, stream, 1, parts, &mut self.notices);
+                }
+            }
+            Effect::Reading { connection, on } => {
+                if let Some(stream) = self.nodes[node].streams.get(&connection).copied() {
+                    self.net.set_reading(self.now, stream, 1, on, &mut self.notices);
+                }
+            }
+            Effect::Want { connection, bytes } => {
+                if let Some(stream) = self.nodes[node].streams.get(&connection).copied() {
+                    self.net.set_want(stream, 1, bytes);
+                }
+            }
+            Effect::Close { connection } => {
+                if let Some(stream) = self.nodes[node].streams.get(&connection).copied() {
+                    self.net.close(self.now, stream, 1, &mut self.notices);
+                }
+            }
+            Effect::Abort { connection } => {
+                if let Some(stream) = self.nodes[node].streams.get(&connection).copied() {
+                    self.net.reset(self.now, stream, &mut self.notices);
+                }
+            }
+            Effect::Post { shard: to, batch } => {
+                let delay = self.schedule.below(20_000);
+                let at = self.nodes[node].post(self.now, shard, to.0, batch, delay);
+                self.push(at, Event::Posts { node, life, from: shard, to: to.0 });
+            }
+            Effect::Ready => {
+                let ready = self.nodes[node].ready(shard);
+                if ready {
+                    self.tell(&Fact::Ready { node });
+                }
+            }
+            Effect::Stopped => {
+                if let Some(down) = self.nodes[node].stopped(shard) {
+                    self.crash(node, Down { power: false, time: down, counted: false });
+                }
+            }
+            Effect::Fatal { message } => self.fatal(node, message),
+            Effect::Observe(Observed::Mark(mark)) => {
+                *self.marks.entry(mark).or_insert(0) += 1;
+            }
+            Effect::Observe(Observed::HighWatermark { partition, offset }) => {
+                self.tell(&Fact::HighWatermark { node, partition, offset: offset.0 });
+            }
+            _ => {}
+        }
+        self.flush_notices();
+    }
+}
