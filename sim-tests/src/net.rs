@@ -258,7 +258,8 @@ impl SimNet {
             let way = &mut state.ways[other];
             let room = way.room(self.options.window);
             let Some(front) = way.queued.front_mut() else { break };
-            if room == 0 {
+            // A window that opens byte by byte would be filled byte by byte for ever.
+            if room < front.len().min(self.options.window / 4).max(1) {
                 break;
             }
             let mut most = front.len().min(room);
@@ -557,6 +558,17 @@ mod tests {
         bench.settle();
         assert_eq!(bench.received[1].len(), 500);
         assert!(bench.largest <= 7 && bench.net.counters().splits > 5);
+    }
+
+    #[test]
+    fn a_full_window_does_not_crumble_what_follows() {
+        let options = NetOptions { split: 700, window: 2_048, ..NetOptions::default() };
+        let (mut bench, stream) = Bench::new(options, 5);
+        bench.send(stream, 0, &[1; 100_000]);
+        bench.settle();
+        assert_eq!(bench.received[1].len(), 100_000);
+        let splits = bench.net.counters().splits;
+        assert!(splits < 1_000, "{splits} pieces of 100 bytes or less on the average");
     }
 
     #[test]
