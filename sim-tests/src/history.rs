@@ -57,6 +57,11 @@ pub enum Fact {
         /// The code of the answer, 0 where the client gave up by itself.
         code: i16,
     },
+    /// A batch of an epoch that is over was refused.
+    Fenced {
+        /// The send.
+        operation: OperationId,
+    },
     /// A retry of an acknowledged send was not recognised.
     Judged {
         /// The send.
@@ -70,6 +75,25 @@ pub enum Fact {
         partition: TopicPartition,
         /// The code of the answer.
         code: i16,
+    },
+    /// How long records stay, where they go by themselves.
+    Retention {
+        /// Age from which they may go, in nanoseconds.
+        age: u64,
+    },
+    /// A client asks for a partition to begin later.
+    AskedPurge {
+        /// Which partition.
+        partition: TopicPartition,
+        /// The first offset that is to stay.
+        before: i64,
+    },
+    /// A client was told that a partition begins later.
+    Purged {
+        /// Which partition.
+        partition: TopicPartition,
+        /// Its first offset.
+        log_start: i64,
     },
     /// A client asks for the end of a partition.
     AskedLatest {

@@ -564,7 +564,7 @@ mod tests {
     fn a_full_window_does_not_crumble_what_follows() {
         let options = NetOptions { split: 700, window: 2_048, ..NetOptions::default() };
         let (mut bench, stream) = Bench::new(options, 5);
-        bench.send(stream, 0, &[1; 100_000]);
+        bench.send(stream, 0, &vec![1; 100_000]);
         bench.settle();
         assert_eq!(bench.received[1].len(), 100_000);
         let splits = bench.net.counters().splits;

@@ -1,7 +1,7 @@
 //! I07: whatever was acknowledged is on the device at that moment, so a power cut takes none of it.
 //!
-//! The world reads the partitions back after a loss of power, or from a copy of the durable image
-//! taken in the middle of a run; both come as [`Fact::Recovered`].
+//! The scenario crash-points recovers copies of the disk in the middle of a run and tells what came
+//! of each as [`Fact::Recovered`]. Whole worlds find the same loss later, by I03.
 
 use super::Checker;
 use crate::history::Fact;

@@ -8,12 +8,15 @@ pub mod bounds;
 pub mod byte_identity;
 pub mod commit_once;
 pub mod determinism;
+pub mod fencing;
 pub mod fetch_gating;
 pub mod high_watermark;
 pub mod no_acked_loss;
 pub mod no_stop;
 pub mod offsets;
 pub mod recovery;
+pub mod refusals;
+pub mod retention;
 pub mod sequences;
 
 use std::fmt;
@@ -78,10 +81,13 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(ack_sound::AckSound::default()),
         Box::new(fetch_gating::FetchGating::default()),
         Box::new(byte_identity::ByteIdentity::default()),
+        Box::new(retention::Retention::default()),
         Box::new(recovery::Recovery::default()),
         Box::new(sequences::Sequences::default()),
+        Box::new(fencing::Fencing::default()),
         Box::new(bounds::Bounds::default()),
         Box::new(no_stop::NoStop::default()),
+        Box::new(refusals::Refusals::default()),
         Box::new(determinism::Determinism::default()),
     ]
 }

@@ -16,10 +16,11 @@ use crate::rng::{Rng, Stream};
 use crate::swarm::{self, Kind};
 use crate::workload::machine_producer::MachineProducer;
 use crate::workload::producer::Producer;
+use crate::workload::purger::Purger;
 use crate::workload::reader::Reader;
 use crate::workload::{Load, Shared, SharedRef};
 use crate::world::{
-    Actor, Birth, Factory, MILLISECOND, Machine, Outcome, SECOND, World, WorldOptions,
+    Actor, Birth, Factory, Fault, MILLISECOND, Machine, Outcome, SECOND, World, WorldOptions,
 };
 
 /// Crashes, resets and clocks.
@@ -53,8 +54,11 @@ pub const LOG: Scenario = Scenario {
         ("power-cut", 100),
         ("reset", 20),
         ("lost-unit", 100),
+        ("fenced-batches", 100),
+        ("purges", 300),
+        ("reads-refused", 30),
     ],
-    armed: &["I01", "I03", "I04", "I05", "I13", "I14", "I18", "I40", "I41"],
+    armed: &["I01", "I03", "I04", "I05", "I13", "I14", "I15", "I18", "I19", "I40", "I41", "L3"],
 };
 
 /// A disk that is full at times.
@@ -65,7 +69,7 @@ pub const DISK_FULL: Scenario = Scenario {
         run(options, &[Kind::DiskFull, Kind::DiskFull, Kind::DiskFull, Kind::Kill, Kind::PowerCut])
     },
     floors: &[("acks", 10_000), ("disk-full", 50), ("no-space", 50), ("final-logs", 200)],
-    armed: &["I01", "I03", "I04", "I05", "I13", "I14", "I18", "I41"],
+    armed: &["I01", "I03", "I04", "I05", "I13", "I14", "I18", "I19", "I41", "L3"],
 };
 
 /// The shard of core as the world sees it.
@@ -93,7 +97,12 @@ impl Machine for ShardMachine {
     }
 }
 
-fn node_config(rng: &mut Rng, shards: u16, partitions: i32) -> Arc<NodeConfig> {
+fn node_config(
+    rng: &mut Rng,
+    shards: u16,
+    partitions: i32,
+    retention_ms: Option<u64>,
+) -> Arc<NodeConfig> {
     let mut config = NodeConfig { shards, ..NodeConfig::default() };
     config.log.journal_first_file_bytes = 64 << 10;
     config.log.journal_file_bytes = [64 << 10, 256 << 10][rng.index(2)];
@@ -103,13 +112,15 @@ fn node_config(rng: &mut Rng, shards: u16, partitions: i32) -> Arc<NodeConfig> {
     config.log.tail_cache_bytes = [4 << 10, 256 << 10][rng.index(2)];
     // Segments cannot be small, so they are rolled by their age.
     let roll = [300, 2_000, 3_600_000][rng.index(3)].to_string();
+    let retention = retention_ms.map_or_else(|| "-1".to_owned(), |ms| ms.to_string());
     for (key, value) in [
         ("num.partitions", partitions.to_string().as_str()),
         ("log.roll.ms", &roll),
         // A batch must fit a journal file.
         ("message.max.bytes", "24000"),
         ("log.index.interval.bytes", "512"),
-        ("log.retention.ms", "-1"),
+        ("log.retention.ms", &retention),
+        ("log.retention.check.interval.ms", "500"),
     ] {
         config.settings.set(key, value).expect("a setting that is known");
     }
@@ -129,7 +140,14 @@ fn run(options: RunOptions, kinds: &[Kind]) -> Outcome {
         sends: 2_000,
     };
     let time = rng.between(4, 12) * SECOND;
-    let config = node_config(&mut rng, shards, partitions);
+    // Records go by themselves only where wall clocks can be trusted to say when.
+    let retention_ms = rng.chance(250).then(|| rng.between(500, 3_000));
+    let kinds: Vec<Kind> = kinds
+        .iter()
+        .copied()
+        .filter(|kind| retention_ms.is_none() || !matches!(kind, Kind::WallJump | Kind::Drift))
+        .collect();
+    let config = node_config(&mut rng, shards, partitions, retention_ms);
     let shared: SharedRef = Rc::<std::cell::RefCell<Shared>>::default();
     let mut actors: Vec<Box<dyn Actor>> = Vec::new();
     let acks = if rng.chance(250) { 1 } else { -1 };
@@ -144,8 +162,20 @@ fn run(options: RunOptions, kinds: &[Kind]) -> Outcome {
     for nth in 0..rng.between(1, 3) {
         let client = actors.len();
         let version = [11, 12, 13, 17, 5][rng.index(5)];
-        let reader = Reader::new(client, load.clone(), Rc::clone(&shared), version, nth == 0);
+        let age = retention_ms.map(|ms| ms * MILLISECOND);
+        let reader = Reader::new(client, load.clone(), Rc::clone(&shared), version, nth == 0, age);
         actors.push(Box::new(reader));
+    }
+    if rng.chance(350) {
+        let pause = [100, 500, 2_000][rng.index(3)] * MILLISECOND;
+        let client = actors.len();
+        actors.push(Box::new(Purger::new(client, load.clone(), Rc::clone(&shared), pause)));
+    }
+    let mut faults = swarm::faults(&mut Rng::new(options.seed, Stream::Faults), &kinds, time);
+    if kinds.contains(&Kind::PowerCut) && rng.chance(500) {
+        // What was acknowledged last must survive, too.
+        let last = Fault::PowerCut { node: 0, effects: 0, down: 100 * MILLISECOND };
+        faults.push((time - 100 * MILLISECOND, last));
     }
     let world = WorldOptions {
         seed: options.seed,
@@ -154,7 +184,7 @@ fn run(options: RunOptions, kinds: &[Kind]) -> Outcome {
         disk: swarm::disk(&mut rng),
         net: swarm::net(&mut rng),
         drift_ppm: rng.below(500),
-        faults: swarm::faults(&mut Rng::new(options.seed, Stream::Faults), kinds, time),
+        faults,
         heal_at: time,
         grace: 200 * SECOND,
         keep_lines: options.keep_lines,

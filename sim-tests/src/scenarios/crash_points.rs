@@ -4,16 +4,20 @@
 //! crash at that point could leave: the page image, and the durable image with every subset of
 //! the pending pieces (all of them up to twelve pieces, a choice beyond). Each is recovered, read
 //! to the end, and recovered again from what the first recovery had made durable.
+//!
+//! At times a bit of the journal's acknowledged part is flipped in a copy: the start must refuse it, or
+//! serve all that was promised.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mainspring_core::error::ErrorCode;
 use mainspring_core::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicPartition};
 use mainspring_core::log::{FlushPolicy, Sequence};
 use mainspring_core::record::batch::Batch;
 use mainspring_core::record::builder::{BatchBuilder, Producer};
 use mainspring_core::record::compress::Codec;
 
-use super::{RunOptions, Scenario};
+use super::{RunOptions, Scenario, journal_rot};
 use crate::checkers::{self, Alarm, Checker};
 use crate::clock::EPOCH_MS;
 use crate::disk::{DiskOptions, SimDisk};
@@ -34,6 +38,10 @@ pub const SCENARIO: Scenario = Scenario {
         ("crashes-in-recovery", 500),
         ("acked-records", 2_000),
         ("duplicates-recognised", 2_000),
+        ("fenced-batches", 300),
+        ("journals-refused", 100),
+        ("journals-in-spite-of-rot", 5),
+        ("purges-to-the-end", 15),
     ],
     armed: &["I07", "I16", "I41"],
 };
@@ -46,7 +54,9 @@ const EXHAUSTIVE_UNITS: usize = 12;
 enum Step {
     Create(u8),
     Append { log: u8, producer: u8, records: u8, bytes: u16 },
+    Bump { log: u8, producer: u8 },
     MoveStart(u8),
+    Purge(u8),
     Delete(u8),
     Vote,
     Turn(u8),
@@ -69,12 +79,15 @@ const SCRIPT: &[Step] = &[
     Step::Pass(SECOND),
     Step::MoveStart(0),
     Step::Append { log: 0, producer: 0, records: 2, bytes: 2_000 },
+    Step::Bump { log: 0, producer: 1 },
     Step::Pass(10 * SECOND),
     Step::Restart { clean: false },
     Step::Append { log: 0, producer: 0, records: 1, bytes: 1_000 },
     Step::Delete(1),
     Step::Append { log: 0, producer: 1, records: 1, bytes: 7_000 },
     Step::Pass(20 * SECOND),
+    Step::Purge(0),
+    Step::Pass(SECOND),
     Step::Restart { clean: true },
     Step::Append { log: 0, producer: 0, records: 1, bytes: 10 },
     Step::Pass(5 * SECOND),
@@ -83,14 +96,16 @@ const SCRIPT: &[Step] = &[
 fn random_step(rng: &mut Rng) -> Step {
     match rng.below(100) {
         0..6 => Step::Create(rng.below(3) as u8),
-        6..60 => Step::Append {
+        6..57 => Step::Append {
             log: rng.below(3) as u8,
             producer: rng.below(3) as u8,
             records: rng.between(1, 4) as u8,
             bytes: rng.exponential(700) as u16,
         },
-        60..64 => Step::MoveStart(rng.below(3) as u8),
-        64..66 => Step::Delete(rng.below(3) as u8),
+        57..60 => Step::Bump { log: rng.below(3) as u8, producer: rng.below(3) as u8 },
+        60..62 => Step::MoveStart(rng.below(3) as u8),
+        62..65 => Step::Purge(rng.below(3) as u8),
+        65..66 => Step::Delete(rng.below(3) as u8),
         66..68 => Step::Vote,
         68..88 => Step::Turn(rng.between(1, 6) as u8),
         88..96 => Step::Pass(rng.exponential(2 * SECOND)),
@@ -103,8 +118,12 @@ fn random_step(rng: &mut Rng) -> Step {
 #[derive(Clone, Default)]
 struct Promises {
     written: BTreeMap<TopicPartition, Vec<(i64, u64)>>,
-    /// Batches in the order of their appending, by producer.
+    /// Batches of the newest epoch in the order of their appending, by producer.
     batches: BTreeMap<(TopicPartition, i64), Vec<Batch>>,
+    /// Epochs of the producers, where they are not 0.
+    epochs: BTreeMap<(TopicPartition, i64), i16>,
+    /// What a producer would have sent next in the epoch before.
+    late: BTreeMap<(TopicPartition, i64), Batch>,
     /// Logs whose deletion was asked for.
     doomed: BTreeSet<TopicPartition>,
     /// Log starts that were asked for.
@@ -276,7 +295,9 @@ impl Run {
             Step::Append { log, producer, records, bytes } => {
                 self.append(bench, log, producer, records, bytes, rng)?;
             }
-            Step::MoveStart(n) => self.move_start(bench, n, rng)?,
+            Step::Bump { log, producer } => self.bump(log, producer),
+            Step::MoveStart(n) => self.move_start(bench, n, false, rng)?,
+            Step::Purge(n) => self.move_start(bench, n, true, rng)?,
             Step::Delete(n) => {
                 let id = log(n).0;
                 if bench.store.log_end_offset(id).is_some() && self.promises.doomed.insert(id) {
@@ -346,9 +367,10 @@ impl Run {
         let producer_id = 1_000 + i64::from(producer);
         let batches = self.promises.batches.entry((id, producer_id)).or_default();
         let base_sequence = batches.last().map_or(0, |batch| batch.last_sequence() + 1);
+        let epoch = self.promises.epochs.get(&(id, producer_id)).copied().unwrap_or(0);
         let mut builder = BatchBuilder::new(Codec::None).producer(Producer {
             id: ProducerId(producer_id),
-            epoch: ProducerEpoch(0),
+            epoch: ProducerEpoch(epoch),
             base_sequence,
         });
         for _ in 0..records {
@@ -381,7 +403,32 @@ impl Run {
         }
     }
 
-    fn move_start(&mut self, bench: &mut LogBench, n: u8, rng: &mut Rng) -> Result<(), Stop> {
+    /// A producer goes on in its next epoch; what it would have sent in this one is kept.
+    fn bump(&mut self, n: u8, producer: u8) {
+        let producer_id = 1_000 + i64::from(producer);
+        let place = (log(n).0, producer_id);
+        let Some(last) = self.promises.batches.get(&place).and_then(|batches| batches.last())
+        else {
+            return;
+        };
+        let mut builder = BatchBuilder::new(Codec::None).producer(Producer {
+            id: ProducerId(producer_id),
+            epoch: last.producer_epoch(),
+            base_sequence: last.last_sequence() + 1,
+        });
+        builder.push(EPOCH_MS, None, Some(b"late"), &[]);
+        self.promises.late.insert(place, builder.build());
+        self.promises.batches.remove(&place);
+        *self.promises.epochs.entry(place).or_insert(0) += 1;
+    }
+
+    fn move_start(
+        &mut self,
+        bench: &mut LogBench,
+        n: u8,
+        to_end: bool,
+        rng: &mut Rng,
+    ) -> Result<(), Stop> {
         let id = log(n).0;
         let (Some(start), Some(stable)) =
             (bench.store.log_start_offset(id), bench.store.stable_end(id))
@@ -392,7 +439,8 @@ impl Run {
         if stable <= start || self.promises.doomed.contains(&id) {
             return Ok(());
         }
-        let to = rng.between(start as u64, stable as u64) as i64;
+        let to = if to_end { stable } else { rng.between(start as u64, stable as u64) as i64 };
+        self.count("purges-to-the-end", u64::from(to == stable));
         let asked = self.promises.starts_asked.entry(id).or_insert(0);
         *asked = (*asked).max(to);
         bench.act(|store, now, fx| store.move_log_start(now, id, Offset(to), fx), &mut |bench| {
@@ -437,6 +485,8 @@ impl Run {
         let logs: Vec<TopicPartition> = next.store.logs().map(|(id, _)| id).collect();
         self.promises.written.retain(|id, _| logs.contains(id));
         self.promises.batches.retain(|(id, _), _| logs.contains(id));
+        self.promises.epochs.retain(|(id, _), _| logs.contains(id));
+        self.promises.late.retain(|(id, _), _| logs.contains(id));
         for id in logs {
             let lazy = self.promises.lazy.contains(&id);
             let flush = if lazy { FlushPolicy::Lazy } else { FlushPolicy::Ack };
@@ -475,6 +525,9 @@ impl Run {
         // The process dies: what was written is there, what was in flight wholly or not.
         self.recover(bench, &promises, bench.disk.copy(), false);
         self.recover(bench, &promises, bench.disk.with_in_flight(), false);
+        if self.chance.chance(60) {
+            self.recover_with_rot(bench, &promises);
+        }
         // Power is lost: any subset of the pieces is there.
         let units = bench.disk.with_in_flight().pending_units();
         for subset in subsets(units, self.subsets_max, &mut self.chance) {
@@ -483,6 +536,25 @@ impl Run {
             if self.is_over() {
                 return;
             }
+        }
+    }
+
+    /// Recovers a journal whose acknowledged part is damaged: refused, or served as if it were whole.
+    fn recover_with_rot(&mut self, bench: &LogBench, promises: &Promises) {
+        let mut image = bench.disk.copy();
+        let Some(place) = journal_rot::rot(&mut image, &mut self.chance) else { return };
+        self.faults.add("journal-rot", 1);
+        self.trace.line(|| format!("rot: {place}"));
+        let mut damaged = LogBench::new(small_config(self.seed), image);
+        match damaged.recover(&mut |_| {}) {
+            Ok(_) => {
+                self.count("journals-in-spite-of-rot", 1);
+                let whence = format!("with rot in {place}");
+                let Some(contents) = self.contents(&mut damaged, &whence) else { return };
+                self.compare(bench, promises, &contents, &contents, false);
+            }
+            Err(Stop::Fatal(_)) => self.count("journals-refused", 1),
+            Err(stop) => self.raise_stop(stop, &format!("with rot in {place}")),
         }
     }
 
@@ -628,7 +700,7 @@ impl Run {
         promises: &Promises,
         contents: &BTreeMap<TopicPartition, Content>,
     ) {
-        for (&(id, _), batches) in &promises.batches {
+        for (&(id, producer), batches) in &promises.batches {
             let Some(content) = contents.get(&id) else { continue };
             let end = content.records.last().map_or(content.start, |(last, _)| last + 1);
             let there: Vec<&Batch> = batches
@@ -651,6 +723,18 @@ impl Run {
                     }
                 }
                 self.count("duplicates-recognised", 1);
+            }
+            // Whatever is there of the new epoch fences the one before.
+            if let (Some(late), false) = (promises.late.get(&(id, producer)), there.is_empty()) {
+                let verdict =
+                    bench.act(|store, now, _| store.check_sequence(now, id, late), &mut |_| {});
+                if !matches!(verdict, Ok(Err(ErrorCode::InvalidProducerEpoch))) {
+                    let message =
+                        format!("{late:?}, of a past epoch of {id}, is judged {verdict:?}");
+                    self.raise("I19", message, bench.now());
+                    return;
+                }
+                self.count("fenced-batches", 1);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod crash_points;
+mod journal_rot;
 
 use mainspring_core::io::Mark;
 

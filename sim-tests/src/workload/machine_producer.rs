@@ -8,7 +8,7 @@ use bytes::Bytes;
 use mainspring_core::client::network::NetworkConfig;
 use mainspring_core::client::producer::accumulator::Ticket;
 use mainspring_core::client::producer::{NewRecord, Producer, ProducerConfig};
-use mainspring_core::client::{Effect, Input, Link};
+use mainspring_core::client::{ClientError, Effect, Input, Link};
 use mainspring_core::ids::PartitionIndex;
 use mainspring_core::time::{Instant, Now, UnixMillis};
 use mainspring_core::wire::KafkaString;
@@ -128,8 +128,8 @@ impl MachineProducer {
             let Some(operation) = self.tickets.remove(&delivery.ticket) else { continue };
             match delivery.result {
                 Ok(Some(offset)) => hands.tell(Fact::Acked { operation, base_offset: offset.0 }),
-                Err(error) if error.is_refusal() => {
-                    hands.tell(Fact::Refused { operation, code: 0 });
+                Err(ClientError::Broker(code) | ClientError::Refused { code, .. }) => {
+                    hands.tell(Fact::Refused { operation, code: code.code() });
                 }
                 Ok(None) | Err(_) => {}
             }

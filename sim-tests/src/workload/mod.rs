@@ -1,8 +1,9 @@
-//! What clients do: they send, send again, and read, over byte streams and the wire codec.
+//! What clients do: they send, send again, read and purge, over byte streams and the wire codec.
 
 pub mod line;
 pub mod machine_producer;
 pub mod producer;
+pub mod purger;
 pub mod reader;
 
 use std::cell::RefCell;

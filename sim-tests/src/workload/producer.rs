@@ -1,6 +1,7 @@
 //! A producer that speaks the wire by hand: it keeps up to five batches of each partition in
 //! flight, sends the same sequences again after every reconnect, and at times sends a batch again
-//! that was acknowledged already.
+//! that was acknowledged already. When nothing is under way it may go on in its next epoch, as clients
+//! do after an error (KIP-360), and then a batch of the epoch before comes late.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -40,6 +41,21 @@ struct Partition {
     waiting: VecDeque<Batch>,
     /// The last one that was acknowledged, with nothing sent behind it.
     last: Option<Batch>,
+    /// The sequence that would have followed in the epoch before this one.
+    late_sequence: Option<i32>,
+    /// Something of this epoch was acknowledged.
+    in_epoch: bool,
+}
+
+/// Why a batch is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Why {
+    /// To be stored.
+    Needed,
+    /// It was acknowledged already.
+    Again,
+    /// It belongs to an epoch that is over.
+    Late,
 }
 
 /// What a request is about.
@@ -47,7 +63,7 @@ struct Partition {
 enum About {
     Metadata,
     ProducerId,
-    Produce { place: usize, operation: OperationId, again: bool },
+    Produce { place: usize, operation: OperationId, why: Why },
 }
 
 /// The producer.
@@ -124,7 +140,13 @@ impl Producer {
         self.send_waiting(hands);
         if !self.finishing && self.sends_left > 0 && hands.now >= self.next_send {
             self.next_send = hands.now + hands.rng.exponential(self.load.pause);
-            self.begin(hands, producer_id, producer_epoch);
+            if hands.rng.chance(30) {
+                self.bump(producer_epoch);
+            } else if hands.rng.chance(50) {
+                self.send_late(hands, producer_id, producer_epoch);
+            } else {
+                self.begin(hands, producer_id, producer_epoch);
+            }
         }
         hands
             .wake_at(self.next_send.max(hands.now + MILLISECOND).min(hands.now + 50 * MILLISECOND));
@@ -132,6 +154,45 @@ impl Producer {
             self.done = true;
             self.shared.borrow_mut().producers -= 1;
         }
+    }
+
+    /// Goes on in the next epoch, if nothing is under way.
+    fn bump(&mut self, producer_epoch: i16) {
+        let idle = self.partitions.iter().all(|partition| partition.waiting.is_empty());
+        let Some((_, epoch)) = self.identity.as_mut().filter(|_| idle) else { return };
+        *epoch = producer_epoch + 1;
+        for partition in &mut self.partitions {
+            *partition = Partition {
+                late_sequence: Some(partition.next_sequence).filter(|_| partition.in_epoch),
+                ..Partition::default()
+            };
+        }
+    }
+
+    /// Sends what would have come next in the epoch before, where the new one has begun: it is to be
+    /// refused.
+    fn send_late(&mut self, hands: &mut Hands<'_>, producer_id: i64, producer_epoch: i16) {
+        let chosen = hands.rng.index(self.partitions.len());
+        let state = &self.partitions[chosen];
+        let Some(late) = state.late_sequence.filter(|_| state.in_epoch) else { return };
+        // With the sequence that the new epoch expects, nothing but the epoch tells that it is late.
+        let sequence = if hands.rng.chance(500) { late } else { state.next_sequence };
+        let (topic, index) = self.topic_of(chosen);
+        let Some(partition) = place(&self.shared, topic, index) else { return };
+        let mut builder = BatchBuilder::new(Codec::None).producer(BatchProducer {
+            id: ProducerId(producer_id),
+            epoch: ProducerEpoch(producer_epoch - 1),
+            base_sequence: sequence,
+        });
+        let timestamp = EPOCH_MS + (hands.now / MILLISECOND) as i64;
+        let operation = OperationId { client: self.client, number: self.next_operation };
+        self.next_operation += 1;
+        let key = format!("{}-{}-late", self.client, operation.number);
+        builder.push(timestamp, Some(key.as_bytes()), None, &[]);
+        let records = vec![record_hash(timestamp, Some(key.as_bytes()), None)];
+        hands.tell(Fact::Invoked { operation, partition, records });
+        let batch = Batch { operation, bytes: builder.build().to_bytes(), sent: true };
+        self.produce(hands, chosen, &batch, Why::Late);
     }
 
     fn begin(&mut self, hands: &mut Hands<'_>, producer_id: i64, producer_epoch: i16) {
@@ -182,19 +243,19 @@ impl Producer {
                 if !self.partitions[chosen].waiting[nth].sent {
                     self.partitions[chosen].waiting[nth].sent = true;
                     let batch = self.partitions[chosen].waiting[nth].clone();
-                    self.produce(hands, chosen, &batch, false);
+                    self.produce(hands, chosen, &batch, Why::Needed);
                 }
             }
             // A late duplicate of what was acknowledged, as a network may deliver it.
             if let Some(last) = self.partitions[chosen].last.clone()
                 && hands.rng.chance(20)
             {
-                self.produce(hands, chosen, &last, true);
+                self.produce(hands, chosen, &last, Why::Again);
             }
         }
     }
 
-    fn produce(&mut self, hands: &mut Hands<'_>, chosen: usize, batch: &Batch, again: bool) {
+    fn produce(&mut self, hands: &mut Hands<'_>, chosen: usize, batch: &Batch, why: Why) {
         let (topic, index) = self.topic_of(chosen);
         let request = ProduceRequest {
             transactional_id: None,
@@ -209,7 +270,7 @@ impl Producer {
                 ..TopicProduceData::default()
             }],
         };
-        let about = About::Produce { place: chosen, operation: batch.operation, again };
+        let about = About::Produce { place: chosen, operation: batch.operation, why };
         self.line.send(hands, &request, PRODUCE_VERSION, about);
     }
 
@@ -237,14 +298,14 @@ impl Producer {
                     self.last_error = Some(("InitProducerId", response.error_code));
                 }
             }
-            About::Produce { place, operation, again } => {
+            About::Produce { place, operation, why } => {
                 let response: ProduceResponse = answer.body();
                 let outcome = &response.responses[0].partition_responses[0];
                 self.produced(
                     hands,
                     place,
                     operation,
-                    again,
+                    why,
                     outcome.error_code,
                     outcome.base_offset,
                 );
@@ -257,26 +318,37 @@ impl Producer {
         hands: &mut Hands<'_>,
         chosen: usize,
         operation: OperationId,
-        again: bool,
+        why: Why,
         code: i16,
         base_offset: i64,
     ) {
         let code = ErrorCode::from_code(code).expect("a node answers with known codes");
         if code.is_none() {
             hands.tell(Fact::Acked { operation, base_offset });
+            if why == Why::Late {
+                return;
+            }
             let state = &mut self.partitions[chosen];
             let Some(at) = state.waiting.iter().position(|batch| batch.operation == operation)
             else {
                 return;
             };
             let acked = state.waiting.remove(at);
+            state.in_epoch = true;
             state.last = if state.waiting.is_empty() { acked } else { None };
             return;
         }
         self.last_error = Some(("Produce", code.code()));
-        if again {
-            hands.tell(Fact::Judged { operation, code: code.code() });
-            return;
+        match why {
+            Why::Needed => {}
+            Why::Again => {
+                hands.tell(Fact::Judged { operation, code: code.code() });
+                return;
+            }
+            Why::Late => {
+                hands.tell(Fact::Fenced { operation });
+                return;
+            }
         }
         if code.is_retriable() || code == ErrorCode::OutOfOrderSequenceNumber {
             // One that failed for a passing reason takes those behind it along: begin anew.

@@ -21,16 +21,25 @@ use crate::world::{Actor, ActorEvent, Hands, MILLISECOND};
 /// Most bytes of a batch whose payload is opened.
 const OPEN_MAX: usize = 4 << 20;
 
+/// Asks for the first offset of a partition.
+const EARLIEST: i64 = -2;
+/// Asks for its end.
+pub(super) const LATEST: i64 = -1;
+/// Nothing stands at the offset that was asked for.
+const OUT_OF_RANGE: i16 = 1;
+
 #[derive(Clone, Copy, Debug)]
 enum About {
     Metadata,
     Fetch(usize),
+    Earliest(usize),
     Latest(usize, OperationId),
 }
 
 #[derive(Clone, Debug, Default)]
 struct Partition {
-    position: i64,
+    /// What is read next; `None` until the start of the log is known.
+    position: Option<i64>,
     log_start: i64,
     /// Where the final reading ends, once that is known.
     end: Option<i64>,
@@ -47,6 +56,7 @@ pub struct Reader {
     version: i16,
     /// Whether it reads everything once more at the end.
     recorder: bool,
+    retention: Option<u64>,
     line: Line<About>,
     knows_topics: bool,
     partitions: Vec<Partition>,
@@ -59,7 +69,15 @@ pub struct Reader {
 
 impl Reader {
     /// Makes a reader that fetches with a version of the API from 4 to 17.
-    pub fn new(client: usize, load: Load, shared: SharedRef, version: i16, recorder: bool) -> Self {
+    /// A recorder also tells the checkers from what age on records may go by themselves.
+    pub fn new(
+        client: usize,
+        load: Load,
+        shared: SharedRef,
+        version: i16,
+        recorder: bool,
+        retention: Option<u64>,
+    ) -> Self {
         let places = load.topics.len() * load.partitions as usize;
         Self {
             client,
@@ -67,6 +85,7 @@ impl Reader {
             shared,
             version,
             recorder,
+            retention: retention.filter(|_| recorder),
             line: Line::default(),
             knows_topics: false,
             partitions: vec![Partition::default(); places],
@@ -84,6 +103,9 @@ impl Reader {
 
     fn drive(&mut self, hands: &mut Hands<'_>) {
         hands.wake_at(hands.now + 50 * MILLISECOND);
+        if let Some(age) = self.retention.take() {
+            hands.tell(Fact::Retention { age });
+        }
         if self.done {
             return;
         }
@@ -108,6 +130,7 @@ impl Reader {
         if self.last_pass {
             let unread = self.partitions.iter().position(|partition| !partition.told);
             match unread {
+                Some(at) if self.partitions[at].position.is_none() => self.ask_earliest(hands, at),
                 Some(at) if self.partitions[at].end.is_none() => self.ask_latest(hands, at),
                 Some(at) => self.fetch(hands, at),
                 None => self.done = true,
@@ -115,29 +138,25 @@ impl Reader {
             return;
         }
         let at = hands.rng.index(self.partitions.len());
-        if hands.rng.chance(100) {
+        if self.partitions[at].position.is_none() {
+            self.ask_earliest(hands, at);
+        } else if hands.rng.chance(100) {
             self.ask_latest(hands, at);
         } else {
             self.fetch(hands, at);
         }
     }
 
+    fn ask_earliest(&mut self, hands: &mut Hands<'_>, at: usize) {
+        let (topic, index) = self.topic_of(at);
+        let request = list_offsets(topic, index, EARLIEST);
+        self.line.send(hands, &request, 6, About::Earliest(at));
+    }
+
     fn ask_latest(&mut self, hands: &mut Hands<'_>, at: usize) {
         let (topic, index) = self.topic_of(at);
         let Some(partition) = place(&self.shared, topic, index) else { return };
-        let request = ListOffsetsRequest {
-            replica_id: -1,
-            isolation_level: 0,
-            topics: vec![ListOffsetsTopic {
-                name: KafkaString::from(topic),
-                partitions: vec![ListOffsetsPartition {
-                    partition_index: index,
-                    timestamp: -1,
-                    ..ListOffsetsPartition::default()
-                }],
-            }],
-            ..ListOffsetsRequest::default()
-        };
+        let request = list_offsets(topic, index, LATEST);
         let operation = OperationId { client: self.client, number: self.next_operation };
         self.next_operation += 1;
         hands.tell(Fact::AskedLatest { operation, partition });
@@ -147,6 +166,7 @@ impl Reader {
     fn fetch(&mut self, hands: &mut Hands<'_>, at: usize) {
         let (topic, index) = self.topic_of(at);
         let Some(partition) = place(&self.shared, topic, index) else { return };
+        let Some(position) = self.partitions[at].position else { return };
         let most = [1, 300, 4_000, 60_000][hands.rng.index(4)];
         let request = FetchRequest {
             max_wait_ms: if self.last_pass { 100 } else { 30 },
@@ -157,7 +177,7 @@ impl Reader {
                 topic_id: partition.topic_id,
                 partitions: vec![FetchPartition {
                     partition: index,
-                    fetch_offset: self.partitions[at].position,
+                    fetch_offset: position,
                     partition_max_bytes: most,
                     ..FetchPartition::default()
                 }],
@@ -173,6 +193,16 @@ impl Reader {
                 let response: MetadataResponse = answer.body();
                 self.knows_topics =
                     Line::<About>::learn(&self.shared, &response, &self.load.topics);
+            }
+            About::Earliest(at) => {
+                let response: ListOffsetsResponse = answer.body();
+                let found = &response.topics[0].partitions[0];
+                if found.error_code == 0 {
+                    let state = &mut self.partitions[at];
+                    state.position = Some(found.offset);
+                    state.log_start = state.log_start.max(found.offset);
+                    self.tell_if_read(hands, at);
+                }
             }
             About::Latest(at, operation) => {
                 let response: ListOffsetsResponse = answer.body();
@@ -198,6 +228,9 @@ impl Reader {
         if data.error_code != 0 {
             let damaged = data.error_code == 2;
             hands.tell(Fact::ReadFailed { partition, code: data.error_code });
+            if data.error_code == OUT_OF_RANGE {
+                self.partitions[at].position = None;
+            }
             if damaged && self.last_pass {
                 // Rot that was injected: the range is told as damaged and is no loss in silence.
                 self.partitions[at].told = true;
@@ -205,13 +238,13 @@ impl Reader {
             return;
         }
         let bytes = data.records.map(|parts| parts.to_bytes()).unwrap_or_default();
-        let from = self.partitions[at].position;
+        let Some(from) = self.partitions[at].position else { return };
         let (records, crc_valid) = read_batches(bytes, from);
         let next = records.last().map_or(from, |last| last.offset + 1);
         let log_start = data.log_start_offset.max(0);
         let state = &mut self.partitions[at];
-        state.position = next;
-        state.log_start = log_start;
+        state.position = Some(next);
+        state.log_start = state.log_start.max(log_start);
         if self.last_pass {
             state.records.extend(records.iter().cloned());
         }
@@ -233,11 +266,35 @@ impl Reader {
         let (topic, index) = self.topic_of(at);
         let Some(partition) = place(&self.shared, topic, index) else { return };
         let state = &mut self.partitions[at];
-        if self.last_pass && !state.told && state.end.is_some_and(|end| state.position >= end) {
+        let is_read = state.position.zip(state.end).is_some_and(|(position, end)| position >= end);
+        if self.last_pass && !state.told && is_read {
             state.told = true;
-            let records = std::mem::take(&mut state.records);
+            // What went while it was read is no part of the log any more.
+            let mut records = std::mem::take(&mut state.records);
+            records.retain(|record| record.offset >= state.log_start);
             hands.tell(Fact::FinalLog { partition, log_start: state.log_start, records });
         }
+    }
+}
+
+/// Returns the question for one offset of a partition.
+pub(super) fn list_offsets(
+    topic: &str,
+    partition_index: i32,
+    timestamp: i64,
+) -> ListOffsetsRequest {
+    ListOffsetsRequest {
+        replica_id: -1,
+        isolation_level: 0,
+        topics: vec![ListOffsetsTopic {
+            name: KafkaString::from(topic),
+            partitions: vec![ListOffsetsPartition {
+                partition_index,
+                timestamp,
+                ..ListOffsetsPartition::default()
+            }],
+        }],
+        ..ListOffsetsRequest::default()
     }
 }
 

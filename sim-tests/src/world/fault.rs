@@ -41,7 +41,7 @@ pub enum Fault {
     WallJump {
         /// The node.
         node: usize,
-        /// By how much, in milliseconds.
+        /// By how much it is wrong then, in milliseconds.
         millis: i64,
     },
     /// The clocks of a node begin to drift.

@@ -60,6 +60,8 @@ pub(super) struct Node<M> {
     pub(super) stopping: Option<u64>,
     /// A fault was injected that entitles the node to give up.
     pub(super) excuse: bool,
+    /// How often the disk had been found full when the process began.
+    pub(super) no_space_before: u64,
     posts: BTreeMap<(u16, u16), Lane>,
     next_connection: u64,
 }
@@ -78,6 +80,7 @@ impl<M> Node<M> {
             doomed: None,
             stopping: None,
             excuse: false,
+            no_space_before: 0,
             posts: BTreeMap::new(),
             next_connection: 0,
         }

@@ -13,6 +13,7 @@ impl<M: Machine> World<M> {
     pub(super) fn start(&mut self, node: usize) {
         let shards = self.options.shards;
         let state = &mut self.nodes[node];
+        state.no_space_before = state.disk.counters().no_space;
         let zero = state.chance.below(1_000 * SECOND);
         let drift = self.options.drift_ppm;
         let ppm = state.chance.below(2 * drift + 1) as i64 - drift as i64;
@@ -56,8 +57,9 @@ impl<M: Machine> World<M> {
     }
 
     pub(super) fn fatal(&mut self, node: usize, message: String) {
-        // A disk without any room is reason enough not to start.
-        let full = self.nodes[node].disk.counters().no_space > 0 && !self.nodes[node].is_ready();
+        // A disk without any room is reason enough not to start, if this start has met it.
+        let state = &self.nodes[node];
+        let full = state.disk.counters().no_space > state.no_space_before && !state.is_ready();
         let excused = self.nodes[node].excuse || full;
         self.tell(&Fact::Fatal { node, message, excused });
         self.crash(node, Down { power: false, time: SECOND, counted: false });
@@ -94,8 +96,9 @@ impl<M: Machine> World<M> {
                 self.push(now + time, Event::Lift(Lift::Pause(node, life)));
             }
             Fault::WallJump { node, millis } => {
-                self.nodes[node].wall_ahead_ms += millis;
-                self.nodes[node].clock.jump(millis);
+                let by = millis - self.nodes[node].wall_ahead_ms;
+                self.nodes[node].wall_ahead_ms = millis;
+                self.nodes[node].clock.jump(by);
             }
             Fault::Drift { node, ppm } => self.nodes[node].clock.set_drift(now, ppm),
             Fault::ResetStreams { node } => {

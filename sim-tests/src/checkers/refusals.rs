@@ -1,0 +1,64 @@
+//! L3: a request in good order is answered with success or with an error that passes: nothing that a
+//! client did right is refused for good, whatever the faults.
+
+use super::Checker;
+use crate::history::Fact;
+
+/// Looks at refusals, of which a correct client in a healthy world sees none.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    starts_move: bool,
+    evaluations: u64,
+}
+
+impl Checker for Refusals {
+    fn id(&self) -> &'static str {
+        "L3"
+    }
+
+    fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
+        match fact {
+            Fact::Acked { .. } | Fact::Read { .. } => self.evaluations += 1,
+            Fact::Retention { .. } | Fact::AskedPurge { .. } => self.starts_move = true,
+            // The client gave up by itself; a node that stops leads nothing any more.
+            Fact::Refused { code: 0, .. } | Fact::ReadFailed { code: 6, .. } => {}
+            Fact::Refused { operation, code } => {
+                return Err(format!("{operation:?} was refused for good with code {code}"));
+            }
+            // An offset that was there when the client last looked may be gone where starts move.
+            Fact::ReadFailed { code: 1, .. } if self.starts_move => {}
+            Fact::ReadFailed { partition, code } => {
+                return Err(format!("a read of {partition} was answered with code {code}"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn evaluations(&self) -> u64 {
+        self.evaluations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    #[test]
+    fn a_send_that_is_refused_for_good_is_found() {
+        let refused = |code| [acked(0, 0), Fact::Refused { operation: op(1), code }];
+        passes(Refusals::default(), &refused(0));
+        fails(Refusals::default(), &refused(-1));
+        fails(Refusals::default(), &refused(47));
+    }
+
+    #[test]
+    fn a_read_that_fails_is_found_unless_its_offset_may_be_gone() {
+        let failed = |code| [read(0, &[], 0), Fact::ReadFailed { partition: P, code }];
+        fails(Refusals::default(), &failed(1));
+        fails(Refusals::default(), &failed(2));
+        let purged = Fact::AskedPurge { partition: P, before: 1 };
+        passes(Refusals::default(), &[&[purged], &failed(1)[..]].concat());
+    }
+}

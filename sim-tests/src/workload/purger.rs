@@ -1,0 +1,120 @@
+//! Whoever deletes records: it asks for the end of a partition and lets the log begin there, or at some
+//! offset before it.
+
+use mainspring_core::wire::KafkaString;
+use mainspring_core::wire::api::delete_records::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic,
+};
+use mainspring_core::wire::api::list_offsets::ListOffsetsResponse;
+
+use super::line::{Answer, Line};
+use super::reader::{LATEST, list_offsets};
+use super::{Load, SharedRef, place};
+use crate::history::Fact;
+use crate::world::{Actor, ActorEvent, Hands, MILLISECOND};
+
+#[derive(Clone, Copy, Debug)]
+enum About {
+    Latest(usize),
+    Delete(usize),
+}
+
+/// The purger.
+#[derive(Debug)]
+pub struct Purger {
+    client: usize,
+    load: Load,
+    shared: SharedRef,
+    pause: u64,
+    line: Line<About>,
+    next: u64,
+    finished: bool,
+}
+
+impl Purger {
+    /// Makes a purger with a mean time of `pause` nanoseconds between two purges.
+    pub fn new(client: usize, load: Load, shared: SharedRef, pause: u64) -> Self {
+        Self { client, load, shared, pause, line: Line::default(), next: 0, finished: false }
+    }
+
+    fn topic_of(&self, place: usize) -> (&str, i32) {
+        let partitions = self.load.partitions as usize;
+        (&self.load.topics[place / partitions], (place % partitions) as i32)
+    }
+
+    fn drive(&mut self, hands: &mut Hands<'_>) {
+        hands.wake_at(hands.now + 20 * MILLISECOND);
+        if self.finished || !self.line.is_ready(hands) || self.line.in_flight() > 0 {
+            return;
+        }
+        let at = hands.rng.index(self.load.topics.len() * self.load.partitions as usize);
+        let (topic, index) = self.topic_of(at);
+        if hands.now < self.next || place(&self.shared, topic, index).is_none() {
+            return;
+        }
+        let request = list_offsets(topic, index, LATEST);
+        self.next = hands.now + hands.rng.exponential(self.pause);
+        self.line.send(hands, &request, 6, About::Latest(at));
+    }
+
+    fn answer(&mut self, hands: &mut Hands<'_>, mut answer: Answer<About>) {
+        match answer.about {
+            About::Latest(at) => {
+                let response: ListOffsetsResponse = answer.body();
+                let found = &response.topics[0].partitions[0];
+                if found.error_code == 0 {
+                    self.delete(hands, at, found.offset);
+                }
+            }
+            About::Delete(at) => {
+                let response: DeleteRecordsResponse = answer.body();
+                let outcome = &response.topics[0].partitions[0];
+                let (topic, index) = self.topic_of(at);
+                if let (0, Some(partition)) =
+                    (outcome.error_code, place(&self.shared, topic, index))
+                {
+                    hands.tell(Fact::Purged { partition, log_start: outcome.low_watermark });
+                }
+            }
+        }
+    }
+
+    fn delete(&mut self, hands: &mut Hands<'_>, at: usize, end: i64) {
+        let (topic, index) = self.topic_of(at);
+        let Some(partition) = place(&self.shared, topic, index) else { return };
+        let before =
+            if hands.rng.chance(600) { end } else { hands.rng.below(end as u64 + 1) as i64 };
+        let request = DeleteRecordsRequest {
+            topics: vec![DeleteRecordsTopic {
+                name: KafkaString::from(topic),
+                partitions: vec![DeleteRecordsPartition { partition_index: index, offset: before }],
+            }],
+            timeout_ms: 10_000,
+        };
+        hands.tell(Fact::AskedPurge { partition, before });
+        self.line.send(hands, &request, 2, About::Delete(at));
+    }
+}
+
+impl Actor for Purger {
+    fn handle(&mut self, hands: &mut Hands<'_>, event: ActorEvent) {
+        match event {
+            ActorEvent::Wake => {}
+            ActorEvent::Connected(stream) => self.line.connected(stream),
+            ActorEvent::Received(stream, bytes) => {
+                for answer in self.line.received(stream, &bytes) {
+                    self.answer(hands, answer);
+                }
+            }
+            ActorEvent::Disconnected(stream) => {
+                self.line.disconnected(hands, stream);
+            }
+            ActorEvent::Finish => self.finished = true,
+        }
+        self.drive(hands);
+    }
+
+    fn pending(&self) -> Option<String> {
+        (!self.finished).then(|| format!("purger {} was not told to finish", self.client))
+    }
+}
