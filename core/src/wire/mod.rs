@@ -26,6 +26,7 @@ pub mod consumer_protocol;
 pub mod error;
 pub mod frame;
 pub mod fuzz;
+pub mod group_record;
 pub mod header;
 #[cfg(any(test, feature = "json"))]
 pub mod json;
