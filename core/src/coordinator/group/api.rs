@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::error::ErrorCode;
 use crate::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, Uuid};
+use crate::time::{Now, UnixMillis};
 use crate::wire::KafkaString;
 
 /// Names a request until its reply; given by the caller, never used twice by it.
@@ -41,6 +42,10 @@ pub trait GroupLog {
 
     /// Draws an id that was never used, for a member.
     fn next_id(&mut self) -> Uuid;
+
+    /// Returns the wall time that retention counts by; `None` while the clock is in doubt, and
+    /// nothing expires then.
+    fn retention_time(&mut self, now: Now) -> Option<UnixMillis>;
 }
 
 /// What a coordinator is asked.

@@ -26,11 +26,15 @@ pub struct GroupConfig {
     /// How often offsets that are past their retention are looked for
     /// (`offsets.retention.check.interval.ms`).
     pub offsets_retention_check_interval: Duration,
-    /// Most groups of one coordinator; a further one is refused with `POLICY_VIOLATION`.
+    /// Most groups with members of one coordinator, and as many that only store offsets; further
+    /// ones are refused with `POLICY_VIOLATION`.
     pub groups_max: usize,
     /// Most committed offsets of one coordinator; a commit of further partitions is refused with
     /// `POLICY_VIOLATION`.
     pub offsets_max: usize,
+    /// How many dead records the coordinator's log must hold before the live ones are copied
+    /// forward.
+    pub dead_records_min: i64,
 }
 
 impl Default for GroupConfig {
@@ -46,6 +50,7 @@ impl Default for GroupConfig {
             offsets_retention_check_interval: Duration::from_mins(10),
             groups_max: 50_000,
             offsets_max: 2_000_000,
+            dead_records_min: 20_000,
         }
     }
 }

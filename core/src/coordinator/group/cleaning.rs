@@ -1,0 +1,66 @@
+//! Copy-forward: what lives in the oldest part of the log is appended again, and then the log may
+//! start behind that part. So a log stays as long as a few times what lives in it, and is shortened
+//! by ordinary appends that every reader of it understands.
+
+use super::{Cx, GroupCoordinator, GroupLog};
+use crate::error::ErrorCode;
+use crate::ids::Offset;
+use crate::time::Now;
+
+/// How many records one step copies, at most.
+const RECORDS_PER_STEP: usize = 500;
+/// How many bytes of records one step copies; one record always goes.
+const BYTES_PER_STEP: usize = 64 << 10;
+
+impl GroupCoordinator {
+    /// Does one bounded step of copying, if the log that starts at `log_start_offset` holds more dead
+    /// records than live ones, and enough of them to be worth it. Call it again after
+    /// [`cleaned_to`](Self::cleaned_to) has told where the log may start.
+    ///
+    /// # Errors
+    /// What the log said. Nothing has changed then.
+    pub fn clean(
+        &mut self,
+        now: Now,
+        log: &mut dyn GroupLog,
+        log_start_offset: Offset,
+    ) -> Result<(), ErrorCode> {
+        let kept = self.first_unknown.is_some_and(|first| first <= log_start_offset);
+        if !self.is_loaded || self.cleaned.is_some() || kept {
+            return Ok(());
+        }
+        let live = self.stored.by_place().len() as i64;
+        let dead = self.replies.end().0 - log_start_offset.0 - live;
+        if dead < live.max(self.config.dead_records_min) {
+            return Ok(());
+        }
+        let mut bytes = 0;
+        let mut records = Vec::new();
+        for key in self.stored.by_place().values().take(RECORDS_PER_STEP) {
+            let record = self.stored.record(key).expect("the index names keys that live");
+            let (key, value) = record.encode();
+            bytes += key.len() + value.map_or(0, |value| value.len());
+            if bytes > BYTES_PER_STEP && !records.is_empty() {
+                break;
+            }
+            records.push(record);
+        }
+        self.append(&mut Cx { now, log }, &records)?;
+        let end = self.replies.end();
+        let first_live = self.stored.by_place().keys().next().copied().unwrap_or(end);
+        let start = self.first_unknown.map_or(first_live, |first| first.min(first_live));
+        // Only when the copies are committed is what they are copies of not needed any more.
+        self.cleaned = Some((end, start));
+        Ok(())
+    }
+
+    /// Returns, once, where the log may start after a step of [`clean`](Self::clean) is committed.
+    pub fn cleaned_to(&mut self) -> Option<Offset> {
+        let (needs, start) = self.cleaned?;
+        if needs > self.replies.high_watermark() {
+            return None;
+        }
+        self.cleaned = None;
+        Some(start)
+    }
+}

@@ -1,0 +1,201 @@
+//! What goes without being asked: offsets past their retention, empty groups, offsets of topics
+//! that were deleted.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+
+use super::groups::group_tombstone;
+use super::live::{Group, GroupPhase};
+use super::offsets::offset_key;
+use super::stored::StoredOffset;
+use super::timers::Timer;
+use super::{Cx, GroupCoordinator};
+use crate::ids::TopicId;
+use crate::time::UnixMillis;
+use crate::wire::KafkaString;
+use crate::wire::group_record::GroupRecord;
+
+/// How many groups one turn of the search looks at.
+const GROUPS_PER_TURN: usize = 1_000;
+/// How many deletions of topics are remembered, by name.
+const DELETED_NAMES_MAX: usize = 10_000;
+
+/// Which topics were deleted, in one order with the joins of members. Soft: a member that was there
+/// before a restart is taken to have joined before every deletion since.
+#[derive(Clone, Default, Debug)]
+pub(super) struct DeletedTopics {
+    count: u64,
+    last: BTreeMap<KafkaString, u64>,
+    by_age: VecDeque<(u64, KafkaString)>,
+    /// Topics whose offsets are still to be taken away.
+    due: BTreeSet<(KafkaString, TopicId)>,
+}
+
+impl DeletedTopics {
+    /// Returns the place of something that happens now: 1 and up.
+    pub(super) const fn next(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
+    fn add(&mut self, name: KafkaString, topic_id: TopicId) {
+        let place = self.next();
+        self.last.insert(name.clone(), place);
+        self.by_age.push_back((place, name.clone()));
+        if self.by_age.len() > DELETED_NAMES_MAX
+            && let Some((place, oldest)) = self.by_age.pop_front()
+            && self.last.get(&oldest) == Some(&place)
+        {
+            self.last.remove(&oldest);
+        }
+        if self.due.len() < DELETED_NAMES_MAX {
+            self.due.insert((name, topic_id));
+        }
+    }
+
+    /// Returns whether a topic of this name was deleted after that place.
+    pub(super) fn deleted_after(&self, name: &str, place: u64) -> bool {
+        self.last.get(name).is_some_and(|deleted| *deleted > place)
+    }
+}
+
+impl GroupCoordinator {
+    pub(super) fn note_deleted_topic(&mut self, name: &KafkaString, topic_id: TopicId) {
+        self.deleted_topics.add(name.detached(), topic_id);
+    }
+
+    /// Takes away the offsets of topics that were deleted. What the log does not take now is tried
+    /// again with the next search; until then no reader that knows the new topic's id sees it.
+    pub(super) fn drop_offsets_of_deleted_topics(&mut self, cx: &mut Cx<'_>) {
+        if self.deleted_topics.due.is_empty() {
+            return;
+        }
+        let due = &self.deleted_topics.due;
+        let mut records = Vec::new();
+        for (group_id, topics) in self.stored.all_offsets() {
+            for (name, partitions) in topics {
+                for (&partition, stored) in partitions {
+                    // An offset without an id is of whatever had the name.
+                    let gone = if stored.topic_id.is_zero() {
+                        due.range((name.clone(), TopicId::ZERO)..)
+                            .next()
+                            .is_some_and(|(first, _)| first == name)
+                    } else {
+                        due.contains(&(name.clone(), stored.topic_id))
+                    };
+                    if gone {
+                        let key = offset_key(group_id, name, partition);
+                        records.push(GroupRecord::OffsetCommit(key, None));
+                    }
+                }
+            }
+        }
+        match self.append_in_parts(cx, &records) {
+            Ok(()) => self.deleted_topics.due.clear(),
+            Err(error) => {
+                tracing::warn!(%error, "offsets of a deleted topic are still to be taken away");
+            }
+        }
+    }
+
+    /// Looks at the next groups for what is past its retention.
+    pub(super) fn on_retention_turn(&mut self, cx: &mut Cx<'_>) {
+        self.drop_offsets_of_deleted_topics(cx);
+        // A clock in doubt lets nothing expire: that could not be undone.
+        let wall = cx.log.retention_time(cx.now);
+        let from = self.retention_from.take();
+        let turn = match wall {
+            Some(_) => self.next_groups(from.as_ref()),
+            None => Vec::new(),
+        };
+        let mut records = Vec::new();
+        let mut emptied = Vec::new();
+        for group_id in turn.iter().filter(|_| wall.is_some()) {
+            let all_gone = self.expired(group_id, wall.unwrap_or_default(), &mut records);
+            if all_gone && self.is_idle(group_id) {
+                records.push(group_tombstone(group_id));
+                emptied.push(group_id.clone());
+            }
+        }
+        match self.append_in_parts(cx, &records) {
+            Ok(()) => emptied.iter().for_each(|group_id| self.forget(group_id)),
+            Err(error) => tracing::warn!(%error, "expired offsets are still to be taken away"),
+        }
+        let wait = if turn.len() < GROUPS_PER_TURN {
+            self.config.offsets_retention_check_interval
+        } else {
+            self.retention_from = turn.last().cloned();
+            std::time::Duration::ZERO
+        };
+        self.timers.set(Timer::Retention, cx.now.mono + wait);
+    }
+
+    fn next_groups(&self, from: Option<&KafkaString>) -> Vec<KafkaString> {
+        let bounds = (from.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let live = self.groups.range::<KafkaString, _>(bounds).map(|(id, _)| id);
+        let stored = self.stored.all_offsets().range::<KafkaString, _>(bounds).map(|(id, _)| id);
+        let mut ids: Vec<&KafkaString> =
+            live.take(GROUPS_PER_TURN).chain(stored.take(GROUPS_PER_TURN)).collect();
+        ids.sort();
+        ids.dedup();
+        ids.into_iter().take(GROUPS_PER_TURN).cloned().collect()
+    }
+
+    /// Collects tombstones of the group's expired offsets; returns whether no other is left.
+    fn expired(
+        &self,
+        group_id: &KafkaString,
+        now: UnixMillis,
+        records: &mut Vec<GroupRecord>,
+    ) -> bool {
+        let Some(topics) = self.stored.offsets(group_id) else { return true };
+        let group = self.groups.get(group_id);
+        let kept_ms = self.config.offsets_retention.as_millis() as i64;
+        let mut all = true;
+        for (topic, partitions) in topics {
+            let subscribed = group.is_some_and(|group| group.is_subscribed_to(topic));
+            for (&partition, stored) in partitions {
+                let gone = !subscribed
+                    && retention_base(group, stored).is_some_and(|base_ms| {
+                        match stored.expire_timestamp_ms {
+                            Some(at_ms) => now.0 >= at_ms,
+                            None => now.0.saturating_sub(base_ms) >= kept_ms,
+                        }
+                    });
+                if gone {
+                    let key = offset_key(group_id, topic, partition);
+                    records.push(GroupRecord::OffsetCommit(key, None));
+                } else {
+                    all = false;
+                }
+            }
+        }
+        all
+    }
+
+    /// Returns whether a group has no members, and none that is about to come.
+    fn is_idle(&self, group_id: &str) -> bool {
+        self.groups.get(group_id).is_some_and(|group| {
+            group.phase() == GroupPhase::Empty && group.pending_members().is_empty()
+        })
+    }
+}
+
+/// Returns the moment from which the retention of an offset counts, `None` while it does not.
+fn retention_base(group: Option<&Group>, stored: &StoredOffset) -> Option<i64> {
+    let Some(group) = group else { return Some(stored.commit_timestamp_ms) };
+    match group.phase() {
+        _ if group.protocol_type.is_none() => Some(stored.commit_timestamp_ms),
+        // From when the last member went (KIP-211); old records do not say when.
+        GroupPhase::Empty => {
+            Some(group.current_state_timestamp_ms.unwrap_or(stored.commit_timestamp_ms))
+        }
+        // Nobody reads the topic any more.
+        GroupPhase::Stable if group.uses_consumer_protocol() && group.knows_subscriptions() => {
+            Some(stored.commit_timestamp_ms)
+        }
+        GroupPhase::Stable | GroupPhase::PreparingRebalance | GroupPhase::CompletingRebalance => {
+            None
+        }
+    }
+}
