@@ -84,7 +84,10 @@ fn a_topic_is_made_described_changed_and_deleted() {
     let listed = bench.ok(&["topic", "list", "-o", "jsonl"]);
     assert_eq!(json(listed.trim())["name"], "t");
     assert!(bench.ok(&["topic", "describe", "t"]).contains("segment.bytes=2000000"));
-    bench.ok(&["topic", "delete", "t"]);
+    // Nobody can be asked here, and the records do not come back.
+    assert_refused(&bench.run(&["topic", "delete", "t"]), 2, "add --yes");
+    assert!(bench.ok(&["topic", "list"]).contains("t "));
+    bench.ok(&["topic", "delete", "t", "--yes"]);
     assert_eq!(bench.ok(&["topic", "list", "-o", "json"]).trim(), "[]");
 }
 
@@ -170,7 +173,7 @@ fn wrong_use_and_what_is_not_there_have_codes_of_their_own() {
         (&["topic", "alter", "t", "--partitions", "1"], 1, "INVALID_PARTITIONS"),
         (&["topic", "alter", "none", "--partitions", "2"], 3, "none"),
         (&["topic", "describe", "none"], 3, "none"),
-        (&["topic", "delete", "none"], 3, "none"),
+        (&["topic", "delete", "none", "--yes"], 3, "none"),
         (&["consume", "none", "-e"], 3, "none"),
         (&["consume", "t", "-e", "-p", "7"], 3, "no partition 7"),
         (&["consume", "t", "-e", "-o", "yesterday"], 2, "yesterday"),
@@ -224,7 +227,7 @@ fn every_command() -> Vec<(Vec<&'static str>, &'static [u8])> {
         (vec!["topic", "create", "t"], b""),
         (vec!["topic", "describe", "t"], b""),
         (vec!["topic", "alter", "t", "--partitions", "2"], b""),
-        (vec!["topic", "delete", "t"], b""),
+        (vec!["topic", "delete", "t", "--yes"], b""),
         (vec!["produce", "t"], b"line\n"),
         (vec!["consume", "t"], b""),
     ]

@@ -74,7 +74,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Delete topics with all they hold; asks first on a terminal
+    /// Delete topics with all they hold; asks first on a terminal, and needs --yes elsewhere
     Delete {
         /// Their names
         #[arg(required = true)]
@@ -91,10 +91,10 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Common {
     #[command(flatten)]
-    connection: Connection,
+    pub(crate) connection: Connection,
     /// How to print the result
     #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
+    pub(crate) output: Format,
 }
 
 /// Runs the command.
@@ -410,14 +410,7 @@ async fn delete(names: &[String], yes: bool, common: &Common) -> Result<(), Stop
     for name in names {
         topics.push(topic_name(name)?);
     }
-    if !yes && io::stdin().is_terminal() && !confirmed(names) {
-        return Err(Failure::usage(
-            format!("did not delete {}", names.join(", ")),
-            "it was not confirmed",
-            "answer yes, or add --yes",
-        )
-        .into());
-    }
+    confirm(yes, &format!("delete {}", names.join(", ")), "with all records")?;
     let timeout = common.connection.timeout()?;
     let mut requests = Requests::new(&common.connection)?;
     for (name, topic) in names.iter().zip(&topics) {
@@ -431,13 +424,22 @@ async fn delete(names: &[String], yes: bool, common: &Common) -> Result<(), Stop
     done(names, common.output)
 }
 
-fn confirmed(names: &[String]) -> bool {
-    let question = format!("delete {} with all records? [yes/no] ", names.join(", "));
+/// Makes sure that what cannot be taken back is wanted: asks on a terminal, and needs the flag where
+/// nobody can be asked.
+pub(crate) fn confirm(yes: bool, what: &str, with: &str) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    let refused = |why, next| Err(Failure::usage(format!("did not {what}"), why, next));
+    if !io::stdin().is_terminal() {
+        return refused("it cannot be taken back, and nobody can be asked here", "add --yes");
+    }
     let mut answer = String::new();
-    let asked = io::stderr().write_all(question.as_bytes());
-    asked.is_ok()
+    let asked = io::stderr().write_all(format!("{what} {with}? [yes/no] ").as_bytes());
+    let is_confirmed = asked.is_ok()
         && io::stdin().lock().read_line(&mut answer).is_ok()
-        && matches!(answer.trim(), "yes" | "y")
+        && matches!(answer.trim(), "yes" | "y");
+    if is_confirmed { Ok(()) } else { refused("it was not confirmed", "answer yes, or add --yes") }
 }
 
 /// Says which topics were changed or deleted.
@@ -454,7 +456,8 @@ fn done(names: &[String], format: Format) -> Result<(), Stop> {
     print(&names, format, &["name"], |done| vec![done.name.to_owned()])
 }
 
-fn print<T: Serialize>(
+/// Prints rows in the form that was asked for.
+pub(crate) fn print<T: Serialize>(
     rows: &[T],
     format: Format,
     columns: &[&str],
@@ -496,7 +499,8 @@ fn pairs(texts: &[String]) -> Result<Vec<(KafkaString, KafkaString)>, Failure> {
         .collect()
 }
 
-fn check(what: &str, code: i16, message: Option<&KafkaString>) -> Result<(), Failure> {
+/// Turns a code of an answer into a failure.
+pub(crate) fn check(what: &str, code: i16, message: Option<&KafkaString>) -> Result<(), Failure> {
     match ClientError::from_code(code) {
         None => Ok(()),
         Some(error) => Err(refused(what, &error, message.map(KafkaString::as_str))),
