@@ -38,6 +38,8 @@ struct InFlight<T> {
     api_key: ApiKey,
     version: i16,
     deadline: Instant,
+    /// Whether the broker may hold the answer back for long, and all later ones with it.
+    is_parked: bool,
     /// `None` for the connection's own question about versions.
     tag: Option<T>,
 }
@@ -94,6 +96,11 @@ impl<T> Connection<T> {
         self.in_flight.len()
     }
 
+    /// Returns whether the broker may hold answers back for long.
+    pub fn is_parked(&self) -> bool {
+        self.in_flight.iter().any(|request| request.is_parked)
+    }
+
     /// Returns when the connection is to be given up.
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
@@ -115,7 +122,8 @@ impl<T> Connection<T> {
             client_software_name: KafkaString::from_static(SOFTWARE_NAME),
             client_software_version: KafkaString::from_static(env!("CARGO_PKG_VERSION")),
         };
-        self.transmit(now, &request.into(), version, None)
+        let deadline = now + self.request_timeout;
+        self.transmit(&request.into(), version, None, deadline, false)
     }
 
     /// Returns the highest version of an API that both sides speak, at most `max_version`.
@@ -131,7 +139,19 @@ impl<T> Connection<T> {
     /// Returns the frame of a request, which is from then on in flight.
     pub fn send(&mut self, now: Instant, request: &Request, version: i16, tag: T) -> Vec<Bytes> {
         assert!(self.is_ready(), "requests are sent once the versions are known");
-        self.transmit(now, request, version, Some(tag))
+        self.transmit(request, version, Some(tag), now + self.request_timeout, false)
+    }
+
+    /// Returns the frame of a request whose answer the broker may hold back until `deadline`.
+    pub fn send_parked(
+        &mut self,
+        request: &Request,
+        version: i16,
+        tag: T,
+        deadline: Instant,
+    ) -> Vec<Bytes> {
+        assert!(self.is_ready(), "requests are sent once the versions are known");
+        self.transmit(request, version, Some(tag), deadline, true)
     }
 
     /// Returns the frame of a request that is not answered.
@@ -149,17 +169,19 @@ impl<T> Connection<T> {
 
     fn transmit(
         &mut self,
-        now: Instant,
         request: &Request,
         version: i16,
         tag: Option<T>,
+        deadline: Instant,
+        is_parked: bool,
     ) -> Vec<Bytes> {
         let correlation_id = self.next_correlation_id();
         self.in_flight.push_back(InFlight {
             correlation_id,
             api_key: request.api_key(),
             version,
-            deadline: now + self.request_timeout,
+            deadline,
+            is_parked,
             tag,
         });
         request.frame(correlation_id, Some(&self.client_id), version)

@@ -31,6 +31,12 @@ pub struct Topic {
     pub leaders: BTreeMap<PartitionIndex, Option<Leader>>,
 }
 
+/// A topic that was known is forgotten once so many answers in a row do not know it. A broker that
+/// is behind may be among those that answered.
+const FORGET_AFTER: u32 = 4;
+/// Longest pause between questions that get no better answer (`retry.backoff.max.ms`, KIP-580).
+const RETRY_BACKOFF_MAX: Duration = Duration::from_secs(1);
+
 /// Where a broker is.
 pub type Address = (Arc<str>, u16);
 
@@ -47,6 +53,13 @@ pub struct Metadata {
     max_age: Duration,
     retry_backoff: Duration,
     stale: bool,
+    /// Answers in a row that left something to be asked again.
+    unsettled: u32,
+    /// Answers in a row that did not know a topic, of those that are known.
+    missing: BTreeMap<KafkaString, u32>,
+    /// Whether the topics that are wanted have changed since the last question, or answer.
+    asked_for_all: bool,
+    told_of_all: bool,
     next_update: Instant,
 }
 
@@ -68,6 +81,10 @@ impl Metadata {
             max_age,
             retry_backoff,
             stale: true,
+            unsettled: 0,
+            missing: BTreeMap::new(),
+            asked_for_all: false,
+            told_of_all: false,
             next_update: Instant::ZERO,
         }
     }
@@ -76,9 +93,38 @@ impl Metadata {
     pub fn want(&mut self, topic: &KafkaString) {
         if !self.wanted.contains(&**topic) {
             self.wanted.insert(topic.detached());
-            self.stale = true;
-            self.next_update = Instant::ZERO;
+            self.ask_at_once();
         }
+    }
+
+    /// Follows these topics and no others.
+    pub fn want_only(&mut self, topics: &BTreeSet<KafkaString>) {
+        self.wanted.retain(|topic| topics.contains(topic));
+        self.topics.retain(|topic, _| topics.contains(topic));
+        self.errors.retain(|topic, _| topics.contains(topic));
+        self.missing.retain(|topic, _| topics.contains(topic));
+        for topic in topics {
+            self.want(topic);
+        }
+    }
+
+    fn ask_at_once(&mut self) {
+        self.stale = true;
+        self.unsettled = 0;
+        self.asked_for_all = false;
+        self.told_of_all = false;
+        self.next_update = Instant::ZERO;
+    }
+
+    /// Returns whether an answer about all wanted topics has come since the last was added to them.
+    pub const fn is_told_of_all(&self) -> bool {
+        self.told_of_all
+    }
+
+    /// The pause before the next question, which grows while the answers stay the same.
+    fn backoff(&self) -> Duration {
+        let longest = self.retry_backoff.max(RETRY_BACKOFF_MAX);
+        self.retry_backoff.saturating_mul(1 << self.unsettled.min(16)).min(longest)
     }
 
     /// Says that something known seems wrong: it will be asked for again, after a pause.
@@ -98,7 +144,8 @@ impl Metadata {
 
     /// Returns the question. No other is due before the pause has passed or the answer is in.
     pub fn request(&mut self, now: Instant) -> MetadataRequest {
-        self.next_update = now + self.retry_backoff;
+        self.next_update = now + self.backoff();
+        self.asked_for_all = true;
         let topics = self
             .wanted
             .iter()
@@ -138,6 +185,14 @@ impl Metadata {
                 if error.is_retriable() {
                     // The topic may be in the making; what was known of it stays until then.
                     self.errors.remove(&name);
+                    if self.topics.contains_key(&name) && error.is_unknown_topic() {
+                        let count = self.missing.entry(name.clone()).or_default();
+                        *count += 1;
+                        if *count >= FORGET_AFTER {
+                            self.missing.remove(&name);
+                            self.topics.remove(&name);
+                        }
+                    }
                 } else {
                     self.topics.remove(&name);
                     self.errors.insert(name, error);
@@ -145,6 +200,7 @@ impl Metadata {
                 continue;
             }
             self.errors.remove(&name);
+            self.missing.remove(&name);
             let known = self.topics.get(&name).filter(|known| known.topic_id == topic.topic_id);
             let mut leaders = BTreeMap::new();
             for partition in topic.partitions {
@@ -162,13 +218,19 @@ impl Metadata {
             }
             self.topics.insert(name, Topic { topic_id: topic.topic_id, leaders });
         }
-        self.next_update = now + if self.stale { self.retry_backoff } else { self.max_age };
+        self.told_of_all |= self.asked_for_all;
+        self.next_update = now + if self.stale { self.backoff() } else { self.max_age };
+        self.unsettled = if self.stale { self.unsettled.saturating_add(1) } else { 0 };
+        if !self.asked_for_all {
+            // What was added while the question was on its way waits for no pause.
+            self.ask_at_once();
+        }
     }
 
     /// Asks again as soon as the pause since the last question has passed.
     pub(super) fn hasten(&mut self, now: Instant) {
         if self.stale {
-            self.next_update = self.next_update.min(now + self.retry_backoff);
+            self.next_update = self.next_update.min(now + self.backoff());
         }
     }
 

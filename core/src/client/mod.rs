@@ -1,4 +1,5 @@
-//! The other side: machines that speak to brokers as a producer, a reader or an administrator.
+//! The other side: machines that speak to brokers as a producer, a reader, a member of a group or an
+//! administrator.
 //!
 //! Like every machine of this crate they open no socket and know no clock. A driver feeds
 //! [`Input`]s and carries out [`Effect`]s; the command line does so with real sockets, the
@@ -15,6 +16,7 @@
 
 pub mod admin;
 pub mod connection;
+pub mod consumer;
 pub mod fetcher;
 pub mod group;
 pub mod metadata;
@@ -110,6 +112,9 @@ pub enum ClientError {
         /// What the broker last answered about it; `None` where it never answered.
         last: Option<Arc<Self>>,
     },
+    /// The group has no offset for a partition, and no rule says where to begin.
+    #[error("no offset is stored for the partition, and auto.offset.reset is none")]
+    NoStoredOffset,
     /// The record alone is larger than a request may be.
     #[error("the record of {0} bytes is larger than a request may be")]
     TooLarge(usize),
@@ -163,6 +168,7 @@ impl ClientError {
             | Self::UnsupportedApi(_)
             | Self::Malformed(_)
             | Self::Unknown { .. }
+            | Self::NoStoredOffset
             | Self::TooLarge(_) => None,
         }
     }
@@ -181,8 +187,17 @@ impl ClientError {
             | Self::UnsupportedApi(_)
             | Self::Malformed(_)
             | Self::Unknown { .. }
+            | Self::NoStoredOffset
             | Self::TooLarge(_) => false,
         }
+    }
+
+    /// Returns whether the broker does not know the topic, or the partition.
+    pub const fn is_unknown_topic(&self) -> bool {
+        matches!(
+            self.refused_with(),
+            Some(ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)
+        )
     }
 
     /// Returns whether it may be due to metadata that has changed since they were asked for.
@@ -207,6 +222,7 @@ impl ClientError {
             | Self::UnsupportedApi(_)
             | Self::Malformed(_)
             | Self::Unknown { .. }
+            | Self::NoStoredOffset
             | Self::TooLarge(_) => false,
         }
     }
@@ -223,7 +239,7 @@ impl ClientError {
                     | ErrorCode::UnknownServerError
                     | ErrorCode::KafkaStorageError
             ),
-            Self::UnsupportedApi(_) | Self::TooLarge(_) => true,
+            Self::UnsupportedApi(_) | Self::NoStoredOffset | Self::TooLarge(_) => true,
             Self::UnknownCode(_)
             | Self::Disconnected
             | Self::TimedOut

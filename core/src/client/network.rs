@@ -1,6 +1,6 @@
 //! The connections of one client machine, and the metadata that say where to connect to.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,6 +147,25 @@ impl<T> Network<T> {
         self.metadata.want(topic);
     }
 
+    /// Follows these topics and no others.
+    pub fn want_only(&mut self, topics: &BTreeSet<KafkaString>) {
+        self.metadata.want_only(topics);
+    }
+
+    /// Returns how many attempts to connect to a broker have failed since it last answered.
+    pub fn failures(&self, node: NodeId) -> u32 {
+        self.peers.get(&Peer::Node(node)).map_or(0, |attempts| attempts.failures)
+    }
+
+    /// Closes the connection to a broker, and with it what it has not answered.
+    pub fn disconnect(&mut self, now: Instant, node: NodeId) {
+        let link = self.peers.get(&Peer::Node(node)).and_then(|attempts| attempts.link);
+        if let Some(link) = link {
+            self.drop_link(now, link, &ClientError::Disconnected, true);
+            self.on_finished(now);
+        }
+    }
+
     /// Says that what is known of the cluster seems wrong.
     pub fn mark_stale(&mut self, now: Instant) {
         self.metadata.mark_stale();
@@ -248,7 +267,9 @@ impl<T> Network<T> {
                 None => self.ready(now, Target::Any),
             },
             Target::Any => {
-                let open = self.links.iter().find(|(_, (_, connection))| self.has_room(connection));
+                let open = self.links.iter().find(|(_, (_, connection))| {
+                    self.has_room(connection) && !connection.is_parked()
+                });
                 if let Some((link, _)) = open {
                     return Some(*link);
                 }
@@ -256,10 +277,13 @@ impl<T> Network<T> {
                     return None;
                 }
                 // The one with the fewest failures, so that a dead broker does not hide a live one.
+                // Those that have a connection are too busy.
                 let nodes = self.metadata.brokers().keys().map(|node| Peer::Node(*node));
                 let bootstrap = (0..self.config.bootstrap.len()).map(Peer::Bootstrap);
                 let peer = nodes.chain(bootstrap).min_by_key(|peer| {
-                    self.peers.get(peer).map_or(0, |attempts| attempts.failures)
+                    self.peers
+                        .get(peer)
+                        .map_or((false, 0), |known| (known.link.is_some(), known.failures))
                 })?;
                 self.ready_peer(now, peer)
             }
@@ -302,6 +326,29 @@ impl<T> Network<T> {
     pub fn send(&mut self, now: Instant, link: Link, request: &Request, max_version: i16, tag: T) {
         self.transmit(now, link, request, max_version, Purpose::Machine(tag));
         self.on_finished(now);
+    }
+
+    /// Sends a request whose answer the broker may hold back for `patience`. Meanwhile nothing else
+    /// is sent on that connection but what is sent for its node.
+    pub fn send_parked(
+        &mut self,
+        now: Instant,
+        link: Link,
+        request: &Request,
+        max_version: i16,
+        tag: T,
+        patience: Duration,
+    ) {
+        let (_, connection) = self.links.get_mut(&link).expect("`ready` has named it");
+        let api_key = request.api_key();
+        if let Some(version) = connection.version(api_key, max_version) {
+            let tag = Purpose::Machine(tag);
+            let parts = connection.send_parked(request, version, tag, now + patience);
+            self.effects.push_back(Effect::Transmit { link, parts });
+        } else {
+            let result = Err(ClientError::UnsupportedApi(api_key.name()));
+            self.completed.push_back(Completed { tag, version: -1, result });
+        }
     }
 
     /// Sends a request that the broker does not answer. Returns whether there is a version of it.

@@ -16,7 +16,7 @@ use crate::wire::api::metadata::{
     MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
     MetadataResponseTopic,
 };
-use crate::wire::{ApiKey, KafkaString, Reader, Request, RequestHeader, Response, advertised};
+use crate::wire::{ApiKey, KafkaString, Reader, Request, RequestHeader, Response};
 
 /// The id of every topic of the test broker.
 pub(super) const TOPIC_ID: Uuid = Uuid([7; 16]);
@@ -50,6 +50,18 @@ pub(super) struct TestBroker {
     owed: BTreeMap<Link, VecDeque<Owed>>,
 }
 
+/// Everything that is known, whether a broker of ours serves it or not.
+fn every_api() -> Vec<ApiVersion> {
+    ApiKey::ALL
+        .iter()
+        .map(|api| ApiVersion {
+            api_key: api.key(),
+            min_version: api.min_version(),
+            max_version: api.max_version(),
+        })
+        .collect()
+}
+
 /// Settings with a bootstrap address at which the test broker is.
 pub(super) fn network_config() -> NetworkConfig {
     NetworkConfig::new(vec![("localhost".into(), 9092)])
@@ -60,7 +72,7 @@ impl TestBroker {
         Self {
             now: Now { mono: Instant::from_nanos(1), wall: UnixMillis(1_000) },
             topics: topics.iter().copied().collect(),
-            ranges: advertised(),
+            ranges: every_api(),
             up: true,
             asked: VecDeque::new(),
             inputs: VecDeque::new(),

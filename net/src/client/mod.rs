@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use mainspring_core::client::admin::Admin;
+use mainspring_core::client::consumer::Consumer;
 use mainspring_core::client::fetcher::Fetcher;
 use mainspring_core::client::producer::Producer;
 use mainspring_core::client::{Effect, Input, Link};
@@ -43,6 +44,20 @@ impl Machine for Admin {
 }
 
 impl Machine for Producer {
+    fn handle(&mut self, now: Now, input: Input) {
+        Self::handle(self, now, input);
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        Self::poll_effect(self)
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        Self::next_deadline(self)
+    }
+}
+
+impl Machine for Consumer {
     fn handle(&mut self, now: Now, input: Input) {
         Self::handle(self, now, input);
     }

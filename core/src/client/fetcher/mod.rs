@@ -125,6 +125,14 @@ pub enum FetchEvent {
     },
 }
 
+impl FetchEvent {
+    const fn place(&self) -> &Place {
+        match self {
+            Self::Records { place, .. } | Self::Failed { place, .. } => place,
+        }
+    }
+}
+
 /// Where a partition stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Position {
@@ -143,8 +151,11 @@ struct Partition {
     generation: u64,
     is_asked: bool,
     has_events: bool,
+    is_paused: bool,
     retry_at: Instant,
     high_watermark: Option<Offset>,
+    /// The offset behind what was told, `None` while the first one is being asked for.
+    told_to: Option<Offset>,
 }
 
 /// A partition that a request asks about.
@@ -206,8 +217,13 @@ impl Fetcher {
             generation: self.generations,
             is_asked: false,
             has_events: false,
+            is_paused: false,
             retry_at: Instant::ZERO,
             high_watermark: None,
+            told_to: match start {
+                Start::Offset(offset) => Some(offset),
+                Start::Earliest | Start::Latest | Start::Time(_) => None,
+            },
         };
         self.partitions.insert((topic.detached(), partition), state);
         self.drive(now.mono);
@@ -216,6 +232,32 @@ impl Fetcher {
     /// Stops reading a partition. What was fetched of it is not told any more.
     pub fn unassign(&mut self, topic: &KafkaString, partition: PartitionIndex) {
         self.partitions.remove(&(topic.clone(), partition));
+    }
+
+    /// Holds a partition back: nothing more of it is asked for or told until it is resumed.
+    pub fn pause(&mut self, topic: &KafkaString, partition: PartitionIndex) {
+        if let Some(state) = self.partitions.get_mut(&(topic.clone(), partition)) {
+            state.is_paused = true;
+        }
+    }
+
+    /// Goes on with a partition that was paused.
+    pub fn resume(&mut self, now: Now, topic: &KafkaString, partition: PartitionIndex) {
+        if let Some(state) = self.partitions.get_mut(&(topic.clone(), partition)) {
+            state.is_paused = false;
+        }
+        self.drive(now.mono);
+    }
+
+    /// Returns the offset behind what was told of a partition: where its reader stands. `None` while
+    /// the first offset is being asked for.
+    pub fn told_to(&self, topic: &KafkaString, partition: PartitionIndex) -> Option<Offset> {
+        self.partitions.get(&(topic.clone(), partition))?.told_to
+    }
+
+    /// Returns whether [`Fetcher::poll_event`] has something to tell.
+    pub fn has_events(&self) -> bool {
+        self.events.iter().any(|(generation, event)| self.is_due(*generation, event))
     }
 
     /// Returns the offset of the next record to be read, `None` while it is being asked for.
@@ -244,18 +286,27 @@ impl Fetcher {
 
     /// Takes the next thing to be told, and asks for more of the partition it is about.
     pub fn poll_event(&mut self, now: Now) -> Option<FetchEvent> {
-        while let Some((generation, event)) = self.events.pop_front() {
-            let (FetchEvent::Records { place, .. } | FetchEvent::Failed { place, .. }) = &event;
-            let Some(partition) = self.partitions.get_mut(place) else {
-                continue;
-            };
-            if partition.generation == generation {
-                partition.has_events = false;
-                self.drive(now.mono);
-                return Some(event);
-            }
+        self.events.retain(|(generation, event)| {
+            let known = self.partitions.get(event.place());
+            known.is_some_and(|partition| partition.generation == *generation)
+        });
+        let at =
+            self.events.iter().position(|(generation, event)| self.is_due(*generation, event))?;
+        let (_, event) = self.events.remove(at)?;
+        let partition = self.partitions.get_mut(event.place())?;
+        partition.has_events = false;
+        if let FetchEvent::Records { next_offset, .. } = &event {
+            partition.told_to = Some(*next_offset);
         }
-        None
+        self.drive(now.mono);
+        Some(event)
+    }
+
+    /// Whether an event is about a partition as it is read now, and that is not paused.
+    fn is_due(&self, generation: u64, event: &FetchEvent) -> bool {
+        self.partitions
+            .get(event.place())
+            .is_some_and(|known| known.generation == generation && !known.is_paused)
     }
 
     /// Returns when to come back at the latest.
@@ -287,7 +338,8 @@ impl Fetcher {
         let mut homeless = false;
         let metadata = self.network.metadata();
         for (place, partition) in &self.partitions {
-            if partition.is_asked || partition.has_events || partition.retry_at > now {
+            let waits = partition.is_asked || partition.has_events || partition.is_paused;
+            if waits || partition.retry_at > now {
                 continue;
             }
             let leader = metadata
@@ -483,6 +535,7 @@ impl Fetcher {
                     partition.position = if nothing {
                         Position::Unknown(Start::Latest)
                     } else {
+                        partition.told_to = Some(offset);
                         Position::At(offset)
                     };
                 }
@@ -500,6 +553,10 @@ impl Fetcher {
         };
         match (&error, reset) {
             (ClientError::Broker(ErrorCode::OffsetOutOfRange), Some(start)) => {
+                partition.told_to = match start {
+                    Start::Offset(offset) => Some(offset),
+                    Start::Earliest | Start::Latest | Start::Time(_) => None,
+                };
                 partition.position = match start {
                     Start::Offset(offset) => Position::At(offset),
                     Start::Earliest | Start::Latest | Start::Time(_) => Position::Unknown(start),
