@@ -162,7 +162,7 @@ fn what_follows_is_printed_as_it_comes() {
 fn wrong_use_and_what_is_not_there_have_codes_of_their_own() {
     let bench = Bench::new();
     bench.ok(&["topic", "create", "t"]);
-    let cases: [(&[&str], i32, &str); 20] = [
+    let cases: [(&[&str], i32, &str); 24] = [
         (&["topic", "create", "t"], 1, "TOPIC_ALREADY_EXISTS"),
         (&["topic", "create", "u", "--partitions", "0"], 2, "--partitions 0 is less than 1"),
         (&["topic", "create", "u", "--replication", "5"], 1, "INVALID_REPLICATION_FACTOR"),
@@ -179,6 +179,10 @@ fn wrong_use_and_what_is_not_there_have_codes_of_their_own() {
         (&["consume", "t", "-e", "-o", "yesterday"], 2, "yesterday"),
         (&["consume", "t", "-n", "1", "-o", "99"], 1, "OFFSET_OUT_OF_RANGE"),
         (&["consume", "t", "-f", "%q"], 2, "%q means nothing"),
+        (&["consume", "none", "-g", "g"], 3, "none"),
+        (&["consume", "t", "-g", "g", "-o", "7"], 2, "goes on from its stored offsets"),
+        (&["consume", "t", "-g", "g", "-p", "0"], 2, "cannot be used with"),
+        (&["consume", "t", "-g", "g", "--assignor", "fair"], 2, "fair"),
         (&["produce", "t", "--file", "missing"], 3, "missing"),
         (&["produce", "t", "-f", "%k"], 2, "no %s"),
         (&["produce", "t", "--acks", "2"], 2, "2"),

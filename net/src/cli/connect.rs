@@ -107,6 +107,9 @@ pub(crate) fn refused(
             (Code::Failed, "send less in one record, or raise max.message.bytes of the topic")
         }
         ClientError::Unknown { .. } => (Code::Failed, "read the topic to see whether it is there"),
+        ClientError::NoStoredOffset => {
+            (Code::Failed, "say where to begin, or store one with mainspring group reset")
+        }
         ClientError::UnknownCode(_)
         | ClientError::UnsupportedApi(_)
         | ClientError::Malformed(_) => {
@@ -142,6 +145,18 @@ fn of_the_broker(code: ErrorCode) -> (Code, &'static str) {
         ErrorCode::RequestTimedOut => (Code::TimedOut, "try again, or wait longer with --timeout"),
         ErrorCode::TopicAlreadyExists => {
             (Code::Failed, "choose another name, or see mainspring topic describe")
+        }
+        ErrorCode::GroupIdNotFound => {
+            (Code::NotFound, "see mainspring group list for those that there are")
+        }
+        ErrorCode::NonEmptyGroup => {
+            (Code::Failed, "stop its members first; mainspring group describe shows them")
+        }
+        ErrorCode::InconsistentGroupProtocol => {
+            (Code::Failed, "its members use another rule; name one of theirs with --assignor")
+        }
+        ErrorCode::FencedInstanceId => {
+            (Code::Failed, "another process has this --instance name; choose another one")
         }
         ErrorCode::OffsetOutOfRange => {
             (Code::Failed, "see mainspring topic describe for the offsets that there are")

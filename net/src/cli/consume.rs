@@ -12,7 +12,7 @@ use super::connect::{self, Connection, Requests, refused};
 use super::failure::Failure;
 use super::format::{OutputFormat, Shown};
 use super::output::{Output, Stop};
-use super::{time, topic};
+use super::{consume_group, time, topic};
 use crate::client::Driver;
 
 /// Timestamps that stand for the ends of a log.
@@ -22,10 +22,28 @@ const END: i64 = -1;
 /// Flags of the command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Topic to read
-    topic: String,
+    /// Topics to read
+    #[arg(required = true, value_name = "TOPIC")]
+    pub(super) topics: Vec<String>,
+    /// Read as a member of this group, from the offsets that it has stored on, and store what was
+    /// printed
+    #[arg(short, long, value_name = "GROUP", conflicts_with = "partitions")]
+    pub(super) group: Option<String>,
+    /// Name that a member of the group keeps over restarts, and its partitions with it
+    #[arg(long, value_name = "NAME", requires = "group")]
+    pub(super) instance: Option<String>,
+    /// Rules of assignment that the member can live with, the preferred one first
+    #[arg(
+        long,
+        value_name = "NAME,NAME",
+        value_delimiter = ',',
+        requires = "group",
+        default_value = "range,cooperative-sticky"
+    )]
+    pub(super) assignor: Vec<String>,
     /// Where to begin: the start, the end, an offset, N before the end, or a time such as
-    /// @2026-11-22T10:00 (UTC) or @ with Unix milliseconds
+    /// @2026-11-22T10:00 (UTC) or @ with Unix milliseconds. With a group, start or end, and only
+    /// where it has stored no offset
     #[arg(
         short,
         long,
@@ -36,13 +54,13 @@ pub(crate) struct Args {
     offset: String,
     /// Stop after so many records
     #[arg(short = 'n', long, value_name = "N")]
-    count: Option<u64>,
+    pub(super) count: Option<u64>,
     /// Partitions to read, divided by commas [default: all]
     #[arg(short, long, value_name = "N,N", value_delimiter = ',')]
     partitions: Vec<i32>,
     /// Stop at the end that each partition has at the start of this command
     #[arg(short = 'e', long)]
-    until_end: bool,
+    pub(super) until_end: bool,
     /// Form of a record, with kcat's escapes
     #[arg(short, long, default_value = r"%s\n")]
     format: String,
@@ -50,13 +68,17 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "format")]
     json: bool,
     #[command(flatten)]
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Stop> {
     let from = From::parse(&args.offset)?;
     let format = OutputFormat::parse(&args.format)?;
+    let printer = Printer { output: Output::new(), format, json: args.json, line: Vec::new() };
+    if let Some(group) = &args.group {
+        return consume_group::run(args, group, from, printer);
+    }
     let config = FetcherConfig {
         // An offset that is not there is an answer, not a reason to print other records.
         reset: None,
@@ -64,20 +86,23 @@ pub(crate) fn run(args: &Args) -> Result<(), Stop> {
     };
     connect::block_on(async {
         let mut reading = Reading {
-            what: format!("cannot read the topic {}", args.topic),
+            what: String::new(),
             driver: Driver::new(Fetcher::new(config)),
-            printer: Printer { output: Output::new(), format, json: args.json, line: Vec::new() },
+            printer,
             ends: BTreeMap::new(),
             left: args.count,
         };
-        reading.begin(args, from).await?;
+        for topic in &args.topics {
+            reading.what = format!("cannot read the topic {topic}");
+            reading.begin(args, topic, from).await?;
+        }
         reading.run(args.until_end).await
     })
 }
 
 /// Where to begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum From {
+pub(super) enum From {
     Start,
     End,
     Offset(i64),
@@ -121,11 +146,10 @@ struct Reading {
 
 impl Reading {
     /// Finds the partitions and says where to begin in each.
-    async fn begin(&mut self, args: &Args, from: From) -> Result<(), Failure> {
+    async fn begin(&mut self, args: &Args, topic: &str, from: From) -> Result<(), Failure> {
         let mut requests = Requests::new(&args.connection)?;
-        let topics =
-            topic::find(&mut requests, std::slice::from_ref(&args.topic), "cannot read").await?;
-        let name: KafkaString = args.topic.as_str().into();
+        let topics = topic::find(&mut requests, &[topic.to_owned()], "cannot read").await?;
+        let name: KafkaString = topic.into();
         let known: Vec<i32> = topics
             .iter()
             .flat_map(|topic| topic.partitions.iter().map(|partition| partition.partition_index))
@@ -184,7 +208,7 @@ impl Reading {
                 }
                 FetchEvent::Failed { place, error } => {
                     self.printer.output.flush()?;
-                    let what = format!("{}, partition {}", self.what, place.1);
+                    let what = format!("cannot read the topic {}, partition {}", place.0, place.1);
                     return Err(refused(what, &error, None).into());
                 }
             }
@@ -210,15 +234,17 @@ impl Reading {
     }
 }
 
-struct Printer {
-    output: Output,
+/// Prints records in the form that was asked for.
+pub(super) struct Printer {
+    pub(super) output: Output,
     format: OutputFormat,
     json: bool,
     line: Vec<u8>,
 }
 
 impl Printer {
-    fn print(&mut self, place: &Place, record: &FetchedRecord) -> Result<(), Stop> {
+    /// Prints one record.
+    pub(super) fn print(&mut self, place: &Place, record: &FetchedRecord) -> Result<(), Stop> {
         let headers: Vec<(&[u8], Option<&[u8]>)> =
             record.headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
         let bytes = |field: &'_ Option<Bytes>| field.clone();

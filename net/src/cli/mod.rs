@@ -4,6 +4,7 @@
 
 mod connect;
 mod consume;
+mod consume_group;
 mod failure;
 mod format;
 mod log;
