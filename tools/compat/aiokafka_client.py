@@ -13,6 +13,7 @@ from aiokafka import (
 )
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
+import administration
 import common
 from common import Record
 from members import Member
@@ -199,6 +200,10 @@ class Aiokafka:
             return sum(not isinstance(result, BaseException) for result in results)
         finally:
             await producer.stop()
+
+    def admin(self, topic: str, group: str | None) -> administration.Steps:
+        """Returns the steps of the admin client."""
+        return administration.aiokafka(self, topic, group)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,9 @@ class Client(Protocol):
     def hold(self, topic: str, count: int, pause: float) -> int:
         """Sends `count` numbered records with pauses, and returns how many were acknowledged."""
 
+    def admin(self, topic: str, group: str | None) -> list[tuple[str, Any]]:
+        """Returns the steps of its admin client."""
+
     def variants(self) -> list[tuple[str, str]]:
         """Returns the pairs of codec and acknowledgement level that the library has."""
 

@@ -6,6 +6,7 @@ import time
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
+import administration
 import common
 from common import Record
 from members import Member
@@ -182,6 +183,10 @@ class Confluent:
             producer.poll(pause)
         producer.flush(60)
         return acked
+
+    def admin(self, topic: str, group: str | None) -> administration.Steps:
+        """Returns the steps of the admin client."""
+        return administration.confluent(self, topic, group)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from kafka import (
 )
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 
+import administration
 import common
 from common import Record
 from members import Member
@@ -174,6 +175,10 @@ class KafkaPython:
         acked = sum(future.succeeded() for future in sent)
         producer.close(20)
         return acked
+
+    def admin(self, topic: str, group: str | None) -> administration.Steps:
+        """Returns the steps of the admin client."""
+        return administration.kafka_python(self, topic, group)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def python(name: str) -> Program:
         command,
         client.variants(),
         client.plan,
-        roles=frozenset({"session"}),
+        roles=ALL if hasattr(client, "admin") else ALL - {"admin"},
         reads_to_the_end=name == "kcat",
     )
 

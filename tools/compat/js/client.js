@@ -66,7 +66,7 @@ class Client {
       clientId: "compat",
       brokers: [bootstrap],
       logLevel: logLevel.NOTHING,
-      retry: { initialRetryTime: 100, maxRetryTime: 1000, retries: 30 },
+      retry: { initialRetryTime: 100, maxRetryTime: 1000, retries: 100 },
     });
     this.groups = 0;
   }

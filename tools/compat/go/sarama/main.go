@@ -26,11 +26,11 @@ type client struct{ bootstrap []string }
 func settings() *sarama.Config {
 	config := sarama.NewConfig()
 	config.Version = sarama.MaxVersion
-	config.Metadata.Retry.Max = 100
+	config.Metadata.Retry.Max = 1000
 	config.Metadata.Retry.Backoff = 100 * time.Millisecond
 	config.Producer.Return.Successes = true
 	config.Producer.Partitioner = sarama.NewManualPartitioner
-	config.Producer.Retry.Max = 100
+	config.Producer.Retry.Max = 1000
 	config.Producer.Retry.Backoff = 100 * time.Millisecond
 	config.Consumer.MaxWaitTime = 100 * time.Millisecond
 	config.Consumer.Retry.Backoff = 200 * time.Millisecond
