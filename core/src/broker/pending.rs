@@ -87,6 +87,8 @@ pub(in crate::broker) struct FetchedTopic {
 pub(in crate::broker) struct FetchSlot {
     pub(in crate::broker) partition: i32,
     pub(in crate::broker) item: FetchItem,
+    /// Whether the request names what does not exist, so that no partition was asked.
+    pub(in crate::broker) is_unknown: bool,
     pub(in crate::broker) outcome: FetchOutcome,
 }
 

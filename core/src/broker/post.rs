@@ -215,11 +215,21 @@ pub struct ProduceRefusal {
     pub message: Option<Cow<'static, str>>,
     /// The records to blame.
     pub records: Vec<RefusedRecord>,
+    /// Whether the request is wrong as such, whatever the log holds.
+    pub is_malformed: bool,
+    /// The first offset of the log, -1 where it is not told.
+    pub log_start_offset: Offset,
 }
 
 impl From<ErrorCode> for ProduceRefusal {
     fn from(code: ErrorCode) -> Self {
-        Self { code, message: None, records: Vec::new() }
+        Self {
+            code,
+            message: None,
+            records: Vec::new(),
+            is_malformed: false,
+            log_start_offset: Offset(-1),
+        }
     }
 }
 

@@ -63,6 +63,11 @@ impl LogStore {
         log.epochs.end_of(epoch, log.end).or_else(older_than_all)
     }
 
+    /// Returns the epoch of the record at an offset, `None` where it is not known.
+    pub fn epoch_at(&self, log: TopicPartition, offset: Offset) -> Option<LeaderEpoch> {
+        self.logs.get(&log)?.epochs.epoch_at(offset)
+    }
+
     /// Returns the epoch of the last record, `None` for an empty log.
     pub fn latest_epoch(&self, log: TopicPartition) -> Option<LeaderEpoch> {
         self.logs.get(&log)?.epochs.latest().map(|(epoch, _)| epoch)

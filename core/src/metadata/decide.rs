@@ -90,7 +90,7 @@ impl Deciding<'_> {
                     name: topic.name.clone(),
                     error_code: code.code(),
                     error_message: Some(message.into()),
-                    configs: None,
+                    configs: Some(Vec::new()),
                     ..CreatableTopicResult::default()
                 },
             });
@@ -323,29 +323,30 @@ impl Deciding<'_> {
         } else {
             request.topic_names.iter().map(|name| (Some(name), Uuid::ZERO)).collect()
         };
-        let mut times: BTreeMap<TopicId, usize> = BTreeMap::new();
+        let mut times: BTreeMap<TopicId, Named<'_>> = BTreeMap::new();
         let resolved: Vec<_> = asked
             .iter()
             .map(|&(name, id)| {
                 let found = self.resolve(name, id, version);
                 if let Ok(found) = &found {
-                    *times.entry(*found).or_default() += 1;
+                    let named = times.entry(*found).or_default();
+                    named.count += 1;
+                    named.name = named.name.or(name);
+                    named.id = if name.is_none() { id } else { named.id };
                 }
                 found
             })
             .collect();
         let mut answered = BTreeSet::new();
-        for ((name, id), found) in asked.into_iter().zip(resolved) {
-            let outcome = found.and_then(|found| {
-                if times.get(&found).is_some_and(|&count| count > 1) {
-                    return Err((
-                        ErrorCode::InvalidRequest,
-                        "The topic is named twice.".to_owned(),
-                    ));
+        for ((mut name, mut id), found) in asked.into_iter().zip(resolved) {
+            let outcome = found.and_then(|found| match times.get(&found) {
+                Some(named) if named.count > 1 => {
+                    (name, id) = (named.name, named.id);
+                    Err((ErrorCode::InvalidRequest, "The topic is named twice.".to_owned()))
                 }
-                Ok(found)
+                _ => Ok(found),
             });
-            // A name that comes twice is answered once, as Kafka does.
+            // A topic that is named twice is answered once, as Kafka does.
             if outcome.is_err() && !answered.insert((name, id)) {
                 continue;
             }
@@ -356,8 +357,9 @@ impl Deciding<'_> {
                 }
                 Err((code, message)) => (id, code, Some(KafkaString::from(message))),
             };
-            // Version 6 tells the name of a topic that was named by its id.
-            let known = self.image.topic(topic_id).map(|topic| topic.name.as_str().into());
+            // Version 6 tells the name of a topic that is deleted by its id.
+            let deleted = self.image.topic(topic_id).filter(|_| code == ErrorCode::None);
+            let known = deleted.map(|topic| topic.name.as_str().into());
             response.responses.push(DeletableTopicResult {
                 name: name.cloned().or(known),
                 topic_id,
@@ -506,6 +508,14 @@ impl Deciding<'_> {
         };
         Decision { records: vec![record.into()], response: first }
     }
+}
+
+/// How a topic is named in one request.
+#[derive(Default)]
+struct Named<'a> {
+    count: usize,
+    name: Option<&'a KafkaString>,
+    id: TopicId,
 }
 
 /// What earlier topics of the same request take.

@@ -76,12 +76,8 @@ impl Deciding<'_> {
         let mut records = Vec::new();
         let mut response = incremental_alter_configs::IncrementalAlterConfigsResponse::default();
         let times = count(request.resources.iter().map(|r| (r.resource_type, &r.resource_name)));
-        let mut answered = BTreeSet::new();
         for resource in &request.resources {
             let key = (resource.resource_type, &resource.resource_name);
-            if !answered.insert(key) {
-                continue;
-            }
             let outcome = self.altered_topic(key, &times).and_then(|topic| {
                 let wanted = self.operated(topic, &resource.configs)?;
                 self.changes(topic, key.1, &wanted)
@@ -116,6 +112,10 @@ impl Deciding<'_> {
                 let why = format!("Settings of resource type {other} cannot be changed here.");
                 return Err((ErrorCode::InvalidRequest, why));
             }
+        }
+        if name.is_empty() {
+            let why = "There are no settings of all topics.";
+            return Err((ErrorCode::InvalidRequest, why.to_owned()));
         }
         TopicName::parse(name.as_str())
             .map_err(|why| (ErrorCode::InvalidTopicException, format!("{why}.")))?;
@@ -230,7 +230,7 @@ fn count<'a>(
 
 fn non_null<'a>(name: &KafkaString, value: Option<&'a KafkaString>) -> Result<&'a str, Refusal> {
     value.map(KafkaString::as_str).ok_or_else(|| {
-        (ErrorCode::InvalidConfig, format!("Null value not supported for topic configs: {name}"))
+        (ErrorCode::InvalidRequest, format!("Null value not supported for topic configs: {name}"))
     })
 }
 

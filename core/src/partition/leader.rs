@@ -155,7 +155,7 @@ impl Partition {
         let decided = self.append(now, records, acks, log, fx);
         let (needs, produced) = match decided {
             Ok(appended) => appended,
-            Err(refusal) => return Some(Err(refusal)),
+            Err(refusal) => return Some(Err(self.with_start(refusal, log))),
         };
         if !acks.wait || needs <= self.high_watermark {
             return Some(Ok(self.real_start(produced, log)));
@@ -179,7 +179,12 @@ impl Partition {
     ) -> Result<(Offset, Produced), ProduceRefusal> {
         let batch =
             check_produced(records, acks.version, &self.config.rules, now.wall).map_err(|e| {
-                ProduceRefusal { code: e.code, message: Some(e.message), records: e.records }
+                ProduceRefusal {
+                    message: Some(e.message),
+                    records: e.records,
+                    is_malformed: e.is_malformed,
+                    ..ProduceRefusal::from(e.code)
+                }
             })?;
         if batch.is_transactional() {
             // Nobody can have begun a transaction here: no transactional id gets a producer id.
@@ -220,6 +225,22 @@ impl Partition {
     /// there are, so that a setting above the replication factor refuses nothing.
     fn min_insync_replicas(&self) -> usize {
         self.config.min_insync_replicas.min(self.replicas.assigned)
+    }
+
+    /// Adds the first offset of the log where the log was looked at: Kafka leaves it out where the
+    /// request is wrong as such, and for these codes.
+    fn with_start(&self, mut refusal: ProduceRefusal, log: &LogStore) -> ProduceRefusal {
+        let untold = matches!(
+            refusal.code,
+            ErrorCode::CorruptMessage
+                | ErrorCode::UnknownTopicOrPartition
+                | ErrorCode::MessageTooLarge
+                | ErrorCode::KafkaStorageError
+        );
+        if !untold && !refusal.is_malformed {
+            refusal.log_start_offset = log.log_start_offset(self.id).unwrap_or(Offset(-1));
+        }
+        refusal
     }
 
     fn real_start(&self, produced: Produced, log: &LogStore) -> Produced {
@@ -343,8 +364,7 @@ impl Partition {
         };
         match timestamp {
             -1 => place(self.high_watermark, self.leader_epoch),
-            // The epoch of the first record is told where it is certain: where the log has one epoch.
-            -2 | -4 => place(start, LeaderEpoch::UNKNOWN),
+            -2 | -4 => place(start, self.epoch_at(start, log)),
             -3 => Ok(Lookup::Search(TimeLookup::Largest, self.high_watermark)),
             // Nothing is tiered: no offset is in a remote tier, and none waits to go there.
             -5 | -6 => Ok(Lookup::Done(ListedOffset::NONE)),
@@ -353,6 +373,14 @@ impl Partition {
             }
             _ => Err(ErrorCode::InvalidRequest),
         }
+    }
+
+    /// Returns the epoch of the record at an offset; at the end of the log, the one that it will get.
+    fn epoch_at(&self, offset: Offset, log: &LogStore) -> LeaderEpoch {
+        if log.log_end_offset(self.id) == Some(offset) {
+            return self.leader_epoch;
+        }
+        log.epoch_at(self.id, offset).unwrap_or(LeaderEpoch::UNKNOWN)
     }
 
     /// Returns the largest epoch at most the one asked about and where it ends, -1 and -1 where none
@@ -431,5 +459,5 @@ fn refusal(error: &AppendError) -> ProduceRefusal {
         AppendError::DiskFull(_) | AppendError::Poisoned(_) => ErrorCode::KafkaStorageError,
         AppendError::Damaged(_) => ErrorCode::CorruptMessage,
     };
-    ProduceRefusal { code, message: Some(error.to_string().into()), records: Vec::new() }
+    ProduceRefusal { message: Some(error.to_string().into()), ..ProduceRefusal::from(code) }
 }

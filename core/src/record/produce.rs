@@ -94,11 +94,17 @@ pub struct Refusal {
     pub message: Cow<'static, str>,
     /// The records to blame, where single ones are; at most [`RECORD_ERRORS_MAX`].
     pub records: Vec<RefusedRecord>,
+    /// Whether the request is wrong as such, whatever the topic asks for.
+    pub is_malformed: bool,
 }
 
 impl Refusal {
     fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), records: Vec::new() }
+        Self { code, message: message.into(), records: Vec::new(), is_malformed: false }
+    }
+
+    fn malformed(self) -> Self {
+        Self { is_malformed: true, ..self }
     }
 
     fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
@@ -124,12 +130,13 @@ pub fn check_produced(
     rules: &TopicRules,
     now: UnixMillis,
 ) -> Result<Batch, Refusal> {
-    let mut batch = single_batch(bytes)?;
+    let mut batch = single_batch(bytes).map_err(Refusal::malformed)?;
     if batch.codec() == Codec::Zstd.number() && version < 7 {
         return Err(Refusal::new(
             ErrorCode::UnsupportedCompressionType,
             "zstd needs version 7 of the produce request",
-        ));
+        )
+        .malformed());
     }
     if batch.base_offset().0 != 0 {
         return Err(Refusal::invalid("the base offset of a produced batch is not 0"));

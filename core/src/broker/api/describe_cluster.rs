@@ -1,5 +1,6 @@
 //! `DescribeCluster` (key 60): the brokers, without topics (KIP-700).
 
+use super::operations::cluster_operations;
 use crate::broker::pending::RequestContext;
 use crate::broker::shard::Shard;
 use crate::error::ErrorCode;
@@ -17,11 +18,12 @@ impl Shard {
         request: &DescribeClusterRequest,
     ) {
         let mut response = DescribeClusterResponse {
-            endpoint_type: request.endpoint_type,
             cluster_id: self.identity.cluster_id.to_string().into(),
             ..DescribeClusterResponse::default()
         };
         if request.endpoint_type == BROKERS {
+            response.cluster_authorized_operations =
+                cluster_operations(request.include_cluster_authorized_operations);
             response.controller_id = self.config.node.node_id.0;
             response.brokers = self
                 .image

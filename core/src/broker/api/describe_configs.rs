@@ -47,7 +47,9 @@ impl Shard {
         request: &DescribeConfigsRequest,
     ) -> Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)> {
         let wanted = |name: &str| {
-            resource.configuration_keys.as_ref().is_none_or(|keys| keys.iter().any(|k| *k == name))
+            // An empty list asks for all, as in Kafka.
+            let keys = resource.configuration_keys.as_deref().unwrap_or_default();
+            keys.is_empty() || keys.iter().any(|key| *key == name)
         };
         let settings = &self.config.node.settings;
         match resource.resource_type {

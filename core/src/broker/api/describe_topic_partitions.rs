@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::operations::TOPIC_OPERATIONS;
 use crate::broker::pending::RequestContext;
 use crate::broker::shard::Shard;
 use crate::error::ErrorCode;
@@ -9,7 +10,7 @@ use crate::ids::TopicName;
 use crate::metadata::TopicImage;
 use crate::wire::api::describe_topic_partitions::{
     Cursor, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
-    DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+    DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic, TopicRequest,
 };
 
 /// Most partitions of a page, as in Kafka (`max.request.partition.size.limit`).
@@ -26,6 +27,17 @@ impl Shard {
             (&*cursor.topic_name, cursor.partition_index.max(0) as usize)
         });
         let mut response = DescribeTopicPartitionsResponse::default();
+        if let Some(cursor) = &request.cursor
+            && !can_go_on(cursor, &request.topics)
+        {
+            let refused = request.topics.iter().map(|topic| DescribeTopicPartitionsResponseTopic {
+                error_code: ErrorCode::InvalidRequest.code(),
+                name: Some(topic.name.clone()),
+                ..DescribeTopicPartitionsResponseTopic::default()
+            });
+            response.topics = refused.collect();
+            return self.respond(&ctx, response);
+        }
         let named: BTreeSet<&str> = request.topics.iter().map(|topic| &*topic.name).collect();
         let topics: Vec<Result<&TopicImage, &str>> = if named.is_empty() {
             self.image.topics_from(from).map(|topic| Ok(topic.as_ref())).collect()
@@ -44,6 +56,7 @@ impl Shard {
                     response.topics.push(DescribeTopicPartitionsResponseTopic {
                         error_code: code.code(),
                         name: Some(name.into()),
+                        topic_authorized_operations: TOPIC_OPERATIONS,
                         ..DescribeTopicPartitionsResponseTopic::default()
                     });
                     continue;
@@ -65,6 +78,12 @@ impl Shard {
         }
         self.respond(&ctx, response);
     }
+}
+
+/// Whether a page can begin at the cursor: it names one of the topics asked for.
+fn can_go_on(cursor: &Cursor, topics: &[TopicRequest]) -> bool {
+    let is_named = topics.is_empty() || topics.iter().any(|topic| topic.name == cursor.topic_name);
+    cursor.partition_index >= 0 && is_named
 }
 
 fn cursor(topic: &TopicImage, partition: usize) -> Cursor {
@@ -94,6 +113,6 @@ fn described(
                 ..DescribeTopicPartitionsResponsePartition::default()
             })
             .collect(),
-        ..DescribeTopicPartitionsResponseTopic::default()
+        topic_authorized_operations: TOPIC_OPERATIONS,
     }
 }

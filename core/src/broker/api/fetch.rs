@@ -1,7 +1,8 @@
 //! Fetch (key 1): probe, wait where there is too little, read (KIP-74, KIP-227, KIP-320, KIP-516).
 //!
 //! Sessions are never opened: every answer carries session id 0, which is legal and keeps clients on
-//! full fetches.
+//! full fetches. A fetch that goes on with a session gets `FETCH_SESSION_ID_NOT_FOUND`, because what
+//! it leaves out is not known here.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,6 +31,10 @@ impl Shard {
         ctx: RequestContext,
         request: &FetchRequest,
     ) {
+        if request.session_epoch > 0 {
+            let error_code = ErrorCode::FetchSessionIdNotFound.code();
+            return self.respond(&ctx, FetchResponse { error_code, ..FetchResponse::default() });
+        }
         let by_id = ctx.version >= 13;
         let mut fetch = PendingFetch {
             ctx,
@@ -66,7 +71,9 @@ impl Shard {
                     last_fetched_epoch: LeaderEpoch(asked.last_fetched_epoch.max(-1)),
                     known_readable: 0,
                 };
-                fetch.slots.push(FetchSlot { partition: asked.partition, item, outcome });
+                let is_unknown = matches!(outcome, FetchOutcome::Refused(_));
+                let partition = asked.partition;
+                fetch.slots.push(FetchSlot { partition, item, is_unknown, outcome });
             }
             fetch.topics.push(FetchedTopic {
                 name: topic.topic.clone(),
@@ -266,10 +273,13 @@ impl Shard {
         read_committed: bool,
         bytes: &mut u64,
     ) -> PartitionData {
+        // Kafka answers for what does not exist without a look at the partition; then the list is
+        // empty, else null where nobody asks for committed records alone.
+        let is_listed = read_committed || slot.is_unknown;
         let mut data = PartitionData {
             partition_index: slot.partition,
             high_watermark: -1,
-            aborted_transactions: read_committed.then(Vec::new),
+            aborted_transactions: is_listed.then(Vec::new),
             records: Some(Parts::default()),
             ..PartitionData::default()
         };

@@ -1,6 +1,6 @@
 //! ListOffsets (key 2): offsets by place or by time.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::broker::pending::{Gather, RequestContext};
@@ -23,10 +23,13 @@ impl Shard {
         ctx: RequestContext,
         request: &ListOffsetsRequest,
     ) {
-        let mut times = BTreeMap::new();
+        let (mut named, mut named_twice) = (BTreeSet::new(), BTreeSet::new());
         for topic in &request.topics {
             for partition in &topic.partitions {
-                *times.entry((&topic.name, partition.partition_index)).or_insert(0_u32) += 1;
+                let key = (&topic.name, partition.partition_index);
+                if !named.insert(key) {
+                    named_twice.insert(key);
+                }
             }
         }
         let mut response = ListOffsetsResponse::default();
@@ -34,9 +37,17 @@ impl Shard {
         for (t, topic) in request.topics.iter().enumerate() {
             let found = self.find_topic(&topic.name, Uuid::ZERO, false);
             let mut partitions = Vec::with_capacity(topic.partitions.len());
-            for (p, asked) in topic.partitions.iter().enumerate() {
-                let code = if times[&(&topic.name, asked.partition_index)] > 1 {
+            for asked in &topic.partitions {
+                let key = (&topic.name, asked.partition_index);
+                let p = partitions.len();
+                let code = if named_twice.contains(&key) {
+                    // It is answered once, however often it is named.
+                    if !named.remove(&key) {
+                        continue;
+                    }
                     ErrorCode::InvalidRequest
+                } else if !knows(ctx.version, asked.timestamp) {
+                    ErrorCode::UnsupportedVersion
                 } else {
                     match self.find_partition(found, asked.partition_index) {
                         Ok(id) => {
@@ -71,6 +82,19 @@ impl Shard {
             is_silent: false,
         };
         self.gather(now, gather, items, now.mono + TIMEOUT, Ask::ListOffsets);
+    }
+}
+
+/// Returns whether a version has this timestamp: the negative ones name places, and came one by one
+/// (KIP-79, 734, 405, 1005, 1023).
+const fn knows(version: i16, timestamp: i64) -> bool {
+    match timestamp {
+        0.. | -2..=-1 => true,
+        -3 => version >= 7,
+        -4 => version >= 8,
+        -5 => version >= 9,
+        -6 => version >= 11,
+        _ => false,
     }
 }
 

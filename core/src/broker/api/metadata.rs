@@ -1,5 +1,8 @@
 //! Metadata (key 3): brokers, topics and leaders, and topics made because somebody names them.
 
+use std::collections::BTreeSet;
+
+use super::operations::{TOPIC_OPERATIONS, cluster_operations};
 use crate::broker::pending::{Pending, RequestContext};
 use crate::broker::shard::Shard;
 use crate::broker::timers::Timer;
@@ -22,6 +25,12 @@ impl Shard {
         ctx: RequestContext,
         request: MetadataRequest,
     ) {
+        if ctx.version < 12
+            && let Some(topics) = &request.topics
+            && topics.iter().any(|topic| topic.name.is_none())
+        {
+            return self.respond(&ctx, without_names(topics));
+        }
         let missing = self.missing_topics(&ctx, &request);
         if missing.is_empty() {
             return self.answer_metadata(&ctx, &request, ErrorCode::UnknownTopicOrPartition);
@@ -67,12 +76,21 @@ impl Shard {
             // In version 0 an empty list stands for all.
             Some(topics) => ctx.version == 0 && topics.is_empty(),
         };
-        let topics = if asks_all {
+        let mut topics: Vec<_> = if asks_all {
             self.image.topics().map(|topic| described(topic)).collect()
         } else {
-            let named = request.topics.as_deref().unwrap_or_default();
-            named.iter().map(|topic| self.described_topic(ctx, topic, unknown)).collect()
+            let mut seen = BTreeSet::new();
+            let named = request.topics.iter().flatten();
+            named
+                .filter(|topic| seen.insert((&topic.name, topic.topic_id)))
+                .map(|topic| self.described_topic(ctx, topic, unknown))
+                .collect()
         };
+        if request.include_topic_authorized_operations {
+            for topic in topics.iter_mut().filter(|topic| topic.error_code == 0) {
+                topic.topic_authorized_operations = TOPIC_OPERATIONS;
+            }
+        }
         let brokers = self
             .image
             .brokers()
@@ -92,6 +110,9 @@ impl Shard {
             cluster_id: Some(self.identity.cluster_id.to_string().into()),
             controller_id: self.config.node.node_id.0,
             topics,
+            cluster_authorized_operations: cluster_operations(
+                request.include_cluster_authorized_operations,
+            ),
             ..MetadataResponse::default()
         };
         self.respond(ctx, response);
@@ -114,9 +135,6 @@ impl Shard {
             }
         };
         let Some(name) = &asked.name else {
-            if ctx.version < 12 {
-                return refused(ErrorCode::InvalidRequest, None, asked.topic_id);
-            }
             return match self.image.topic(asked.topic_id) {
                 Some(topic) => described(topic),
                 None => refused(ErrorCode::UnknownTopicId, None, asked.topic_id),
@@ -131,6 +149,17 @@ impl Shard {
         };
         refused(code, Some(name.clone()), Uuid::ZERO)
     }
+}
+
+/// Refuses a request that names a topic by its id in a version that looks at names alone.
+fn without_names(topics: &[MetadataRequestTopic]) -> MetadataResponse {
+    let refused = topics.iter().map(|topic| MetadataResponseTopic {
+        error_code: ErrorCode::InvalidRequest.code(),
+        name: Some(topic.name.clone().unwrap_or_default()),
+        topic_id: topic.topic_id,
+        ..MetadataResponseTopic::default()
+    });
+    MetadataResponse { topics: refused.collect(), ..MetadataResponse::default() }
 }
 
 fn described(topic: &TopicImage) -> MetadataResponseTopic {

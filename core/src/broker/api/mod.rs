@@ -17,4 +17,5 @@ pub(in crate::broker) mod list_offsets;
 mod metadata;
 mod node_endpoints;
 pub(in crate::broker) mod offset_for_leader_epoch;
+mod operations;
 pub(in crate::broker) mod produce;

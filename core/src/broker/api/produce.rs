@@ -42,7 +42,9 @@ impl Shard {
         let mut early_refusals = std::mem::take(&mut self.early_refusals);
         let mut response = ProduceResponse::default();
         let (mut items, mut places) = (Vec::new(), Vec::new());
-        for (t, topic) in request.topic_data.iter().enumerate() {
+        // Kafka's answer is made of partitions: a topic that names none is not in it.
+        let topics = request.topic_data.iter().filter(|topic| !topic.partition_data.is_empty());
+        for (t, topic) in topics.enumerate() {
             let found = self.find_topic(&topic.name, topic.topic_id, by_id);
             let mut entry = TopicProduceResponse {
                 name: topic.name.clone(),
@@ -165,6 +167,7 @@ pub(in crate::broker) fn fill(
         Err(refusal) => {
             entry.error_code = refusal.code.code();
             entry.base_offset = -1;
+            entry.log_start_offset = refusal.log_start_offset.0;
             let message = refusal.message.unwrap_or_else(|| refusal.code.message().into());
             entry.error_message = Some(KafkaString::from(message.as_ref()));
             entry.record_errors = refusal

@@ -260,3 +260,17 @@ fn a_fetch_that_is_woken_while_it_parks_is_watched_nowhere() {
     assert!(records_of(&response)[0] > 0);
     assert_eq!(waits(&node), 0);
 }
+
+#[test]
+fn a_session_that_was_never_opened_cannot_go_on() {
+    let mut node = TestNode::started(1);
+    let client = node.connect(0);
+    create(&mut node, client, "t", 1);
+    for (epoch, code, topics) in [(-1, 0, 1), (0, 0, 1), (1, 70, 0)] {
+        let mut request = fetch_request("t", &[(0, 0)], 0, 1);
+        (request.session_id, request.session_epoch) = (7, epoch);
+        let response = node.call(client, 12, &request);
+        let answered = (response.error_code, response.responses.len(), response.session_id);
+        assert_eq!(answered, (code, topics, 0), "epoch {epoch}");
+    }
+}

@@ -34,6 +34,7 @@ fn a_retry_of_an_idempotent_batch_is_answered_with_its_first_offset_even_after_a
     assert_eq!((again.error_code, again.base_offset), (0, 1));
     let gap = produce(&mut node, client, "t", 0, batch(&["x"], producer(9)));
     assert_eq!(gap.error_code, ErrorCode::OutOfOrderSequenceNumber.code());
+    assert_eq!(gap.log_start_offset, 0, "clients tell a gap from retention by it");
     assert!(node.marks.contains(&Mark::DuplicateAnswered));
     node.restart();
     let client = node.connect(2);

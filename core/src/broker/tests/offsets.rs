@@ -84,15 +84,36 @@ fn a_partition_listed_twice_is_refused_and_special_times_name_places() {
         let found = list_offset(&mut node, client, "t", 0, timestamp);
         assert_eq!((found.error_code, found.offset), (0, offset), "{timestamp}");
     }
-    let partition = ListOffsetsPartition { timestamp: -1, ..ListOffsetsPartition::default() };
-    let request = ListOffsetsRequest {
+    let request = |partitions: &[i64]| ListOffsetsRequest {
         topics: vec![ListOffsetsTopic {
             name: "t".into(),
-            partitions: vec![partition.clone(), partition],
+            partitions: partitions
+                .iter()
+                .map(|&timestamp| ListOffsetsPartition { timestamp, ..Default::default() })
+                .collect(),
         }],
         ..ListOffsetsRequest::default()
     };
-    let codes: Vec<i16> =
-        node.call(client, 11, &request).topics[0].partitions.iter().map(|p| p.error_code).collect();
-    assert_eq!(codes, [42, 42]);
+    let mut codes = |version, partitions: &[i64]| -> Vec<i16> {
+        let answer = node.call(client, version, &request(partitions));
+        answer.topics[0].partitions.iter().map(|partition| partition.error_code).collect()
+    };
+    assert_eq!(codes(11, &[-1, -1]), [42], "it is answered once");
+    for (version, timestamp) in [(6, -3), (7, -4), (8, -5), (10, -6), (11, -7)] {
+        assert_eq!(codes(version, &[timestamp]), [35], "version {version} has no {timestamp}");
+    }
+}
+
+#[test]
+fn the_first_offset_comes_with_its_epoch() {
+    let mut node = TestNode::started(1);
+    let client = node.connect(0);
+    create(&mut node, client, "t", 1);
+    assert_eq!(list_offset(&mut node, client, "t", 0, -2).leader_epoch, 0, "an empty log");
+    produce(&mut node, client, "t", 0, batch(&["x"], None));
+    node.restart();
+    let client = node.connect(0);
+    produce(&mut node, client, "t", 0, batch(&["x"], None));
+    assert_eq!(list_offset(&mut node, client, "t", 0, -2).leader_epoch, 0);
+    assert_eq!(list_offset(&mut node, client, "t", 0, -1).leader_epoch, 1);
 }

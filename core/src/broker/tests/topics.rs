@@ -9,7 +9,7 @@ use crate::wire::api::describe_cluster::DescribeClusterRequest;
 use crate::wire::api::describe_log_dirs::DescribeLogDirsRequest;
 use crate::wire::api::describe_topic_partitions::{DescribeTopicPartitionsRequest, TopicRequest};
 use crate::wire::api::fetch::FetchRequest;
-use crate::wire::api::metadata::MetadataRequest;
+use crate::wire::api::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 
 use super::{
     SHARDS, create, create_with, delete, fetch, fetch_request, list_offset, metadata, produce,
@@ -235,4 +235,23 @@ fn deleting_a_topic_answers_everybody_who_waits_at_it() {
             response.responses[0].partitions.iter().map(|p| p.error_code).collect();
         assert!(codes.contains(&3), "{codes:?}");
     }
+}
+
+#[test]
+fn a_topic_named_twice_is_described_once_and_operations_are_told_where_asked_for() {
+    let mut node = TestNode::started(1);
+    let client = node.connect(0);
+    create(&mut node, client, "t", 1);
+    let named = MetadataRequestTopic { name: Some("t".into()), ..MetadataRequestTopic::default() };
+    let mut request = MetadataRequest {
+        topics: Some(vec![named.clone(), named]),
+        include_topic_authorized_operations: true,
+        ..MetadataRequest::default()
+    };
+    let operations = |answer: &MetadataResponse| -> Vec<i32> {
+        answer.topics.iter().map(|topic| topic.topic_authorized_operations).collect()
+    };
+    assert_eq!(operations(&node.call(client, 12, &request)), [3576]);
+    request.include_topic_authorized_operations = false;
+    assert_eq!(operations(&node.call(client, 12, &request)), [i32::MIN]);
 }
