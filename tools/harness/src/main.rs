@@ -10,6 +10,7 @@ mod cases;
 mod checks;
 mod client;
 mod commands;
+mod conformance;
 mod hostile;
 mod kills;
 mod load;
@@ -28,6 +29,8 @@ harness COMMAND
   bench [--quick] [--json]         the benchmark matrix with its yardsticks
   cases                            cases that users met, in a small form
   commands                         wrong use, and commands that fail
+  conformance [--record | --accept | --kafka] [--only WORD]
+                                   scripts of requests, answered by Apache Kafka and by Mainspring
   mutants [--check | --json]       planted bugs, and which of them the simulator finds
   swarm [--seconds N]              the simulator over fresh seeds
   hostile                          peers that mean harm, beside one that does not
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         }
         .map(|mode| mutants::run(&mut checks, mode)),
         Some("hostile") => options(&arguments, &[]).map(|[]| hostile::run(&mut checks)),
+        Some("conformance") => conformance(&mut checks, &arguments),
         Some("commands") => options(&arguments, &[]).map(|[]| commands::run(&mut checks)),
         Some("kills") => options(&arguments, &["--cycles", "--seed"])
             .map(|[cycles, seed]| kills::run(&mut checks, cycles.unwrap_or(100), seed)),
@@ -72,6 +76,23 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     checks.finish()
+}
+
+/// Compares with Apache Kafka.
+fn conformance(checks: &mut Checks, arguments: &[String]) -> Outcome {
+    let mut mode = conformance::Mode::Compare;
+    let mut only = "";
+    let mut rest = arguments.iter().skip(1);
+    while let Some(argument) = rest.next() {
+        match argument.as_str() {
+            "--record" => mode = conformance::Mode::Record,
+            "--accept" => mode = conformance::Mode::Accept,
+            "--kafka" => mode = conformance::Mode::Kafka,
+            "--only" => only = rest.next().ok_or("--only needs a word")?,
+            other => return Err(format!("there is no option {other}")),
+        }
+    }
+    conformance::run(checks, mode, only)
 }
 
 /// Reads options that take a number each.

@@ -31,6 +31,8 @@ cargo xtask COMMAND
                                           random input for every decoder
   fuzz --libfuzzer SECONDS                the same with cargo-fuzz, on a nightly compiler
   bench [--quick] [--json]                the benchmark matrix with its yardsticks
+  conformance [--record | --accept | --kafka] [--only WORD]
+                                          answers side by side with those of Apache Kafka
   mutants [--json]                        plants each listed bug and tells which ones are found
 ";
 
@@ -65,6 +67,19 @@ fn run(mut command: Command) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Builds the broker and compares its answers with those of Apache Kafka.
+fn conformance(rest: &[&str]) -> ExitCode {
+    let build =
+        ["build", "-q", "--profile", "world", "-p", "mainspring-net", "--bin", "mainspring"];
+    let built = run(cargo(&build));
+    if built != ExitCode::SUCCESS {
+        return built;
+    }
+    let mut command = harness(&["conformance"]);
+    command.args(rest);
+    run(command)
 }
 
 /// Builds the simulator and looks for every planted bug.
@@ -103,6 +118,7 @@ fn main() -> ExitCode {
         Some("sim") => sim::run(&rest),
         Some("soak") => test::soak(),
         Some("mutants") => mutants(&rest),
+        Some("conformance") => conformance(&rest),
         Some("bench") => bench(&rest),
         Some("fuzz") => fuzz::run(&rest),
         Some("help" | "--help" | "-h") | None => {

@@ -54,6 +54,10 @@ fn rust(parts: &mut Parts) {
     broker(parts);
     let budget = Duration::from_mins(2);
     parts.run("commands and wrong use", budget, Counting::Lines, harness(&["commands"]));
+    let budget = Duration::from_mins(1);
+    let conformance = harness(&["conformance"]);
+    parts.run("conformance with Apache Kafka", budget, Counting::Lines, conformance);
+    let budget = Duration::from_mins(2);
     parts.run("cases that users met", budget, Counting::Lines, harness(&["cases"]));
     parts.run("hostile peers", budget, Counting::Lines, harness(&["hostile"]));
     kills(parts, 100);
