@@ -22,9 +22,7 @@ class Broker:
         self.binary = binary
         self.settings = settings
         self.folder = tempfile.TemporaryDirectory(prefix="mainspring-compat-")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.bootstrap = f"127.0.0.1:{free.getsockname()[1]}"
+        self.bootstrap = f"127.0.0.1:{free_port()}"
         self.log = Path(self.folder.name, "log").open("ab")
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -65,6 +63,72 @@ class Broker:
         self.folder.cleanup()
 
 
+class Kafka:
+    """A node of Apache Kafka, as a yardstick, from a folder with its jars."""
+
+    def __init__(self, libraries: Path) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="mainspring-kafka-")
+        self.java = ["java", "-Xms512m", "-Xmx512m", "-cp", f"{libraries}/*"]
+        port, control = free_port(), free_port()
+        self.bootstrap = f"127.0.0.1:{port}"
+        self.settings = Path(self.folder.name, "server.properties")
+        self.settings.write_text(
+            KAFKA.format(port=port, control=control, data=f"{self.folder.name}/data")
+        )
+        self.log = Path(self.folder.name, "log").open("ab")
+        made = self._tool("random-uuid").strip().splitlines()[-1]
+        self._tool("format", "-t", made, "-c", str(self.settings))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def _tool(self, *words: str) -> str:
+        command = [*self.java, "kafka.tools.StorageTool", *words]
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout
+
+    def start(self) -> None:
+        """Starts it and waits until it answers."""
+        command = [*self.java, "kafka.Kafka", str(self.settings)]
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                advertised(self.bootstrap)
+            except (OSError, struct.error):
+                time.sleep(0.05)
+            else:
+                return
+
+    def kill(self) -> None:
+        """Pulls the plug on the process."""
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        """Ends it and removes its data."""
+        if self.process:
+            self.kill()
+        self.log.close()
+        self.folder.cleanup()
+
+
+KAFKA = """
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{control}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{control}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=16
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+num.network.threads=2
+num.io.threads=2
+"""
+
+
 class Elsewhere:
     """A broker that somebody else runs, with a command that restarts it if there is one."""
 
@@ -99,6 +163,13 @@ class Elsewhere:
 
     def close(self) -> None:
         """Leaves it alone."""
+
+
+def free_port() -> int:
+    """Returns a port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def advertised(bootstrap: str) -> set[int]:

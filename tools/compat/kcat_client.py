@@ -63,14 +63,17 @@ class KcatMember(Member):
             else:
                 self.lost(partitions)
 
-    def commit(self, offsets: dict[int, int]) -> None:
-        """Waits until it has."""
+    def commit(self, offsets: dict[int, int]) -> dict[int, int]:
+        """Waits until it has; it does so before it gives up partitions, too."""
         from confluent_kafka import Consumer, TopicPartition
 
         asker = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.job["group"]})
-        wanted = [TopicPartition(self.job["topic"], partition) for partition in offsets]
+        wanted = [TopicPartition(self.job["topic"], partition) for partition in self.owned]
         end = time.monotonic() + 20
-        while {one.partition: one.offset for one in asker.committed(wanted, 10)} != offsets:
+        while True:
+            found = {one.partition: one.offset for one in asker.committed(wanted, 10)}
+            if all(found[partition] >= offset for partition, offset in offsets.items()):
+                return found
             if time.monotonic() > end:
                 message = "it has not committed"
                 raise RuntimeError(message)

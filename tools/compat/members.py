@@ -35,8 +35,8 @@ class Member(threading.Thread):
     def poll(self) -> None:
         """Waits for records for at most a tenth of a second and passes them to `read`."""
 
-    def commit(self, offsets: dict[int, int]) -> None:
-        """Commits and waits for the answer."""
+    def commit(self, offsets: dict[int, int]) -> dict[int, int] | None:
+        """Commits and waits for the answer; says what is committed if that is something else."""
 
     def close(self) -> None:
         """Leaves."""
@@ -63,7 +63,7 @@ class Member(threading.Thread):
     def _commit(self) -> None:
         offsets = dict(self.positions)
         try:
-            self.commit(offsets)
+            offsets = self.commit(offsets) or offsets
         except Exception as error:  # Whatever it is, the driver has to know.
             self.tell("failed", what="commit", why=f"{type(error).__name__}: {error}")
         else:

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import common
+import crowd
 import files
 import groups
 import toolchains
@@ -338,6 +339,19 @@ class Runner:
         else:
             self.checks.skip("consumer groups", "the broker does not advertise them")
 
+    def crowd(self) -> None:
+        """A crowd of members joins at once, one leaves, and the broker is killed under them."""
+        name = f"{MEMBERS} members join at once, one leaves, the broker is killed"
+        if not self.groups:
+            self.checks.skip(name, "the broker does not advertise groups")
+            return
+        try:
+            crowd.once(self.broker, MEMBERS, f"crowd.{self.stamp}")
+        except crowd.Failed as problem:
+            self.checks.note(name, str(problem))
+        else:
+            self.checks.note(name, None)
+
     def _compare(self, plan: dict[str, list[Record]], when: str) -> None:
         wanted = {
             topic: {"partitions": common.PARTITIONS, "count": len(records)}
@@ -405,6 +419,8 @@ def record(key: str, value: str) -> Record:
     return Record(sum(data) % common.PARTITIONS, data, value.encode())
 
 
+# Members of the crowd; `crowd.py` takes as many as are asked for.
+MEMBERS = 30
 # What the steps of an admin client find; the others find that what they did is so.
 STEPS = {
     "partitions": 3,
@@ -420,7 +436,7 @@ STEPS = {
     "group state": "Empty",
 }
 # Parts that stop the broker.
-KILLING = ("restart", "real_data", "consumer_groups")
+KILLING = ("restart", "real_data", "consumer_groups", "crowd")
 PARTS = (
     "examples",
     "automatic",
@@ -431,6 +447,7 @@ PARTS = (
     "restart",
     "real_data",
     "consumer_groups",
+    "crowd",
     "files",
 )
 

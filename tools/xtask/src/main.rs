@@ -31,6 +31,7 @@ cargo xtask COMMAND
                                           random input for every decoder
   fuzz --libfuzzer SECONDS                the same with cargo-fuzz, on a nightly compiler
   bench [--quick] [--json]                the benchmark matrix with its yardsticks
+  bench groups [--members N] [--rounds N] how soon a large group is stable
   conformance [--record | --accept | --kafka] [--only WORD]
                                           answers side by side with those of Apache Kafka
   mutants [--json]                        plants each listed bug and tells which ones are found
@@ -100,11 +101,33 @@ fn bench(rest: &[&str]) -> ExitCode {
     if built != ExitCode::SUCCESS {
         return built;
     }
-    if let Err(reason) = python::environment() {
+    let broker = root().join("target/release/mainspring");
+    let python = python::environment();
+    if let Some(("groups", rest)) = rest.split_first().map(|(first, rest)| (*first, rest)) {
+        return match python {
+            Ok(python) => crowd(python, &broker, rest),
+            Err(reason) => {
+                println!("the members are clients in Python: {reason}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    if let Err(reason) = python {
         println!("without the null broker: {reason}");
     }
     let mut command = harness(&["bench"]);
-    command.args(rest).env("HARNESS_BROKER", root().join("target/release/mainspring"));
+    command.args(rest).env("HARNESS_BROKER", broker);
+    run(command)
+}
+
+/// Lets a crowd of real clients join one group, beside Apache Kafka where its jars are named.
+fn crowd(python: PathBuf, broker: &Path, rest: &[&str]) -> ExitCode {
+    let mut command = Command::new(python);
+    command.arg(root().join("tools/compat/crowd.py")).arg("--binary").arg(broker).args(rest);
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    if let Some(libraries) = std::env::var_os("HARNESS_KAFKA_LIBS") {
+        command.arg("--kafka").arg(libraries);
+    }
     run(command)
 }
 
