@@ -1,15 +1,14 @@
 //! Apache Kafka as a process, on a fresh directory: one node that is broker and controller.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::SETTINGS;
+use super::{GROUP_SETTINGS, SETTINGS, until_coordinated};
 use crate::broker::{Folder, terminate, wait};
 use crate::checks::Outcome;
 use crate::client::{Client, batch};
@@ -78,6 +77,7 @@ impl Kafka {
                 said.chars().rev().take(2000).collect::<Vec<_>>().into_iter().rev().collect();
             format!("{problem}; it said: {end}")
         })?;
+        until_coordinated(&kafka.address)?;
         Ok(kafka)
     }
 
@@ -95,7 +95,7 @@ impl Kafka {
         }
     }
 
-    /// Whether a record can be produced and the coordinator of groups is there.
+    /// Whether a record can be produced and a producer id is given.
     fn usable(&self) -> Outcome {
         let mut client = Client::connect(&self.address)?;
         if !client.topics()?.contains(&"warm-up".to_owned()) {
@@ -106,7 +106,7 @@ impl Kafka {
             return Err(format!("produce: error {}", answer.error_code));
         }
         client.init_producer_id()?;
-        coordinator(&self.address)
+        Ok(())
     }
 }
 
@@ -120,28 +120,13 @@ impl Drop for Kafka {
     }
 }
 
-/// Asks for the coordinator of a group (`FindCoordinator` version 0), which makes the topic of
-/// committed offsets.
-fn coordinator(address: &str) -> Outcome {
-    const FRAME: &[u8] = b"\0\0\0\x0e\0\x0a\0\0\0\0\0\x01\0\0\0\x02xy";
-    let mut stream = TcpStream::connect(address).map_err(|error| error.to_string())?;
-    stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(|error| error.to_string())?;
-    stream.write_all(FRAME).map_err(|error| error.to_string())?;
-    let mut answer = [0; 10];
-    stream.read_exact(&mut answer).map_err(|error| error.to_string())?;
-    match i16::from_be_bytes([answer[8], answer[9]]) {
-        0 => Ok(()),
-        code => Err(format!("FindCoordinator: error {code}")),
-    }
-}
-
 fn free_port() -> Outcome<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
     listener.local_addr().map(|address| address.port()).map_err(|error| error.to_string())
 }
 
 fn settings(broker: u16, controller: u16, data: &Path) -> String {
-    let common = SETTINGS.map(|setting| format!("{setting}\n")).concat();
+    let common = [&SETTINGS[..], &GROUP_SETTINGS[..]].concat().join("\n");
     format!(
         "process.roles=broker,controller
 node.id=1
@@ -152,15 +137,12 @@ controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={}
 offsets.topic.replication.factor=1
-offsets.topic.num.partitions=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
-group.initial.rebalance.delay.ms=0
-group.min.session.timeout.ms=100
 num.network.threads=2
 num.io.threads=2
 log.cleaner.dedupe.buffer.size=16777216

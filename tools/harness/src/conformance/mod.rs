@@ -15,10 +15,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mainspring_core::wire::ApiKey;
 use mainspring_core::wire::api::api_versions::ApiVersionsRequest;
+use mainspring_core::wire::api::describe_groups::DescribeGroupsRequest;
+use mainspring_core::wire::api::find_coordinator::FindCoordinatorRequest;
 
 use crate::broker::{Folder, Serve, root};
 use crate::checks::{Checks, Outcome, ensure};
@@ -30,6 +32,16 @@ use script::Script;
 
 /// Settings that both brokers get: scripts write timestamps of 1970, which must not expire.
 const SETTINGS: [&str; 2] = ["log.retention.ms=-1", "num.partitions=1"];
+
+/// Settings of groups, which are to be quick.
+const GROUP_SETTINGS: [&str; 3] = [
+    "group.initial.rebalance.delay.ms=0",
+    "group.min.session.timeout.ms=100",
+    "offsets.topic.num.partitions=1",
+];
+
+/// Longest time until the coordinator of groups serves.
+const COORDINATOR_LIMIT: Duration = Duration::from_secs(20);
 
 /// Scripts that are played at the same time.
 const PLAYERS: usize = 4;
@@ -89,8 +101,15 @@ pub(crate) fn run(checks: &mut Checks, mode: Mode, only: &str) -> Outcome {
     }
 
     let directory = Folder::new();
-    let broker = Serve::within(directory.path()).set(&SETTINGS).start()?;
+    let mut serve = Serve::within(directory.path()).set(&SETTINGS);
+    if ApiKey::JoinGroup.is_served() {
+        serve = serve.set(&GROUP_SETTINGS);
+    }
+    let broker = serve.start()?;
     let served = served(&broker.address)?;
+    if served.contains(&ApiKey::FindCoordinator) {
+        until_coordinated(&broker.address)?;
+    }
     let start = Instant::now();
     let played = play_all(&wanted, &broker.address, &served);
     let took = start.elapsed();
@@ -188,6 +207,29 @@ fn reasons(scripts: &[Script]) -> Outcome {
 fn served(address: &str) -> Outcome<BTreeSet<ApiKey>> {
     let answer = Client::connect(address)?.call(&ApiVersionsRequest::default(), 0)?;
     Ok(answer.api_keys.iter().filter_map(|entry| ApiKey::from_key(entry.api_key)).collect())
+}
+
+/// Waits until the coordinator of groups is there and has loaded.
+fn until_coordinated(address: &str) -> Outcome {
+    let deadline = Instant::now() + COORDINATOR_LIMIT;
+    let mut client = Client::connect(address)?;
+    let find = FindCoordinatorRequest { key: "warm-up".into(), ..Default::default() };
+    let describe = DescribeGroupsRequest {
+        groups: vec!["warm-up".into()],
+        ..DescribeGroupsRequest::default()
+    };
+    loop {
+        let found = client.call(&find, 2)?.error_code;
+        let described = client.call(&describe, 5)?;
+        let code = described.groups.first().map_or(-1, |group| group.error_code);
+        if (found, code) == (0, 0) {
+            return Ok(());
+        }
+        ensure(Instant::now() < deadline, || {
+            format!("no coordinator of groups: FindCoordinator {found}, DescribeGroups {code}")
+        })?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Plays scripts, several at a time; `None` for those that need an API that is not served.

@@ -32,24 +32,26 @@ const DROPPED: [&str; 16] = [
 
 /// Fields whose values a broker makes up: each value gets a name by its first appearance. Values
 /// that stand for none stay as they are.
-const NAMED: [(&str, &str); 5] = [
+const NAMED: [(&str, &str); 6] = [
     ("leader", "member"),
     ("memberId", "member"),
     ("producerId", "producer"),
+    ("sessionId", "session"),
     ("topicId", "topic-id"),
     ("logAppendTimeMs", "time"),
 ];
 
 /// Arrays whose order Kafka takes from a hash table, with the fields that order them here.
-const UNORDERED: [(ApiKey, &str, &[&str]); 20] = [
+const UNORDERED: [(ApiKey, &str, &[&str]); 21] = [
     (ApiKey::Produce, "responses", &["name"]),
     (ApiKey::CreateTopics, "topics", &["name"]),
     (ApiKey::DeleteTopics, "responses", &["name", "errorCode"]),
     (ApiKey::Produce, "partitionResponses", &["index"]),
+    (ApiKey::OffsetDelete, "partitions", &["partitionIndex"]),
     (ApiKey::OffsetFetch, "topics", &["name"]),
     (ApiKey::OffsetFetch, "partitions", &["partitionIndex"]),
     (ApiKey::JoinGroup, "members", &["groupInstanceId", "metadata"]),
-    (ApiKey::DescribeGroups, "members", &["groupInstanceId", "memberMetadata"]),
+    (ApiKey::DescribeGroups, "members", &["groupInstanceId", "memberMetadata", "memberAssignment"]),
     (ApiKey::ListGroups, "groups", &["groupId"]),
     (ApiKey::DeleteGroups, "results", &["groupId"]),
     (ApiKey::ListConfigResources, "configResources", &["resourceType", "resourceName"]),
@@ -132,6 +134,9 @@ impl Names {
         };
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         if ["", "-1", "null", "AAAAAAAAAAAAAAAAAAAAAA"].contains(&text.as_str()) {
+            return value.clone();
+        }
+        if kind == "session" && text == "0" {
             return value.clone();
         }
         // A moment differs from run to run also in how many of them there are.
