@@ -5,6 +5,7 @@ mod groups;
 mod join;
 mod loading;
 mod membership;
+mod model;
 mod offsets;
 mod retention;
 mod static_members;

@@ -1,0 +1,672 @@
+//! Clients that do sensible and senseless things, over crashes that lose what was not committed, a
+//! log that refuses, and time that passes; and what must hold whatever they do.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::super::live::GroupPhase;
+use super::*;
+use crate::wire::group_record::GroupRecord;
+
+const GROUPS: [&str; 2] = ["g", "h"];
+/// Clients of each group: dynamic ones that are given an id first, one that is not, static ones.
+const CLIENTS: usize = 5;
+
+/// What happens next.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// The client does what it should.
+    Act(usize),
+    /// The client commits an offset.
+    Commit(usize),
+    /// Somebody outside the group commits one.
+    CommitByNobody(usize),
+    /// The client asks once more for what it waits for or has got.
+    Repeat(usize),
+    /// The client joins with other words.
+    Resubscribe(usize),
+    /// The client starts anew and knows nothing.
+    Forget(usize),
+    /// The client leaves.
+    Leave(usize),
+    /// The client sends a heartbeat of another generation.
+    Stray(usize),
+    /// Offsets are read.
+    Read(usize),
+    /// So many more batches are committed.
+    Replicate(u8),
+    /// Time passes, in milliseconds.
+    Pass(u32),
+    /// The coordinator's process dies, and the log keeps so many of the batches that were not
+    /// committed.
+    Crash(u8),
+    /// The log takes nothing, or takes records again.
+    Refuse(bool),
+    /// A group is deleted.
+    Delete(usize),
+    /// A topic is deleted.
+    DeleteTopic,
+    /// The log is cleaned.
+    Clean,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let client = || 0..GROUPS.len() * CLIENTS;
+    let group = || 0..GROUPS.len();
+    prop_oneof![
+        80 => client().prop_map(Step::Act),
+        14 => client().prop_map(Step::Commit),
+        2 => group().prop_map(Step::CommitByNobody),
+        3 => client().prop_map(Step::Repeat),
+        2 => client().prop_map(Step::Resubscribe),
+        2 => client().prop_map(Step::Forget),
+        2 => client().prop_map(Step::Leave),
+        2 => client().prop_map(Step::Stray),
+        4 => group().prop_map(Step::Read),
+        14 => (1_u8..4).prop_map(Step::Replicate),
+        10 => (0_u32..4_000).prop_map(Step::Pass),
+        1 => (0_u32..400_000).prop_map(Step::Pass),
+        2 => (0_u8..2).prop_map(Step::Crash),
+        4 => prop::bool::weighted(0.2).prop_map(Step::Refuse),
+        1 => group().prop_map(Step::Delete),
+        1 => Just(Step::DeleteTopic),
+        2 => Just(Step::Clean),
+    ]
+}
+
+/// What a client believes.
+#[derive(Clone, Default, Debug)]
+struct Client {
+    member_id: KafkaString,
+    joined: Option<JoinGroupAnswer>,
+    is_assigned: bool,
+    waits: Option<Ticket>,
+    topics: u8,
+}
+
+/// What was asked, and what its answer is checked against.
+#[derive(Clone, Debug)]
+enum Asked {
+    Join(usize),
+    Sync(usize, KafkaString, i32),
+    Heartbeat(usize),
+    Leave,
+    Commit { value: i64 },
+    Fetch { expected: Vec<i64> },
+    Other,
+}
+
+/// How often something happened, so that a run in which nothing does is noticed.
+#[derive(Clone, Default, Debug)]
+struct Counts {
+    generation: i32,
+    assigned: u32,
+    commits: u32,
+    refused_commits: u32,
+    refused_appends: u32,
+    crashes: u32,
+    lost_records: usize,
+    reads: u32,
+    cleanings: u32,
+}
+
+struct World {
+    bench: Bench,
+    high_watermark: usize,
+    clients: Vec<Client>,
+    asked: BTreeMap<Ticket, Asked>,
+    serial: i64,
+    counts: Counts,
+}
+
+impl World {
+    fn new() -> Self {
+        let bench = Bench::with(|config| {
+            config.initial_rebalance_delay = Duration::from_millis(500);
+            config.dead_records_min = 8;
+        });
+        Self {
+            bench,
+            high_watermark: 0,
+            clients: vec![Client::default(); GROUPS.len() * CLIENTS],
+            asked: BTreeMap::new(),
+            serial: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    fn group(client: usize) -> KafkaString {
+        GROUPS[client / CLIENTS].into()
+    }
+
+    fn instance(client: usize) -> Option<KafkaString> {
+        (client % CLIENTS >= 3).then(|| format!("static-{client}").into())
+    }
+
+    fn ask(&mut self, asked: Asked, request: Request) -> Ticket {
+        let ticket = Ticket(self.bench.tickets + 1);
+        self.asked.insert(ticket, asked);
+        self.bench.ask(request)
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Act(client) => self.act(client),
+            Step::Commit(client) => self.commit_by(client),
+            Step::CommitByNobody(group) => self.commit(GROUPS[group].into(), "".into(), None, -1),
+            Step::Repeat(client) => self.repeat(client),
+            Step::Resubscribe(client) => {
+                self.clients[client].topics = self.clients[client].topics.wrapping_add(1);
+                self.join(client);
+            }
+            Step::Forget(client) => {
+                self.clients[client] = Client::default();
+            }
+            Step::Leave(client) => {
+                let member = LeavingMember {
+                    member_id: self.clients[client].member_id.clone(),
+                    group_instance_id: Self::instance(client),
+                    reason: None,
+                };
+                let request = LeaveGroup { group_id: Self::group(client), members: vec![member] };
+                self.ask(Asked::Leave, Request::LeaveGroup(request));
+                self.clients[client] = Client::default();
+            }
+            Step::Stray(client) => self.heartbeat(client, 7, Asked::Other),
+            Step::Read(group) => self.read(GROUPS[group]),
+            Step::Replicate(batches) => self.replicate(usize::from(batches)),
+            Step::Pass(millis) => self.pass(Duration::from_millis(u64::from(millis))),
+            Step::Crash(kept) => self.crash(usize::from(kept)),
+            Step::Refuse(refuses) => {
+                self.bench.log.refuses = refuses.then_some(ErrorCode::NotEnoughReplicas);
+                self.counts.refused_appends += u32::from(refuses);
+            }
+            Step::Delete(group) => {
+                let request = DeleteGroup { group_id: GROUPS[group].into() };
+                self.ask(Asked::Other, Request::DeleteGroup(request));
+            }
+            Step::DeleteTopic => {
+                let name = KafkaString::from(TOPIC);
+                let bench = &mut self.bench;
+                bench.coordinator.topic_deleted(bench.now, &mut bench.log, &name, TOPIC_ID);
+            }
+            Step::Clean => self.clean(),
+        }
+        self.deliver();
+        self.check_live_groups();
+    }
+
+    fn act(&mut self, client: usize) {
+        let state = &self.clients[client];
+        if state.waits.is_some() {
+            return;
+        }
+        match &state.joined {
+            None => self.join(client),
+            Some(joined) if !state.is_assigned => {
+                let joined = joined.clone();
+                self.sync(client, &joined);
+            }
+            Some(joined) => {
+                let generation_id = joined.generation_id;
+                self.heartbeat(client, generation_id, Asked::Heartbeat(client));
+            }
+        }
+    }
+
+    fn join(&mut self, client: usize) {
+        let state = &self.clients[client];
+        let metadata =
+            subscription(&[TOPIC, if state.topics.is_multiple_of(2) { "even" } else { "odd" }]);
+        let mut protocols = vec![JoinProtocol { name: "range".into(), metadata }];
+        if state.topics.is_multiple_of(3) {
+            protocols.insert(0, protocol("sticky"));
+        }
+        let request = JoinGroup {
+            version: if client % CLIENTS == 2 { 3 } else { 9 },
+            group_id: Self::group(client),
+            member_id: state.member_id.clone(),
+            group_instance_id: Self::instance(client),
+            rebalance_timeout_ms: 8_000 + 500 * client as i32,
+            protocols,
+            ..join_v3()
+        };
+        let ticket = self.ask(Asked::Join(client), Request::JoinGroup(request));
+        let state = &mut self.clients[client];
+        state.waits = Some(ticket);
+        state.joined = None;
+        state.is_assigned = false;
+    }
+
+    fn sync(&mut self, client: usize, joined: &JoinGroupAnswer) {
+        self.serial += 1;
+        // Every assignment says which request it comes from.
+        let assignment = Bytes::from(format!("made by {}", self.serial));
+        let request = SyncGroup {
+            group_id: Self::group(client),
+            generation_id: joined.generation_id,
+            member_id: joined.member_id.clone(),
+            group_instance_id: Self::instance(client),
+            protocol_type: joined.protocol_type.clone(),
+            protocol_name: joined.protocol_name.clone(),
+            assignments: joined
+                .members
+                .iter()
+                .filter(|_| !joined.skip_assignment)
+                .map(|one| Assignment {
+                    member_id: one.member_id.clone(),
+                    assignment: assignment.clone(),
+                })
+                .collect(),
+        };
+        let asked = Asked::Sync(client, joined.member_id.clone(), joined.generation_id);
+        let ticket = self.ask(asked, Request::SyncGroup(request));
+        self.clients[client].waits = Some(ticket);
+    }
+
+    fn heartbeat(&mut self, client: usize, generation_id: i32, asked: Asked) {
+        let request = Heartbeat {
+            group_id: Self::group(client),
+            generation_id,
+            member_id: self.clients[client].member_id.clone(),
+            group_instance_id: Self::instance(client),
+        };
+        self.ask(asked, Request::Heartbeat(request));
+    }
+
+    fn repeat(&mut self, client: usize) {
+        match self.clients[client].joined.clone() {
+            Some(joined) => self.sync(client, &joined),
+            None => self.join(client),
+        }
+    }
+
+    fn commit_by(&mut self, client: usize) {
+        let Some(joined) = self.clients[client].joined.clone() else { return };
+        let instance = Self::instance(client);
+        self.commit(Self::group(client), joined.member_id, instance, joined.generation_id);
+    }
+
+    fn commit(
+        &mut self,
+        group_id: KafkaString,
+        member_id: KafkaString,
+        group_instance_id: Option<KafkaString>,
+        generation_id: i32,
+    ) {
+        // No value is committed twice, so a record tells which request it comes from.
+        self.serial += 1;
+        let value = self.serial;
+        let topics = vec![commit_topic(TOPIC, TOPIC_ID, &[((value % 3) as i32, value)])];
+        let request = OffsetCommit {
+            group_id,
+            generation_id,
+            member_id,
+            group_instance_id,
+            topics,
+            ..commit(0)
+        };
+        let before = self.bench.log.records.len();
+        self.ask(Asked::Commit { value }, Request::OffsetCommit(request.clone()));
+        if self.bench.log.records.len() > before {
+            self.check_commit_gate(&request, before);
+        }
+    }
+
+    /// What is stored comes from a member of the generation that the log knows, or from nobody in a
+    /// group without members.
+    fn check_commit_gate(&self, request: &OffsetCommit, before: usize) {
+        let stored = self.last_group(&request.group_id, before);
+        let Some(GroupRecord::GroupMetadata(_, Some(group))) = stored else {
+            return;
+        };
+        if request.generation_id >= 0 {
+            assert!(group.generation <= request.generation_id, "a commit of a past generation");
+        } else if self.counts.refused_appends == 0 {
+            assert!(group.members.is_empty(), "nobody commits where there are members");
+        }
+    }
+
+    fn last_group(&self, group_id: &str, before: usize) -> Option<GroupRecord> {
+        self.bench.log.records[..before].iter().rev().map(decoded).find(
+            |record| matches!(record, GroupRecord::GroupMetadata(key, _) if key.group == group_id),
+        )
+    }
+
+    fn read(&mut self, group: &str) {
+        let offsets = offsets_in(&self.bench.log.records);
+        let expected = (0..3)
+            .map(|partition| offsets.get(&(group.to_owned(), partition)).copied().unwrap_or(-1))
+            .collect();
+        let topics = Some(vec![fetch_topic(TOPIC, TOPIC_ID, &[0, 1, 2])]);
+        let request = OffsetFetch { group_id: group.into(), topics };
+        self.ask(Asked::Fetch { expected }, Request::OffsetFetch(request));
+    }
+
+    fn replicate(&mut self, batches: usize) {
+        let mut end = 0;
+        let mut left = batches;
+        for records in &self.bench.log.batches {
+            if end >= self.high_watermark && left == 0 {
+                break;
+            }
+            left -= usize::from(end >= self.high_watermark);
+            end += records;
+        }
+        self.high_watermark = self.high_watermark.max(end);
+        self.bench.coordinator.committed(Offset(self.high_watermark as i64));
+        self.bench.collect();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.bench.now.mono + time;
+        while let Some(at) = self.bench.coordinator.next_deadline().filter(|at| *at <= end) {
+            self.bench.advance(at.max(self.bench.now.mono));
+            self.bench.coordinator.on_timer(self.bench.now, &mut self.bench.log);
+            self.bench.collect();
+        }
+        self.bench.advance(end);
+    }
+
+    fn crash(&mut self, kept: usize) {
+        self.counts.crashes += 1;
+        let mut end = 0;
+        let mut batches = 0;
+        let mut left = kept;
+        for records in &self.bench.log.batches {
+            if end >= self.high_watermark {
+                if left == 0 {
+                    break;
+                }
+                left -= 1;
+            }
+            end += records;
+            batches += 1;
+        }
+        self.counts.lost_records += self.bench.log.records.len() - end;
+        self.bench.log.records.truncate(end);
+        self.bench.log.batches.truncate(batches);
+        self.high_watermark = end;
+        self.asked.clear();
+        for client in &mut self.clients {
+            client.waits = None;
+        }
+        self.bench.log.refuses = None;
+        self.bench.restart();
+        self.bench.collect();
+    }
+
+    fn clean(&mut self) {
+        let bench = &mut self.bench;
+        if let Some(to) = bench.coordinator.cleaned_to() {
+            assert!(to.0 >= bench.log.start && to.0 <= self.high_watermark as i64);
+            bench.log.start = to.0;
+            self.counts.cleanings += 1;
+        }
+        let before = offsets_in(&bench.log.records);
+        let start = Offset(bench.log.start);
+        // A refusal is no harm.
+        let _ = bench.coordinator.clean(bench.now, &mut bench.log, start);
+        assert_eq!(offsets_in(&bench.log.records), before, "a copy changes nothing");
+    }
+
+    fn deliver(&mut self) {
+        for (ticket, response) in std::mem::take(&mut self.bench.replies) {
+            let asked = self.asked.remove(&ticket).expect("one reply to what was asked");
+            self.check_reply(ticket, asked, response);
+        }
+    }
+
+    fn check_reply(&mut self, ticket: Ticket, asked: Asked, response: Response) {
+        match (asked, response) {
+            (Asked::Join(client), Response::JoinGroup(answer)) => {
+                let state = &mut self.clients[client];
+                if state.waits != Some(ticket) {
+                    return;
+                }
+                state.waits = None;
+                state.member_id = answer.member_id.clone();
+                let again = [
+                    ErrorCode::MemberIdRequired,
+                    ErrorCode::RebalanceInProgress,
+                    ErrorCode::InconsistentGroupProtocol,
+                ];
+                let anew = [
+                    ErrorCode::UnknownMemberId,
+                    ErrorCode::FencedInstanceId,
+                    ErrorCode::CoordinatorNotAvailable,
+                ];
+                if answer.error == ErrorCode::None {
+                    let generation = &mut self.counts.generation;
+                    *generation = answer.generation_id.max(*generation);
+                    assert_ne!(answer.leader, "");
+                    state.joined = Some(answer);
+                } else if !again.contains(&answer.error) {
+                    assert!(anew.contains(&answer.error), "{}", answer.error);
+                    state.member_id = KafkaString::default();
+                }
+            }
+            (Asked::Sync(client, member_id, generation_id), Response::SyncGroup(answer)) => {
+                if answer.error == ErrorCode::None {
+                    self.check_assignment(client, &member_id, generation_id, &answer.assignment);
+                    self.counts.assigned += 1;
+                }
+                let state = &mut self.clients[client];
+                if state.waits == Some(ticket) {
+                    state.waits = None;
+                    state.is_assigned = answer.error == ErrorCode::None;
+                    if !state.is_assigned {
+                        state.joined = None;
+                    }
+                    if answer.error == ErrorCode::UnknownMemberId
+                        || answer.error == ErrorCode::FencedInstanceId
+                    {
+                        state.member_id = KafkaString::default();
+                    }
+                }
+            }
+            (Asked::Heartbeat(client), Response::Heartbeat(error)) => {
+                let state = &mut self.clients[client];
+                if error != ErrorCode::None {
+                    state.joined = None;
+                    state.is_assigned = false;
+                }
+                if error == ErrorCode::UnknownMemberId || error == ErrorCode::FencedInstanceId {
+                    state.member_id = KafkaString::default();
+                }
+            }
+            (Asked::Commit { value }, Response::OffsetCommit(answer)) => {
+                let committed = &self.bench.log.records[..self.high_watermark];
+                let stored = committed.iter().any(|record| committed_value(record) == Some(value));
+                let acknowledged = answer.topics[0].partitions[0].1 == ErrorCode::None;
+                assert_eq!(stored, acknowledged, "{value}: what is acknowledged is committed");
+                self.counts.commits += u32::from(acknowledged);
+                self.counts.refused_commits += u32::from(!acknowledged);
+            }
+            (Asked::Fetch { expected }, Response::OffsetFetch(answer)) => {
+                let offsets: Vec<i64> =
+                    answer.topics[0].partitions.iter().map(|one| one.offset).collect();
+                assert_eq!(offsets, expected, "a read sees what was applied before it");
+                self.counts.reads += 1;
+            }
+            (Asked::Leave, Response::LeaveGroup(answer)) => {
+                assert_eq!(answer.members.len(), 1);
+            }
+            (Asked::Other, Response::Heartbeat(_) | Response::DeleteGroup(_)) => {}
+            (asked, response) => panic!("{asked:?} was answered by {response:?}"),
+        }
+    }
+
+    /// Whoever is told an assignment is told what a committed record says.
+    fn check_assignment(
+        &self,
+        client: usize,
+        member_id: &KafkaString,
+        generation_id: i32,
+        assignment: &Bytes,
+    ) {
+        let group_id = Self::group(client);
+        let known = self.bench.log.records[..self.high_watermark].iter().rev().any(|record| {
+            let GroupRecord::GroupMetadata(key, Some(group)) = decoded(record) else {
+                return false;
+            };
+            key.group == *group_id
+                && group.generation == generation_id
+                && group
+                    .members
+                    .iter()
+                    .any(|one| one.member_id == *member_id && one.assignment == *assignment)
+        });
+        assert!(known, "{group_id}: {member_id} of {generation_id} was told {assignment:?}");
+    }
+
+    /// Within one life of a group generations do not fall, and the assignments of one generation
+    /// come from one request of its leader.
+    fn check_log(&self) {
+        let mut generations = BTreeMap::<KafkaString, (i32, BTreeSet<Bytes>)>::new();
+        for record in &self.bench.log.records {
+            match decoded(record) {
+                GroupRecord::GroupMetadata(key, None) => {
+                    generations.remove(&key.group);
+                }
+                GroupRecord::GroupMetadata(key, Some(group)) => {
+                    let state = generations.entry(key.group).or_default();
+                    assert!(group.generation >= state.0, "a generation falls");
+                    if group.generation > state.0 {
+                        state.1.clear();
+                    }
+                    state.0 = group.generation;
+                    let given = group.members.iter().map(|one| one.assignment.clone());
+                    state.1.extend(given.filter(|one| !one.is_empty()));
+                    assert!(state.1.len() <= 1, "two assignments in one generation");
+                }
+                GroupRecord::OffsetCommit(..) => {}
+            }
+        }
+    }
+
+    /// A stable group is what its record says.
+    fn check_live_groups(&self) {
+        let coordinator = &self.bench.coordinator;
+        for (id, group) in &coordinator.groups {
+            assert!(group.awaiting_join() <= group.members().len());
+            match group.phase() {
+                GroupPhase::Stable => {
+                    let stored = &coordinator.stored.group(id).expect("a record").value;
+                    let record = group.to_record(id, |_, member| member.assignment.clone());
+                    let GroupRecord::GroupMetadata(_, Some(live)) = record else { continue };
+                    assert_eq!(stored.members, live.members, "{id}");
+                    assert_eq!(
+                        (stored.generation, &stored.leader),
+                        (live.generation, &live.leader)
+                    );
+                }
+                GroupPhase::Empty => {
+                    assert!(group.members().is_empty());
+                    let idle = group.pending_members().is_empty();
+                    assert!(!idle || coordinator.stored.group(id).is_some(), "{id} is left over");
+                }
+                GroupPhase::PreparingRebalance | GroupPhase::CompletingRebalance => {}
+            }
+        }
+    }
+
+    fn check_replay(&self) {
+        let mut twin = GroupCoordinator::new(self.bench.coordinator.config.clone());
+        let records = self.bench.log.records.iter().enumerate();
+        for (offset, record) in records.skip(self.bench.log.start as usize) {
+            twin.replay(Offset(offset as i64), record.key.clone(), record.value.clone())
+                .expect("its own records");
+        }
+        let live = self.bench.coordinator.replicated_digest();
+        assert_eq!(twin.replicated_digest(), live, "a replay of the log is what lives");
+    }
+
+    /// All faults end; whoever waits must be answered, without anybody asking more.
+    fn come_to_rest(&mut self) {
+        self.bench.log.refuses = None;
+        // A new member may wait five minutes, and any other as long as the rebalance timeout; one
+        // waits for the other at most once.
+        self.pass(Duration::from_mins(12));
+        self.replicate(usize::MAX);
+        self.deliver();
+        assert!(self.asked.is_empty(), "never answered: {:?}", self.asked);
+    }
+}
+
+fn decoded(record: &LogRecord) -> GroupRecord {
+    GroupRecord::decode(record.key.clone(), record.value.clone())
+        .expect("its own records")
+        .expect("of this purpose")
+}
+
+fn committed_value(record: &LogRecord) -> Option<i64> {
+    match decoded(record) {
+        GroupRecord::OffsetCommit(_, Some(value)) => Some(value.offset),
+        GroupRecord::OffsetCommit(_, None) | GroupRecord::GroupMetadata(..) => None,
+    }
+}
+
+/// The offsets that a log leaves, by group and partition.
+fn offsets_in(records: &[LogRecord]) -> BTreeMap<(String, i32), i64> {
+    let mut offsets = BTreeMap::new();
+    for record in records {
+        if let GroupRecord::OffsetCommit(key, value) = decoded(record) {
+            let place = (key.group.to_string(), key.partition);
+            match value {
+                Some(value) => offsets.insert(place, value.offset),
+                None => offsets.remove(&place),
+            };
+        }
+    }
+    offsets
+}
+
+fn run(steps: &[Step]) -> Counts {
+    let mut world = World::new();
+    for (index, step) in steps.iter().enumerate() {
+        world.step(*step);
+        if index % 32 == 0 {
+            world.check_replay();
+        }
+    }
+    world.come_to_rest();
+    world.check_replay();
+    world.check_log();
+    world.counts
+}
+
+#[test]
+fn whatever_clients_do_and_whatever_fails_groups_keep_their_promises() {
+    let total = RefCell::new(Counts::default());
+    let mut runner = TestRunner::new(Config { cases: 96, ..Config::default() });
+    let steps = prop::collection::vec(step(), 200..800);
+
+    runner
+        .run(&steps, |steps| {
+            let counts = run(&steps);
+            let mut total = total.borrow_mut();
+            total.generation = total.generation.max(counts.generation);
+            total.assigned += counts.assigned;
+            total.commits += counts.commits;
+            total.refused_commits += counts.refused_commits;
+            total.refused_appends += counts.refused_appends;
+            total.crashes += counts.crashes;
+            total.lost_records += counts.lost_records;
+            total.reads += counts.reads;
+            total.cleanings += counts.cleanings;
+            Ok(())
+        })
+        .expect("every case");
+
+    let total = total.into_inner();
+    assert!(total.generation > 8, "{total:?}");
+    assert!(total.assigned > 300, "{total:?}");
+    assert!(total.commits > 300 && total.refused_commits > 100, "{total:?}");
+    assert!(total.refused_appends > 50 && total.reads > 300, "{total:?}");
+    assert!(total.crashes > 200 && total.lost_records > 50, "{total:?}");
+    assert!(total.cleanings > 5, "{total:?}");
+}
