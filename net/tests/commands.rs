@@ -162,7 +162,7 @@ fn what_follows_is_printed_as_it_comes() {
 fn wrong_use_and_what_is_not_there_have_codes_of_their_own() {
     let bench = Bench::new();
     bench.ok(&["topic", "create", "t"]);
-    let cases: [(&[&str], i32, &str); 24] = [
+    let cases: [(&[&str], i32, &str); 29] = [
         (&["topic", "create", "t"], 1, "TOPIC_ALREADY_EXISTS"),
         (&["topic", "create", "u", "--partitions", "0"], 2, "--partitions 0 is less than 1"),
         (&["topic", "create", "u", "--replication", "5"], 1, "INVALID_REPLICATION_FACTOR"),
@@ -183,6 +183,11 @@ fn wrong_use_and_what_is_not_there_have_codes_of_their_own() {
         (&["consume", "t", "-g", "g", "-o", "7"], 2, "goes on from its stored offsets"),
         (&["consume", "t", "-g", "g", "-p", "0"], 2, "cannot be used with"),
         (&["consume", "t", "-g", "g", "--assignor", "fair"], 2, "fair"),
+        (&["group", "reset", "g"], 2, "--to-earliest"),
+        (&["group", "reset", "g", "--to-earliest", "--to-latest"], 2, "cannot be used with"),
+        (&["group", "reset", "g", "--to", "yesterday"], 2, "yesterday"),
+        (&["group", "reset", "g", "--to-datetime", "soon"], 2, "soon"),
+        (&["group", "delete", "g"], 2, "add --yes"),
         (&["produce", "t", "--file", "missing"], 3, "missing"),
         (&["produce", "t", "-f", "%k"], 2, "no %s"),
         (&["produce", "t", "--acks", "2"], 2, "2"),
@@ -234,6 +239,12 @@ fn every_command() -> Vec<(Vec<&'static str>, &'static [u8])> {
         (vec!["topic", "delete", "t", "--yes"], b""),
         (vec!["produce", "t"], b"line\n"),
         (vec!["consume", "t"], b""),
+        (vec!["consume", "t", "-g", "g"], b""),
+        (vec!["group", "list"], b""),
+        (vec!["group", "describe", "g"], b""),
+        (vec!["group", "lag", "g"], b""),
+        (vec!["group", "reset", "g", "--to-earliest", "--yes"], b""),
+        (vec!["group", "delete", "g", "--yes"], b""),
     ]
 }
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::group::requests::LAST_OFFSETS_VERSION_BY_NAME;
 use super::network::{Network, NetworkConfig, Target};
 use super::producer::accumulator::Place;
 use super::{ClientError, Effect, Input};
@@ -20,7 +21,7 @@ use crate::wire::api::incremental_alter_configs::{
 };
 use crate::wire::api::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use crate::wire::api::metadata::{MetadataRequest, MetadataRequestTopic};
-use crate::wire::{KafkaString, Request, Response};
+use crate::wire::{ApiKey, KafkaString, Request, Response};
 
 /// Number of topics among the types of resources that have settings.
 pub const RESOURCE_TOPIC: i8 = 2;
@@ -157,7 +158,11 @@ impl Admin {
         let Some(link) = self.network.ready(now, target) else {
             return false;
         };
-        let max_version = waiting.request.api_key().max_version();
+        let api_key = waiting.request.api_key();
+        // Whoever asks names topics, and no ids of them.
+        let by_name = matches!(api_key, ApiKey::OffsetCommit | ApiKey::OffsetFetch);
+        let max_version =
+            if by_name { LAST_OFFSETS_VERSION_BY_NAME } else { api_key.max_version() };
         self.network.send(now, link, &waiting.request, max_version, call);
         true
     }
@@ -361,6 +366,16 @@ mod tests {
         settle(&mut admin, &mut broker);
 
         assert_eq!(admin.poll_answer(), Some((call, Ok(ListOffsetsResponse::default().into()))));
+    }
+
+    #[test]
+    fn stored_offsets_are_asked_for_in_the_last_version_that_names_topics() {
+        let mut broker = TestBroker::new(&[]);
+        let mut admin = Admin::new(network_config(), TIMEOUT);
+        let request = crate::client::group::requests::fetch_offsets(&"g".into(), None, false);
+        admin.call(broker.now, AdminTarget::Any, request);
+        settle(&mut admin, &mut broker);
+        assert_eq!(broker.next().version, 9);
     }
 
     #[test]

@@ -7,6 +7,8 @@ mod consume;
 mod consume_group;
 mod failure;
 mod format;
+mod group;
+mod group_reset;
 mod log;
 mod output;
 mod produce;
@@ -45,6 +47,9 @@ enum Command {
     Produce(produce::Args),
     /// Print records
     Consume(consume::Args),
+    /// List, describe, reset and delete consumer groups
+    #[command(subcommand)]
+    Group(group::Command),
     /// Show or check the files of a log, without a broker
     #[command(subcommand)]
     Log(log::Command),
@@ -71,6 +76,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Topic(command) => topic::run(command),
         Command::Produce(args) => produce::run(&args),
         Command::Consume(args) => consume::run(&args),
+        Command::Group(command) => group::run(command),
         Command::Log(command) => log::run(&command),
         #[cfg(feature = "sim")]
         Command::Sim(args) => return sim::run(args),

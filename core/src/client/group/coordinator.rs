@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
+use super::requests::{find_coordinator, found_coordinator};
 use super::{Group, Purpose};
 use crate::client::network::Target;
 use crate::client::{ClientError, Link};
 use crate::ids::NodeId;
 use crate::time::Instant;
-use crate::wire::api::find_coordinator::FindCoordinatorRequest;
-use crate::wire::{ApiKey, KafkaString, Response};
+use crate::wire::{ApiKey, Response};
 
-/// The kind of key that names a group.
-const KEY_TYPE_GROUP: i8 = 0;
 /// Longest pause between two questions (`retry.backoff.max.ms`).
 const RETRY_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
@@ -51,11 +49,7 @@ impl Group {
         let Some(link) = self.network.ready(now, Target::Any) else {
             return false;
         };
-        let request = FindCoordinatorRequest {
-            key: self.config.group_id.clone(),
-            key_type: KEY_TYPE_GROUP,
-            coordinator_keys: vec![self.config.group_id.clone()],
-        };
+        let request = find_coordinator(&self.config.group_id);
         let max_version = ApiKey::FindCoordinator.max_version();
         self.coordinator.is_asked = true;
         self.network.send(now, link, &request.into(), max_version, Purpose::Find);
@@ -65,16 +59,7 @@ impl Group {
     pub(super) fn on_found(&mut self, now: Instant, result: Result<Response, ClientError>) {
         self.coordinator.is_asked = false;
         let found = match result {
-            Ok(Response::FindCoordinator(response)) => {
-                let (code, message, node_id) = match response.coordinators.first() {
-                    Some(found) => (found.error_code, found.error_message.as_ref(), found.node_id),
-                    None => {
-                        (response.error_code, response.error_message.as_ref(), response.node_id)
-                    }
-                };
-                let message = message.map(KafkaString::as_str);
-                ClientError::from_answer(code, message).map_or(Ok(NodeId(node_id)), Err)
-            }
+            Ok(Response::FindCoordinator(response)) => found_coordinator(&response),
             Ok(_) => unreachable!("an answer has the type of its question"),
             Err(error) => Err(error),
         };

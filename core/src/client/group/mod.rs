@@ -22,6 +22,7 @@ pub mod assignor;
 mod coordinator;
 mod membership;
 mod offsets;
+pub mod requests;
 #[cfg(test)]
 mod tests;
 

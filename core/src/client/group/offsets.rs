@@ -7,27 +7,18 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::membership::Stage;
+use super::requests::{
+    LAST_OFFSETS_VERSION_BY_NAME, Stored, commit_error, commit_offsets, fetch_offsets,
+    fetched_offsets, no_word,
+};
 use super::{Group, GroupEvent, OffsetsId, Purpose, StoredOffset, is_elsewhere};
 use crate::client::ClientError;
 use crate::client::producer::accumulator::Place;
 use crate::error::ErrorCode;
-use crate::ids::{LeaderEpoch, Offset, PartitionIndex};
 use crate::time::Instant;
-use crate::wire::api::offset_commit::{
-    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-    OffsetCommitResponse,
-};
-use crate::wire::api::offset_fetch::{
-    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
-    OffsetFetchResponse,
-};
 use crate::wire::{KafkaString, Response};
 
-/// The last versions that name topics.
-const LAST_VERSION_BY_NAME: i16 = 9;
-
 type Committed = BTreeMap<Place, Result<(), ClientError>>;
-type Fetched = BTreeMap<Place, Result<Option<StoredOffset>, ClientError>>;
 
 #[derive(Clone, Debug)]
 struct Commit {
@@ -45,7 +36,7 @@ struct Commit {
 struct Fetch {
     /// What is not settled.
     places: BTreeSet<Place>,
-    results: Fetched,
+    results: Stored,
     deadline: Instant,
     retry_at: Instant,
     is_asked: bool,
@@ -234,38 +225,16 @@ impl Group {
         let commit = self.offsets.commits.get_mut(&id).expect("it is the first one");
         commit.is_asked = true;
         let is_member = commit.generation_id.is_some();
-        let membership = &self.membership;
-        let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
-        for ((topic, partition), stored) in &commit.offsets {
-            let partition = OffsetCommitRequestPartition {
-                partition_index: partition.0,
-                committed_offset: stored.offset.0,
-                committed_leader_epoch: stored.leader_epoch.0,
-                committed_metadata: Some(stored.metadata.clone()),
-            };
-            match topics.last_mut().filter(|last| last.name == *topic) {
-                Some(last) => last.partitions.push(partition),
-                None => topics.push(OffsetCommitRequestTopic {
-                    name: topic.clone(),
-                    partitions: vec![partition],
-                    ..OffsetCommitRequestTopic::default()
-                }),
-            }
-        }
-        let request = OffsetCommitRequest {
-            group_id: self.config.group_id.clone(),
-            generation_id_or_member_epoch: commit.generation_id.unwrap_or(-1),
-            member_id: if is_member {
-                membership.member_id.clone()
-            } else {
-                KafkaString::default()
-            },
-            group_instance_id: self.config.instance_id.clone().filter(|_| is_member),
-            topics,
-            ..OffsetCommitRequest::default()
-        };
+        let member_id = &self.membership.member_id;
+        let request = commit_offsets(
+            &self.config.group_id,
+            commit.generation_id.unwrap_or(-1),
+            if is_member { member_id.clone() } else { KafkaString::default() },
+            self.config.instance_id.clone().filter(|_| is_member),
+            &commit.offsets,
+        );
         let purpose = Purpose::Commit(id);
-        self.network.send(now, link, &request.into(), LAST_VERSION_BY_NAME, purpose);
+        self.network.send(now, link, &request.into(), LAST_OFFSETS_VERSION_BY_NAME, purpose);
         true
     }
 
@@ -317,7 +286,7 @@ impl Group {
         let mut is_elsewhere_now = false;
         for (place, stored) in std::mem::take(&mut commit.offsets) {
             let error = match &response {
-                Ok(response) => committed_in(response, &place),
+                Ok(response) => commit_error(response, &place),
                 Err(error) => Some(error.clone()),
             };
             let Some(error) = error else {
@@ -381,32 +350,10 @@ impl Group {
         };
         let fetch = self.offsets.fetches.get_mut(&id).expect("it was chosen from among them");
         fetch.is_asked = true;
-        let mut by_topic: BTreeMap<&KafkaString, Vec<i32>> = BTreeMap::new();
-        for (topic, partition) in &fetch.places {
-            by_topic.entry(topic).or_default().push(partition.0);
-        }
-        let topics = by_topic.iter().map(|(name, partitions)| OffsetFetchRequestTopic {
-            name: (*name).clone(),
-            partition_indexes: partitions.clone(),
-        });
-        let topics_of_group = by_topic.iter().map(|(name, partitions)| OffsetFetchRequestTopics {
-            name: (*name).clone(),
-            partition_indexes: partitions.clone(),
-            ..OffsetFetchRequestTopics::default()
-        });
-        let group_id = &self.config.group_id;
-        let request = OffsetFetchRequest {
-            group_id: group_id.clone(),
-            topics: Some(topics.collect()),
-            groups: vec![OffsetFetchRequestGroup {
-                group_id: group_id.clone(),
-                topics: Some(topics_of_group.collect()),
-                ..OffsetFetchRequestGroup::default()
-            }],
-            require_stable: self.config.require_stable,
-        };
+        let require_stable = self.config.require_stable;
+        let request = fetch_offsets(&self.config.group_id, Some(&fetch.places), require_stable);
         let purpose = Purpose::Fetch(id);
-        self.network.send(now, link, &request.into(), LAST_VERSION_BY_NAME, purpose);
+        self.network.send(now, link, &request.into(), LAST_OFFSETS_VERSION_BY_NAME, purpose);
         true
     }
 
@@ -417,7 +364,7 @@ impl Group {
         result: Result<Response, ClientError>,
     ) {
         let stored = match result {
-            Ok(Response::OffsetFetch(response)) => stored_in(response),
+            Ok(Response::OffsetFetch(response)) => fetched_offsets(response),
             Ok(_) => unreachable!("an answer has the type of its question"),
             Err(error) => Err(error),
         };
@@ -457,55 +404,4 @@ impl Group {
             self.lose_coordinator(now);
         }
     }
-}
-
-fn no_word((topic, partition): &Place) -> ClientError {
-    ClientError::Malformed(format!("no word about {topic}-{partition}"))
-}
-
-fn committed_in(response: &OffsetCommitResponse, place: &Place) -> Option<ClientError> {
-    let partition = response
-        .topics
-        .iter()
-        .filter(|topic| topic.name == place.0)
-        .flat_map(|topic| &topic.partitions)
-        .find(|partition| partition.partition_index == place.1.0);
-    match partition {
-        Some(partition) => ClientError::from_code(partition.error_code),
-        None => Some(no_word(place)),
-    }
-}
-
-/// Brings both forms of the answer into one.
-fn stored_in(response: OffsetFetchResponse) -> Result<Fetched, ClientError> {
-    let mut out = BTreeMap::new();
-    let mut put = |topic: &KafkaString, index: i32, code: i16, stored: StoredOffset| {
-        let result = match ClientError::from_code(code) {
-            Some(error) => Err(error),
-            None => Ok((stored.offset.0 >= 0).then_some(stored)),
-        };
-        out.insert((topic.detached(), PartitionIndex(index)), result);
-    };
-    let stored = |offset: i64, epoch: i32, metadata: Option<KafkaString>| StoredOffset {
-        offset: Offset(offset),
-        leader_epoch: LeaderEpoch(epoch),
-        metadata: metadata.map_or_else(KafkaString::default, |words| words.detached()),
-    };
-    let code = response.groups.first().map_or(response.error_code, |group| group.error_code);
-    if let Some(error) = ClientError::from_code(code) {
-        return Err(error);
-    }
-    for topic in response.topics {
-        for one in topic.partitions {
-            let value = stored(one.committed_offset, one.committed_leader_epoch, one.metadata);
-            put(&topic.name, one.partition_index, one.error_code, value);
-        }
-    }
-    for topic in response.groups.into_iter().flat_map(|group| group.topics) {
-        for one in topic.partitions {
-            let value = stored(one.committed_offset, one.committed_leader_epoch, one.metadata);
-            put(&topic.name, one.partition_index, one.error_code, value);
-        }
-    }
-    Ok(out)
 }
