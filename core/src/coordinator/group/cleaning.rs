@@ -2,15 +2,14 @@
 //! start behind that part. So a log stays as long as a few times what lives in it, and is shortened
 //! by ordinary appends that every reader of it understands.
 
-use super::{Cx, GroupCoordinator, GroupLog};
+use super::{Cx, GroupCoordinator, GroupLog, fitting};
 use crate::error::ErrorCode;
 use crate::ids::Offset;
 use crate::time::Now;
+use crate::wire::group_record::GroupRecord;
 
 /// How many records one step copies, at most.
 const RECORDS_PER_STEP: usize = 500;
-/// How many bytes of records one step copies; one record always goes.
-const BYTES_PER_STEP: usize = 64 << 10;
 
 impl GroupCoordinator {
     /// Does one bounded step of copying, if the log that starts at `log_start_offset` holds more dead
@@ -34,17 +33,14 @@ impl GroupCoordinator {
         if dead < live.max(self.config.dead_records_min) {
             return Ok(());
         }
-        let mut bytes = 0;
-        let mut records = Vec::new();
-        for key in self.stored.by_place().values().take(RECORDS_PER_STEP) {
-            let record = self.stored.record(key).expect("the index names keys that live");
-            let (key, value) = record.encode();
-            bytes += key.len() + value.map_or(0, |value| value.len());
-            if bytes > BYTES_PER_STEP && !records.is_empty() {
-                break;
-            }
-            records.push(record);
-        }
+        let mut records: Vec<GroupRecord> = self
+            .stored
+            .by_place()
+            .values()
+            .take(RECORDS_PER_STEP)
+            .map(|key| self.stored.record(key).expect("the index names keys that live"))
+            .collect();
+        records.truncate(fitting(&records, RECORDS_PER_STEP));
         self.append(&mut Cx { now, log }, &records)?;
         let end = self.replies.end();
         let first_live = self.stored.by_place().keys().next().copied().unwrap_or(end);

@@ -62,8 +62,10 @@ use crate::time::{Instant, Now};
 use crate::wire::group_record::GroupRecord;
 use crate::wire::{DecodeError, KafkaString};
 
-/// Most records that are appended at once where nobody asked for one batch.
+/// Most records that are appended at once where nobody asked for one batch, and most bytes of them;
+/// one record always goes.
 const RECORDS_PER_APPEND: usize = 1_000;
+const BYTES_PER_APPEND: usize = 64 << 10;
 
 /// What a decision may use.
 struct Cx<'a> {
@@ -326,13 +328,18 @@ impl GroupCoordinator {
         Ok(())
     }
 
-    /// Appends the records, as several batches if they are many.
+    /// Appends the records, as several batches if they are many or large.
     fn append_in_parts(
         &mut self,
         cx: &mut Cx<'_>,
-        records: &[GroupRecord],
+        mut records: &[GroupRecord],
     ) -> Result<(), ErrorCode> {
-        records.chunks(RECORDS_PER_APPEND).try_for_each(|part| self.append(cx, part))
+        while !records.is_empty() {
+            let (part, rest) = records.split_at(fitting(records, RECORDS_PER_APPEND));
+            self.append(cx, part)?;
+            records = rest;
+        }
+        Ok(())
     }
 
     /// Drops a group that nothing is known of any more.
@@ -355,4 +362,15 @@ impl GroupCoordinator {
             self.timers.cancel(&Timer::Session(group_id.clone(), member_id.clone()));
         }
     }
+}
+
+/// Returns how many of the records one append takes: at most `most`, and as many as fit its bytes.
+fn fitting(records: &[GroupRecord], most: usize) -> usize {
+    let mut bytes = 0;
+    let over = records.iter().take(most).position(|record| {
+        let (key, value) = record.encode();
+        bytes += key.len() + value.map_or(0, |value| value.len());
+        bytes > BYTES_PER_APPEND
+    });
+    over.unwrap_or_else(|| records.len().min(most)).max(1)
 }

@@ -123,6 +123,19 @@ fn a_group_of_many_offsets_is_deleted_in_several_batches() {
 }
 
 #[test]
+fn long_names_do_not_make_a_batch_that_no_log_would_take() {
+    let mut bench = Bench::new();
+    let group_id = KafkaString::from("g".repeat(30_000));
+    let offsets: Vec<(i32, i64)> = (0..5).map(|partition| (partition, 1)).collect();
+    let topics = vec![commit_topic(TOPIC, TOPIC_ID, &offsets)];
+    bench.commit_offsets(OffsetCommit { group_id: group_id.clone(), topics, ..commit(1) });
+
+    assert_eq!(delete(&mut bench, &group_id), ErrorCode::None);
+
+    assert_eq!(bench.log.batches, [5, 2, 2, 2]);
+}
+
+#[test]
 fn an_id_that_was_handed_out_goes_with_the_deleted_group() {
     let mut bench = Bench::new();
     bench.commit_offsets(commit(1));
