@@ -1,5 +1,6 @@
 //! `DeleteRecords` (key 21): moves the start of logs up.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::broker::pending::{Gather, RequestContext};
@@ -10,8 +11,8 @@ use crate::ids::{Offset, Uuid};
 use crate::metadata::image::is_internal;
 use crate::time::Now;
 use crate::wire::api::delete_records::{
-    DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse,
-    DeleteRecordsTopicResult,
+    DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
+    DeleteRecordsResponse, DeleteRecordsTopicResult,
 };
 
 impl Shard {
@@ -23,14 +24,19 @@ impl Shard {
     ) {
         let mut response = DeleteRecordsResponse::default();
         let (mut items, mut places) = (Vec::new(), Vec::new());
-        for (t, topic) in request.topics.iter().enumerate() {
+        // Kafka's answer is made of partitions: a topic that names none is not in it.
+        let topics = request.topics.iter().filter(|topic| !topic.partitions.is_empty());
+        for (t, topic) in topics.enumerate() {
             let found = if is_internal(&topic.name) {
                 Err(ErrorCode::InvalidTopicException)
             } else {
                 self.find_topic(&topic.name, Uuid::ZERO, false)
             };
             let mut partitions = Vec::with_capacity(topic.partitions.len());
-            for (p, asked) in topic.partitions.iter().enumerate() {
+            // Of a partition that is named twice the last one counts, as in Kafka.
+            let last: BTreeMap<i32, &DeleteRecordsPartition> =
+                topic.partitions.iter().map(|asked| (asked.partition_index, asked)).collect();
+            for (p, asked) in last.into_values().enumerate() {
                 let code = match self.find_partition(found, asked.partition_index) {
                     Ok(id) => {
                         let index = places.len() as u32;

@@ -34,7 +34,9 @@ impl Shard {
         }
         let mut response = ListOffsetsResponse::default();
         let (mut items, mut places) = (Vec::new(), Vec::new());
-        for (t, topic) in request.topics.iter().enumerate() {
+        // Kafka's answer is made of partitions: a topic that names none is not in it.
+        let topics = request.topics.iter().filter(|topic| !topic.partitions.is_empty());
+        for (t, topic) in topics.enumerate() {
             let found = self.find_topic(&topic.name, Uuid::ZERO, false);
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for asked in &topic.partitions {
