@@ -67,9 +67,10 @@ const UNORDERED: [(ApiKey, &str, &[&str]); 21] = [
 ];
 
 /// Lists that tell of everything on the node: what other scripts made is left out.
-const EVERYTHING: [(ApiKey, &str, &str); 3] = [
+const EVERYTHING: [(ApiKey, &str, &str); 4] = [
     (ApiKey::Metadata, "topics", "name"),
     (ApiKey::DescribeLogDirs, "topics", "name"),
+    (ApiKey::DescribeTopicPartitions, "topics", "name"),
     (ApiKey::ListGroups, "groups", "groupId"),
 ];
 
