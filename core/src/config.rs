@@ -104,6 +104,10 @@ pub struct Limits {
     pub fetch_wait_max: Duration,
     /// Most bytes of one Fetch answer (`fetch.max.bytes`).
     pub fetch_bytes_max: u64,
+    /// Most fetch sessions of a node (`max.incremental.fetch.session.cache.slots`).
+    pub fetch_sessions_max: usize,
+    /// Most bytes that the fetch sessions of a shard take.
+    pub fetch_session_bytes_max: usize,
     /// Answer bytes that may wait in memory for slow peers before fetches are cut to one batch.
     pub answer_pool_bytes: u64,
     /// A connection is closed that brings no request and takes nothing of its answers for so long
@@ -144,6 +148,8 @@ impl Default for Limits {
             parked_fetches_max: 100_000,
             fetch_wait_max: Duration::from_mins(1),
             fetch_bytes_max: 57_671_680,
+            fetch_sessions_max: 1000,
+            fetch_session_bytes_max: 64 << 20,
             answer_pool_bytes: 512 << 20,
             idle_max: Duration::from_mins(10),
             close_linger: Duration::from_secs(30),
@@ -465,6 +471,13 @@ pub const BROKER_SETTINGS: &[SettingDef] = {
             "Bytes not yet in segment files at which producers must wait.",
         ),
         def(
+            "max.incremental.fetch.session.cache.slots",
+            Int,
+            "1000",
+            Range(0, INT),
+            "Most fetch sessions of a node.",
+        ),
+        def(
             "message.max.bytes",
             Int,
             "1048588",
@@ -597,6 +610,9 @@ impl BrokerSettings {
         }
         if let Some(ms) = number("mainspring.fetch.max.wait.ms") {
             limits.fetch_wait_max = Duration::from_millis(ms as u64);
+        }
+        if let Some(count) = number("max.incremental.fetch.session.cache.slots") {
+            limits.fetch_sessions_max = count as usize;
         }
         if let Some(count) = number("mainspring.partitions.max") {
             limits.partitions_max = count as usize;

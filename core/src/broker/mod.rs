@@ -18,6 +18,7 @@
 mod api;
 mod connections;
 mod early_refusals;
+mod fetch_sessions;
 mod gather;
 mod owner;
 mod pending;

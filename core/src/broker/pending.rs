@@ -1,5 +1,6 @@
 //! Requests that are decided and wait for something.
 
+use crate::broker::fetch_sessions::{FetchSession, Place};
 use crate::broker::post::{FetchItem, FetchRefusal, Fetched};
 use crate::connection::RequestId;
 use crate::ids::{ListenerIndex, TopicId};
@@ -53,6 +54,7 @@ pub(in crate::broker) struct PendingFetch {
     pub(in crate::broker) ctx: RequestContext,
     pub(in crate::broker) topics: Vec<FetchedTopic>,
     pub(in crate::broker) slots: Vec<FetchSlot>,
+    pub(in crate::broker) session: SessionUse,
     pub(in crate::broker) stage: FetchStage,
     pub(in crate::broker) outstanding: usize,
     pub(in crate::broker) min_bytes: u64,
@@ -61,6 +63,17 @@ pub(in crate::broker) struct PendingFetch {
     pub(in crate::broker) granted: u64,
     pub(in crate::broker) read_committed: bool,
     pub(in crate::broker) deadline: Instant,
+}
+
+/// What a fetch has to do with a session.
+#[derive(Clone, Debug)]
+pub(in crate::broker) enum SessionUse {
+    /// Nothing.
+    None,
+    /// Its answer opens this one.
+    Opening(Box<FetchSession>),
+    /// It goes on with this one, and came with that epoch.
+    Incremental { id: i32, epoch: i32 },
 }
 
 /// Where a fetch stands.
@@ -86,6 +99,8 @@ pub(in crate::broker) struct FetchedTopic {
 #[derive(Clone, Debug)]
 pub(in crate::broker) struct FetchSlot {
     pub(in crate::broker) partition: i32,
+    /// Its place in the session, if there is one.
+    pub(in crate::broker) place: Place,
     pub(in crate::broker) item: FetchItem,
     /// Whether the request names what does not exist, so that no partition was asked.
     pub(in crate::broker) is_unknown: bool,

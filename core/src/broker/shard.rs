@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::broker::early_refusals::EarlyRefusals;
+use crate::broker::fetch_sessions::FetchSessions;
 use crate::broker::pending::Pending;
 use crate::broker::post::{Answer, FetchItem, Fetched, Post};
 use crate::broker::receive_pool::ReceivePool;
@@ -72,11 +73,12 @@ pub struct Shard {
     /// Posts that came before this shard could serve them.
     pub(in crate::broker) held_posts: VecDeque<(ShardId, Post)>,
     pub(in crate::broker) timers: Timers,
+    pub(in crate::broker) fetch_sessions: FetchSessions,
     pub(in crate::broker) producer_ids: ProducerIds,
     pub(in crate::broker) early_refusals: EarlyRefusals,
     pub(in crate::broker) congested: BTreeSet<ShardId>,
     pub(in crate::broker) poisoned: Option<Arc<str>>,
-    rng: ChaCha8Rng,
+    pub(in crate::broker) rng: ChaCha8Rng,
 }
 
 impl Shard {
@@ -137,6 +139,7 @@ impl Shard {
             outbox: BTreeMap::new(),
             held_posts: VecDeque::new(),
             timers: Timers::default(),
+            fetch_sessions: FetchSessions::default(),
             producer_ids: ProducerIds::default(),
             early_refusals: EarlyRefusals::default(),
             congested: BTreeSet::new(),
@@ -215,6 +218,7 @@ impl Shard {
             .number(self.early_refusals.len() as u64)
             .number(u64::from(self.poisoned.is_some()));
         self.producer_ids.digest(&mut digest);
+        self.fetch_sessions.digest(&mut digest);
         digest.finish()
     }
 

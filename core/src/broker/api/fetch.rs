@@ -1,28 +1,33 @@
 //! Fetch (key 1): probe, wait where there is too little, read (KIP-74, KIP-227, KIP-320, KIP-516).
 //!
-//! Sessions are never opened: every answer carries session id 0, which is legal and keeps clients on
-//! full fetches. A fetch that goes on with a session gets `FETCH_SESSION_ID_NOT_FOUND`, because what
-//! it leaves out is not known here.
+//! A fetch of a session (`fetch_sessions`) is one that names all of the session's partitions; only
+//! its answer is shorter.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rand_chacha::rand_core::Rng;
+
+use crate::broker::fetch_sessions::{
+    Asked, FINAL_EPOCH, FetchSession, INITIAL_EPOCH, Key, Place, SessionBounds, Told,
+};
 use crate::broker::pending::{
     FetchOutcome, FetchSlot, FetchStage, FetchedTopic, Pending, PendingFetch, RequestContext,
+    SessionUse,
 };
 use crate::broker::post::{Answer, Ask, FetchItem, FetchRefusal, Fetched};
 use crate::broker::shard::Shard;
 use crate::broker::timers::Timer;
 use crate::connection::RequestId;
 use crate::error::ErrorCode;
-use crate::ids::{LeaderEpoch, Offset, PartitionIndex, ShardId, TopicPartition};
+use crate::ids::{LeaderEpoch, Offset, PartitionIndex, ShardId, TopicId, TopicPartition};
 use crate::io::{Counter, Mark};
 use crate::time::Now;
-use crate::wire::Parts;
 use crate::wire::api::fetch::{
     EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
     PartitionData,
 };
+use crate::wire::{KafkaString, Parts};
 
 impl Shard {
     pub(in crate::broker) fn on_fetch(
@@ -31,15 +36,20 @@ impl Shard {
         ctx: RequestContext,
         request: &FetchRequest,
     ) {
-        if request.session_epoch > 0 {
-            let error_code = ErrorCode::FetchSessionIdNotFound.code();
-            return self.respond(&ctx, FetchResponse { error_code, ..FetchResponse::default() });
-        }
         let by_id = ctx.version >= 13;
+        let (session, asked) = match self.fetch_session(now, request, by_id) {
+            Ok(found) => found,
+            Err(code) => {
+                let error_code = code.code();
+                return self
+                    .respond(&ctx, FetchResponse { error_code, ..FetchResponse::default() });
+            }
+        };
         let mut fetch = PendingFetch {
             ctx,
             topics: Vec::with_capacity(request.topics.len()),
-            slots: Vec::new(),
+            slots: Vec::with_capacity(asked.len()),
+            session,
             stage: FetchStage::Probing,
             outstanding: 0,
             min_bytes: request.min_bytes.max(0) as u64,
@@ -50,37 +60,7 @@ impl Shard {
                 + Duration::from_millis(request.max_wait_ms.max(0) as u64)
                     .min(self.limits().fetch_wait_max),
         };
-        for topic in &request.topics {
-            let found = self.find_topic(&topic.topic, topic.topic_id, by_id);
-            for asked in &topic.partitions {
-                let (partition, outcome) = match self.find_partition(found, asked.partition) {
-                    Ok(id) => (id, FetchOutcome::Readable(0)),
-                    Err(code) => {
-                        let partition = PartitionIndex(asked.partition);
-                        let id = TopicPartition { topic_id: topic.topic_id, partition };
-                        (id, FetchOutcome::Refused(FetchRefusal::Code(code)))
-                    }
-                };
-                let item = FetchItem {
-                    index: fetch.slots.len() as u32,
-                    partition,
-                    offset: Offset(asked.fetch_offset),
-                    max_bytes: (asked.partition_max_bytes.max(0) as u64).min(fetch.max_bytes),
-                    at_least_one: false,
-                    current_leader_epoch: LeaderEpoch(asked.current_leader_epoch),
-                    last_fetched_epoch: LeaderEpoch(asked.last_fetched_epoch.max(-1)),
-                    known_readable: 0,
-                };
-                let is_unknown = matches!(outcome, FetchOutcome::Refused(_));
-                let partition = asked.partition;
-                fetch.slots.push(FetchSlot { partition, item, is_unknown, outcome });
-            }
-            fetch.topics.push(FetchedTopic {
-                name: topic.topic.clone(),
-                id: topic.topic_id,
-                partitions: topic.partitions.len(),
-            });
-        }
+        self.add_slots(&mut fetch, asked, by_id);
         let asks = self.open_items(&fetch);
         fetch.outstanding = asks.values().map(Vec::len).sum();
         let nothing_to_probe = fetch.outstanding == 0;
@@ -90,6 +70,79 @@ impl Shard {
         }
         for (shard, items) in asks {
             self.ask(now, shard, ctx.id, Ask::Probe(items));
+        }
+    }
+
+    /// Returns what a request asks for, that of its session included.
+    fn fetch_session(
+        &mut self,
+        now: Now,
+        request: &FetchRequest,
+        by_id: bool,
+    ) -> Result<(SessionUse, Vec<(Place, Asked)>), ErrorCode> {
+        let (id, epoch) = (request.session_id, request.session_epoch);
+        let bounds = self.session_bounds();
+        if epoch != INITIAL_EPOCH && epoch != FINAL_EPOCH {
+            let changes = (asked(request, by_id, true), forgotten(request, by_id));
+            let resumed =
+                self.fetch_sessions.resume(now.mono, (id, epoch), by_id, bounds, changes)?;
+            return Ok(match resumed {
+                Some(partitions) => (SessionUse::Incremental { id, epoch }, partitions),
+                None => (SessionUse::None, numbered(asked(request, by_id, false))),
+            });
+        }
+        // A full fetch that names a session closes it.
+        self.fetch_sessions.close(id);
+        if epoch == FINAL_EPOCH || bounds.sessions == 0 {
+            return Ok((SessionUse::None, numbered(asked(request, by_id, false))));
+        }
+        let mut session = FetchSession::new(now.mono, by_id);
+        let asked = asked(request, by_id, true);
+        let asked = asked.into_iter().map(|asked| (session.ask(asked.clone()), asked)).collect();
+        Ok((SessionUse::Opening(Box::new(session)), asked))
+    }
+
+    /// A node's sessions are spread over its shards.
+    fn session_bounds(&self) -> SessionBounds {
+        let limits = self.limits();
+        let shards = usize::from(self.config.node.shards.max(1));
+        SessionBounds {
+            sessions: limits.fetch_sessions_max.div_ceil(shards),
+            bytes: limits.fetch_session_bytes_max,
+        }
+    }
+
+    /// Adds a slot for each partition, those of one topic that follow each other together.
+    fn add_slots(&self, fetch: &mut PendingFetch, asked: Vec<(Place, Asked)>, by_id: bool) {
+        let mut found = Err(ErrorCode::UnknownTopicOrPartition);
+        for (place, asked) in asked {
+            let Key { topic, topic_id, partition: index } = asked.key;
+            match fetch.topics.last_mut() {
+                Some(last) if last.name == topic && last.id == topic_id => last.partitions += 1,
+                _ => {
+                    found = self.find_topic(&topic, topic_id, by_id);
+                    fetch.topics.push(FetchedTopic { name: topic, id: topic_id, partitions: 1 });
+                }
+            }
+            let (partition, outcome) = match self.find_partition(found, index) {
+                Ok(id) => (id, FetchOutcome::Readable(0)),
+                Err(code) => {
+                    let id = TopicPartition { topic_id, partition: PartitionIndex(index) };
+                    (id, FetchOutcome::Refused(FetchRefusal::Code(code)))
+                }
+            };
+            let item = FetchItem {
+                index: fetch.slots.len() as u32,
+                partition,
+                offset: Offset(asked.fetch_offset),
+                max_bytes: (asked.max_bytes.max(0) as u64).min(fetch.max_bytes),
+                at_least_one: false,
+                current_leader_epoch: LeaderEpoch(asked.current_leader_epoch),
+                last_fetched_epoch: LeaderEpoch(asked.last_fetched_epoch.max(-1)),
+                known_readable: 0,
+            };
+            let is_unknown = matches!(outcome, FetchOutcome::Refused(_));
+            fetch.slots.push(FetchSlot { partition: index, place, item, is_unknown, outcome });
         }
     }
 
@@ -239,20 +292,40 @@ impl Shard {
 
     fn answer_fetch(&mut self, now: Now, id: RequestId) {
         let Some(Pending::Fetch(fetch)) = self.forget(now, id) else { return };
+        let mut session = fetch.session;
         let mut response = FetchResponse::default();
+        if let SessionUse::Incremental { id, epoch } = session {
+            // Another request of the session may have overtaken this one, on another connection.
+            if let Err(code) = self.fetch_sessions.answering(id, epoch) {
+                (response.error_code, response.session_id) = (code.code(), id);
+                return self.respond(&fetch.ctx, response);
+            }
+            response.session_id = id;
+        }
         let mut slots = fetch.slots.into_iter();
         let mut bytes = 0;
         for topic in fetch.topics {
-            let partitions = slots
-                .by_ref()
-                .take(topic.partitions)
-                .map(|slot| self.partition_data(&topic, slot, fetch.read_committed, &mut bytes))
-                .collect();
-            response.responses.push(FetchableTopicResponse {
-                topic: topic.name,
-                topic_id: topic.id,
-                partitions,
-            });
+            let mut partitions = Vec::with_capacity(topic.partitions);
+            for slot in slots.by_ref().take(topic.partitions) {
+                let place = slot.place;
+                let data = self.partition_data(&topic, slot, fetch.read_committed, &mut bytes);
+                if self.is_told(&mut session, place, &data) {
+                    partitions.push(data);
+                }
+            }
+            if !partitions.is_empty() {
+                response.responses.push(FetchableTopicResponse {
+                    topic: topic.name,
+                    topic_id: topic.id,
+                    partitions,
+                });
+            }
+        }
+        if let SessionUse::Opening(session) = session {
+            let bounds = self.session_bounds();
+            let Self { fetch_sessions, rng, .. } = self;
+            let random = || (rng.next_u32() >> 1) as i32;
+            response.session_id = fetch_sessions.open(now.mono, *session, bounds, random);
         }
         self.count(Counter::BytesFetched, bytes);
         if fetch.ctx.version >= 16 {
@@ -264,6 +337,27 @@ impl Shard {
             response.node_endpoints = self.fetch_endpoints(&fetch.ctx, leaders);
         }
         self.respond(&fetch.ctx, response);
+    }
+
+    /// Returns whether the answer about a partition leaves, which without a session it always does.
+    fn is_told(&mut self, session: &mut SessionUse, place: Place, data: &PartitionData) -> bool {
+        let told = Told {
+            high_watermark: data.high_watermark,
+            log_start_offset: data.log_start_offset,
+            has_records: data.records.as_ref().is_some_and(|records| !records.is_empty()),
+            is_refused: data.error_code != 0 || data.diverging_epoch.epoch >= 0,
+        };
+        match session {
+            SessionUse::None => true,
+            SessionUse::Opening(session) => {
+                session.told_first(place, told);
+                true
+            }
+            SessionUse::Incremental { id, epoch } => self
+                .fetch_sessions
+                .answering(*id, *epoch)
+                .is_ok_and(|session| session.tell(place, told)),
+        }
     }
 
     fn partition_data(
@@ -314,6 +408,62 @@ impl Shard {
         }
         data
     }
+}
+
+/// Returns what a request names, each partition once. As in Kafka the last word on a partition
+/// counts, at the place of the first. `is_kept` says whether it outlives the request's frame.
+fn asked(request: &FetchRequest, by_id: bool, is_kept: bool) -> Vec<Asked> {
+    let mut out: Vec<Asked> = Vec::new();
+    let count: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+    let (mut topics, mut places) = (BTreeMap::new(), BTreeMap::new());
+    for topic in &request.topics {
+        let name = if is_kept { topic.topic.detached() } else { topic.topic.clone() };
+        let number = topics.len();
+        let number = *topics.entry((&topic.topic, topic.topic_id)).or_insert(number);
+        for partition in &topic.partitions {
+            let asked = Asked {
+                key: key(by_id, &name, topic.topic_id, partition.partition),
+                fetch_offset: partition.fetch_offset,
+                max_bytes: partition.partition_max_bytes,
+                current_leader_epoch: partition.current_leader_epoch,
+                last_fetched_epoch: partition.last_fetched_epoch,
+            };
+            let known = if count > 1 {
+                places.insert((number, partition.partition), out.len())
+            } else {
+                None
+            };
+            match known {
+                None => out.push(asked),
+                Some(place) => {
+                    places.insert((number, partition.partition), place);
+                    out[place] = asked;
+                }
+            }
+        }
+    }
+    out
+}
+
+fn forgotten(request: &FetchRequest, by_id: bool) -> Vec<Key> {
+    let topics = &request.forgotten_topics_data;
+    let keys = topics.iter().flat_map(|topic| {
+        let partitions = topic.partitions.iter();
+        partitions.map(move |&partition| key(by_id, &topic.topic, topic.topic_id, partition))
+    });
+    keys.collect()
+}
+
+fn key(by_id: bool, name: &KafkaString, topic_id: TopicId, partition: i32) -> Key {
+    if by_id {
+        Key { topic: KafkaString::default(), topic_id, partition }
+    } else {
+        Key { topic: name.clone(), topic_id: TopicId::ZERO, partition }
+    }
+}
+
+fn numbered(asked: Vec<Asked>) -> Vec<(Place, Asked)> {
+    (0..).zip(asked).collect()
 }
 
 fn outcome(readable: Result<u64, FetchRefusal>) -> FetchOutcome {

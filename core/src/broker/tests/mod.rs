@@ -3,6 +3,7 @@
 mod configs;
 mod connections;
 mod fetch;
+mod fetch_sessions;
 mod idempotence;
 mod life;
 mod offsets;
