@@ -108,20 +108,18 @@ impl Consumer {
     fn on_committed(&mut self, id: OffsetsId, results: BTreeMap<Place, Result<(), ClientError>>) {
         let sent = self.commits.remove(&id).unwrap_or_default();
         let is_automatic = self.automatic.remove(&id);
+        let mut refused = 0;
+        let mut first = None;
         for (place, result) in &results {
-            match result {
-                Ok(()) => {
-                    if let (Some(held), Some(offset)) = (self.held.get_mut(place), sent.get(place))
-                    {
-                        held.stored = Some(*offset);
-                    }
-                }
-                Err(error) if is_automatic => {
-                    let (topic, partition) = place;
-                    tracing::warn!(%topic, partition = partition.0, %error, "an offset was not stored");
-                }
-                Err(_) => {}
+            if let Err(error) = result {
+                refused += 1;
+                first.get_or_insert(error);
+            } else if let (Some(held), Some(offset)) = (self.held.get_mut(place), sent.get(place)) {
+                held.stored = Some(*offset);
             }
+        }
+        if let Some(error) = first.filter(|_| is_automatic) {
+            tracing::warn!(partitions = refused, %error, "offsets were not stored");
         }
         if !is_automatic {
             self.tell(ConsumerEvent::Committed { id, results });

@@ -372,6 +372,27 @@ fn partitions_that_are_not_given_up_in_time_are_lost() {
 }
 
 #[test]
+fn that_older_partitions_were_given_up_says_nothing_about_those_of_today() {
+    let mut world = World::alone(Assignor::Range);
+    world.beat(ErrorCode::RebalanceInProgress);
+    let (old, _) = world.told_to_revoke();
+    world.beat(ErrorCode::IllegalGeneration);
+    world.events();
+    world.enter(2, &[]);
+    world.sync(&orders([0, 1]));
+    world.events();
+    world.beat(ErrorCode::RebalanceInProgress);
+    let (today, _) = world.told_to_revoke();
+
+    world.group.revoked(world.broker.now, old);
+    world.settle();
+    assert!(world.broker.asked.is_empty(), "it still reads");
+    world.group.revoked(world.broker.now, today);
+    world.settle();
+    world.next_join();
+}
+
+#[test]
 fn a_member_that_the_group_does_not_know_loses_everything_and_joins_anew() {
     for (error, id) in [(ErrorCode::UnknownMemberId, ""), (ErrorCode::IllegalGeneration, "m")] {
         let mut world = World::alone(Assignor::CooperativeSticky);
