@@ -392,6 +392,35 @@ pub enum Event {
         /// The offset after the last committed record.
         offset: crate::ids::Offset,
     },
+    /// A partition was taken up, or the start of its log moved.
+    LogBounds {
+        /// The partition.
+        partition: crate::ids::TopicPartition,
+        /// The first offset of the log.
+        log_start_offset: crate::ids::Offset,
+        /// The offset after the last committed record.
+        high_watermark: crate::ids::Offset,
+    },
+    /// A partition was given up, because its topic is deleted.
+    PartitionGone(crate::ids::TopicPartition),
+    /// A group commits an offset, or a committed offset goes.
+    CommittedOffset {
+        /// The group.
+        group: Arc<str>,
+        /// The topic's name.
+        topic: Arc<str>,
+        /// The partition of the topic.
+        partition: crate::ids::PartitionIndex,
+        /// The topic's id and the next offset to read, `None` where it is gone.
+        committed: Option<(crate::ids::TopicId, i64)>,
+    },
+    /// How many groups of a coordinator are in each state, told at most once a second.
+    GroupStates {
+        /// The coordinator's partition of `__consumer_offsets`.
+        coordinator: crate::ids::TopicPartition,
+        /// Groups by Kafka's name of their state.
+        states: Vec<(&'static str, usize)>,
+    },
 }
 
 /// What is counted.
@@ -426,6 +455,10 @@ pub enum Counter {
     FetchesParked,
     /// Fetch payload bytes sent.
     BytesFetched,
+    /// Offsets that groups committed.
+    OffsetsCommitted,
+    /// Assignments that groups stored at the end of a rebalance.
+    GroupAssignments,
 }
 
 /// Rare states that a good test run must have reached.

@@ -366,6 +366,7 @@ impl Lane {
     }
 
     fn observe(&self, event: Event) {
+        let groups = &self.parts.metrics.groups;
         match event {
             Event::Count(counter, by) => self.parts.metrics.count(counter, by),
             Event::DiskFull(full) => {
@@ -379,7 +380,16 @@ impl Lane {
             Event::Mark(mark) => tracing::trace!(?mark, "rare state"),
             Event::HighWatermark { partition, offset } => {
                 tracing::trace!(%partition, %offset, "high watermark");
+                groups.high_watermark(partition, offset);
             }
+            Event::LogBounds { partition, log_start_offset, high_watermark } => {
+                groups.bounds(partition, log_start_offset, high_watermark);
+            }
+            Event::PartitionGone(partition) => groups.gone(partition),
+            Event::CommittedOffset { group, topic, partition, committed } => {
+                groups.committed(group, topic, partition, committed);
+            }
+            Event::GroupStates { coordinator, states } => groups.states(coordinator, states),
             other => tracing::trace!(?other, "event"),
         }
     }

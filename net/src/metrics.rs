@@ -7,10 +7,16 @@ use std::sync::{Mutex, PoisonError};
 
 use mainspring_core::io::Counter;
 
+pub(crate) use groups::GroupMetrics;
+
+mod groups;
+
 /// Counters of one process.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     counters: Mutex<BTreeMap<Counter, u64>>,
+    /// What is known of groups.
+    pub(crate) groups: GroupMetrics,
     /// Connections of clients that are open.
     pub(crate) connections: AtomicU64,
     /// Connections that were closed at once because too many were open.
@@ -57,11 +63,12 @@ impl Metrics {
             "gauge",
             full,
         );
+        self.groups.write(&mut text);
         text
     }
 }
 
-const COUNTERS: [(Counter, &str, &str); 14] = [
+const COUNTERS: [(Counter, &str, &str); 16] = [
     (Counter::JournalBlocks, "mainspring_journal_blocks_total", "Journal blocks written."),
     (Counter::JournalBytes, "mainspring_journal_bytes_total", "Bytes of journal blocks written."),
     (Counter::JournalFlushes, "mainspring_journal_flushes_total", "Journal writes flushed."),
@@ -92,11 +99,32 @@ const COUNTERS: [(Counter, &str, &str); 14] = [
     ),
     (Counter::FetchesParked, "mainspring_fetches_parked_total", "Fetches that waited for data."),
     (Counter::BytesFetched, "mainspring_fetched_bytes_total", "Payload bytes sent to consumers."),
+    (
+        Counter::OffsetsCommitted,
+        "mainspring_committed_offsets_total",
+        "Offsets that groups committed.",
+    ),
+    (
+        Counter::GroupAssignments,
+        "mainspring_group_assignments_total",
+        "Assignments that groups stored at the end of a rebalance.",
+    ),
 ];
 
 fn family(text: &mut String, name: &str, help: &str, kind: &str, value: u64) {
-    writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}")
+    head(text, name, help, kind);
+    sample(text, name, "", value);
+}
+
+/// Begins a family of samples.
+fn head(text: &mut String, name: &str, help: &str, kind: &str) {
+    writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}")
         .expect("writing to a string does not fail");
+}
+
+/// Writes one sample; `labels` with their braces, or nothing.
+fn sample(text: &mut String, name: &str, labels: &str, value: u64) {
+    writeln!(text, "{name}{labels} {value}").expect("writing to a string does not fail");
 }
 
 #[cfg(test)]
@@ -104,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_has_help_type_and_one_sample() {
+    fn every_value_has_help_type_and_samples() {
         let metrics = Metrics::default();
         metrics.count(Counter::Requests, 2);
         metrics.count(Counter::Requests, 3);
@@ -112,10 +140,15 @@ mod tests {
         assert!(text.contains("\nmainspring_requests_total 5\n"), "{text}");
         assert!(text.contains("\nmainspring_checkpoints_total 0\n"), "{text}");
         assert!(text.contains("# TYPE mainspring_connections gauge\nmainspring_connections 0\n"));
-        for chunk in text.lines().collect::<Vec<_>>().chunks(3) {
-            let name = chunk[2].split(' ').next().expect("a sample has a name");
-            assert!(chunk[0].starts_with(&format!("# HELP {name} ")), "{chunk:?}");
-            assert!(chunk[1].starts_with(&format!("# TYPE {name} ")), "{chunk:?}");
+        for family in text.split("# HELP ").skip(1) {
+            let (name, rest) = family.split_once(' ').expect("a name");
+            let mut lines = rest.lines().skip(1);
+            let kind = lines.next().expect("a type");
+            assert!(kind.starts_with(&format!("# TYPE {name} ")), "{family}");
+            for sample in lines {
+                let end = sample.find(['{', ' ']).expect("a sample has a value");
+                assert_eq!(&sample[..end], name, "{family}");
+            }
         }
     }
 
@@ -125,12 +158,13 @@ mod tests {
         let documented: Vec<&str> =
             page.lines().filter(|line| line.starts_with("| `mainspring_")).collect();
         let text = Metrics::default().text();
-        let lines: Vec<&str> = text.lines().collect();
-        let served: Vec<String> = lines
-            .chunks(3)
+        let served: Vec<String> = text
+            .split("# HELP ")
+            .skip(1)
             .map(|family| {
-                let (name, help) = family[0]["# HELP ".len()..].split_once(' ').expect("a help");
-                let kind = family[1].rsplit(' ').next().expect("a type");
+                let mut lines = family.lines();
+                let (name, help) = lines.next().and_then(|l| l.split_once(' ')).expect("a help");
+                let kind = lines.next().and_then(|l| l.rsplit(' ').next()).expect("a type");
                 format!("| `{name}` | {kind} | {help} |")
             })
             .collect();

@@ -251,6 +251,7 @@ const SETTINGS: LogSettings = LogSettings {
     index_interval_bytes: 4096,
     memory_max_bytes: 1 << 20,
     delete: true,
+    may_use_reserve: false,
 };
 
 fn log(index: usize) -> TopicPartition {

@@ -54,6 +54,7 @@ pub fn small_settings(flush: FlushPolicy) -> LogSettings {
         index_interval_bytes: 512,
         memory_max_bytes: 1 << 20,
         delete: true,
+        may_use_reserve: false,
     }
 }
 

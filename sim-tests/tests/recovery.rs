@@ -84,6 +84,7 @@ fn settings(lazy: bool) -> LogSettings {
         index_interval_bytes: 4_096,
         memory_max_bytes: 1 << 20,
         delete: true,
+        may_use_reserve: false,
     }
 }
 

@@ -13,7 +13,9 @@ use crate::connection::{Connection, RequestId};
 use crate::ids::{ConnectionId, ListenerIndex, ShardId};
 use crate::io::{Counter, Effect};
 use crate::time::Now;
-use crate::wire::{ApiKey, Reader, Request, RequestHeader, Response, unsupported_api_versions};
+use crate::wire::{
+    ApiKey, KafkaString, Reader, Request, RequestHeader, Response, unsupported_api_versions,
+};
 
 impl Shard {
     pub(in crate::broker) fn on_connected(
@@ -68,7 +70,9 @@ impl Shard {
                     self.timers.disarm(deadline, Timer::Request(id));
                 }
             }
-            Pending::Command { deadline, .. } | Pending::Metadata { deadline, .. } => {
+            Pending::Command { deadline, .. }
+            | Pending::Metadata { deadline, .. }
+            | Pending::FindCoordinator { deadline, .. } => {
                 self.timers.disarm(*deadline, Timer::Request(id));
             }
             Pending::Fetch(fetch) => {
@@ -159,7 +163,9 @@ impl Shard {
         let key = i16::from_be_bytes([frame[0], frame[1]]);
         match ApiKey::from_key(key) {
             Some(ApiKey::ApiVersions) | None => false,
-            Some(ApiKey::Produce) => self.phase != Phase::Serving || !self.congested.is_empty(),
+            Some(ApiKey::Produce | ApiKey::OffsetCommit) => {
+                self.phase != Phase::Serving || !self.congested.is_empty()
+            }
             Some(_) => self.phase != Phase::Serving,
         }
     }
@@ -195,7 +201,7 @@ impl Shard {
             version,
             listener,
         };
-        self.on_request(now, ctx, request);
+        self.on_request(now, ctx, header.client_id, request);
     }
 
     fn begin(&mut self, id: ConnectionId, request_bytes: usize) -> u64 {
@@ -204,7 +210,13 @@ impl Shard {
     }
 
     /// One handler for each API.
-    fn on_request(&mut self, now: Now, ctx: RequestContext, request: Request) {
+    fn on_request(
+        &mut self,
+        now: Now,
+        ctx: RequestContext,
+        client_id: Option<KafkaString>,
+        request: Request,
+    ) {
         match request {
             Request::Produce(request) => self.on_produce(now, ctx, &request),
             Request::Fetch(request) => self.on_fetch(now, ctx, &request),
@@ -229,20 +241,18 @@ impl Shard {
             Request::DescribeTopicPartitions(request) => {
                 self.on_describe_topic_partitions(ctx, &request);
             }
-            Request::OffsetCommit(_)
-            | Request::OffsetFetch(_)
-            | Request::FindCoordinator(_)
-            | Request::JoinGroup(_)
-            | Request::Heartbeat(_)
-            | Request::LeaveGroup(_)
-            | Request::SyncGroup(_)
-            | Request::DescribeGroups(_)
-            | Request::ListGroups(_)
-            | Request::DeleteGroups(_)
-            | Request::OffsetDelete(_)
-            | Request::ListConfigResources(_) => {
-                unreachable!("versions of APIs that are not served are refused before decoding")
-            }
+            Request::ListConfigResources(request) => self.on_list_config_resources(ctx, &request),
+            Request::FindCoordinator(request) => self.on_find_coordinator(now, ctx, request),
+            Request::OffsetCommit(request) => self.on_offset_commit(now, ctx, request),
+            Request::OffsetFetch(request) => self.on_offset_fetch(now, ctx, request),
+            Request::OffsetDelete(request) => self.on_offset_delete(now, ctx, request),
+            Request::JoinGroup(request) => self.on_join_group(now, ctx, client_id, request),
+            Request::SyncGroup(request) => self.on_sync_group(now, ctx, request),
+            Request::Heartbeat(request) => self.on_heartbeat(now, ctx, request),
+            Request::LeaveGroup(request) => self.on_leave_group(now, ctx, request),
+            Request::DescribeGroups(request) => self.on_describe_groups(now, ctx, &request),
+            Request::ListGroups(request) => self.on_list_groups(now, ctx, request),
+            Request::DeleteGroups(request) => self.on_delete_groups(now, ctx, &request),
         }
     }
 

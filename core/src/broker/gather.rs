@@ -21,7 +21,7 @@ impl Shard {
         now: Now,
         mut gather: Gather,
         items: Vec<(ShardId, T)>,
-        deadline: Instant,
+        deadline: Option<Instant>,
         ask: impl Fn(Vec<T>) -> Ask,
     ) {
         let id = gather.ctx.id;
@@ -37,7 +37,9 @@ impl Shard {
         for (shard, items) in by_shard {
             self.ask(now, shard, id, ask(items));
         }
-        if let Some(Pending::Gather(gather)) = self.pending.get_mut(&id) {
+        if let Some(deadline) = deadline
+            && let Some(Pending::Gather(gather)) = self.pending.get_mut(&id)
+        {
             gather.deadline = Some(deadline);
             self.timers.arm(deadline, Timer::Request(id));
         }
@@ -61,7 +63,12 @@ impl Shard {
                 }
             }
             Some(Pending::Fetch(_)) => self.deliver_fetch(now, id, index, answer),
-            Some(Pending::Command { .. } | Pending::Metadata { .. }) | None => {}
+            Some(
+                Pending::Command { .. }
+                | Pending::Metadata { .. }
+                | Pending::FindCoordinator { .. },
+            )
+            | None => {}
         }
     }
 
@@ -95,6 +102,11 @@ impl Shard {
                     self.answer_metadata(&ctx, &request, ErrorCode::LeaderNotAvailable);
                 }
             }
+            Some(Pending::FindCoordinator { .. }) => {
+                if let Some(Pending::FindCoordinator { ctx, request, .. }) = self.forget(now, id) {
+                    self.answer_find_coordinator(&ctx, &request);
+                }
+            }
             None => {}
         }
     }
@@ -121,6 +133,9 @@ impl Shard {
             }
             (Some(Pending::Metadata { ctx, request, .. }), _) => {
                 self.answer_metadata(&ctx, &request, ErrorCode::UnknownTopicOrPartition);
+            }
+            (Some(Pending::FindCoordinator { ctx, request, .. }), _) => {
+                self.answer_find_coordinator(&ctx, &request);
             }
             _ => {}
         }
@@ -170,13 +185,16 @@ impl Shard {
         Ok(TopicPartition { topic_id: topic.id, partition })
     }
 
-    fn fill(
+    pub(in crate::broker) fn fill(
         image: &crate::metadata::MetadataImage,
         gather: &mut Gather,
         (topic, partition): (u32, u32),
         answer: Answer,
     ) {
         let (t, p) = (topic as usize, partition as usize);
+        if let Answer::Group(outcome) = answer {
+            return super::groups::fill(gather, topic, outcome);
+        }
         match (&mut gather.response, answer) {
             (Response::Produce(response), Answer::Produced(outcome)) => {
                 super::api::produce::fill(image, response, t, p, outcome);

@@ -20,6 +20,7 @@ mod connections;
 mod early_refusals;
 mod fetch_sessions;
 mod gather;
+mod groups;
 mod owner;
 mod pending;
 pub mod post;

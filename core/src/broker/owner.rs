@@ -11,9 +11,10 @@ use crate::broker::start::Phase;
 use crate::connection::RequestId;
 use crate::error::ErrorCode;
 use crate::ids::{Offset, PartitionIndex, ShardId, TopicId, TopicPartition};
-use crate::io::{Counter, Mark};
+use crate::io::{Counter, Effect, Event, Mark};
 use crate::log::{FoundRecord, ReadError, ReadTicket};
 use crate::metadata::controller::{Asker, Delta, Origin};
+use crate::metadata::image::CONSUMER_OFFSETS;
 use crate::metadata::topic_config::TopicConfig;
 use crate::metadata::{Command, CommandAnswer, TopicImage};
 use crate::partition::leader::{Acks, Lookup, Reading};
@@ -196,6 +197,11 @@ impl Shard {
                     self.answer_waiter(now, waiter(item.index), Answer::EpochEnd(found));
                 }
             }
+            Ask::Group(items) => {
+                for item in items {
+                    self.ask_group(now, waiter(item.index), item);
+                }
+            }
             Ask::Sizes(items) => {
                 for item in items {
                     let size = self.log.size(item.partition);
@@ -252,6 +258,7 @@ impl Shard {
                 self.answer_waiter(now, waiter, Answer::Read(answer));
             }
             Some(TicketUse::Replay) => self.on_replay_read(now, result),
+            Some(TicketUse::LoadGroups(id)) => self.on_load_read(now, id, result),
             Some(TicketUse::ListOffsets(_)) | None => {}
         }
     }
@@ -349,6 +356,20 @@ impl Shard {
             self.log.configure(id, config.log);
         }
         self.partitions.insert(id, Partition::new(id, config, epoch, replicas, &self.log));
+        self.tell_bounds(id);
+        if topic.name.as_str() == CONSUMER_OFFSETS {
+            self.load_coordinator(now, id);
+        }
+    }
+
+    /// Tells metrics where the log of a partition begins and how far it is committed.
+    pub(in crate::broker) fn tell_bounds(&mut self, id: TopicPartition) {
+        let Some(partition) = self.partitions.get(&id) else { return };
+        self.fx.push(Effect::Observe(Event::LogBounds {
+            partition: id,
+            log_start_offset: self.log.log_start_offset(id).unwrap_or(Offset::ZERO),
+            high_watermark: partition.high_watermark(),
+        }));
     }
 
     /// Returns the settings in force of a topic, those of a partition at hand where there is one.
@@ -358,15 +379,22 @@ impl Shard {
         if let Some((_, partition)) = self.partitions.range(from..=to).next() {
             return Arc::clone(partition.config());
         }
+        self.effective_config(topic)
+    }
+
+    fn effective_config(&self, topic: &TopicImage) -> Arc<TopicConfig> {
         let node = &self.config.node;
-        Arc::new(TopicConfig::effective(&node.settings, &topic.configs, node.memory_only))
+        let effective = TopicConfig::effective(&node.settings, &topic.configs, node.memory_only);
+        Arc::new(if topic.is_internal() {
+            effective.for_internal(node.memory_only)
+        } else {
+            effective
+        })
     }
 
     fn reconfigure(&mut self, topic_id: TopicId) {
         let Some(topic) = self.image.topic(topic_id) else { return };
-        let node = &self.config.node;
-        let config =
-            Arc::new(TopicConfig::effective(&node.settings, &topic.configs, node.memory_only));
+        let config = self.effective_config(topic);
         let from = TopicPartition { topic_id, partition: PartitionIndex(0) };
         let to = TopicPartition { topic_id, partition: PartitionIndex(i32::MAX) };
         for (&id, partition) in self.partitions.range_mut(from..=to) {
@@ -379,8 +407,10 @@ impl Shard {
     fn give_up(&mut self, now: Now, topic: &TopicImage) {
         for index in 0..topic.partitions.len() {
             let id = TopicPartition { topic_id: topic.id, partition: PartitionIndex(index as i32) };
+            self.drop_coordinator(now, id);
             let Some(mut partition) = self.partitions.remove(&id) else { continue };
             self.log.delete(now, id, &mut self.fx);
+            self.fx.push(Effect::Observe(Event::PartitionGone(id)));
             let gone = ErrorCode::UnknownTopicOrPartition;
             for waiter in partition.abandon() {
                 self.answer_waiter(now, waiter, Answer::Produced(Err(gone.into())));
@@ -395,6 +425,7 @@ impl Shard {
                 self.answer_waiter(now, waiter, Answer::Readable(Err(refusal)));
             }
         }
+        self.topic_gone(now, topic);
     }
 
     /// Brings a command to the controller.

@@ -5,6 +5,7 @@ use crate::broker::post::{FetchItem, FetchRefusal, Fetched};
 use crate::connection::RequestId;
 use crate::ids::{ListenerIndex, TopicId};
 use crate::time::Instant;
+use crate::wire::api::find_coordinator::FindCoordinatorRequest;
 use crate::wire::api::metadata::MetadataRequest;
 use crate::wire::{ApiKey, KafkaString, Response};
 
@@ -32,6 +33,8 @@ pub(in crate::broker) enum Pending {
     Command { ctx: RequestContext, api: ApiKey, deadline: Instant },
     /// For topics that are being created.
     Metadata { ctx: RequestContext, request: MetadataRequest, deadline: Instant },
+    /// For the topic of committed offsets, which is being created.
+    FindCoordinator { ctx: RequestContext, request: FindCoordinatorRequest, deadline: Instant },
 }
 
 /// A response that is filled partition by partition. What is not filled stands as timed out.

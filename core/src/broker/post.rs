@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::connection::RequestId;
+use crate::coordinator::group::api as group;
 use crate::error::ErrorCode;
 use crate::ids::{LeaderEpoch, Offset, TopicPartition, Uuid};
 use crate::metadata::controller::{Asker, Command, CommandAnswer, Delta};
@@ -96,6 +97,8 @@ pub enum Ask {
     EpochEnd(Vec<EpochEndItem>),
     /// Say how large the logs are.
     Sizes(Vec<SizeItem>),
+    /// Decide what groups are asked.
+    Group(Vec<GroupItem>),
 }
 
 /// A batch for a partition.
@@ -176,6 +179,17 @@ pub struct SizeItem {
     pub partition: TopicPartition,
 }
 
+/// What a coordinator is asked.
+#[derive(Clone, Debug)]
+pub struct GroupItem {
+    /// The place of the answer in the request.
+    pub index: u32,
+    /// The coordinator's partition of `__consumer_offsets`.
+    pub partition: TopicPartition,
+    /// What.
+    pub request: group::Request,
+}
+
 /// What came of an ask for one partition.
 #[derive(Clone, Debug)]
 pub enum Answer {
@@ -193,6 +207,8 @@ pub enum Answer {
     EpochEnd(Result<(LeaderEpoch, Offset), ErrorCode>),
     /// Of a question for size: bytes, `None` for a log that is not here.
     Size(Option<u64>),
+    /// Of a coordinator, or why there is none.
+    Group(Result<group::Response, ErrorCode>),
 }
 
 /// A batch that is stored, stable as far as it was asked for.

@@ -8,6 +8,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::broker::early_refusals::EarlyRefusals;
 use crate::broker::fetch_sessions::FetchSessions;
+use crate::broker::groups::Groups;
 use crate::broker::pending::Pending;
 use crate::broker::post::{Answer, FetchItem, Fetched, Post};
 use crate::broker::receive_pool::ReceivePool;
@@ -37,6 +38,8 @@ pub(in crate::broker) enum TicketUse {
     ListOffsets(Waiter),
     /// The replay of the metadata log.
     Replay,
+    /// The loading of a coordinator.
+    LoadGroups(TopicPartition),
 }
 
 /// One shard of a node.
@@ -76,6 +79,7 @@ pub struct Shard {
     pub(in crate::broker) fetch_sessions: FetchSessions,
     pub(in crate::broker) producer_ids: ProducerIds,
     pub(in crate::broker) early_refusals: EarlyRefusals,
+    pub(in crate::broker) groups: Groups,
     pub(in crate::broker) congested: BTreeSet<ShardId>,
     pub(in crate::broker) poisoned: Option<Arc<str>>,
     pub(in crate::broker) rng: ChaCha8Rng,
@@ -142,6 +146,7 @@ impl Shard {
             fetch_sessions: FetchSessions::default(),
             producer_ids: ProducerIds::default(),
             early_refusals: EarlyRefusals::default(),
+            groups: Groups::default(),
             congested: BTreeSet::new(),
             poisoned: None,
             rng,
@@ -219,6 +224,7 @@ impl Shard {
             .number(u64::from(self.poisoned.is_some()));
         self.producer_ids.digest(&mut digest);
         self.fetch_sessions.digest(&mut digest);
+        self.groups.digest(&mut digest);
         digest.finish()
     }
 
@@ -253,6 +259,8 @@ impl Shard {
                 Timer::Request(id) => self.on_request_deadline(now, id),
                 Timer::Idle(connection) => self.on_idle_timer(now, connection),
                 Timer::PartialFrame(connection) => self.on_partial_frame_timer(now, connection),
+                Timer::Coordinator(id) => self.on_coordinator_timer(now, id),
+                Timer::GroupReport(id) => self.on_report_timer(id),
                 Timer::Stop => self.on_stop_timer(now),
                 Timer::Log => {}
             }
@@ -278,6 +286,7 @@ impl Shard {
                     for waiter in partition.log_start_moved(start) {
                         self.answer_waiter(now, waiter, Answer::LogStart(Ok(start)));
                     }
+                    self.tell_bounds(log);
                     self.wake_fetches(now, log);
                 }
             }
@@ -300,6 +309,10 @@ impl Shard {
             self.partitions.get_mut(&id).and_then(|partition| partition.take_committed(&self.log))
         {
             self.answer_waiter(now, waiter, Answer::Produced(Ok(produced)));
+        }
+        if let Some(partition) = self.partitions.get(&id) {
+            let high_watermark = partition.high_watermark();
+            self.coordinator_committed(now, id, high_watermark);
         }
         self.wake_fetches(now, id);
     }

@@ -116,6 +116,7 @@ impl Shard {
             index_interval_bytes: 4096,
             memory_max_bytes: u64::MAX,
             delete: false,
+            may_use_reserve: true,
         };
         if self.log.log_end_offset(id).is_none() {
             let name = TopicName::cluster_metadata();

@@ -38,6 +38,7 @@ impl Shard {
         for id in parked {
             self.read_fetch(now, id);
         }
+        self.stop_coordinators(now);
         let connections: Vec<ConnectionId> = self.connections.keys().copied().collect();
         self.dirty.extend(connections);
     }
@@ -49,6 +50,7 @@ impl Shard {
         }
         let owes = !self.pending.is_empty()
             || self.partitions.values().any(crate::partition::Partition::is_waiting)
+            || self.groups.is_waiting()
             || self.controller.as_ref().is_some_and(|controller| !controller.is_idle());
         if owes && self.poisoned.is_none() {
             return false;
@@ -123,6 +125,7 @@ impl Shard {
                 self.answer_waiter(now, waiter, Answer::LogStart(Err(refusal)));
             }
         }
+        self.abandon_coordinators(now);
         let waiting = self.controller.as_mut().map(crate::metadata::Controller::abandon);
         for origin in waiting.unwrap_or_default() {
             let answer = CommandAnswer::Failed(ErrorCode::KafkaStorageError, Arc::clone(why));

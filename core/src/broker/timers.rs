@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::connection::RequestId;
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, TopicPartition};
 use crate::time::Instant;
 
 /// Who waits for a time, and why.
@@ -17,6 +17,11 @@ pub enum Timer {
     Idle(ConnectionId),
     /// A connection whose unfinished frame may be too slow.
     PartialFrame(ConnectionId),
+    /// A coordinator: members that may be gone, rounds that end, offsets that grow old, or the next
+    /// piece of its log.
+    Coordinator(TopicPartition),
+    /// Metrics want to know in which states a coordinator's groups are.
+    GroupReport(TopicPartition),
     /// A stopping shard: what it still owes will not come.
     Stop,
 }

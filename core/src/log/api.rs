@@ -99,8 +99,10 @@ pub struct LogSettings {
     pub index_interval_bytes: u64,
     /// Most bytes of a memory log; its oldest batches go first (`mainspring.memory.max.bytes`).
     pub memory_max_bytes: u64,
-    /// Whether retention may delete at all: false for the metadata log.
+    /// Whether retention may delete at all: false for logs of the broker's own.
     pub delete: bool,
+    /// Whether appends may use the room that is kept in reserve: for what the broker itself needs.
+    pub may_use_reserve: bool,
 }
 
 /// Names a read that the store was asked for.

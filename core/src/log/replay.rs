@@ -409,6 +409,7 @@ impl LogSettings {
             index_interval_bytes: 4096,
             memory_max_bytes: 256 << 20,
             delete: false,
+            may_use_reserve: false,
         }
     }
 }

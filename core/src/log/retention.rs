@@ -132,6 +132,13 @@ impl LogStore {
         }
     }
 
+    /// Returns the wall time that may be counted by to forget something, `None` while the clock is in
+    /// doubt: deletion cannot be undone.
+    pub fn retention_time(&mut self, now: Now) -> Option<UnixMillis> {
+        let wall = self.retention.accepted_wall(now);
+        self.retention.may_delete(now).then_some(wall)
+    }
+
     fn retire(&mut self, now: Now, log: TopicPartition, start: Offset, fx: &mut Effects) {
         let Some(partition) = self.logs.get_mut(&log) else { return };
         if partition.is_memory() {

@@ -37,6 +37,8 @@ pub enum Command {
     CreateTopics(CreateTopicsRequest),
     /// Topics that a Metadata request named and may create.
     AutoCreate(Vec<KafkaString>),
+    /// The topic of committed offsets, which somebody is looking for.
+    CreateConsumerOffsets,
     /// `DeleteTopics`, in this version.
     DeleteTopics(DeleteTopicsRequest, i16),
     /// `CreatePartitions`.
@@ -187,6 +189,10 @@ impl Controller {
             Command::CreateTopics(request) => answered(deciding.create_topics(request)),
             Command::AutoCreate(names) => {
                 let Decision { records, response: () } = deciding.auto_create(names);
+                Decision { records, response: CommandAnswer::AutoCreated }
+            }
+            Command::CreateConsumerOffsets => {
+                let Decision { records, response: () } = deciding.create_consumer_offsets();
                 Decision { records, response: CommandAnswer::AutoCreated }
             }
             Command::DeleteTopics(request, version) => {

@@ -11,7 +11,7 @@ use crate::error::ErrorCode;
 use crate::ids::{NodeId, PartitionIndex, TopicId, TopicName, Uuid};
 use crate::log::LogStore;
 use crate::metadata::apply::RESOURCE_TOPIC;
-use crate::metadata::image::{MetadataImage, collision_key, is_internal};
+use crate::metadata::image::{CONSUMER_OFFSETS, MetadataImage, collision_key, is_internal};
 use crate::metadata::topic_config::{self, Overrides, TOPIC_CONFIGS};
 use crate::wire::api::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
@@ -124,14 +124,51 @@ impl Deciding<'_> {
     ) -> Result<(CreatableTopicResult, Vec<MetadataRecord>), Refusal> {
         let name = TopicName::parse(topic.name.as_str())
             .map_err(|why| (ErrorCode::InvalidTopicException, format!("{why}.")))?;
-        if is_internal(name.as_str()) {
-            let why = "The name belongs to a topic that the broker makes itself.";
-            return Err((ErrorCode::InvalidTopicException, why.to_owned()));
-        }
         if self.image.topic_by_name(name.as_str()).is_some() {
             let why = format!("Topic '{name}' already exists.");
             return Err((ErrorCode::TopicAlreadyExists, why));
         }
+        if is_internal(name.as_str()) {
+            let why = "The name belongs to a topic that the broker makes itself.";
+            return Err((ErrorCode::InvalidTopicException, why.to_owned()));
+        }
+        self.make_topic(&name, topic, checked_configs, batch)
+    }
+
+    /// Creates the topic of committed offsets with Kafka's settings for it, unless it is there. A
+    /// node that has no room for it leaves it out.
+    pub fn create_consumer_offsets(&mut self) -> Decision<()> {
+        let none = Decision { records: Vec::new(), response: () };
+        if self.image.topic_by_name(CONSUMER_OFFSETS).is_some() {
+            return none;
+        }
+        let settings = &self.node.settings;
+        let topic = CreatableTopic {
+            name: KafkaString::from_static(CONSUMER_OFFSETS),
+            num_partitions: settings.number("offsets.topic.num.partitions").unwrap_or(1) as i32,
+            replication_factor: -1,
+            ..CreatableTopic::default()
+        };
+        let configs = Overrides::from([
+            ("cleanup.policy".to_owned(), "compact".to_owned()),
+            ("compression.type".to_owned(), "producer".to_owned()),
+            ("segment.bytes".to_owned(), settings.text("offsets.topic.segment.bytes").to_owned()),
+        ]);
+        let Ok(name) = TopicName::parse(CONSUMER_OFFSETS) else { return none };
+        match self.make_topic(&name, &topic, |_| Ok(configs), &mut Batch::default()) {
+            Ok((_, records)) => Decision { records, response: () },
+            Err(_) => none,
+        }
+    }
+
+    /// Makes the records of a topic whose name is free.
+    fn make_topic(
+        &mut self,
+        name: &TopicName,
+        topic: &CreatableTopic,
+        configs: impl FnOnce(&CreatableTopic) -> Result<Overrides, Refusal>,
+        batch: &mut Batch,
+    ) -> Result<(CreatableTopicResult, Vec<MetadataRecord>), Refusal> {
         let key = collision_key(name.as_str());
         if self.image.collision_keys.contains(&key) || batch.keys.contains(&key) {
             let why = format!("Topic '{name}' collides with one that differs by '.' and '_' only.");
@@ -143,8 +180,8 @@ impl Deciding<'_> {
             let why = format!("The node takes at most {room} partitions.");
             return Err((ErrorCode::PolicyViolation, why));
         }
-        self.check_folders(&name, 0..assignment.len() as i32)?;
-        let configs = checked_configs(topic)?;
+        self.check_folders(name, 0..assignment.len() as i32)?;
+        let configs = configs(topic)?;
 
         let topic_id = (self.next_id)();
         let mut records = vec![TopicRecord { name: topic.name.detached(), topic_id }.into()];
@@ -454,6 +491,12 @@ impl Deciding<'_> {
             .image
             .topic_by_name(request.name.as_str())
             .ok_or_else(|| refuse(ErrorCode::UnknownTopicOrPartition))?;
+        if topic.is_internal() {
+            // Differs from Kafka, where groups lose their coordinator over it: the number of
+            // partitions decides which one is a group's.
+            let why = "The number of partitions of an internal topic is fixed at its creation.";
+            return Err((ErrorCode::InvalidTopicException, why.to_owned()));
+        }
         let have = topic.partitions.len() as i32;
         if request.count == have {
             let why = format!("Topic already has {have} partition(s).");

@@ -179,6 +179,10 @@ impl Deciding<'_> {
         wanted: &Overrides,
     ) -> Result<Vec<MetadataRecord>, Refusal> {
         let invalid = |error: String| (ErrorCode::InvalidConfig, error);
+        if topic.is_internal() {
+            // Differs from Kafka, which stores them: nothing here would enforce them.
+            return Err(invalid(format!("Settings of {} are the broker's own.", topic.name)));
+        }
         for (key, value) in wanted {
             topic_config::validate(key, value).map_err(|error| invalid(error.to_string()))?;
         }

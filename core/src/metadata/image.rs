@@ -173,11 +173,14 @@ impl TopicImage {
     }
 }
 
+/// Name of the topic of committed offsets and groups.
+pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
+
 /// Returns whether a name belongs to the broker itself.
 pub fn is_internal(name: &str) -> bool {
     matches!(
         name,
-        "__consumer_offsets" | "__transaction_state" | "__share_group_state" | "__cluster_metadata"
+        CONSUMER_OFFSETS | "__transaction_state" | "__share_group_state" | "__cluster_metadata"
     )
 }
 

@@ -516,8 +516,23 @@ impl TopicConfig {
                 index_interval_bytes: count("index.interval.bytes", 4096),
                 memory_max_bytes: count("mainspring.memory.max.bytes", 256 << 20),
                 delete: true,
+                may_use_reserve: false,
             },
         }
+    }
+
+    /// Returns what of it holds for a topic of the broker's own: nothing goes by age or size, and
+    /// what a topic says about its durability by default is not for what others rest on.
+    #[must_use]
+    pub const fn for_internal(mut self, memory_only: bool) -> Self {
+        self.log.storage = if memory_only { Storage::Memory } else { Storage::Disk };
+        self.log.flush = FlushPolicy::Ack;
+        self.log.retention_ms = -1;
+        self.log.retention_bytes = -1;
+        self.log.memory_max_bytes = u64::MAX;
+        self.log.delete = false;
+        self.log.may_use_reserve = true;
+        self
     }
 }
 

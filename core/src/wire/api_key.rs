@@ -1,4 +1,4 @@
-//! The APIs that are known, which of them are served, their versions, and requests as one type.
+//! The APIs that are served, their versions, and requests as one type.
 
 use bytes::Bytes;
 
@@ -22,8 +22,7 @@ pub trait RequestMessage: Message {
 
 macro_rules! apis {
     ($($key:literal $name:ident $module:ident $request:ident $response:ident;)*) => {
-        /// An API that is known, by its number on the wire. Not all are served yet:
-        /// [`ApiKey::is_served`].
+        /// An API that is served, by its number on the wire.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
         #[repr(i16)]
         pub enum ApiKey {
@@ -32,10 +31,10 @@ macro_rules! apis {
         }
 
         impl ApiKey {
-            /// Every API that is known, by rising key.
+            /// Every API that is served, by rising key.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
-            /// Returns the API with this key, `None` where it is not known.
+            /// Returns the API with this key, `None` where it is not served.
             pub const fn from_key(key: i16) -> Option<Self> {
                 match key {
                     $($key => Some(Self::$name),)*
@@ -50,14 +49,14 @@ macro_rules! apis {
                 }
             }
 
-            /// Returns the lowest version that is decoded.
+            /// Returns the lowest version that is advertised and decoded.
             pub const fn min_version(self) -> i16 {
                 match self {
                     $(Self::$name => <api::$module::$request as Message>::MIN_VERSION,)*
                 }
             }
 
-            /// Returns the highest version that is decoded.
+            /// Returns the highest version that is advertised and decoded.
             pub const fn max_version(self) -> i16 {
                 match self {
                     $(Self::$name => <api::$module::$request as Message>::MAX_VERSION,)*
@@ -79,7 +78,7 @@ macro_rules! apis {
             }
         )*
 
-        /// The body of any request that is known.
+        /// The body of any request that is served.
         #[derive(Clone, PartialEq, Debug)]
         pub enum Request {
             $(#[doc = concat!("[`api::", stringify!($module), "`].")]
@@ -187,7 +186,7 @@ macro_rules! apis {
             }
         )*
 
-        /// The body of any response that is known.
+        /// The body of any response that is served.
         #[derive(Clone, PartialEq, Debug)]
         pub enum Response {
             $(#[doc = concat!("[`api::", stringify!($module), "`].")]
@@ -334,45 +333,9 @@ impl ApiKey {
         self as i16
     }
 
-    /// Returns whether the API is served, and so advertised. Messages of the others are decoded
-    /// and encoded, for clients and tools.
-    pub const fn is_served(self) -> bool {
-        match self {
-            Self::OffsetCommit
-            | Self::OffsetFetch
-            | Self::FindCoordinator
-            | Self::JoinGroup
-            | Self::Heartbeat
-            | Self::LeaveGroup
-            | Self::SyncGroup
-            | Self::DescribeGroups
-            | Self::ListGroups
-            | Self::DeleteGroups
-            | Self::OffsetDelete
-            | Self::ListConfigResources => false,
-            Self::Produce
-            | Self::Fetch
-            | Self::ListOffsets
-            | Self::Metadata
-            | Self::ApiVersions
-            | Self::CreateTopics
-            | Self::DeleteTopics
-            | Self::DeleteRecords
-            | Self::InitProducerId
-            | Self::OffsetForLeaderEpoch
-            | Self::DescribeConfigs
-            | Self::AlterConfigs
-            | Self::DescribeLogDirs
-            | Self::CreatePartitions
-            | Self::IncrementalAlterConfigs
-            | Self::DescribeCluster
-            | Self::DescribeTopicPartitions => true,
-        }
-    }
-
     /// Returns whether `version` is served.
     pub const fn serves(self, version: i16) -> bool {
-        self.is_served() && self.min_version() <= version && version <= self.max_version()
+        self.min_version() <= version && version <= self.max_version()
     }
 
     /// Returns the version of the request header: 2 has tagged fields, 1 has not.
@@ -391,12 +354,10 @@ impl ApiKey {
     }
 }
 
-/// Returns the ranges that `ApiVersions` advertises: of each API that is served exactly what is
-/// decoded.
+/// Returns the ranges that `ApiVersions` advertises: exactly what is decoded.
 pub fn advertised() -> Vec<ApiVersion> {
     ApiKey::ALL
         .iter()
-        .filter(|api| api.is_served())
         .map(|api| ApiVersion {
             api_key: api.key(),
             min_version: api.min_version(),

@@ -31,7 +31,7 @@ impl RequestHeader {
     /// header follows from whether it would be flexible.
     ///
     /// # Errors
-    /// [`DecodeErrorKind::UnknownKey`] for an API that is not known, whose header has a form that
+    /// [`DecodeErrorKind::UnknownKey`] for an API that is not served, whose header has a form that
     /// nobody knows; other kinds where the bytes hold no header.
     pub fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
         Self::read(reader).map_err(|error| error.within("header"))

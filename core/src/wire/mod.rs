@@ -10,8 +10,7 @@
 //! Invariants:
 //! 1. No input makes decoding panic, and none makes it reserve more memory than its budget.
 //! 2. Every count is checked against the bytes that are left before anything is reserved.
-//! 3. What `ApiVersions` advertises is what is served, in exactly the versions that
-//!    [`Request::decode`] decodes.
+//! 3. What `ApiVersions` advertises is exactly what [`Request::decode`] decodes.
 //! 4. The size before a frame equals the bytes that follow it.
 //!
 //! Source: Kafka protocol guide; KIP-482 (flexible versions), KIP-511 (`ApiVersions`).

@@ -65,7 +65,7 @@ impl Shard {
             deadline: None,
             is_silent: false,
         };
-        self.gather(now, gather, items, now.mono + timeout, Ask::DeleteRecords);
+        self.gather(now, gather, items, Some(now.mono + timeout), Ask::DeleteRecords);
     }
 }
 

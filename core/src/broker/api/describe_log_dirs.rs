@@ -74,6 +74,6 @@ impl Shard {
             deadline: None,
             is_silent: false,
         };
-        self.gather(now, gather, items, now.mono + TIMEOUT, Ask::Sizes);
+        self.gather(now, gather, items, Some(now.mono + TIMEOUT), Ask::Sizes);
     }
 }

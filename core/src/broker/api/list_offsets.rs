@@ -83,7 +83,7 @@ impl Shard {
             deadline: None,
             is_silent: false,
         };
-        self.gather(now, gather, items, now.mono + TIMEOUT, Ask::ListOffsets);
+        self.gather(now, gather, items, Some(now.mono + TIMEOUT), Ask::ListOffsets);
     }
 }
 

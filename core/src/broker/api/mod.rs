@@ -2,6 +2,7 @@
 
 mod alter_configs;
 mod api_versions;
+pub(in crate::broker) mod committed_offsets;
 mod create_partitions;
 mod create_topics;
 pub(in crate::broker) mod delete_records;
@@ -11,8 +12,11 @@ mod describe_configs;
 mod describe_log_dirs;
 mod describe_topic_partitions;
 mod fetch;
+mod find_coordinator;
+pub(in crate::broker) mod groups;
 mod incremental_alter_configs;
 pub(in crate::broker) mod init_producer_id;
+mod list_config_resources;
 pub(in crate::broker) mod list_offsets;
 mod metadata;
 mod node_endpoints;

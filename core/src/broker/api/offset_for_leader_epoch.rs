@@ -60,7 +60,7 @@ impl Shard {
             deadline: None,
             is_silent: false,
         };
-        self.gather(now, gather, items, now.mono + TIMEOUT, Ask::EpochEnd);
+        self.gather(now, gather, items, Some(now.mono + TIMEOUT), Ask::EpochEnd);
     }
 }
 

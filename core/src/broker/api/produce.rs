@@ -45,7 +45,12 @@ impl Shard {
         // Kafka's answer is made of partitions: a topic that names none is not in it.
         let topics = request.topic_data.iter().filter(|topic| !topic.partition_data.is_empty());
         for (t, topic) in topics.enumerate() {
-            let found = self.find_topic(&topic.name, topic.topic_id, by_id);
+            let found = match self.find_topic(&topic.name, topic.topic_id, by_id) {
+                // Differs from Kafka, which lets the client id `__admin_client` through: what a
+                // coordinator did not decide would contradict what it holds.
+                Ok(topic) if topic.is_internal() => Err(ErrorCode::InvalidTopicException),
+                found => found,
+            };
             let mut entry = TopicProduceResponse {
                 name: topic.name.clone(),
                 topic_id: topic.topic_id,
@@ -104,7 +109,7 @@ impl Shard {
             is_silent: request.acks == 0,
         };
         let (version, acks) = (ctx.version, request.acks);
-        self.gather(now, gather, items, deadline, |items| Ask::Produce {
+        self.gather(now, gather, items, Some(deadline), |items| Ask::Produce {
             version,
             all_replicas: acks == -1,
             wait: acks != 0,

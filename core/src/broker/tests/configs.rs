@@ -7,6 +7,7 @@ use crate::wire::api::describe_configs::{DescribeConfigsRequest, DescribeConfigs
 use crate::wire::api::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
+use crate::wire::api::list_config_resources::ListConfigResourcesRequest;
 
 use super::{create, create_with, produce};
 
@@ -120,4 +121,26 @@ fn settings_of_a_broker_are_shown_and_not_changed() {
         ..IncrementalAlterConfigsRequest::default()
     };
     assert_eq!(node.call(client, 1, &request).responses[0].error_code, 42);
+}
+
+#[test]
+fn resources_with_settings_are_listed_by_their_type() {
+    let mut node = TestNode::started(1);
+    let client = node.connect(0);
+    create(&mut node, client, "t", 1);
+    let list = |node: &mut TestNode, version, types: &[i8]| {
+        let request = ListConfigResourcesRequest { resource_types: types.to_vec() };
+        let response = node.call(client, version, &request);
+        let listed = response.config_resources.into_iter();
+        let listed: Vec<_> =
+            listed.map(|r| (r.resource_type, r.resource_name.to_string())).collect();
+        (response.error_code, listed)
+    };
+    let (topic, broker) = ((2, "t".to_owned()), (4, "1".to_owned()));
+    assert_eq!(list(&mut node, 1, &[]), (0, vec![topic.clone(), broker.clone()]));
+    assert_eq!(list(&mut node, 1, &[2]), (0, vec![topic]));
+    assert_eq!(list(&mut node, 1, &[32, 4]), (0, vec![broker]));
+    assert_eq!(list(&mut node, 1, &[16]), (0, vec![]));
+    assert_eq!(list(&mut node, 1, &[2, 99]), (35, vec![]));
+    assert_eq!(list(&mut node, 0, &[]), (0, vec![]), "version 0 is about client metrics");
 }

@@ -4,6 +4,7 @@ mod configs;
 mod connections;
 mod fetch;
 mod fetch_sessions;
+mod groups;
 mod idempotence;
 mod life;
 mod offsets;

@@ -34,6 +34,7 @@ mod membership;
 mod offsets;
 pub mod placement;
 mod replies;
+mod report;
 mod retention;
 mod stored;
 mod sync;

@@ -1,4 +1,4 @@
-//! The tables of the messages that are known, one file for each API.
+//! The tables of the messages that are served, one file for each API.
 
 pub mod alter_configs;
 pub mod api_versions;

@@ -55,7 +55,7 @@ impl Case {
     pub(super) fn of(line: &Json) -> Self {
         let key = line["key"].as_i64().expect("a key") as i16;
         Self {
-            api_key: ApiKey::from_key(key).expect("an API that is known"),
+            api_key: ApiKey::from_key(key).expect("an API that is served"),
             version: line["version"].as_i64().expect("a version") as i16,
             is_request: line["kind"] == "request",
             name: format!("{} {} v{} {}", line["api"], line["kind"], line["version"], line["case"]),

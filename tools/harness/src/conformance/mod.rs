@@ -101,11 +101,7 @@ pub(crate) fn run(checks: &mut Checks, mode: Mode, only: &str) -> Outcome {
     }
 
     let directory = Folder::new();
-    let mut serve = Serve::within(directory.path()).set(&SETTINGS);
-    if ApiKey::JoinGroup.is_served() {
-        serve = serve.set(&GROUP_SETTINGS);
-    }
-    let broker = serve.start()?;
+    let broker = Serve::within(directory.path()).set(&SETTINGS).set(&GROUP_SETTINGS).start()?;
     let served = served(&broker.address)?;
     if served.contains(&ApiKey::FindCoordinator) {
         until_coordinated(&broker.address)?;

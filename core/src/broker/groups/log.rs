@@ -1,0 +1,59 @@
+//! The log of a coordinator: what it wants appended goes to its partition as one batch.
+
+use rand_chacha::ChaCha8Rng;
+
+use crate::broker::groups::report::report_appended;
+use crate::broker::shard::Shard;
+use crate::coordinator::group::{GroupLog, LogRecord};
+use crate::error::ErrorCode;
+use crate::ids::{Offset, TopicPartition, Uuid};
+use crate::io::Effects;
+use crate::log::{AppendError, LogStore};
+use crate::partition::Partition;
+use crate::record::builder::BatchBuilder;
+use crate::record::compress::Codec;
+use crate::time::{Now, UnixMillis};
+
+/// What a coordinator needs around it while it acts.
+pub(super) struct PartitionAppender<'a> {
+    pub(super) now: Now,
+    pub(super) id: TopicPartition,
+    pub(super) partition: &'a Partition,
+    pub(super) log: &'a mut LogStore,
+    pub(super) fx: &'a mut Effects,
+    pub(super) rng: &'a mut ChaCha8Rng,
+    /// Whether what is appended is in the log already, and no news.
+    pub(super) is_copy: bool,
+}
+
+impl GroupLog for PartitionAppender<'_> {
+    fn append(&mut self, records: &[LogRecord]) -> Result<Offset, ErrorCode> {
+        let mut builder = BatchBuilder::new(Codec::None);
+        for record in records {
+            builder.push(self.now.wall.0, Some(&record.key), record.value.as_deref(), &[]);
+        }
+        let batch = builder.build();
+        if batch.size() > self.partition.config().rules.max_message_bytes {
+            return Err(ErrorCode::MessageTooLarge);
+        }
+        let epoch = self.partition.leader_epoch();
+        let appended = self.log.append(self.now, self.id, epoch, batch, self.fx);
+        let base_offset = appended.map_err(|error| match error {
+            AppendError::Unknown => ErrorCode::NotLeaderOrFollower,
+            AppendError::DiskFull(_) | AppendError::Poisoned(_) => ErrorCode::KafkaStorageError,
+            AppendError::Damaged(_) => ErrorCode::CorruptMessage,
+        })?;
+        if !self.is_copy {
+            report_appended(records, self.fx);
+        }
+        Ok(base_offset)
+    }
+
+    fn next_id(&mut self) -> Uuid {
+        Shard::random_id(self.rng)
+    }
+
+    fn retention_time(&mut self, now: Now) -> Option<UnixMillis> {
+        self.log.retention_time(now)
+    }
+}
