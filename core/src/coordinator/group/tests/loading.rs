@@ -180,6 +180,19 @@ fn members_come_back_after_a_restart_with_a_fresh_session() {
 }
 
 #[test]
+fn members_that_stay_silent_after_a_restart_are_out() {
+    let mut bench = Bench::new();
+    bench.stable(vec![join_v3(), join_static("i")]);
+    bench.restart();
+    bench.pass(Duration::from_millis(SESSION_MS as u64 - 1));
+    assert_eq!(bench.state(), "Stable");
+
+    bench.pass(Duration::from_millis(1));
+
+    assert_eq!(bench.state(), "Empty");
+}
+
+#[test]
 fn a_static_member_outlives_a_restart_of_the_broker() {
     let mut bench = Bench::new();
     let long = || JoinGroup { session_timeout_ms: 1_800_000, ..join_static("1") };

@@ -22,6 +22,8 @@ enum Step {
     Act(usize),
     /// The client commits an offset.
     Commit(usize),
+    /// The client commits one late, in the generation before its own.
+    CommitLate(usize),
     /// Somebody outside the group commits one.
     CommitByNobody(usize),
     /// The client asks once more for what it waits for or has got.
@@ -59,6 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         80 => client().prop_map(Step::Act),
         14 => client().prop_map(Step::Commit),
+        2 => client().prop_map(Step::CommitLate),
         2 => group().prop_map(Step::CommitByNobody),
         3 => client().prop_map(Step::Repeat),
         2 => client().prop_map(Step::Resubscribe),
@@ -155,7 +158,8 @@ impl World {
     fn step(&mut self, step: Step) {
         match step {
             Step::Act(client) => self.act(client),
-            Step::Commit(client) => self.commit_by(client),
+            Step::Commit(client) => self.commit_by(client, 0),
+            Step::CommitLate(client) => self.commit_by(client, 1),
             Step::CommitByNobody(group) => self.commit(GROUPS[group].into(), "".into(), None, -1),
             Step::Repeat(client) => self.repeat(client),
             Step::Resubscribe(client) => {
@@ -284,10 +288,11 @@ impl World {
         }
     }
 
-    fn commit_by(&mut self, client: usize) {
+    fn commit_by(&mut self, client: usize, behind: i32) {
         let Some(joined) = self.clients[client].joined.clone() else { return };
         let instance = Self::instance(client);
-        self.commit(Self::group(client), joined.member_id, instance, joined.generation_id);
+        let generation_id = joined.generation_id - behind;
+        self.commit(Self::group(client), joined.member_id, instance, generation_id);
     }
 
     fn commit(
