@@ -188,7 +188,7 @@ impl FetchSessions {
         bounds: SessionBounds,
         mut random: impl FnMut() -> i32,
     ) -> i32 {
-        if session.len() == 0 || session.bytes > bounds.bytes || bounds.sessions == 0 {
+        if session.bytes > bounds.bytes || bounds.sessions == 0 {
             return NO_SESSION;
         }
         while self.sessions.len() >= bounds.sessions || self.bytes + session.bytes > bounds.bytes {

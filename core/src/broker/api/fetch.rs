@@ -308,7 +308,8 @@ impl Shard {
             let mut partitions = Vec::with_capacity(topic.partitions);
             for slot in slots.by_ref().take(topic.partitions) {
                 let place = slot.place;
-                let data = self.partition_data(&topic, slot, fetch.read_committed, &mut bytes);
+                let data = self.partition_data(&topic, slot, &fetch.ctx, fetch.read_committed);
+                bytes += data.records.as_ref().map_or(0, |records| records.len() as u64);
                 if self.is_told(&mut session, place, &data) {
                     partitions.push(data);
                 }
@@ -364,8 +365,8 @@ impl Shard {
         &self,
         topic: &FetchedTopic,
         slot: FetchSlot,
+        ctx: &RequestContext,
         read_committed: bool,
-        bytes: &mut u64,
     ) -> PartitionData {
         // Kafka answers for what does not exist without a look at the partition; then the list is
         // empty, else null where nobody asks for committed records alone.
@@ -382,16 +383,17 @@ impl Shard {
                 data.high_watermark = high_watermark.0;
                 data.last_stable_offset = high_watermark.0;
                 data.log_start_offset = log_start_offset.0;
-                let records = Parts::from(records);
-                *bytes += records.len() as u64;
-                data.records = Some(records);
+                data.records = Some(Parts::from(records));
             }
             FetchOutcome::Refused(FetchRefusal::Diverging { epoch, end_offset }) => {
                 data.diverging_epoch = EpochEndOffset { epoch: epoch.0, end_offset: end_offset.0 };
             }
             FetchOutcome::Refused(FetchRefusal::Code(code)) => {
                 data.error_code = code.code();
-                if matches!(code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch) {
+                let is_led_elsewhere =
+                    matches!(code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
+                // Before version 16 there is no room for its address, and Kafka tells neither.
+                if is_led_elsewhere && ctx.version >= 16 {
                     let found = self
                         .image
                         .topic(topic.id)

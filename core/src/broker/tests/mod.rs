@@ -6,6 +6,7 @@ mod fetch;
 mod fetch_sessions;
 mod groups;
 mod idempotence;
+mod leaders;
 mod life;
 mod offsets;
 mod produce;
