@@ -1,5 +1,7 @@
 //! `JoinGroup`: who may come in, and when a generation begins.
 
+use std::time::Duration;
+
 use super::api::{JoinGroup, JoinGroupAnswer, Response, Ticket};
 use super::live::{Group, GroupPhase, InitialDelay, Member};
 use super::replies::{append_error, join_refused, sync_refused};
@@ -14,6 +16,8 @@ use crate::wire::reader::MAX_STRING_BYTES;
 const FIRST_VERSION_WITH_KNOWN_IDS: i16 = 4;
 /// First version in which a leader may be told to skip the assignment (KIP-814).
 const FIRST_VERSION_WITH_SKIPPED_ASSIGNMENT: i16 = 9;
+/// How often at most a group of absent static members is looked at.
+const POLL_OF_ABSENT_MEMBERS: Duration = Duration::from_secs(1);
 
 impl GroupCoordinator {
     pub(super) fn join_group(&mut self, cx: &mut Cx<'_>, ticket: Ticket, request: &JoinGroup) {
@@ -308,8 +312,9 @@ impl GroupCoordinator {
             self.timers.cancel(&Timer::Session(group_id.clone(), late));
         }
         if !group.elect_joined_leader() && !group.members().is_empty() {
-            // Only static members are left, of whom none has come: their sessions decide.
-            let wait = group.rebalance_timeout();
+            // Only static members are left, of whom none has come: their sessions decide. A member
+            // may have said that nobody need wait for it, and this must not spin.
+            let wait = group.rebalance_timeout().max(POLL_OF_ABSENT_MEMBERS);
             self.timers.set(Timer::Join(group_id.clone()), cx.now.mono + wait);
             return;
         }

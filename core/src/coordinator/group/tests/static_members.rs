@@ -156,6 +156,21 @@ fn a_static_member_that_does_not_rejoin_keeps_its_place_until_its_session_ends()
 }
 
 #[test]
+fn absent_static_members_that_nobody_need_wait_for_do_not_make_the_coordinator_spin() {
+    let mut bench = Bench::new();
+    let hasty = JoinGroup { rebalance_timeout_ms: 0, ..join_static("i") };
+    let (_, members) = bench.stable(vec![join_v3(), hasty]);
+    bench.leave(&[(&members[0], None)]);
+
+    bench.coordinator.on_timer(bench.now, &mut bench.log);
+
+    assert_eq!(bench.state(), "PreparingRebalance");
+    assert!(bench.coordinator.next_deadline() > Some(bench.now.mono));
+    bench.pass(Duration::from_millis(SESSION_MS as u64));
+    assert_eq!(bench.state(), "Empty");
+}
+
+#[test]
 fn where_the_new_id_is_not_stored_the_old_one_stays() {
     let mut bench = Bench::new();
     let (_, members) = bench.stable(vec![join_static("i")]);
