@@ -470,7 +470,7 @@ def main() -> None:
         except Missing as reason:
             checks.skip(name, str(reason))
     if options.binary:
-        broker = Broker(options.binary)
+        broker = Broker(options.binary, "group.initial.rebalance.delay.ms=0")
         broker.start()
     else:
         broker = Elsewhere(options.bootstrap, options.restart)
