@@ -236,20 +236,24 @@ class Scenario:
     def _static(self) -> None:
         session = self.start()
         session.join(0)
+        session.shared(0)
         session.join(1)
         session.shared(0, 1)
         session.read(self.write())
         session.commit(self.written, 0, 1)
-        had, changes = session.owned[1], session.changes[0]
-        session.leave(1)
-        session.join(1)
-        session.shared(0, 1)
-        session.read(self.write())
-        if session.owned[1] != had or session.changes[0] != changes:
-            message = f"a static member came back to {session.owned[1]} instead of {had}, \
-                {session.changes[0] - changes} changes for the other"
+        # A leader may ask for another round for a reason of its own, so there are some tries.
+        for _ in range(4):
+            had, changes = session.owned[1], session.changes[0]
+            session.leave(1)
+            session.join(1)
+            session.shared(0, 1)
+            session.read(self.write())
+            session.commit(self.written, 0, 1)
+            if (session.owned[1], session.changes[0]) == (had, changes):
+                break
+        else:
+            message = f"came back to {session.owned[1]}, had {had}; the other has seen changes"
             raise Stuck(message)
-        session.commit(self.written, 0, 1)
         self.note("a static member comes back to its partitions, unnoticed")
 
     def after(self) -> None:
