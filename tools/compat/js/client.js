@@ -142,10 +142,19 @@ class Client {
 
   async follow(job) {
     const enough = (found) => new Set(found[job.topic].map((record) => record.o)).size >= job.count;
-    const found = await this.consume([job.topic], [], enough, job.timeout);
-    // Nothing is committed, so a group that had to be joined again starts again.
-    const once = new Map(found[job.topic].map((record) => [record.o, numberOf(bytes(record.v))]));
-    return { numbers: [...once.values()] };
+    const end = Date.now() + job.timeout * 1000;
+    for (;;) {
+      try {
+        const found = await this.consume([job.topic], [], enough, (end - Date.now()) / 1000);
+        // Nothing is committed, so a group that had to be joined again starts again.
+        const once = new Map(found[job.topic].map((record) => [record.o, numberOf(bytes(record.v))]));
+        return { numbers: [...once.values()] };
+      } catch (error) {
+        // It gives up where the only broker is away at the moment it first joins.
+        if (error.name !== "KafkaJSGroupCoordinatorNotFound" || Date.now() > end) throw error;
+        await sleep(0.2);
+      }
+    }
   }
 
   async lookup(job) {
