@@ -48,8 +48,12 @@ class KafkaPythonMember(Member, ConsumerRebalanceListener):
         self.lost([one.partition for one in revoked])
 
     def poll(self) -> None:
-        """Takes what is there."""
-        for batch in self.consumer.poll(timeout_ms=50).values():
+        """Takes what is there.
+
+        A round that ends after `poll` gave up waiting for it is forgotten by the library, and with it the
+        assignment; so the wait is a long one.
+        """
+        for batch in self.consumer.poll(timeout_ms=1000).values():
             for message in batch:
                 self.read(message.partition, message.offset, message.value)
 
