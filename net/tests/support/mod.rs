@@ -52,7 +52,11 @@ impl Broker {
     }
 
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
-        let mut all = vec!["serve", "--listen", "127.0.0.1:0", "--console", "127.0.0.1:0"];
+        Self::start_on("127.0.0.1:0", arguments)
+    }
+
+    pub(crate) fn start_on(listen: &str, arguments: &[&str]) -> Self {
+        let mut all = vec!["serve", "--listen", listen, "--console", "127.0.0.1:0"];
         all.extend(arguments);
         let mut child = mainspring(&all)
             .stdout(Stdio::piped())
