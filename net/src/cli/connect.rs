@@ -69,6 +69,11 @@ impl Connection {
         })
     }
 
+    /// What client machines are told that only read: asking for a topic does not make it.
+    pub(crate) fn network_of_reader(&self) -> Result<NetworkConfig, Failure> {
+        Ok(NetworkConfig { allow_auto_topic_creation: false, ..self.network()? })
+    }
+
     /// Says that no broker was reached.
     pub(crate) fn unreachable(&self, why: Option<&std::io::Error>) -> Failure {
         let refused = why.is_some();

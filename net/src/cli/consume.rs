@@ -82,7 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Stop> {
     let config = FetcherConfig {
         // An offset that is not there is an answer, not a reason to print other records.
         reset: None,
-        ..FetcherConfig::new(args.connection.network()?)
+        ..FetcherConfig::new(args.connection.network_of_reader()?)
     };
     connect::block_on(async {
         let mut reading = Reading {

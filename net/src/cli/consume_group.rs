@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args, group: &str, from: From, printer: Printer) -> Res
             )
         })?);
     }
-    let mut config = ConsumerConfig::new(args.connection.network()?, Some(group.into()));
+    let mut config = ConsumerConfig::new(args.connection.network_of_reader()?, Some(group.into()));
     config.fetcher.reset = Some(reset);
     config.auto_store = false;
     config.close_timeout = args.connection.timeout()?;

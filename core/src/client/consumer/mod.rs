@@ -507,6 +507,12 @@ impl Consumer {
 
     /// Does what follows from what the machines have to tell, and what is due by time.
     fn drive(&mut self, now: Now) {
+        if self.fetcher.take_misses_topics()
+            && let Some(group) = &mut self.group
+        {
+            // The leader of the group is to notice that a topic is gone.
+            group.look_again(now);
+        }
         self.take_group_events(now);
         self.note_baselines();
         if self.owed_since.is_none() && (!self.events.is_empty() || self.fetcher.has_events()) {

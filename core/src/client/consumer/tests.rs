@@ -41,6 +41,9 @@ struct World {
     /// Partitions that the group keeps from this member.
     withheld: BTreeSet<i32>,
     parked: Vec<Asked>,
+    /// Whether fetches are answered as if the topic were gone.
+    is_missing: bool,
+    requests: usize,
 }
 
 impl World {
@@ -61,6 +64,8 @@ impl World {
             heartbeat: ErrorCode::None,
             withheld: BTreeSet::new(),
             parked: Vec::new(),
+            is_missing: false,
+            requests: 0,
         }
     }
 
@@ -138,6 +143,7 @@ impl World {
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "a consumer asks nothing else")]
     fn serve(&mut self, asked: Asked) {
+        self.requests += 1;
         match &asked.body {
             Request::FindCoordinator(_) => {
                 let found = Coordinator { key: "g".into(), node_id: 1, ..Default::default() };
@@ -181,7 +187,7 @@ impl World {
                     request.topics.iter().flat_map(|topic| &topic.partitions).all(|partition| {
                         partition.fetch_offset >= self.ends[partition.partition as usize]
                     });
-                if is_empty {
+                if is_empty && !self.is_missing {
                     self.parked.push(asked);
                 } else {
                     let response = self.fetched(request);
@@ -286,6 +292,11 @@ impl World {
     fn fetched(&self, request: &FetchRequest) -> FetchResponse {
         let partitions = request.topics.iter().flat_map(|topic| &topic.partitions).map(|asked| {
             let end = self.ends[asked.partition as usize];
+            if self.is_missing {
+                let error_code = ErrorCode::UnknownTopicOrPartition.code();
+                let partition_index = asked.partition;
+                return PartitionData { partition_index, error_code, ..Default::default() };
+            }
             let records = (asked.fetch_offset < end).then(|| {
                 let mut builder = BatchBuilder::new(Codec::None);
                 for _ in asked.fetch_offset..end {
@@ -360,6 +371,30 @@ fn a_partition_that_is_added_later_is_read_from_its_beginning_whatever_the_rule(
     // The leader looks at its topics again after their age.
     world.pass(Duration::from_mins(6));
     assert_eq!(world.read(), [(1, vec![0, 1, 2])]);
+}
+
+#[test]
+fn a_topic_that_is_deleted_is_given_up_without_many_questions_and_read_again_when_it_is_back() {
+    let mut world = World::new(&[2], |_| {});
+    world.subscribe();
+    world.read();
+    world.broker.topics.remove("orders");
+    world.is_missing = true;
+    world.answer_parked();
+    world.settle();
+    let before = world.requests;
+    world.pass(Duration::from_secs(10));
+    let asked = world.requests - before;
+    assert!(asked < 50, "{asked} requests in ten seconds");
+    assert_eq!(world.poll(), Some(ConsumerEvent::Revoked(orders([0]))));
+    world.read();
+    assert!(world.consumer.assignment().is_empty());
+
+    world.broker.topics.insert("orders", 1);
+    world.is_missing = false;
+    world.stored.clear();
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.read(), [(0, vec![0, 1])]);
 }
 
 #[test]

@@ -31,6 +31,8 @@ use crate::wire::{ApiKey, KafkaString, Request, Response};
 
 /// The last version of Fetch that names topics.
 const LAST_VERSION_BY_NAME: i16 = 12;
+/// Longest pause before a partition is asked for again (`retry.backoff.max.ms`).
+const RETRY_BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Timestamp that asks for the end of the log.
 const LATEST: i64 = -1;
 /// Timestamp that asks for the start of the log.
@@ -153,6 +155,8 @@ struct Partition {
     has_events: bool,
     is_paused: bool,
     retry_at: Instant,
+    /// Answers in a row that could not be used.
+    failures: u32,
     high_watermark: Option<Offset>,
     /// The offset behind what was told, `None` while the first one is being asked for.
     told_to: Option<Offset>,
@@ -182,6 +186,8 @@ pub struct Fetcher {
     fetching: BTreeSet<NodeId>,
     generations: u64,
     events: VecDeque<(u64, FetchEvent)>,
+    /// Whether a broker did not know a topic since this was last asked.
+    misses_topics: bool,
     wake_at: Option<Instant>,
 }
 
@@ -195,6 +201,7 @@ impl Fetcher {
             fetching: BTreeSet::new(),
             generations: 0,
             events: VecDeque::new(),
+            misses_topics: false,
             wake_at: None,
         }
     }
@@ -219,6 +226,7 @@ impl Fetcher {
             has_events: false,
             is_paused: false,
             retry_at: Instant::ZERO,
+            failures: 0,
             high_watermark: None,
             told_to: match start {
                 Start::Offset(offset) => Some(offset),
@@ -232,6 +240,15 @@ impl Fetcher {
     /// Stops reading a partition. What was fetched of it is not told any more.
     pub fn unassign(&mut self, topic: &KafkaString, partition: PartitionIndex) {
         self.partitions.remove(&(topic.clone(), partition));
+        if !self.partitions.keys().any(|(other, _)| other == topic) {
+            let topics = self.partitions.keys().map(|(topic, _)| topic.clone()).collect();
+            self.network.want_only(&topics);
+        }
+    }
+
+    /// Returns whether a broker did not know a topic since this was last asked: it may be gone.
+    pub const fn take_misses_topics(&mut self) -> bool {
+        std::mem::replace(&mut self.misses_topics, false)
     }
 
     /// Holds a partition back: nothing more of it is asked for or told until it is resumed.
@@ -530,6 +547,7 @@ impl Fetcher {
         match result {
             Ok(offset) => {
                 if let Some(partition) = self.settled(asked) {
+                    partition.failures = 0;
                     // No record is that young: go on behind the last one.
                     let nothing = offset.0 < 0 && matches!(start, Start::Time(_));
                     partition.position = if nothing {
@@ -548,6 +566,7 @@ impl Fetcher {
         let backoff = self.config.network.retry_backoff;
         let reset = self.config.reset;
         let stale = error.is_stale_metadata();
+        let misses_topic = error.is_unknown_topic();
         let Some(partition) = self.settled(asked) else {
             return;
         };
@@ -563,7 +582,12 @@ impl Fetcher {
                 };
                 partition.retry_at = now + backoff;
             }
-            _ if error.is_retriable() => partition.retry_at = now + backoff,
+            _ if error.is_retriable() => {
+                let pause = backoff.saturating_mul(1 << partition.failures.min(16));
+                partition.retry_at = now + pause.min(RETRY_BACKOFF_MAX.max(backoff));
+                partition.failures = partition.failures.saturating_add(1);
+                self.misses_topics |= misses_topic;
+            }
             _ => self.fail(&asked.place, error),
         }
         if stale {
@@ -591,6 +615,7 @@ impl Fetcher {
         let Some(partition) = self.settled(asked) else {
             return;
         };
+        partition.failures = 0;
         let Position::At(position) = partition.position else {
             return;
         };

@@ -245,6 +245,14 @@ impl Group {
         self.drive(now.mono);
     }
 
+    /// Says that the topics seem to have changed: they are looked at again, after a pause.
+    pub fn look_again(&mut self, now: Now) {
+        if self.started {
+            self.network.mark_stale(now.mono);
+            self.drive(now.mono);
+        }
+    }
+
     /// Stores offsets. The answer comes as [`GroupEvent::Committed`].
     pub fn commit(&mut self, now: Now, offsets: BTreeMap<Place, StoredOffset>) -> OffsetsId {
         self.started = true;
