@@ -439,7 +439,7 @@ pub struct DescribedMember {
     pub client_host: KafkaString,
     /// What it says in the protocol, while the group is stable; else empty.
     pub metadata: Bytes,
-    /// What it is to do, while the group is stable; else empty.
+    /// What it is to do, or was before the rebalance that goes on.
     pub assignment: Bytes,
 }
 

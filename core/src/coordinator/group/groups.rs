@@ -1,7 +1,5 @@
 //! Telling what groups there are, and taking one away.
 
-use bytes::Bytes;
-
 use super::api::{
     DescribeGroup, DescribeGroupAnswer, DescribedMember, ListGroups, ListGroupsAnswer, ListedGroup,
     Response, Ticket,
@@ -64,7 +62,7 @@ impl GroupCoordinator {
                     client_id: member.client_id.clone(),
                     client_host: member.client_host.clone(),
                     metadata: metadata.cloned().unwrap_or_default(),
-                    assignment: if stable { member.assignment.clone() } else { Bytes::new() },
+                    assignment: member.assignment.clone(),
                 }
             })
             .collect();

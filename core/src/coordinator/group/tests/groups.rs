@@ -46,7 +46,9 @@ fn a_stable_group_tells_its_protocol_and_what_its_members_say_and_do() {
     let told = bench.describe(6);
     assert_eq!((told.group_state, &*told.protocol_data), ("PreparingRebalance", ""));
     assert_eq!(told.members.len(), 2);
-    assert!(told.members.iter().all(|one| one.metadata.is_empty() && one.assignment.is_empty()));
+    assert!(told.members.iter().all(|one| one.metadata.is_empty()));
+    let first = told.members.iter().find(|one| one.member_id == members[0]).expect("is in it");
+    assert_eq!(&first.assignment, members[0].as_bytes(), "until the next one is handed out");
 }
 
 #[test]
