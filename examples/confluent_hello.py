@@ -25,7 +25,8 @@ for number in range(3):
     producer.produce("hello", key=f"key {number}", value=f"value {number}", partition=0, on_delivery=note)
 producer.flush(10)
 
-# There are no consumer groups yet: a consumer says by itself which partitions it reads.
+# It says by itself what it reads: the three records of this run. With `subscribe` it would share the
+# partitions with the other members of its group, and go on where the group has committed.
 consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused", "enable.auto.commit": False})
 consumer.assign([TopicPartition("hello", 0, delivered[0])])
 for _ in delivered:
