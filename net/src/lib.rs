@@ -9,6 +9,8 @@ pub mod cli;
 pub mod client;
 pub mod data_dir;
 pub mod disk;
+#[cfg(not(madsim))]
+pub mod embedded;
 pub mod node;
 
 mod clock;

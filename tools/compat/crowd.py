@@ -112,6 +112,10 @@ class Crowd:
         owned = sorted(one for member in self.present for one in self.owner[member])
         return owned == list(range(self.partitions)) and all(self.owner[one] for one in self.present)
 
+    def progress(self) -> dict[int, int]:
+        """Returns how many records of each partition were read."""
+        return {partition: len(self.seen[partition]) for partition in range(self.partitions)}
+
     def run(self) -> dict[str, float]:
         """Goes through it all, and returns the seconds that each step took until stable."""
         self._make_topic()
@@ -149,29 +153,12 @@ class Crowd:
         return took
 
     def _moves_on(self, when: str) -> None:
-        """Writes a record to every partition and waits until it was read, as all owners must be at work for."""
-        from confluent_kafka import Producer
-
-        marks: dict[int, int] = {}
-
-        def note(error, message) -> None:
-            if error is None:
-                marks[message.partition()] = message.offset()
-                self.acked_records[message.partition()] += 1
-
-        producer = Producer({
-            "bootstrap.servers": self.broker.bootstrap,
-            "enable.idempotence": True,
-            "reconnect.backoff.max.ms": 200,
-            "log_level": 0,
-        })
-        for partition in range(self.partitions):
-            producer.produce(self.topic, b"mark", partition=partition, on_delivery=note)
-        producer.flush(PATIENCE)
+        """Waits until every partition was read on, which all owners must be at work for."""
+        with self.changed:
+            before = self.progress()
         self.wait(
             f"every partition is read {when}",
-            lambda: len(marks) == self.partitions
-            and all(offset in self.seen[partition] for partition, offset in marks.items()),
+            lambda: all(now > before[partition] for partition, now in self.progress().items()),
         )
 
     def _make_topic(self) -> None:

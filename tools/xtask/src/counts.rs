@@ -34,9 +34,10 @@ impl std::fmt::Display for Counts {
 
 /// Reads a line that reports on tests; `None` for any other line.
 ///
-/// Three forms are known: cargo's own (`test result: ok. 3 passed; 0 failed; 1 ignored; ...`),
-/// nextest's (`Summary [ 0.1s] 4 tests run: 3 passed, 1 failed, 0 skipped`), and the one that our
-/// own runners end with (`3 passed, 0 failed, 1 skipped`).
+/// Four forms are known: cargo's own (`test result: ok. 3 passed; 0 failed; 1 ignored; ...`),
+/// nextest's (`Summary [ 0.1s] 4 tests run: 3 passed, 1 failed, 0 skipped`), pytest's
+/// (`1 failed, 3 passed in 0.52s`), and the one that our own runners end with (`3 passed, 0 failed, 1
+/// skipped`).
 pub(crate) fn read(line: &str) -> Option<Counts> {
     let line = line.trim();
     if let Some(rest) = line.strip_prefix("test result: ") {
@@ -53,6 +54,9 @@ pub(crate) fn read(line: &str) -> Option<Counts> {
             skipped: before(line, "skipped").unwrap_or(0),
         });
     }
+    if let Some(counts) = pytest(line) {
+        return Some(counts);
+    }
     let parts: Vec<&str> = line.split(", ").collect();
     if !(2..=3).contains(&parts.len()) {
         return None;
@@ -67,6 +71,25 @@ pub(crate) fn read(line: &str) -> Option<Counts> {
     })
 }
 
+/// Reads pytest's last line.
+fn pytest(line: &str) -> Option<Counts> {
+    let (outcomes, took) = line.trim_matches(['=', ' ']).rsplit_once(" in ")?;
+    took.split(' ').next()?.strip_suffix('s')?.parse::<f64>().ok()?;
+    let mut counts = Counts::default();
+    for outcome in outcomes.split(", ") {
+        let (number, word) = outcome.split_once(' ')?;
+        let number: u64 = number.parse().ok()?;
+        match word {
+            "passed" => counts.passed += number,
+            "failed" | "error" | "errors" => counts.failed += number,
+            "skipped" => counts.skipped += number,
+            "warning" | "warnings" | "deselected" | "xfailed" | "xpassed" => {}
+            _ => return None,
+        }
+    }
+    Some(counts)
+}
+
 /// Returns the number that stands before a word.
 fn before(text: &str, word: &str) -> Option<u64> {
     let words: Vec<&str> = text.split([' ', ';', ',']).filter(|word| !word.is_empty()).collect();
@@ -77,6 +100,16 @@ fn before(text: &str, word: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_line_of_pytest_is_read() {
+        let counts = |passed, failed, skipped| Some(Counts { passed, failed, skipped });
+        assert_eq!(read("3 passed in 0.52s"), counts(3, 0, 0));
+        assert_eq!(read("1 failed, 3 passed, 2 skipped, 1 warning in 1.50s"), counts(3, 1, 2));
+        assert_eq!(read("== 2 errors in 62.10s (0:01:02) =="), counts(0, 2, 0));
+        assert_eq!(read("no tests ran in 0.01s"), None);
+        assert_eq!(read("3 passed in a row"), None);
+    }
 
     #[test]
     fn cargo_result_lines_are_read() {

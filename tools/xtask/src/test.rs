@@ -26,6 +26,9 @@ pub(crate) fn run(arguments: &[&str]) -> ExitCode {
     if wanted("sim") {
         sim(&mut parts);
     }
+    if wanted("python") {
+        python_package(&mut parts);
+    }
     if wanted("clients") {
         clients(&mut parts);
     }
@@ -47,7 +50,8 @@ fn rust(parts: &mut Parts) {
     parts.check("links", &docs::links());
     // The optimised profile keeps every assertion, and its dependencies serve the later parts too.
     let budget = Duration::from_mins(15);
-    let tests = cargo(&["test", "-q", "--profile", "world", "--workspace"]);
+    let tests =
+        cargo(&["test", "-q", "--profile", "world", "--workspace", "--exclude", "mainspring-py"]);
     parts.run("unit tests", budget, Counting::Lines, tests);
     let fuzz = fuzz::driver(&["--executions", "2200000", "--seed", &fresh_seed()]);
     parts.run("random input for every decoder", Duration::from_mins(4), Counting::Lines, fuzz);
@@ -110,6 +114,29 @@ fn network(parts: &mut Parts, seeds: u32) {
     parts.run("network simulation", budget, Counting::Lines, many);
     let twice = sim(&["--seeds", "10", "--check"]);
     parts.run("network simulation, each seed twice", budget, Counting::Lines, twice);
+}
+
+/// Builds the Python package and tests what was built.
+fn python_package(parts: &mut Parts) {
+    let python = match python::package() {
+        Ok(python) => python,
+        Err(reason) if reason.starts_with("cannot start python3") => {
+            return parts.skip("Python package", &reason);
+        }
+        Err(reason) => return parts.check("Python package", &Err(reason)),
+    };
+    let budget = Duration::from_mins(3);
+    let mut tests = Command::new(&python);
+    tests.current_dir(root().join("python/tests"));
+    tests.args(["-X", "dev", "-m", "pytest", "-q", "-p", "no:cacheprovider"]);
+    tests.env("PYTHONDONTWRITEBYTECODE", "1");
+    parts.run("Python package", budget, Counting::Lines, tests);
+    let mut stubs = Command::new(&python);
+    stubs.current_dir(root().join("target")).args(["-m", "mypy.stubtest", "mainspring"]);
+    parts.run("stubs of the Python package", budget, Counting::Exit, stubs);
+    let mut types = Command::new(&python);
+    types.current_dir(root().join("target")).args(["-m", "mypy", "--strict", "-p", "mainspring"]);
+    parts.run("types of the Python package", budget, Counting::Exit, types);
 }
 
 /// Runs every client program against the built broker.
