@@ -106,7 +106,14 @@ impl Player<'_> {
                 Ok(())
             }
             Act::Receive => self.receive(name),
-            Act::Until { pointer, wanted, call } => self.until(name, pointer, wanted, call),
+            Act::Until { pointer, wanted, call, is_told } => {
+                let received = self.until(name, pointer, wanted, call)?;
+                if *is_told {
+                    let line = self.line(name, received);
+                    self.lines.push(line);
+                }
+                Ok(())
+            }
             Act::Silent(time) => {
                 let seen = self.connection(name)?.peek(*time)?;
                 self.lines.push(format!("{name} {seen}"));
@@ -214,7 +221,13 @@ impl Player<'_> {
         }
     }
 
-    fn until(&mut self, name: char, pointer: &str, wanted: &Value, call: &Call) -> Outcome {
+    fn until(
+        &mut self,
+        name: char,
+        pointer: &str,
+        wanted: &Value,
+        call: &Call,
+    ) -> Outcome<Received> {
         let deadline = Instant::now() + UNTIL_LIMIT;
         loop {
             self.send(name, call, Part::Whole)?;
@@ -224,9 +237,7 @@ impl Player<'_> {
                 Received::Closed | Received::Nothing | Received::Foreign(_) => true,
             };
             if done || Instant::now() > deadline {
-                let line = self.line(name, received);
-                self.lines.push(line);
-                return Ok(());
+                return Ok(received);
             }
             std::thread::sleep(UNTIL_PAUSE);
         }

@@ -60,7 +60,7 @@ pub(super) enum Act {
     /// Takes the next answer.
     Receive,
     /// Repeats a request until a value of its answer is as wanted.
-    Until { pointer: String, wanted: Value, call: Call },
+    Until { pointer: String, wanted: Value, call: Call, is_told: bool },
     /// Tells whether anything arrives within that time.
     Silent(Duration),
     /// Tells whether the broker closes the connection.
@@ -238,11 +238,11 @@ fn act(text: &str) -> Outcome<Act> {
         "rest" => Act::Rest,
         "bytes" => Act::Bytes(hex(rest)?),
         "receive" => Act::Receive,
-        "until" => {
+        "until" | "await" => {
             let (pointer, rest) = word(rest);
             let (wanted, rest) = word(rest);
             let (pointer, wanted) = (pointer.to_owned(), json(wanted)?);
-            Act::Until { pointer, wanted, call: call(rest)? }
+            Act::Until { pointer, wanted, call: call(rest)?, is_told: first == "until" }
         }
         "silent" => Act::Silent(Duration::from_millis(number(rest)?)),
         "closed" => Act::Closed,
