@@ -1,8 +1,12 @@
 //! The checkpoint of a shard: up to where its segments are durable, so that journal files may be
 //! used again.
 //!
-//! One file, `checkpoint/SHARD`, written whole beside the old one and renamed over it. All integers
-//! are big-endian: magic `MSCP`, format version u16, zero u16, length of what follows u64, CRC-32C
+//! Written whole beside the old one and renamed over it, in two places: without it nobody knows where
+//! logs begin, which offsets of memory logs were given out, or from where on the journal counts, so one
+//! that is lost or damaged is read from the other place and never guessed. Journal files are free
+//! only when both are durable, so either is good, and the one with the greater cut is later.
+//!
+//! All integers are big-endian: magic `MSCP`, format version u16, zero u16, length of what follows u64, CRC-32C
 //! u32 of it; then cut u64 (journal blocks up to this sequence are covered), vote epoch i32, number
 //! of logs u32, and for each log: topic id 16, partition i32, storage u8, name length u16 and name,
 //! start i64, end i64, reserved i64, `producers_at` i64 (-1 none), number of epochs u32 with epoch i32
@@ -11,7 +15,8 @@
 
 use bytes::{Buf, BufMut, Bytes};
 
-use crate::ids::{LeaderEpoch, Offset, PartitionIndex, TopicName, TopicPartition, Uuid};
+use crate::ids::{LeaderEpoch, Offset, PartitionIndex, ShardId, TopicName, TopicPartition, Uuid};
+use crate::io::FileName;
 use crate::log::api::Storage;
 use crate::log::block::BlockSequence;
 use crate::log::partition_log::LogImage;
@@ -21,6 +26,16 @@ use crate::time::UnixMillis;
 const MAGIC: [u8; 4] = *b"MSCP";
 const FORMAT_VERSION: u16 = 1;
 const HEADER_LEN: usize = 20;
+
+/// Returns both places of a shard's checkpoint.
+pub(super) fn files(shard: ShardId) -> [FileName; 2] {
+    [format!("checkpoint/{shard}"), format!("journal/{shard}/checkpoint")].map(FileName::new)
+}
+
+/// Returns the file that is written beside `file` and renamed over it.
+pub(super) fn temporary(file: &FileName) -> FileName {
+    FileName::new(format!("{file}.tmp"))
+}
 
 /// What a checkpoint holds.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

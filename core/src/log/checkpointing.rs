@@ -3,7 +3,7 @@
 //!
 //! Each arrow is a barrier: segment bytes written -> segments, indexes, epochs and producer
 //! snapshots flushed -> directories flushed -> checkpoint written beside, flushed, renamed,
-//! directory flushed -> journal files free.
+//! directory flushed, in both its places -> journal files free.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::ids::{Offset, TopicPartition};
 use crate::io::{Counter, Effects, FileName, Sync, WriteBody};
 use crate::log::block::BlockSequence;
-use crate::log::checkpoint::Checkpoint;
+use crate::log::checkpoint::{self, Checkpoint};
 use crate::log::journal::Journal;
 use crate::log::leader_epoch;
 use crate::log::operations::{Op, Purpose};
@@ -92,11 +92,6 @@ impl Checkpointing {
 }
 
 impl LogStore {
-    fn checkpoint_file(&self, temporary: bool) -> FileName {
-        let ending = if temporary { ".tmp" } else { "" };
-        FileName::new(format!("checkpoint/{}{ending}", self.config.shard))
-    }
-
     /// Returns whether nothing is on its way out that only the journal would still tell of.
     pub(super) fn may_begin_checkpoint(&self) -> bool {
         self.checkpoint.is_idle() && self.cleanups == 0 && self.doomed.is_empty()
@@ -181,7 +176,10 @@ impl LogStore {
 
     fn unlink_temporaries(&mut self, fx: &mut Effects) {
         self.checkpoint.step = Step::Unlinks;
-        let mut ops = vec![Op::Remove { file: self.checkpoint_file(true) }];
+        let mut ops: Vec<Op> = checkpoint::files(self.config.shard)
+            .iter()
+            .map(|file| Op::Remove { file: checkpoint::temporary(file) })
+            .collect();
         // A log that was deleted meanwhile may never have had a folder.
         let logs = &self.logs;
         self.checkpoint.snapshots.retain(|(id, ..)| logs.contains_key(id));
@@ -301,16 +299,17 @@ impl LogStore {
             Step::Settling => unreachable!("settling has no operations"),
             Step::Written => {
                 self.checkpoint.step = Step::Renamed;
-                let op = Op::Rename {
-                    from: self.checkpoint_file(true),
-                    to: self.checkpoint_file(false),
-                };
-                self.submit_step(vec![op], fx);
+                let ops = checkpoint::files(self.config.shard)
+                    .map(|to| Op::Rename { from: checkpoint::temporary(&to), to })
+                    .into();
+                self.submit_step(ops, fx);
             }
             Step::Renamed => {
                 self.checkpoint.step = Step::Done;
-                let op = Op::SyncDir { directory: FileName::new("checkpoint") };
-                self.submit_step(vec![op], fx);
+                let ops = checkpoint::files(self.config.shard)
+                    .map(|file| Op::SyncDir { directory: file.parent() })
+                    .into();
+                self.submit_step(ops, fx);
             }
             Step::Done => self.finish_checkpoint(fx),
         }
@@ -324,8 +323,11 @@ impl LogStore {
         self.checkpoint.step = Step::Written;
         let logs = std::mem::take(&mut self.checkpoint.logs);
         let checkpoint = Checkpoint { cut: self.checkpoint.cut, vote_epoch: self.vote_epoch, logs };
-        let op = whole_file(self.checkpoint_file(true), checkpoint.encode());
-        self.submit_step(vec![op], fx);
+        let bytes = checkpoint.encode();
+        let ops = checkpoint::files(self.config.shard)
+            .map(|file| whole_file(checkpoint::temporary(&file), bytes.clone()))
+            .into();
+        self.submit_step(ops, fx);
     }
 
     fn finish_checkpoint(&mut self, fx: &mut Effects) {

@@ -18,7 +18,7 @@ use crate::io::{
     FileName, Mark, Sync, WriteBody,
 };
 use crate::log::block::{ALIGNMENT, BlockSequence};
-use crate::log::checkpoint::Checkpoint;
+use crate::log::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::log::identity::{Identity, IdentityError, META_FILE, SLOT_LEN, Starts};
 use crate::log::journal::{FileState, Journal, RingFile};
 use crate::log::operations::{Op, Purpose};
@@ -166,13 +166,13 @@ impl LogStore {
         self.phase = Phase::Recovering(Box::new(Recovery::new()));
         let read = |file| Op::Read { file, position: 0, length: u64::from(u32::MAX) };
         let small = |file| Op::Read { file, position: 0, length: SMALL_FILE };
-        let ops = vec![
+        let mut ops = vec![
             Op::List { directory: FileName::root() },
             small(FileName::new(META_FILE)),
             Op::List { directory: self.path("journal/{}") },
             small(self.path("journal/{}/incarnation")),
-            read(self.path("checkpoint/{}")),
         ];
+        ops.extend(checkpoint::files(self.config.shard).map(read));
         self.enter(Stage::Survey, ops, fx);
     }
 
@@ -221,8 +221,10 @@ impl LogStore {
                 let mut ops = vec![
                     Op::Create { file: self.path("journal/{}"), kind: CreateKind::Directory },
                     Op::Remove { file: self.path("journal/{}/incarnation.tmp") },
-                    Op::Remove { file: self.path("checkpoint/{}.tmp") },
                 ];
+                for file in checkpoint::files(self.config.shard) {
+                    ops.push(Op::Remove { file: checkpoint::temporary(&file) });
+                }
                 // Shard 0 alone writes it, while the others may still be on their way here.
                 if self.config.shard.0 == 0 {
                     ops.push(Op::Remove { file: FileName::new("meta.properties.tmp") });
@@ -245,10 +247,10 @@ impl LogStore {
                     });
                 }
                 if self.recovery().checkpoint.is_none() {
-                    ops.push(Op::Rename {
-                        from: self.path("checkpoint/{}.tmp"),
-                        to: self.path("checkpoint/{}"),
-                    });
+                    ops.extend(
+                        checkpoint::files(self.config.shard)
+                            .map(|to| Op::Rename { from: checkpoint::temporary(&to), to }),
+                    );
                 }
                 if self.recovery().identity_is_new {
                     ops.push(Op::Rename {
@@ -293,7 +295,8 @@ impl LogStore {
         let cannot = |error: DiskError| {
             format!("cannot use the data directory: {error}; check its owner, mode and disk")
         };
-        let checkpoint = content(outcomes.pop().flatten()).map_err(cannot)?;
+        let other = content(outcomes.pop().flatten()).map_err(cannot)?;
+        let first = content(outcomes.pop().flatten()).map_err(cannot)?;
         let starts = content(outcomes.pop().flatten()).map_err(cannot)?;
         let journal = listing(outcomes.pop().flatten()).map_err(cannot)?;
         let meta = content(outcomes.pop().flatten()).map_err(cannot)?;
@@ -325,15 +328,7 @@ impl LogStore {
             // Counted anew, see `count_start`.
             Some(Err(_)) | None => (None, None),
         };
-        let checkpoint = match checkpoint {
-            Some(bytes) => Some(Checkpoint::decode(bytes).map_err(|error| {
-                format!(
-                    "cannot use {}: {error}; restore it from a backup",
-                    self.path("checkpoint/{}")
-                )
-            })?),
-            None => None,
-        };
+        let checkpoint = self.take_checkpoint([first, other], fx)?;
         let mut files = Vec::new();
         for entry in journal {
             let number = entry.name.strip_suffix(".journal").filter(|digits| digits.len() == 8);
@@ -380,6 +375,39 @@ impl LogStore {
         Ok(())
     }
 
+    /// Returns the later of the checkpoints that are sound, `None` where there is none at all.
+    fn take_checkpoint(
+        &self,
+        found: [Option<Bytes>; 2],
+        fx: &mut Effects,
+    ) -> Result<Option<Checkpoint>, String> {
+        let mut sound: Option<Checkpoint> = None;
+        let mut damaged = Vec::new();
+        for (file, bytes) in checkpoint::files(self.config.shard).into_iter().zip(found) {
+            match bytes.map(Checkpoint::decode) {
+                Some(Ok(checkpoint)) => {
+                    if sound.as_ref().is_none_or(|other| other.cut < checkpoint.cut) {
+                        sound = Some(checkpoint);
+                    }
+                }
+                Some(Err(error @ CheckpointError::Newer(_))) => {
+                    return Err(format!("cannot use {file}: {error}; start a build that knows it"));
+                }
+                Some(Err(CheckpointError::Damaged)) => damaged.push(format!("{file} is damaged")),
+                // A directory of an earlier build has one; the next checkpoint makes the other.
+                None => {}
+            }
+        }
+        let told = damaged.join(", ");
+        if sound.is_none() && !damaged.is_empty() {
+            return Err(format!("cannot use the checkpoint: {told}; restore it from a backup"));
+        }
+        if !damaged.is_empty() {
+            fx.warn(format!("{told}; the other copy of the checkpoint is used"));
+        }
+        Ok(sound)
+    }
+
     fn read_heads(
         &mut self,
         files: Vec<(u64, FileName, u64)>,
@@ -423,8 +451,8 @@ impl LogStore {
         let cut = recovery.checkpoint.as_ref().map(|checkpoint| checkpoint.cut);
         if cut.is_none() && !found.is_empty() {
             return Err(format!(
-                "{} is gone, without which nobody knows what the segments hold; restore it from a \
-                 backup",
+                "{} and its copy are gone, without which nobody knows what the segments hold; restore \
+                 one from a backup",
                 self.path("checkpoint/{}")
             ));
         }
@@ -478,7 +506,6 @@ impl LogStore {
         let shard = self.config.shard;
         let file = self.path("journal/{}/incarnation");
         let temporary = self.path("journal/{}/incarnation.tmp");
-        let checkpoint = self.path("checkpoint/{}.tmp");
         let lost =
             format!("{file} is gone or damaged; starts are counted from far beyond the journal");
         let recovery = self.recovery();
@@ -512,7 +539,8 @@ impl LogStore {
         }];
         if recovery.checkpoint.is_none() {
             // So that one that is missing later is known to have been lost.
-            ops.push(whole(checkpoint, EMPTY.encode()));
+            let files = checkpoint::files(shard);
+            ops.extend(files.map(|file| whole(checkpoint::temporary(&file), EMPTY.encode())));
         }
         if recovery.identity_is_new {
             let identity = recovery.identity.expect("the survey found or made it");

@@ -810,14 +810,55 @@ fn a_store_in_memory_asks_nothing_of_the_disk() {
 }
 
 #[test]
-fn a_lost_checkpoint_refuses_the_start_instead_of_forgetting_records() {
+fn a_lost_or_damaged_checkpoint_is_read_from_its_other_place() {
+    for place in ["checkpoint/0", "journal/0/checkpoint"] {
+        for damage in [None, Some(0), Some(7)] {
+            let mut node = Node::new();
+            let log = node.create(1, settings());
+            for _ in 0..200 {
+                node.append(log, &[1; 900]);
+            }
+            match damage {
+                None => drop(node.disk.files.remove(place)),
+                Some(fill) => node.disk.files.get_mut(place).expect("a checkpoint").fill(fill),
+            }
+            node.restart();
+            assert_eq!(node.fetch_all(log).len(), 200);
+            // The next checkpoint stands in both places again.
+            for _ in 0..200 {
+                node.append(log, &[1; 900]);
+            }
+            let at = |place| &node.disk.files[place];
+            assert_eq!(at("checkpoint/0"), at("journal/0/checkpoint"));
+        }
+    }
+}
+
+#[test]
+fn of_two_checkpoints_the_later_one_counts() {
+    for stale in ["checkpoint/0", "journal/0/checkpoint"] {
+        let mut node = Node::new();
+        let log = node.create(1, settings());
+        let before = node.disk.files[stale].clone();
+        for _ in 0..200 {
+            node.append(log, &[1; 900]);
+        }
+        node.disk.files.insert(stale.to_owned(), before);
+        node.restart();
+        assert_eq!(node.fetch_all(log).len(), 200);
+    }
+}
+
+#[test]
+fn a_checkpoint_lost_in_both_places_refuses_the_start_instead_of_forgetting_records() {
     let mut node = Node::new();
     let log = node.create(1, settings());
     node.append(log, b"value");
     node.disk.files.remove("checkpoint/0");
+    node.disk.files.remove("journal/0/checkpoint");
     node.start();
     let message = node.fatal.expect("the node refuses to start");
-    assert!(message.contains("checkpoint/0 is gone"), "{message}");
+    assert!(message.contains("checkpoint/0 and its copy are gone"), "{message}");
 }
 
 #[test]
