@@ -97,8 +97,15 @@ impl Scan {
     ) -> Result<Self, ScanError> {
         let mut order: Vec<usize> = (0..files.len()).collect();
         order.sort_by_key(|&file| files[file].first_sequence);
+        let first = |place: usize| files[place].first_sequence;
         let start = cut.map_or(0, |cut| {
-            order.iter().rposition(|&file| files[file].first_sequence.0 <= cut.0 + 1).unwrap_or(0)
+            let last = order.iter().rposition(|&file| first(file).0 <= cut.0 + 1).unwrap_or(0);
+            // A file that was too short for its first block was left at once: two begin alike then.
+            order
+                .iter()
+                .take(last)
+                .position(|&file| first(file) == first(order[last]))
+                .unwrap_or(last)
         });
         order.drain(..start);
         let last = order.first().map_or_else(BlockSequence::default, |&file| {
@@ -234,6 +241,12 @@ impl Scan {
 
     /// No block follows at `position` of the file: the journal goes on in the next, or it ends.
     fn end_of_chain_in_file(&mut self, position: u64, rest: &Bytes) -> Result<(), ScanError> {
+        // One that begins no later than what was found was left before anything was written to it.
+        while let Some(&next) = self.order.get(self.at + 1)
+            && self.files[next].first_sequence <= self.last
+        {
+            self.order.remove(self.at + 1);
+        }
         if let Some(&next) = self.order.get(self.at + 1)
             && self.files[next].first_sequence.follows(self.last)
         {
@@ -476,6 +489,23 @@ mod tests {
         let scanned = disk.scan(None).expect("clean");
         assert_eq!((scanned.last, scanned.end), (sequence(2, 1), Some((1, 8192))));
         assert_eq!(scanned.durable, sequence(1, 3));
+    }
+
+    #[test]
+    fn a_file_that_was_left_before_its_first_block_is_no_gap() {
+        for (left, used) in [(1, 2), (2, 1)] {
+            for cut in [None, Some(sequence(1, 2)), Some(sequence(1, 3)), Some(sequence(1, 4))] {
+                let mut disk = three_blocks();
+                disk.0.extend(Disk::new(2).0);
+                disk.head(left, sequence(1, 4));
+                disk.head(used, sequence(1, 4));
+                disk.block(used, 4096, sequence(1, 4), sequence(1, 3));
+                disk.head(3, sequence(1, 5));
+                disk.block(3, 4096, sequence(1, 5), sequence(1, 4));
+                let scanned = disk.scan(cut).expect("nothing is missing");
+                assert_eq!((scanned.last, scanned.end), (sequence(1, 5), Some((3, 8192))));
+            }
+        }
     }
 
     #[test]
