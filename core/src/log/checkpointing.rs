@@ -16,7 +16,7 @@ use crate::log::checkpoint::{self, Checkpoint};
 use crate::log::journal::Journal;
 use crate::log::leader_epoch;
 use crate::log::operations::{Op, Purpose};
-use crate::log::partition_log::{Folder, LogImage, PartitionLog};
+use crate::log::partition_log::{Folder, LogImage, PartitionLog, ProducerFiles};
 use crate::log::segment::segment_file;
 use crate::log::store::{LogStore, Phase};
 use crate::log::write_behind::{Doomed, METADATA_FILE};
@@ -63,6 +63,8 @@ pub(super) struct Checkpointing {
     renames: Vec<(FileName, FileName)>,
     /// Folders whose entries must be durable, those of logs deleted meanwhile among them.
     directories: Vec<FileName>,
+    /// Whether the start found one sound copy only: a checkpoint is due, which makes both.
+    pub(super) copy_is_lost: bool,
 }
 
 impl Checkpointing {
@@ -113,14 +115,21 @@ impl LogStore {
                 continue;
             }
             log.dirty = false;
-            let image = log.image_now();
+            let mut image = log.image_now();
+            // What a durable checkpoint names is not touched; at the same offset it says the same.
+            let named = log.image.as_ref().and_then(|old| old.producers_at);
+            if log.producer_files == ProducerFiles::Unknown {
+                image.producers_at = named;
+            }
             next.logs.push((*id, image.clone()));
             if !log.is_memory() {
                 next.goals.insert(*id, log.end);
             }
-            // What a durable checkpoint names is not touched; at the same offset it says the same.
-            let named = log.image.as_ref().and_then(|old| old.producers_at);
-            if let Some(at) = image.producers_at.filter(|at| named != Some(*at)) {
+            let lost = log.producer_files == ProducerFiles::Lost;
+            if lost {
+                log.producer_files = ProducerFiles::Sound;
+            }
+            if let Some(at) = image.producers_at.filter(|at| lost || named != Some(*at)) {
                 next.snapshots.push((
                     *id,
                     segment_file(&log.folder, at, "producers"),
@@ -150,7 +159,8 @@ impl LogStore {
         if self.checkpoint.is_idle() {
             let due = matches!(self.phase, Phase::Running)
                 && self.may_begin_checkpoint()
-                && self.journal.as_ref().is_some_and(Journal::has_sealed);
+                && (self.checkpoint.copy_is_lost
+                    || self.journal.as_ref().is_some_and(Journal::has_sealed));
             if due {
                 self.begin_checkpoint(fx);
             }

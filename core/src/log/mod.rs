@@ -20,6 +20,7 @@ mod partition_log;
 pub mod producer_snapshot;
 pub mod producer_state;
 mod read;
+mod rebuild;
 mod recovery;
 mod replay;
 mod retention;

@@ -89,6 +89,17 @@ pub(super) enum Folder {
     Made,
 }
 
+/// What the producer files of a log are worth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ProducerFiles {
+    /// They say what they should.
+    Sound,
+    /// They are damaged and what they said is known again: the next checkpoint writes them anew.
+    Lost,
+    /// They are damaged and so are the segments: every start looks again.
+    Unknown,
+}
+
 /// What a checkpoint says of a log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct LogImage {
@@ -128,6 +139,8 @@ pub(super) struct PartitionLog {
     pub(super) tail: VecDeque<TailBatch>,
     appended_bytes: u64,
     pub(super) producers: ProducerStates,
+    /// What the producer files that the last checkpoint names are worth.
+    pub(super) producer_files: ProducerFiles,
     pub(super) epochs: LeaderEpochs,
     /// Where rot was found: nothing is appended any more.
     pub(super) damaged: Option<Offset>,
@@ -175,6 +188,7 @@ impl PartitionLog {
             tail: VecDeque::new(),
             appended_bytes: 0,
             producers: ProducerStates::new(),
+            producer_files: ProducerFiles::Sound,
             epochs: LeaderEpochs::new(),
             damaged: None,
             dirty: true,

@@ -22,7 +22,9 @@ use crate::log::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::log::identity::{Identity, IdentityError, META_FILE, SLOT_LEN, Starts};
 use crate::log::journal::{FileState, Journal, RingFile};
 use crate::log::operations::{Op, Purpose};
+use crate::log::rebuild::Rebuild;
 use crate::log::scan::{FoundFile, Scan, ScanError, Scanned, first_block_claim, read_head};
+use crate::log::segment::Extent;
 use crate::log::store::{LogStore, Phase, random_ids};
 use crate::log::write_behind::TRASH;
 use crate::time::Now;
@@ -60,6 +62,8 @@ pub(super) enum Stage {
     Producers {
         logs: Vec<TopicPartition>,
     },
+    /// Segments of logs whose sidecars are damaged.
+    Rebuild(Box<Rebuild>),
     /// Folders of logs whose journal entries lie above the checkpoint, and the trash.
     Folders {
         folders: Vec<FileName>,
@@ -90,6 +94,8 @@ pub(super) struct Recovery {
     /// Files with a head, in the order of the scan: their places in `files` and first sequences.
     pub(super) found: Vec<(usize, BlockSequence)>,
     pub(super) scanned: Option<Scanned>,
+    /// Segments that are not there, of logs whose producers are learned from them.
+    pub(super) missing_segments: Vec<(TopicPartition, Extent)>,
 }
 
 impl Recovery {
@@ -110,6 +116,7 @@ impl Recovery {
             journal_id: 0,
             found: Vec::new(),
             scanned: None,
+            missing_segments: Vec::new(),
         }
     }
 }
@@ -274,6 +281,9 @@ impl LogStore {
                 all_done(outcomes).map_err(cannot)?;
                 self.read_producers(now, fx)
             }
+            Stage::Rebuild(rebuild) => {
+                self.on_rebuild_read(now, rebuild, outcomes.pop().flatten(), fx)
+            }
             Stage::Producers { logs } => self.build_and_replay(now, &logs, outcomes, fx),
             Stage::Folders { folders } => {
                 for (folder, outcome) in folders.iter().zip(outcomes) {
@@ -377,32 +387,39 @@ impl LogStore {
 
     /// Returns the later of the checkpoints that are sound, `None` where there is none at all.
     fn take_checkpoint(
-        &self,
+        &mut self,
         found: [Option<Bytes>; 2],
         fx: &mut Effects,
     ) -> Result<Option<Checkpoint>, String> {
         let mut sound: Option<Checkpoint> = None;
-        let mut damaged = Vec::new();
+        let mut unusable = Vec::new();
+        let (mut copies, mut newer) = (0, false);
         for (file, bytes) in checkpoint::files(self.config.shard).into_iter().zip(found) {
-            match bytes.map(Checkpoint::decode) {
-                Some(Ok(checkpoint)) => {
-                    if sound.as_ref().is_none_or(|other| other.cut < checkpoint.cut) {
-                        sound = Some(checkpoint);
-                    }
+            let found = bytes.map(Checkpoint::decode);
+            copies += usize::from(matches!(found, Some(Ok(_))));
+            match found {
+                Some(Ok(checkpoint))
+                    if sound.as_ref().is_none_or(|other| other.cut < checkpoint.cut) =>
+                {
+                    sound = Some(checkpoint);
                 }
-                Some(Err(error @ CheckpointError::Newer(_))) => {
-                    return Err(format!("cannot use {file}: {error}; start a build that knows it"));
+                // A version that is not known may be a damaged one, where the other copy is sound.
+                Some(Err(error)) => {
+                    newer |= matches!(error, CheckpointError::Newer(_));
+                    unusable.push(format!("{file}: {error}"));
                 }
-                Some(Err(CheckpointError::Damaged)) => damaged.push(format!("{file} is damaged")),
-                // A directory of an earlier build has one; the next checkpoint makes the other.
-                None => {}
+                // A directory of an earlier build has one copy.
+                Some(Ok(_)) | None => {}
             }
         }
-        let told = damaged.join(", ");
-        if sound.is_none() && !damaged.is_empty() {
-            return Err(format!("cannot use the checkpoint: {told}; restore it from a backup"));
+        self.checkpoint.copy_is_lost = copies == 1;
+        let told = unusable.join(", ");
+        if sound.is_none() && !unusable.is_empty() {
+            let then =
+                if newer { "start a build that knows it" } else { "restore it from a backup" };
+            return Err(format!("cannot use the checkpoint ({told}); {then}"));
         }
-        if !damaged.is_empty() {
+        if !unusable.is_empty() {
             fx.warn(format!("{told}; the other copy of the checkpoint is used"));
         }
         Ok(sound)

@@ -2,7 +2,7 @@
 //! above the cut replayed by the functions that take appends in; then the journal, whose unproven
 //! tail is written again. The stages around it and their invariants are those of `recovery`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::ids::{Offset, TopicName, TopicPartition};
 use crate::io::{DirectoryEntry, Effects, EntryKind, FileName, Mark};
@@ -13,6 +13,7 @@ use crate::log::journal::{FileState, Journal, JournalState, Need};
 use crate::log::operations::{Op, Purpose};
 use crate::log::partition_log::{Folder, PartitionLog};
 use crate::log::producer_state::ProducerStates;
+use crate::log::rebuild::Rebuild;
 use crate::log::recovery::{EMPTY, Outcome, Stage, content};
 use crate::log::segment::segment_file;
 use crate::log::store::{LogStore, Phase};
@@ -55,14 +56,14 @@ impl LogStore {
         outcomes: Vec<Option<Outcome>>,
         fx: &mut Effects,
     ) -> Result<(), String> {
-        let unreadable = self.build_logs(now, logs, outcomes);
+        let unreadable = self.build_logs(now, logs, outcomes, fx);
+        self.go_on_rebuilding(now, Box::new(Rebuild::new(unreadable)), fx)
+    }
+
+    /// Applies the journal to the logs and looks into their folders.
+    pub(super) fn replay_and_list(&mut self, now: Now, fx: &mut Effects) -> Result<(), String> {
         self.replay(now)?;
-        // What the journal deleted may have no files any more.
-        for (id, message) in unreadable {
-            if self.logs.contains_key(&id) {
-                return Err(message);
-            }
-        }
+        self.judge_missing_segments(fx);
         self.list_folders(fx);
         Ok(())
     }
@@ -73,8 +74,10 @@ impl LogStore {
         now: Now,
         logs: &[TopicPartition],
         outcomes: Vec<Option<Outcome>>,
-    ) -> Vec<(TopicPartition, String)> {
-        let mut unreadable = Vec::new();
+        fx: &mut Effects,
+    ) -> VecDeque<TopicPartition> {
+        let mut unreadable = VecDeque::new();
+        let deleted = self.deleted_by_journal();
         let limits = self.append_limits();
         let checkpoint = self.recovery().checkpoint.clone().unwrap_or(EMPTY);
         self.vote_epoch = checkpoint.vote_epoch;
@@ -94,14 +97,15 @@ impl LogStore {
             let log = self.logs.get_mut(id).expect("it was just made");
             match states {
                 Ok(states) => log.producers = states,
-                Err(error) => unreadable.push((
-                    *id,
-                    format!(
-                        "cannot read what partition {}-{} knows of its producers: {error}; restore \
-                         its .snapshot and .producers files from a backup",
+                Err(_) if deleted.contains(id) => {}
+                Err(error) => {
+                    fx.warn(format!(
+                        "what partition {}-{} knows of its producers is read from its segments: \
+                         {error}",
                         log.name, id.partition
-                    ),
-                )),
+                    ));
+                    unreadable.push_back(*id);
+                }
             }
         }
         unreadable

@@ -448,6 +448,74 @@ fn producers_are_remembered_over_crashes_and_checkpoints() {
     );
 }
 
+/// A node that was closed, so that the journal tells nothing of its producers, whose files are then
+/// damaged.
+fn node_with_damaged_producer_files() -> (Node, TopicPartition) {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    for sequence in 0..100 {
+        let batch = batch(&[3; 400], Some(producer(sequence)));
+        let taken = node.store.append(node.now, log, LeaderEpoch(1), batch, &mut node.fx);
+        taken.expect("the append is taken");
+        node.settle();
+    }
+    node.store.stop(node.now, &mut node.fx);
+    node.settle();
+    let mut damaged = 0;
+    for (name, content) in &mut node.disk.files {
+        if [".producers", ".snapshot"].iter().any(|ending| name.ends_with(ending)) {
+            content.fill(0);
+            damaged += 1;
+        }
+    }
+    assert_eq!(damaged, 2, "a checkpoint was made");
+    (node, log)
+}
+
+fn producer(base_sequence: i32) -> Producer {
+    let (id, epoch) = (crate::ids::ProducerId(5), crate::ids::ProducerEpoch(0));
+    Producer { id, epoch, base_sequence }
+}
+
+#[test]
+fn damaged_producer_files_are_made_again_from_the_segments() {
+    let (mut node, log) = node_with_damaged_producer_files();
+    for start in 0..3 {
+        node.restart();
+        for back in 1..=5 {
+            let again = batch(&[3; 400], Some(producer(100 - back)));
+            let verdict = node.store.check_sequence(node.now, log, &again);
+            let right = matches!(verdict, Ok(Sequence::Duplicate { base_offset, .. })
+                if base_offset.0 == i64::from(100 - back));
+            assert!(right, "start {start}: {verdict:?} for {back} back");
+        }
+        if start == 0 {
+            node.store.stop(node.now, &mut node.fx);
+            node.settle();
+            let zeros = |(name, content): (&String, &Vec<u8>)| {
+                name.ends_with(".producers") && content.iter().all(|byte| *byte == 0)
+            };
+            assert!(!node.disk.files.iter().any(zeros), "the next checkpoint writes them anew");
+        }
+    }
+}
+
+#[test]
+fn damaged_producer_files_of_a_damaged_log_let_no_batch_in() {
+    let (mut node, log) = node_with_damaged_producer_files();
+    let file = node.disk.files.get_mut("topic1-0/00000000000000000000.log").expect("a segment");
+    file[2_000] ^= 1;
+    for _ in 0..3 {
+        node.restart();
+        let batch = batch(b"x", Some(producer(100)));
+        let refused = node.store.append(node.now, log, LeaderEpoch(1), batch, &mut node.fx);
+        assert_eq!(refused, Err(AppendError::Damaged(Offset(4))));
+        assert_eq!(node.fetch(log, Offset(50), 1_000).len(), 2, "the rest is served");
+        node.store.stop(node.now, &mut node.fx);
+        node.settle();
+    }
+}
+
 #[test]
 fn a_deleted_log_stays_deleted_and_its_files_go() {
     let mut node = Node::new();
@@ -824,13 +892,28 @@ fn a_lost_or_damaged_checkpoint_is_read_from_its_other_place() {
             }
             node.restart();
             assert_eq!(node.fetch_all(log).len(), 200);
-            // The next checkpoint stands in both places again.
-            for _ in 0..200 {
-                node.append(log, &[1; 900]);
-            }
+            // The first checkpoint of the start, which is due at once, stands in both places.
+            node.pass(2_000);
             let at = |place| &node.disk.files[place];
             assert_eq!(at("checkpoint/0"), at("journal/0/checkpoint"));
         }
+    }
+}
+
+#[test]
+fn a_flipped_bit_anywhere_in_one_copy_of_the_checkpoint_refuses_no_start() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    node.append(log, b"value");
+    node.store.stop(node.now, &mut node.fx);
+    node.settle();
+    let disk = node.disk.clone();
+    for bit in (0..disk.files["checkpoint/0"].len() * 8).step_by(3) {
+        node.disk = disk.clone();
+        let file = node.disk.files.get_mut("checkpoint/0").expect("a checkpoint");
+        file[bit / 8] ^= 1 << (bit % 8);
+        node.restart();
+        assert_eq!(node.fetch_all(log).len(), 1, "bit {bit}");
     }
 }
 

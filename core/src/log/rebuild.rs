@@ -1,0 +1,221 @@
+//! Producers whose files are both damaged or gone, learned again from the segments below the
+//! checkpoint.
+//!
+//! As much is learned as the segments hold: a producer whose batches all went with retention is
+//! forgotten, as in Kafka. Append times are not in segments; a producer counts as heard when its
+//! segment ended, which keeps it rather too long than too short.
+//!
+//! Invariants:
+//! 1. A batch counts only if it is whole, follows the one before it and has a right CRC.
+//! 2. A log whose segments are damaged takes no produce afterwards, so what was not learned cannot
+//!    let a batch in twice.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::{Buf, Bytes};
+
+use crate::ids::{Offset, TopicPartition};
+use crate::io::{DiskError, Effects};
+use crate::log::block::Entry;
+use crate::log::operations::Op;
+use crate::log::partition_log::ProducerFiles;
+use crate::log::recovery::{Outcome, Stage, content};
+use crate::log::segment::{Extent, segment_file};
+use crate::log::store::LogStore;
+use crate::record::batch::{Batch, HEADER_LEN};
+use crate::time::Now;
+
+/// Bytes of one read, unless a batch is larger.
+const CHUNK: u64 = 1 << 20;
+/// Larger than any batch that can have been appended, in bytes; a length beyond is damage.
+const BATCH_MAX: u64 = 64 << 20;
+
+/// The walk through the segments of one log after another.
+#[derive(Clone, Debug)]
+pub(super) struct Rebuild {
+    /// Logs still to be read, the one under way first.
+    logs: VecDeque<TopicPartition>,
+    /// The segment under way, by its place among those of the log.
+    segment: usize,
+    position: u64,
+    want: u64,
+    /// Where the next batch must begin.
+    expected: Offset,
+}
+
+/// What is at the front of the bytes that were read.
+enum Next {
+    Batch(Batch),
+    More(u64),
+    Damage(&'static str),
+}
+
+impl Rebuild {
+    pub(super) fn new(logs: VecDeque<TopicPartition>) -> Self {
+        Self { logs, segment: 0, position: 0, want: CHUNK, expected: Offset::ZERO }
+    }
+
+    fn next_segment(&mut self) {
+        self.segment += 1;
+        self.position = 0;
+        self.want = CHUNK;
+    }
+
+    fn next_log(&mut self) {
+        self.logs.pop_front();
+        self.segment = 0;
+        self.position = 0;
+        self.want = CHUNK;
+    }
+
+    fn next_batch(&self, rest: &Bytes, extent: &Extent) -> Next {
+        let left = extent.bytes - self.position;
+        if rest.len() < HEADER_LEN {
+            return Next::More(HEADER_LEN as u64);
+        }
+        let Ok(total) = Batch::peek_len(rest) else {
+            return Next::Damage("no batch begins there");
+        };
+        if total as u64 > left.min(BATCH_MAX) {
+            return Next::Damage("a batch reaches beyond its segment");
+        }
+        if rest.len() < total {
+            return Next::More(total as u64);
+        }
+        match Batch::split_from(&mut rest.slice(..total)) {
+            Ok(batch) if !batch.crc_is_valid() => Next::Damage("a batch has a wrong CRC"),
+            Ok(batch) => {
+                let follows = batch.base_offset() == self.expected
+                    && batch.last_offset() >= batch.base_offset()
+                    && batch.next_offset() <= extent.end;
+                if follows { Next::Batch(batch) } else { Next::Damage("the offsets do not follow") }
+            }
+            Err(_) => Next::Damage("no batch begins there"),
+        }
+    }
+}
+
+impl LogStore {
+    /// Returns the logs that the journal deletes above the cut: their files may belong to others.
+    pub(super) fn deleted_by_journal(&mut self) -> BTreeSet<TopicPartition> {
+        let entries = self.recovery().scanned.iter().flat_map(|scanned| &scanned.entries);
+        let deleted = entries.filter_map(|(_, entry)| match entry {
+            Entry::Delete { log } => Some(*log),
+            Entry::Append { .. }
+            | Entry::LogStart { .. }
+            | Entry::Create { .. }
+            | Entry::Vote { .. }
+            | Entry::Reserve { .. }
+            | Entry::Close => None,
+        });
+        deleted.collect()
+    }
+
+    /// Reads on, or goes on with the start where everything has been read.
+    pub(super) fn go_on_rebuilding(
+        &mut self,
+        now: Now,
+        mut rebuild: Box<Rebuild>,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        while let Some(id) = rebuild.logs.front() {
+            let log = self.logs.get_mut(id).expect("it is in the checkpoint");
+            let Some(segment) = log.segments.get(rebuild.segment) else {
+                if log.damaged.is_none() {
+                    log.producer_files = ProducerFiles::Lost;
+                    log.dirty = true;
+                }
+                rebuild.next_log();
+                continue;
+            };
+            let extent = segment.extent;
+            if rebuild.position >= extent.bytes {
+                rebuild.next_segment();
+                continue;
+            }
+            if rebuild.position == 0 {
+                rebuild.expected = extent.base;
+            }
+            let op = Op::Read {
+                file: segment_file(&log.folder, extent.base, "log"),
+                position: rebuild.position,
+                length: rebuild.want.min(extent.bytes - rebuild.position),
+            };
+            self.enter(Stage::Rebuild(rebuild), vec![op], fx);
+            return Ok(());
+        }
+        self.replay_and_list(now, fx)
+    }
+
+    /// Takes what was read.
+    pub(super) fn on_rebuild_read(
+        &mut self,
+        now: Now,
+        mut rebuild: Box<Rebuild>,
+        outcome: Option<Outcome>,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        let cannot = |error: DiskError| {
+            format!("cannot use the data directory: {error}; check its owner, mode and disk")
+        };
+        let found = content(outcome).map_err(cannot)?;
+        let ids_max = self.config.producer_ids_max;
+        let id = rebuild.logs.front().expect("one is being read");
+        let log = self.logs.get_mut(id).expect("it is in the checkpoint");
+        let extent = log.segments[rebuild.segment].extent;
+        let Some(mut rest) = found else {
+            // The journal may have moved the start beyond it.
+            self.recovery().missing_segments.push((*id, extent));
+            rebuild.next_segment();
+            return self.go_on_rebuilding(now, rebuild, fx);
+        };
+        let is_all = rest.len() as u64 >= rebuild.want.min(extent.bytes - rebuild.position);
+        while rebuild.position < extent.bytes {
+            let damage = match rebuild.next_batch(&rest, &extent) {
+                Next::Batch(batch) => {
+                    log.producers.update(now.mono, &batch, extent.last_append.0, ids_max);
+                    rest.advance(batch.size());
+                    rebuild.position += batch.size() as u64;
+                    rebuild.expected = batch.next_offset();
+                    continue;
+                }
+                Next::More(want) if is_all && rebuild.position + want <= extent.bytes => {
+                    rebuild.want = CHUNK.max(want);
+                    break;
+                }
+                Next::More(_) => "a batch is cut off",
+                Next::Damage(why) => why,
+            };
+            log.damaged = Some(rebuild.expected);
+            log.producer_files = ProducerFiles::Unknown;
+            fx.warn(format!(
+                "{} is damaged at byte {}: {damage} (offset {}); the rest of the partition is served, \
+                 and it takes no produce until that range is repaired",
+                segment_file(&log.folder, extent.base, "log"),
+                rebuild.position,
+                rebuild.expected
+            ));
+            rebuild.position = extent.bytes;
+            rebuild.segment = log.segments.len();
+        }
+        self.go_on_rebuilding(now, rebuild, fx)
+    }
+
+    /// A segment that is not there although its log still needs it is damage like any other.
+    pub(super) fn judge_missing_segments(&mut self, fx: &mut Effects) {
+        for (id, extent) in std::mem::take(&mut self.recovery().missing_segments) {
+            let Some(log) = self.logs.get_mut(&id) else { continue };
+            if log.start >= extent.end {
+                continue;
+            }
+            let at = log.start.max(extent.base);
+            log.damaged = log.damaged.or(Some(at));
+            log.producer_files = ProducerFiles::Unknown;
+            fx.warn(format!(
+                "{} is gone; the rest of the partition is served, and it takes no produce until \
+                 offset {at} is there again",
+                segment_file(&log.folder, extent.base, "log")
+            ));
+        }
+    }
+}
