@@ -118,8 +118,8 @@ macro_rules! messages {
             $(
                 $(#[$field_doc])*
                 #[doc = concat!(
-                    "Versions ", stringify!($versions)
-                    $(, ", null in ", stringify!($null))?
+                    "Versions `", stringify!($versions), "`"
+                    $(, ", null in `", stringify!($null), "`")?
                     $(, ", tag ", stringify!($tag))?
                     $(, ", default `", stringify!($default), "`")?
                     , "."
