@@ -6,7 +6,8 @@
 //! (KAFKA-10101). A crash at any point of this leaves a directory that is read back the same way.
 //!
 //! Invariants:
-//! 1. Nothing is written before everything that could refuse the directory has been read.
+//! 1. Nothing is written before identity, checkpoint and journal have been read. What refuses the
+//!    directory later finds the start counted, and no record changed.
 //! 2. No block is written over; recovery appends.
 //! 3. Nothing is removed because it looks corrupt.
 
