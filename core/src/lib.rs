@@ -1,7 +1,7 @@
 //! The state machine of Mainspring, a Kafka-compatible message queue.
 //!
 //! Everything that decides something lives here: connections and their frames, the wire codec,
-//! record batches, the journal and the logs, partitions, metadata, and the client machines.
+//! record batches, the journal and the logs, partitions, metadata, groups, and the client machines.
 //! Bytes and completions come in as [`io::Input`], what is to be done leaves as [`io::Effect`];
 //! time comes with each input.
 //!
