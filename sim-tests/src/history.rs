@@ -2,6 +2,8 @@
 //!
 //! True time is the world's. A fact says what was seen, never what it means.
 
+use std::sync::Arc;
+
 use mainspring_core::ids::TopicPartition;
 
 use crate::trace::TraceHash;
@@ -28,6 +30,15 @@ pub struct SeenRecord {
     pub producer_epoch: i16,
     /// Its sequence, -1 for none.
     pub sequence: i32,
+}
+
+/// As whom a client speaks to the coordinator of its group.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Membership {
+    /// The id that the coordinator gave it.
+    pub id: Arc<str>,
+    /// The generation.
+    pub generation: i32,
 }
 
 /// Something that was seen to happen.
@@ -134,6 +145,86 @@ pub enum Fact {
         log_start: i64,
         /// All of its records.
         records: Vec<SeenRecord>,
+    },
+    /// A member was given its share of a generation of its group.
+    Assigned {
+        /// Which group.
+        group: u32,
+        /// Who.
+        member: Membership,
+        /// The name under which it comes back as itself, if it has one.
+        instance: Option<Arc<str>>,
+        /// What it was given.
+        partitions: Vec<TopicPartition>,
+    },
+    /// A member took the records before `to` into work, beginning at `from`.
+    Processed {
+        /// Which group.
+        group: u32,
+        /// Which partition.
+        partition: TopicPartition,
+        /// The first of them.
+        from: i64,
+        /// The first that is left.
+        to: i64,
+    },
+    /// A member commits an offset.
+    CommitAsked {
+        /// The commit.
+        operation: OperationId,
+        /// Which group.
+        group: u32,
+        /// As whom.
+        member: Membership,
+        /// Which partition.
+        partition: TopicPartition,
+        /// The offset.
+        offset: i64,
+    },
+    /// A member was told what became of its commit.
+    CommitAnswered {
+        /// The commit.
+        operation: OperationId,
+        /// The code of the answer.
+        code: i16,
+    },
+    /// A client asks for a committed offset.
+    AskedCommitted {
+        /// The question.
+        operation: OperationId,
+        /// Which group.
+        group: u32,
+        /// Which partition.
+        partition: TopicPartition,
+    },
+    /// A client was told a committed offset.
+    ToldCommitted {
+        /// The question.
+        operation: OperationId,
+        /// The answer, -1 for none.
+        offset: i64,
+    },
+    /// Faults are over for a group: from here on it has to come to rest.
+    GroupHealed {
+        /// Which group.
+        group: u32,
+        /// Within how many nanoseconds.
+        within: u64,
+    },
+    /// A member has seen its whole group at rest.
+    GroupAtRest {
+        /// Which group.
+        group: u32,
+        /// Who.
+        client: usize,
+        /// The generation.
+        generation: i32,
+        /// What it holds.
+        partitions: Vec<TopicPartition>,
+        /// How many members there are.
+        members: usize,
+        /// How many partitions there are to hold.
+        total: usize,
     },
     /// A node's high watermark moved.
     HighWatermark {

@@ -4,20 +4,25 @@
 //! nothing to look at is no evidence, so each counts its evaluations.
 
 pub mod ack_sound;
+pub mod assignment;
 pub mod bounds;
 pub mod byte_identity;
+pub mod commit_gate;
 pub mod commit_once;
 pub mod determinism;
 pub mod fencing;
 pub mod fetch_gating;
+pub mod group_rest;
 pub mod high_watermark;
 pub mod no_acked_loss;
+pub mod no_skip;
 pub mod no_stop;
 pub mod offsets;
 pub mod recovery;
 pub mod refusals;
 pub mod retention;
 pub mod sequences;
+pub mod single_owner;
 
 use std::fmt;
 
@@ -85,6 +90,11 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(recovery::Recovery::default()),
         Box::new(sequences::Sequences::default()),
         Box::new(fencing::Fencing::default()),
+        Box::new(single_owner::SingleOwner::default()),
+        Box::new(commit_gate::CommitGate::default()),
+        Box::new(no_skip::NoSkip::default()),
+        Box::new(assignment::Assignment::default()),
+        Box::new(group_rest::GroupRest::default()),
         Box::new(bounds::Bounds::default()),
         Box::new(no_stop::NoStop::default()),
         Box::new(refusals::Refusals::default()),
@@ -97,10 +107,14 @@ pub(crate) mod testing {
     use mainspring_core::ids::{PartitionIndex, TopicPartition, Uuid};
 
     use super::Checker;
-    use crate::history::{Fact, OperationId, SeenRecord};
+    use crate::history::{Fact, Membership, OperationId, SeenRecord};
 
     pub(crate) const P: TopicPartition =
         TopicPartition { topic_id: Uuid([7; 16]), partition: PartitionIndex(0) };
+
+    pub(crate) fn member(id: &str, generation: i32) -> Membership {
+        Membership { id: id.into(), generation }
+    }
 
     pub(crate) fn op(number: u64) -> OperationId {
         OperationId { client: 0, number }

@@ -11,7 +11,7 @@ use mainspring_core::io::{Effect, Input};
 use mainspring_core::time::{Instant, Now};
 
 use super::{RunOptions, Scenario};
-use crate::checkers::{self, Checker};
+use crate::checkers;
 use crate::rng::{Rng, Stream};
 use crate::swarm::{self, Kind};
 use crate::workload::machine_producer::MachineProducer;
@@ -55,7 +55,7 @@ pub const LOG: Scenario = Scenario {
         ("reset", 20),
         ("lost-unit", 100),
         ("fenced-batches", 100),
-        ("purges", 300),
+        ("purges", 150),
         ("reads-refused", 30),
     ],
     armed: &["I01", "I03", "I04", "I05", "I13", "I14", "I15", "I18", "I19", "I40", "I41", "L3"],
@@ -73,7 +73,7 @@ pub const DISK_FULL: Scenario = Scenario {
 };
 
 /// The shard of core as the world sees it.
-struct ShardMachine(Shard);
+pub(super) struct ShardMachine(Shard);
 
 impl Machine for ShardMachine {
     fn handle(&mut self, now: Now, input: Input) {
@@ -97,11 +97,13 @@ impl Machine for ShardMachine {
     }
 }
 
-fn node_config(
+/// Makes a configuration with small sizes, so that every edge comes early.
+pub(super) fn node_config(
     rng: &mut Rng,
     shards: u16,
     partitions: i32,
     retention_ms: Option<u64>,
+    rebalance_delay_ms: u64,
 ) -> Arc<NodeConfig> {
     let mut config = NodeConfig { shards, ..NodeConfig::default() };
     config.log.journal_first_file_bytes = 64 << 10;
@@ -121,6 +123,7 @@ fn node_config(
         ("log.index.interval.bytes", "512"),
         ("log.retention.ms", &retention),
         ("log.retention.check.interval.ms", "500"),
+        ("group.initial.rebalance.delay.ms", &rebalance_delay_ms.to_string()),
     ] {
         config.settings.set(key, value).expect("a setting that is known");
     }
@@ -147,7 +150,7 @@ fn run(options: RunOptions, kinds: &[Kind]) -> Outcome {
         .copied()
         .filter(|kind| retention_ms.is_none() || !matches!(kind, Kind::WallJump | Kind::Drift))
         .collect();
-    let config = node_config(&mut rng, shards, partitions, retention_ms);
+    let config = node_config(&mut rng, shards, partitions, retention_ms, 0);
     let shared: SharedRef = Rc::<std::cell::RefCell<Shared>>::default();
     let mut actors: Vec<Box<dyn Actor>> = Vec::new();
     let acks = if rng.chance(250) { 1 } else { -1 };
@@ -190,13 +193,16 @@ fn run(options: RunOptions, kinds: &[Kind]) -> Outcome {
         keep_lines: options.keep_lines,
         until: options.until,
     };
-    let factory: Factory<ShardMachine> = Box::new(move |birth: Birth| {
+    World::new(world, factory(config), actors, checkers::all()).run()
+}
+
+/// Returns what makes the shards of a start.
+pub(super) fn factory(config: Arc<NodeConfig>) -> Factory<ShardMachine> {
+    Box::new(move |birth: Birth| {
         ShardMachine(Shard::new(ShardConfig {
             shard: ShardId(birth.shard),
             node: Arc::clone(&config),
             seed: birth.seed,
         }))
-    });
-    let checkers: Vec<Box<dyn Checker>> = checkers::all();
-    World::new(world, factory, actors, checkers).run()
+    })
 }

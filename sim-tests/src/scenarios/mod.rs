@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod crash_points;
+pub mod groups;
 mod journal_rot;
 
 use mainspring_core::io::Mark;
@@ -37,7 +38,8 @@ pub struct Scenario {
 }
 
 /// Every scenario, in order of their names.
-pub const ALL: &[Scenario] = &[crash_points::SCENARIO, broker::DISK_FULL, broker::LOG];
+pub const ALL: &[Scenario] =
+    &[crash_points::SCENARIO, broker::DISK_FULL, groups::SCENARIO, broker::LOG];
 
 /// Every mark, so that one that nobody reaches is known.
 pub const MARKS: &[Mark] = &[

@@ -18,7 +18,7 @@ use crate::world::{Hands, SECOND};
 /// Version of Metadata that is spoken; it has topic ids.
 const METADATA_VERSION: i16 = 12;
 /// How long an answer may take, in nanoseconds: half-open connections are given up then.
-const ANSWER_WITHIN: u64 = 8 * SECOND;
+pub const ANSWER_WITHIN: u64 = 8 * SECOND;
 
 /// A request under way.
 #[derive(Debug)]

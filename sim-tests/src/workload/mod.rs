@@ -2,12 +2,13 @@
 
 pub mod line;
 pub mod machine_producer;
+pub mod member;
 pub mod producer;
 pub mod purger;
 pub mod reader;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use mainspring_core::ids::{PartitionIndex, TopicPartition, Uuid};
@@ -19,6 +20,37 @@ pub struct Shared {
     pub topics: BTreeMap<String, Uuid>,
     /// How many producers have not finished.
     pub producers: usize,
+    /// What the members of each group know of each other.
+    pub groups: BTreeMap<u32, SharedGroup>,
+}
+
+/// What the members of a group know of each other, by their numbers as clients.
+#[derive(Debug, Default)]
+pub struct SharedGroup {
+    /// Those that will be there at the end.
+    pub members: BTreeSet<usize>,
+    /// Those that last heard that all is well, with the generation.
+    pub well: BTreeMap<usize, i32>,
+    /// Since when all of them are well in one generation, in nanoseconds.
+    pub since: Option<u64>,
+}
+
+impl SharedGroup {
+    /// Notes how a member is, and since when all are well.
+    pub fn note(&mut self, at: u64, client: usize, generation: Option<i32>) {
+        let before = match generation {
+            Some(generation) => self.well.insert(client, generation),
+            None => self.well.remove(&client),
+        };
+        let mut generations = self.members.iter().map(|member| self.well.get(member));
+        let first = generations.next().flatten();
+        let same = first.is_some() && generations.all(|other| other == first);
+        if !same {
+            self.since = None;
+        } else if before != generation || self.since.is_none() {
+            self.since = Some(at);
+        }
+    }
 }
 
 /// A handle to what all clients know.
