@@ -163,9 +163,9 @@ impl Shard {
         let key = i16::from_be_bytes([frame[0], frame[1]]);
         match ApiKey::from_key(key) {
             Some(ApiKey::ApiVersions) | None => false,
-            Some(ApiKey::Produce | ApiKey::OffsetCommit) => {
-                self.phase != Phase::Serving || !self.congested.is_empty()
-            }
+            // A commit does not wait with the producers: heartbeats come behind it on the same
+            // connection, and its bytes are bounded by the requests in flight.
+            Some(ApiKey::Produce) => self.phase != Phase::Serving || !self.congested.is_empty(),
             Some(_) => self.phase != Phase::Serving,
         }
     }

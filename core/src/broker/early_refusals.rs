@@ -6,7 +6,7 @@
 //! out of order for good. So what was refused is remembered until it has come. (A log remembers what
 //! it refuses itself: [`ProducerStates`](crate::log::producer_state::ProducerStates).)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +20,8 @@ use crate::wire::KafkaString;
 const WAIT: Duration = Duration::from_mins(10);
 /// Most batches remembered; the oldest is forgotten first.
 const BATCHES_MAX: usize = 10_000;
+/// Longest name of a topic.
+const TOPIC_NAME_LEN_MAX: usize = 249;
 
 /// Where a batch was to go.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -51,12 +53,17 @@ struct Refused {
 #[derive(Clone, Default, Debug)]
 pub(in crate::broker) struct EarlyRefusals {
     first: BTreeMap<(Target, ProducerId), Refused>,
+    by_age: BTreeSet<(Instant, (Target, ProducerId))>,
 }
 
 impl EarlyRefusals {
     /// Remembers that a batch was refused, if it is one of an idempotent producer.
     pub(in crate::broker) fn refuse(&mut self, now: Instant, target: Target, records: &Bytes) {
         let Some((id, epoch, base_sequence)) = producer_of(records) else { return };
+        // No topic can have a longer name, so nothing can come to it later either.
+        if matches!(&target, Target::Name(name, _) if name.len() > TOPIC_NAME_LEN_MAX) {
+            return;
+        }
         let refused = Refused { epoch, base_sequence, at: now };
         let key = (target, id);
         if let Some(known) = self.first.get_mut(&key) {
@@ -64,16 +71,18 @@ impl EarlyRefusals {
                 || (epoch == known.epoch && base_sequence <= known.base_sequence)
                 || now.since(known.at) >= WAIT;
             if replaces {
+                self.by_age.remove(&(known.at, key.clone()));
+                self.by_age.insert((now, key));
                 *known = refused;
             }
             return;
         }
-        if self.first.len() >= BATCHES_MAX {
-            let oldest = self.first.iter().min_by_key(|(_, refused)| refused.at);
-            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                self.first.remove(&oldest);
-            }
+        if self.first.len() >= BATCHES_MAX
+            && let Some((_, oldest)) = self.by_age.pop_first()
+        {
+            self.first.remove(&oldest);
         }
+        self.by_age.insert((now, key.clone()));
         self.first.insert(key, refused);
     }
 
@@ -98,6 +107,7 @@ impl EarlyRefusals {
         if is_later && now.since(refused.at) < WAIT {
             return true;
         }
+        self.by_age.remove(&(refused.at, key.clone()));
         self.first.remove(&key);
         false
     }
@@ -162,6 +172,16 @@ mod tests {
         refusals.refuse(NOW, target(0), &records(5, 1, 10));
         assert!(!passes(&mut refusals, NOW + WAIT, &records(5, 1, 11)));
         assert_eq!(refusals.len(), 0);
+    }
+
+    #[test]
+    fn a_name_that_no_topic_can_have_is_not_remembered() {
+        let mut refusals = EarlyRefusals::default();
+        let name = |length: usize| Target::Name("x".repeat(length).as_str().into(), 0);
+        refusals.refuse(NOW, name(250), &records(5, 1, 10));
+        assert_eq!(refusals.len(), 0);
+        refusals.refuse(NOW, name(249), &records(5, 1, 10));
+        assert_eq!(refusals.len(), 1);
     }
 
     #[test]

@@ -128,7 +128,10 @@ impl Deciding<'_> {
             let why = format!("Topic '{name}' already exists.");
             return Err((ErrorCode::TopicAlreadyExists, why));
         }
-        if is_internal(name.as_str()) {
+        // Nor one that would stand in its way.
+        if is_internal(name.as_str())
+            || collision_key(name.as_str()) == collision_key(CONSUMER_OFFSETS)
+        {
             let why = "The name belongs to a topic that the broker makes itself.";
             return Err((ErrorCode::InvalidTopicException, why.to_owned()));
         }

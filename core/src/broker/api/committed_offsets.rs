@@ -3,6 +3,9 @@
 //! Names and ids of topics are resolved here, against what this shard has applied; topics and
 //! partitions that do not exist are answered here too, and never come before a coordinator.
 
+use std::collections::BTreeMap;
+
+use crate::broker::api::groups::is_answered;
 use crate::broker::pending::RequestContext;
 use crate::broker::shard::Shard;
 use crate::coordinator::group::api as group;
@@ -161,8 +164,9 @@ impl Shard {
         groups: Vec<OffsetFetchRequestGroup>,
     ) {
         let mut response = OffsetFetchResponse::default();
-        let mut asked = Vec::with_capacity(groups.len());
-        for entry in groups {
+        let mut asked = Vec::new();
+        let mut times = BTreeMap::new();
+        for entry in groups.into_iter().filter(|entry| is_answered(&mut times, &entry.group_id)) {
             let mut unknown = Vec::new();
             let topics = entry.topics.map(|topics| {
                 let topics = topics.into_iter();

@@ -6,7 +6,7 @@
 //! [`fill`](crate::broker::groups::fill). `JoinGroup` and `SyncGroup` may wait for the rest of their
 //! group; how long is the coordinator's affair.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker::pending::RequestContext;
 use crate::broker::shard::Shard;
@@ -32,6 +32,20 @@ const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 /// The first version of `SyncGroup` that must name type and name of the protocol (KIP-559).
 const PROTOCOL_IN_SYNC: i16 = 5;
+
+/// How often a group that one request names again and again is answered.
+// Differs from Kafka, which answers each: a short request could ask for gigabytes.
+const REPEATS_MAX: usize = 8;
+
+/// Counts how often a name has come, and returns whether it is answered once more.
+pub(in crate::broker) fn is_answered(
+    times: &mut BTreeMap<KafkaString, usize>,
+    name: &KafkaString,
+) -> bool {
+    let times = times.entry(name.clone()).or_default();
+    *times += 1;
+    *times <= REPEATS_MAX
+}
 
 impl Shard {
     pub(in crate::broker) fn on_join_group(
@@ -157,9 +171,12 @@ impl Shard {
     ) {
         let operations =
             if request.include_authorized_operations { ALL_OPERATIONS } else { i32::MIN };
-        let groups = request.groups.iter();
+        let mut times = BTreeMap::new();
+        let names = request.groups.iter().filter(|&name| is_answered(&mut times, name));
+        let names: Vec<KafkaString> = names.cloned().collect();
         let response = DescribeGroupsResponse {
-            groups: groups
+            groups: names
+                .iter()
                 .map(|group_id| DescribedGroup {
                     group_id: group_id.clone(),
                     authorized_operations: operations,
@@ -168,12 +185,12 @@ impl Shard {
                 .collect(),
             ..DescribeGroupsResponse::default()
         };
-        let asked = request.groups.iter().map(|group_id| {
-            let group_id = group_id.clone();
-            group::Request::DescribeGroup(group::DescribeGroup { version: ctx.version, group_id })
+        let asked = names.into_iter().map(|group_id| {
+            let version = ctx.version;
+            let asked = group::DescribeGroup { version, group_id: group_id.clone() };
+            (group_id, group::Request::DescribeGroup(asked))
         });
-        let asked = request.groups.iter().cloned().zip(asked).collect();
-        self.ask_coordinators(now, ctx, response.into(), asked);
+        self.ask_coordinators(now, ctx, response.into(), asked.collect());
     }
 
     pub(in crate::broker) fn on_delete_groups(

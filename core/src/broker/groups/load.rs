@@ -126,7 +126,7 @@ impl Shard {
         let Some(loading) = self.loading(id) else { return };
         match outcome {
             Ok(()) if loading.next >= loading.end => self.serve_groups(now, id),
-            Ok(()) => self.arm_coordinator(id, Some(now.mono)),
+            Ok(()) => self.arm_coordinator(now, id, Some(now.mono)),
             Err(why) => {
                 let next = loading.next;
                 self.fx.warn(format!(

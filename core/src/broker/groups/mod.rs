@@ -153,7 +153,7 @@ impl Shard {
         }
         if !is_loading {
             let deadline = coordinator.next_deadline();
-            self.arm_coordinator(id, deadline);
+            self.arm_coordinator(now, id, deadline);
         }
         for (ticket, response) in replies {
             if let Some(asked) = self.groups.asked.remove(&ticket) {
@@ -162,7 +162,9 @@ impl Shard {
         }
     }
 
-    fn arm_coordinator(&mut self, id: TopicPartition, deadline: Option<Instant>) {
+    fn arm_coordinator(&mut self, now: Now, id: TopicPartition, deadline: Option<Instant>) {
+        // Never in this wakeup again: others are served between two pieces of long work.
+        let deadline = deadline.map(|at| at.max(now.mono + Duration::from_nanos(1)));
         let Self { groups, timers, .. } = self;
         let Some(slot) = groups.coordinators.get_mut(&id) else { return };
         if slot.armed == deadline {
@@ -229,7 +231,7 @@ impl Shard {
     /// Gives up a coordinator: who waits for it looks for another.
     pub(in crate::broker) fn drop_coordinator(&mut self, now: Now, id: TopicPartition) {
         if self.groups.coordinators.contains_key(&id) {
-            self.arm_coordinator(id, None);
+            self.arm_coordinator(now, id, None);
             self.groups.coordinators.remove(&id);
             self.refuse_asked(now, |asked| asked.partition == id);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Consumer, ConsumerEvent, Held, Told};
+use super::{Consumer, ConsumerEvent, Held, Pending, Told};
 use crate::client::ClientError;
 use crate::client::fetcher::Start;
 use crate::client::group::{Group, GroupEvent, OffsetsId, StoredOffset};
@@ -56,6 +56,20 @@ impl Consumer {
     }
 
     fn on_lost(&mut self, places: BTreeSet<Place>) {
+        // What is still to be said or settled of them is settled: a partition that comes back is
+        // another holding, which an earlier revocation must not end.
+        match &mut self.told {
+            Some(Pending::Records(place, _)) if places.contains(place) => self.told = None,
+            Some(Pending::Revocation(_, revoked)) => {
+                revoked.retain(|place| !places.contains(place));
+            }
+            Some(Pending::Records(..)) | None => {}
+        }
+        self.events.retain_mut(|told| {
+            let ConsumerEvent::Revoked(revoked) = &mut told.event else { return true };
+            revoked.retain(|place| !places.contains(place));
+            !revoked.is_empty()
+        });
         for place in &places {
             self.drop_place(place);
         }

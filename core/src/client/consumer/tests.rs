@@ -445,6 +445,28 @@ fn what_is_taken_away_is_stored_first_and_nothing_more_of_it_is_told() {
 }
 
 #[test]
+fn a_partition_that_was_lost_and_comes_back_is_read_whatever_was_being_taken_away() {
+    let mut world = World::new(&[3, 3], |_| {});
+    world.subscribe();
+    world.read();
+    world.withheld.insert(1);
+    world.heartbeat = ErrorCode::RebalanceInProgress;
+    world.pass(Duration::from_secs(3));
+    assert_eq!(world.poll(), Some(ConsumerEvent::Revoked(orders([1]))));
+    world.withheld.clear();
+    world.heartbeat = ErrorCode::UnknownMemberId;
+    world.pass(Duration::from_secs(3));
+    world.heartbeat = ErrorCode::None;
+    world.pass(Duration::from_secs(3));
+    world.append(1, 1);
+
+    let read = world.read();
+
+    assert!(read.iter().any(|(partition, _)| *partition == 1), "{read:?}");
+    assert_eq!(world.consumer.assignment(), orders([0, 1]));
+}
+
+#[test]
 fn offsets_can_be_stored_by_hand_while_partitions_are_being_taken_away() {
     let mut world = World::new(&[3, 3], |config| {
         config.auto_commit = None;

@@ -457,6 +457,9 @@ impl Group {
 
     /// The group knows nothing of this member any more.
     fn forget_membership(&mut self, forgets_id: bool) {
+        // Others may read on from here, and commit more: what waits would land on theirs.
+        let gone = ClientError::Broker(ErrorCode::IllegalGeneration);
+        self.offsets.fail_member_commits(&gone, &mut self.events);
         let membership = &mut self.membership;
         membership.attempt += 1;
         membership.generation_id = -1;

@@ -18,6 +18,10 @@ pub struct GroupConfig {
     /// Most members of one group (`group.max.size`).
     // Differs from Kafka: 10,000 and not 2^31 - 1, because nothing may grow without a bound.
     pub members_max: usize,
+    /// Most bytes of the protocols that a member joins with; more is refused with
+    /// `INVALID_REQUEST`. A larger one could never be stored with its group.
+    // Differs from Kafka: there is a limit, because nothing may grow without a bound.
+    pub member_bytes_max: usize,
     /// Most bytes of the metadata string of a committed offset (`offset.metadata.max.bytes`).
     pub offset_metadata_bytes_max: usize,
     /// How long offsets are kept after their group has become empty, or after their commit where
@@ -45,6 +49,7 @@ impl Default for GroupConfig {
             initial_rebalance_delay: Duration::from_secs(3),
             new_member_join_timeout: Duration::from_mins(5),
             members_max: 10_000,
+            member_bytes_max: 1 << 20,
             offset_metadata_bytes_max: 4096,
             offsets_retention: Duration::from_hours(7 * 24),
             offsets_retention_check_interval: Duration::from_mins(10),

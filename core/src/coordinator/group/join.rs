@@ -19,6 +19,12 @@ const FIRST_VERSION_WITH_SKIPPED_ASSIGNMENT: i16 = 9;
 /// How often at most a group of absent static members is looked at.
 const POLL_OF_ABSENT_MEMBERS: Duration = Duration::from_secs(1);
 
+/// Returns how many bytes a member would have kept of itself.
+fn protocol_bytes(request: &JoinGroup) -> usize {
+    let protocols = request.protocols.iter();
+    protocols.map(|protocol| protocol.name.len() + protocol.metadata.len()).sum()
+}
+
 impl GroupCoordinator {
     pub(super) fn join_group(&mut self, cx: &mut Cx<'_>, ticket: Ticket, request: &JoinGroup) {
         let session_ms = i64::from(request.session_timeout_ms);
@@ -28,6 +34,8 @@ impl GroupCoordinator {
             Some(ErrorCode::InvalidGroupId)
         } else if !(shortest..=longest).contains(&session_ms) {
             Some(ErrorCode::InvalidSessionTimeout)
+        } else if protocol_bytes(request) > self.config.member_bytes_max {
+            Some(ErrorCode::InvalidRequest)
         } else if request.member_id.is_empty() {
             self.join_new(cx, ticket, request).err()
         } else {

@@ -1,10 +1,12 @@
 //! What each request about groups is answered.
 
 use crate::broker::testing::TestNode;
+use crate::error::ErrorCode;
 use crate::ids::Uuid;
 use crate::wire::KafkaString;
 use crate::wire::api::alter_configs;
 use crate::wire::api::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
+use crate::wire::api::create_topics::{CreatableTopic, CreateTopicsRequest};
 use crate::wire::api::delete_groups::DeleteGroupsRequest;
 use crate::wire::api::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
@@ -169,6 +171,41 @@ fn members_and_groups_are_described() {
     let old = node.call(client, 5, &request(false));
     assert_eq!((old.groups[1].error_code, &*old.groups[1].group_state), (0, "Dead"));
     assert_eq!(old.groups[0].authorized_operations, i32::MIN);
+}
+
+#[test]
+fn a_group_named_again_and_again_is_answered_a_few_times() {
+    let mut node = started(1);
+    let client = node.connect(0);
+    alone(&mut node, client, "g");
+    let described = DescribeGroupsRequest {
+        groups: vec!["g".into(); 1000],
+        ..DescribeGroupsRequest::default()
+    };
+    let group = OffsetFetchRequestGroup { group_id: "g".into(), ..Default::default() };
+    let fetched = OffsetFetchRequest { groups: vec![group; 1000], ..Default::default() };
+
+    assert_eq!(node.call(client, 6, &described).groups.len(), 8);
+    assert_eq!(node.call(client, 9, &fetched).groups.len(), 8);
+}
+
+#[test]
+fn no_topic_is_made_that_would_stand_in_the_way_of_the_offsets() {
+    let mut node = started(1);
+    let client = node.connect(0);
+    let topic = CreatableTopic {
+        name: "__consumer.offsets".into(),
+        num_partitions: 1,
+        replication_factor: 1,
+        ..CreatableTopic::default()
+    };
+    let request =
+        CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..Default::default() };
+
+    let answer = node.call(client, 7, &request);
+
+    assert_eq!(answer.topics[0].error_code, ErrorCode::InvalidTopicException.code());
+    alone(&mut node, client, "g");
 }
 
 #[test]

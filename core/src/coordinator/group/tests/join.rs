@@ -70,6 +70,18 @@ fn a_group_that_nobody_came_into_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_member_that_brings_too_much_is_refused_and_nothing_of_it_is_kept() {
+    let mut bench = Bench::new();
+    let mut large = join_v3();
+    large.protocols[0].metadata = vec![0; 1 << 20].into();
+
+    let ticket = bench.join(large);
+
+    assert_eq!(bench.joined(ticket).error, ErrorCode::InvalidRequest);
+    assert_eq!(bench.state(), "Dead");
+}
+
+#[test]
 fn an_unknown_member_id_is_refused_with_and_without_a_group() {
     let mut bench = Bench::new();
     let ticket = bench.join(rejoin("stranger"));
