@@ -234,7 +234,7 @@ fn copy(mutants: &[Mutant], tree: &Path) -> Outcome {
 /// Returns what the build needs of the tree.
 fn files(source: &Path) -> Vec<PathBuf> {
     let mut all = vec![source.join("Cargo.toml"), source.join("Cargo.lock")];
-    for part in ["core", "net", "sim-tests", "tools"] {
+    for part in ["core", "net", "sim-tests", "pybind", "tools"] {
         walk(&source.join(part), &mut all);
     }
     all
