@@ -28,6 +28,11 @@ const FAILURES: &[Failure] = &[
                 a record may be ahead, and sends were refused with 32, which no checker noticed. \
                 refusals.rs: a_send_that_is_refused_for_good_is_found",
     },
+    Failure {
+        scenario: "groups",
+        seed: 431_001_495_656,
+        story: "of the simulator itself: a crowd had left a hundred timers of frames that came late and are                 whole by now; the shard found them in a row, each with nothing to do, and was taken for one                 that spins",
+    },
 ];
 
 #[test]

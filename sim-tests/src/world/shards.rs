@@ -13,8 +13,9 @@ use crate::history::Fact;
 /// Most effects of one input: more is a machine that never comes to rest.
 const EFFECTS_MAX: usize = 1_000_000;
 
-/// Wakeups one after the other that change nothing: more is a machine that spins.
-const IDLE_WAKEUPS_MAX: u32 = 100;
+/// Wakeups one after the other that change nothing: more is a machine that spins. Every connection may
+/// leave a timer that nobody needs any more, and a crowd leaves a hundred in a row.
+const IDLE_WAKEUPS_MAX: u32 = 2_000;
 
 impl<M: Machine> World<M> {
     pub(super) fn handle(&mut self, node: usize, shard: u16, input: Input) {
