@@ -74,7 +74,8 @@ impl Bench {
     /// Describes the group until it looks as it should.
     fn wait_for(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
-        for _ in 0..2_000 {
+        // Each look takes some milliseconds, and a round takes as long as two heartbeats.
+        for _ in 0..20_000 {
             last = self.json(&["group", "describe", "g"])[0].take();
             if is_so(&last) {
                 return last;

@@ -50,8 +50,16 @@ fn rust(parts: &mut Parts) {
     parts.check("links", &docs::links());
     // The optimised profile keeps every assertion, and its dependencies serve the later parts too.
     let budget = Duration::from_mins(15);
-    let tests =
-        cargo(&["test", "-q", "--profile", "world", "--workspace", "--exclude", "mainspring-py"]);
+    let tests = cargo(&[
+        "test",
+        "-q",
+        "--no-fail-fast",
+        "--profile",
+        "world",
+        "--workspace",
+        "--exclude",
+        "mainspring-py",
+    ]);
     parts.run("unit tests", budget, Counting::Lines, tests);
     let fuzz = fuzz::driver(&["--executions", "2200000", "--seed", &fresh_seed()]);
     parts.run("random input for every decoder", Duration::from_mins(4), Counting::Lines, fuzz);
