@@ -51,13 +51,13 @@ pub(crate) fn run(checks: &mut Checks) {
         Err(problem) => return checks.note("hostile peers", Err(problem)),
     };
     let kinds: [(&str, u64, Kind); 9] = [
-        ("1,000 peers announce frames of 2 GiB", 64, huge_frames),
-        ("1,000 peers announce 90 MiB, send 1 KiB and stall", 64, stalled_frames),
-        ("2,000 peers are idle", 64, idle),
-        ("200 peers send byte by byte", 64, byte_by_byte),
-        ("500 peers go away in the middle of a frame", 64, half_frames),
-        ("100 peers read no answers", 160, unread),
-        ("random bytes instead of frames", 64, random_bytes),
+        ("1,000 peers announce frames of 2 GiB", 128, huge_frames),
+        ("1,000 peers announce 90 MiB, send 1 KiB and stall", 128, stalled_frames),
+        ("2,000 peers are idle", 160, idle),
+        ("200 peers send byte by byte", 128, byte_by_byte),
+        ("500 peers go away in the middle of a frame", 128, half_frames),
+        ("100 peers read no answers", 320, unread),
+        ("random bytes instead of frames", 128, random_bytes),
         ("random bodies for every API and version", 128, random_bodies),
         ("batches that decompress to 256 MiB", 400, bombs),
     ];
