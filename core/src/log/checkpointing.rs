@@ -63,8 +63,9 @@ pub(super) struct Checkpointing {
     renames: Vec<(FileName, FileName)>,
     /// Folders whose entries must be durable, those of logs deleted meanwhile among them.
     directories: Vec<FileName>,
-    /// Whether the start found one sound copy only: a checkpoint is due, which makes both.
-    pub(super) copy_is_lost: bool,
+    /// Whether the start found one sound copy only, or two that differ: a checkpoint is due, which
+    /// makes both anew.
+    pub(super) copy_is_behind: bool,
 }
 
 impl Checkpointing {
@@ -159,7 +160,7 @@ impl LogStore {
         if self.checkpoint.is_idle() {
             let due = matches!(self.phase, Phase::Running)
                 && self.may_begin_checkpoint()
-                && (self.checkpoint.copy_is_lost
+                && (self.checkpoint.copy_is_behind
                     || self.journal.as_ref().is_some_and(Journal::has_sealed));
             if due {
                 self.begin_checkpoint(fx);

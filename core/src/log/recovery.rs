@@ -89,6 +89,8 @@ pub(super) struct Recovery {
     /// Whether somebody was told that the start waits for room on the disk.
     told_of_room: bool,
     pub(super) checkpoint: Option<Checkpoint>,
+    /// The earliest block that a sound copy of the checkpoint goes by.
+    pub(super) earliest_cut: BlockSequence,
     pub(super) files: Vec<RingFile>,
     pub(super) next_file_number: u64,
     pub(super) journal_id: u64,
@@ -112,6 +114,7 @@ impl Recovery {
             slot: None,
             told_of_room: false,
             checkpoint: None,
+            earliest_cut: BlockSequence::default(),
             files: Vec::new(),
             next_file_number: 0,
             journal_id: 0,
@@ -386,7 +389,8 @@ impl LogStore {
         Ok(())
     }
 
-    /// Returns the later of the checkpoints that are sound, `None` where there is none at all.
+    /// Returns the later of the checkpoints that are sound, `None` where there is none at all. What
+    /// the earlier one needs is kept until both places hold the same again.
     fn take_checkpoint(
         &mut self,
         found: [Option<Bytes>; 2],
@@ -394,10 +398,13 @@ impl LogStore {
     ) -> Result<Option<Checkpoint>, String> {
         let mut sound: Option<Checkpoint> = None;
         let mut unusable = Vec::new();
-        let (mut copies, mut newer) = (0, false);
+        let mut cuts = Vec::new();
+        let mut newer = false;
         for (file, bytes) in checkpoint::files(self.config.shard).into_iter().zip(found) {
             let found = bytes.map(Checkpoint::decode);
-            copies += usize::from(matches!(found, Some(Ok(_))));
+            if let Some(Ok(checkpoint)) = &found {
+                cuts.push(checkpoint.cut);
+            }
             match found {
                 Some(Ok(checkpoint))
                     if sound.as_ref().is_none_or(|other| other.cut < checkpoint.cut) =>
@@ -413,7 +420,8 @@ impl LogStore {
                 Some(Ok(_)) | None => {}
             }
         }
-        self.checkpoint.copy_is_lost = copies == 1;
+        self.checkpoint.copy_is_behind = cuts.first() != cuts.last() || cuts.len() == 1;
+        self.recovery().earliest_cut = cuts.into_iter().min().unwrap_or_default();
         let told = unusable.join(", ");
         if sound.is_none() && !unusable.is_empty() {
             let then =

@@ -290,13 +290,17 @@ impl LogStore {
         };
         let found = std::mem::take(&mut recovery.found);
         let active = end.map(|(place, position)| (found[place].0, position));
-        // The checkpoint covers everything before the file in which the cut lies.
+        // The checkpoint covers everything before the file in which the cut lies; an earlier copy of
+        // it, which a later start may have to go by, covers less.
+        let earliest = recovery.earliest_cut;
         let needed =
-            found.iter().map(|(_, first)| *first).filter(|first| first.0 <= cut.0 + 1).max();
+            found.iter().map(|(_, first)| *first).filter(|first| first.0 <= earliest.0 + 1).max();
         for &(place, first) in &found {
             files[place].state = if active.is_some_and(|(file, _)| file == place) {
                 FileState::Active
-            } else if scanned.is_some() && last > cut && needed.is_none_or(|needed| first >= needed)
+            } else if scanned.is_some()
+                && last > earliest
+                && needed.is_none_or(|needed| first >= needed)
             {
                 // Released by the first checkpoint of this start.
                 FileState::Sealed(last)

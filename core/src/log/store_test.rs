@@ -933,6 +933,38 @@ fn of_two_checkpoints_the_later_one_counts() {
 }
 
 #[test]
+fn a_journal_file_is_kept_as_long_as_either_checkpoint_needs_it() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    let metadata = TopicPartition::CLUSTER_METADATA;
+    let name = TopicName::parse("__cluster_metadata").expect("a name");
+    node.store.create(node.now, metadata, &name, settings(), &mut node.fx);
+    for _ in 0..100 {
+        node.append(log, &[7; 900]);
+    }
+    node.disk.keep_after = Some("checkpoint/0");
+    let mut appended = 100;
+    while node.disk.kept.is_none() {
+        node.append(log, &[7; 900]);
+        appended += 1;
+    }
+    // The power goes between the two renames of a checkpoint.
+    node.disk = *node.disk.kept.take().expect("kept above");
+    assert_ne!(node.disk.files["checkpoint/0"], node.disk.files["journal/0/checkpoint"]);
+    // The next start cannot write a checkpoint, and goes on in what is free.
+    node.disk.full = true;
+    node.restart();
+    for _ in 0..4 {
+        node.append(metadata, &[8; 900]);
+    }
+    // Then the later copy rots.
+    node.disk.files.get_mut("checkpoint/0").expect("a checkpoint").fill(0);
+    node.disk.full = false;
+    node.restart();
+    assert!(node.fetch_all(log).len() + 1 >= appended);
+}
+
+#[test]
 fn a_checkpoint_lost_in_both_places_refuses_the_start_instead_of_forgetting_records() {
     let mut node = Node::new();
     let log = node.create(1, settings());

@@ -25,6 +25,10 @@ pub(crate) struct TestDisk {
     pub(crate) free: u64,
     /// Flushed writes and flushes so far.
     pub(crate) flushes: usize,
+    /// The disk is kept as it is right after the next rename onto this name.
+    pub(crate) keep_after: Option<&'static str>,
+    /// As it was then.
+    pub(crate) kept: Option<Box<Self>>,
 }
 
 impl Default for TestDisk {
@@ -36,6 +40,8 @@ impl Default for TestDisk {
             full: false,
             free: 1 << 29,
             flushes: 0,
+            keep_after: None,
+            kept: None,
         }
     }
 }
@@ -126,6 +132,10 @@ impl TestDisk {
             Effect::SyncDir { .. } => Ok(Completion::Done),
             Effect::Rename { from, to, .. } => {
                 self.rename(from.as_str(), to.as_str()).ok_or(DiskErrorKind::NotFound)?;
+                if self.keep_after == Some(to.as_str()) {
+                    self.keep_after = None;
+                    self.kept = Some(Box::new(self.clone()));
+                }
                 Ok(Completion::Done)
             }
             Effect::Remove { file, .. } => {
