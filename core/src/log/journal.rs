@@ -424,7 +424,8 @@ impl Journal {
                 && self.starved.is_none_or(|needed| file.length >= needed as u64)
         });
         let half_used = self.active.is_none_or(|file| self.position > self.files[file].length / 2);
-        if has_free || !half_used {
+        // A large block may not fit although little is used.
+        if has_free || !(half_used || self.starved.is_some()) {
             return;
         }
         let needed = self.starved.map_or(0, |needed| needed as u64).next_multiple_of(4096);

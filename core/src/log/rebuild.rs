@@ -43,6 +43,17 @@ pub(super) struct Rebuild {
     expected: Offset,
 }
 
+/// What is wrong with a segment, if its log still needs it.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    log: TopicPartition,
+    extent: Extent,
+    /// The first offset that cannot be read.
+    offset: Offset,
+    /// In words that follow the file's name.
+    what: String,
+}
+
 /// What is at the front of the bytes that were read.
 enum Next {
     Batch(Batch),
@@ -164,8 +175,8 @@ impl LogStore {
         let log = self.logs.get_mut(id).expect("it is in the checkpoint");
         let extent = log.segments[rebuild.segment].extent;
         let Some(mut rest) = found else {
-            // The journal may have moved the start beyond it.
-            self.recovery().missing_segments.push((*id, extent));
+            let fault = Fault { log: *id, extent, offset: extent.base, what: "is gone".to_owned() };
+            self.recovery().faults.push(fault);
             rebuild.next_segment();
             return self.go_on_rebuilding(now, rebuild, fx);
         };
@@ -186,34 +197,30 @@ impl LogStore {
                 Next::More(_) => "a batch is cut off",
                 Next::Damage(why) => why,
             };
-            log.damaged = Some(rebuild.expected);
-            log.producer_files = ProducerFiles::Unknown;
-            fx.warn(format!(
-                "{} is damaged at byte {}: {damage} (offset {}); the rest of the partition is served, \
-                 and it takes no produce until that range is repaired",
-                segment_file(&log.folder, extent.base, "log"),
-                rebuild.position,
-                rebuild.expected
-            ));
-            rebuild.position = extent.bytes;
-            rebuild.segment = log.segments.len();
+            let what = format!("is damaged at byte {}: {damage}", rebuild.position);
+            let fault = Fault { log: *id, extent, offset: rebuild.expected, what };
+            self.recovery().faults.push(fault);
+            rebuild.next_segment();
+            break;
         }
         self.go_on_rebuilding(now, rebuild, fx)
     }
 
-    /// A segment that is not there although its log still needs it is damage like any other.
-    pub(super) fn judge_missing_segments(&mut self, fx: &mut Effects) {
-        for (id, extent) in std::mem::take(&mut self.recovery().missing_segments) {
+    /// Says what is wrong with segments, once the journal has told which of them are still needed.
+    /// One that is not may have been removed before the node stopped, and made anew, empty, by a
+    /// start that did not come to its end.
+    pub(super) fn judge_segments(&mut self, fx: &mut Effects) {
+        for Fault { log: id, extent, offset, what } in std::mem::take(&mut self.recovery().faults) {
             let Some(log) = self.logs.get_mut(&id) else { continue };
             if log.start >= extent.end {
                 continue;
             }
-            let at = log.start.max(extent.base);
+            let at = log.start.max(offset);
             log.damaged = log.damaged.or(Some(at));
             log.producer_files = ProducerFiles::Unknown;
             fx.warn(format!(
-                "{} is gone; the rest of the partition is served, and it takes no produce until \
-                 offset {at} is there again",
+                "{} {what} (offset {at}); the rest of the partition is served, and it takes no produce \
+                 until that range is repaired",
                 segment_file(&log.folder, extent.base, "log")
             ));
         }

@@ -23,9 +23,8 @@ use crate::log::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::log::identity::{Identity, IdentityError, META_FILE, SLOT_LEN, Starts};
 use crate::log::journal::{FileState, Journal, RingFile};
 use crate::log::operations::{Op, Purpose};
-use crate::log::rebuild::Rebuild;
+use crate::log::rebuild::{Fault, Rebuild};
 use crate::log::scan::{FoundFile, Scan, ScanError, Scanned, first_block_claim, read_head};
-use crate::log::segment::Extent;
 use crate::log::store::{LogStore, Phase, random_ids};
 use crate::log::write_behind::TRASH;
 use crate::time::Now;
@@ -97,8 +96,8 @@ pub(super) struct Recovery {
     /// Files with a head, in the order of the scan: their places in `files` and first sequences.
     pub(super) found: Vec<(usize, BlockSequence)>,
     pub(super) scanned: Option<Scanned>,
-    /// Segments that are not there, of logs whose producers are learned from them.
-    pub(super) missing_segments: Vec<(TopicPartition, Extent)>,
+    /// What is wrong with segments of logs whose producers are learned from them.
+    pub(super) faults: Vec<Fault>,
 }
 
 impl Recovery {
@@ -120,7 +119,7 @@ impl Recovery {
             journal_id: 0,
             found: Vec::new(),
             scanned: None,
-            missing_segments: Vec::new(),
+            faults: Vec::new(),
         }
     }
 }

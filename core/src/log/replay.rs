@@ -63,7 +63,7 @@ impl LogStore {
     /// Applies the journal to the logs and looks into their folders.
     pub(super) fn replay_and_list(&mut self, now: Now, fx: &mut Effects) -> Result<(), String> {
         self.replay(now)?;
-        self.judge_missing_segments(fx);
+        self.judge_segments(fx);
         self.list_folders(fx);
         Ok(())
     }

@@ -1,0 +1,264 @@
+//! What a start makes of what it finds: whole, torn, damaged, lost, or without room.
+
+use super::*;
+
+#[test]
+fn a_full_disk_keeps_no_node_from_starting() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    for _ in 0..5 {
+        node.append(log, &[1; 900]);
+    }
+    node.disk.full = true;
+    node.disk.free = 0;
+    for start in 2..6 {
+        node.restart();
+        let counted = node.events.iter().find_map(|event| match event {
+            LogEvent::Recovered { incarnation, .. } => Some(incarnation.0),
+            _ => None,
+        });
+        assert_eq!(counted, Some(start), "every start is counted");
+        assert_eq!(node.fetch_all(log).len(), 5);
+    }
+    node.pass(2_500);
+    let refused = node.store.append(node.now, log, LeaderEpoch(1), batch(b"x", None), &mut node.fx);
+    assert!(matches!(refused, Err(AppendError::DiskFull(_))), "{refused:?}");
+    node.disk.full = false;
+    node.disk.free = 1 << 29;
+    node.pass(5_000);
+    node.append(log, b"again");
+    node.restart();
+    assert_eq!(node.fetch_all(log).len(), 6);
+}
+
+#[test]
+fn a_first_start_without_room_goes_on_when_there_is_some() {
+    let mut node = Node::on(SMALL, TestDisk { full: true, ..TestDisk::default() });
+    assert!(node.fatal.is_none() && node.events.is_empty());
+    node.pass(3_000);
+    assert!(node.events.is_empty());
+    node.disk.full = false;
+    node.pass(3_000);
+    assert!(node.events.iter().any(|event| matches!(event, LogEvent::Recovered { .. })));
+}
+
+#[test]
+fn journal_files_that_the_checkpoint_covers_are_free_after_a_start() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    let metadata = TopicPartition::CLUSTER_METADATA;
+    let name = TopicName::parse("__cluster_metadata").expect("a name");
+    node.store.create(node.now, metadata, &name, settings(), &mut node.fx);
+    for _ in 0..500 {
+        node.append(log, &[7; 900]);
+    }
+    // No checkpoint can be written, nor a file added; metadata goes on.
+    node.disk.full = true;
+    node.restart();
+    for _ in 0..4 {
+        node.append(metadata, &[8; 900]);
+    }
+    assert_eq!(node.store.stable_end(metadata).map(Stable::value), Some(Offset(4)));
+}
+
+#[test]
+fn a_journal_of_zeros_behind_a_checkpoint_refuses_the_start() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    node.append(log, b"value");
+    node.store.stop(node.now, &mut node.fx);
+    node.settle();
+    for (name, content) in &mut node.disk.files {
+        if name.starts_with("journal/0/0") {
+            content.fill(0);
+        }
+    }
+    node.start();
+    let message = node.fatal.expect("the node refuses to start");
+    assert!(message.contains("the journal's files are gone"), "{message}");
+}
+
+#[test]
+fn a_lost_count_of_starts_is_taken_up_far_beyond_the_journal() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    node.append(log, b"value");
+    for damage in [false, true] {
+        if damage {
+            let file = node.disk.files.get_mut("journal/0/incarnation").expect("the count");
+            file.fill(0);
+        } else {
+            node.disk.files.remove("journal/0/incarnation");
+        }
+        node.restart();
+        let counted = node.events.iter().find_map(|event| match event {
+            LogEvent::Recovered { incarnation, .. } => Some(incarnation.0),
+            _ => None,
+        });
+        assert_eq!(counted, Some(if damage { 2_049 } else { 1_025 }));
+        assert_eq!(node.fetch_all(log).len(), 1);
+    }
+}
+
+#[test]
+fn foreign_names_are_left_alone_and_their_place_is_not_taken() {
+    let mut node = Node::new();
+    node.disk.directories.insert("topic9-0".to_owned());
+    node.disk.files.insert("notes.txt".to_owned(), b"mine".to_vec());
+    node.restart();
+    let name = TopicName::parse("topic9").expect("a name");
+    assert_eq!(node.store.name_conflict(&name, PartitionIndex(0)).as_deref(), Some("topic9-0"));
+    assert_eq!(node.store.name_conflict(&name, PartitionIndex(1)), None);
+    assert!(node.disk.files.contains_key("notes.txt"));
+}
+
+#[test]
+fn a_directory_of_another_node_or_a_newer_format_is_refused_untouched() {
+    let mut node = Node::new();
+    let before = node.disk.files.clone();
+    node.config.node_id = NodeId(2);
+    node.start();
+    assert!(node.fatal.as_deref().is_some_and(|message| message.contains("node 1")));
+    assert_eq!(node.disk.files, before);
+    node.config.node_id = NodeId(1);
+    let newer = String::from_utf8(before["meta.properties"].clone())
+        .expect("text")
+        .replace("mainspring.format=1", "mainspring.format=2");
+    node.disk.files.insert("meta.properties".to_owned(), newer.into_bytes());
+    node.fatal = None;
+    node.start();
+    assert!(node.fatal.as_deref().is_some_and(|message| message.contains("format 2")));
+}
+
+#[test]
+fn a_lost_or_damaged_checkpoint_is_read_from_its_other_place() {
+    for place in ["checkpoint/0", "journal/0/checkpoint"] {
+        for damage in [None, Some(0), Some(7)] {
+            let mut node = Node::new();
+            let log = node.create(1, settings());
+            for _ in 0..200 {
+                node.append(log, &[1; 900]);
+            }
+            match damage {
+                None => drop(node.disk.files.remove(place)),
+                Some(fill) => node.disk.files.get_mut(place).expect("a checkpoint").fill(fill),
+            }
+            node.restart();
+            assert_eq!(node.fetch_all(log).len(), 200);
+            // The first checkpoint of the start, which is due at once, stands in both places.
+            node.pass(2_000);
+            let at = |place| &node.disk.files[place];
+            assert_eq!(at("checkpoint/0"), at("journal/0/checkpoint"));
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_anywhere_in_one_copy_of_the_checkpoint_refuses_no_start() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    node.append(log, b"value");
+    node.store.stop(node.now, &mut node.fx);
+    node.settle();
+    let disk = node.disk.clone();
+    for bit in (0..disk.files["checkpoint/0"].len() * 8).step_by(3) {
+        node.disk = disk.clone();
+        let file = node.disk.files.get_mut("checkpoint/0").expect("a checkpoint");
+        file[bit / 8] ^= 1 << (bit % 8);
+        node.restart();
+        assert_eq!(node.fetch_all(log).len(), 1, "bit {bit}");
+    }
+}
+
+#[test]
+fn of_two_checkpoints_the_later_one_counts() {
+    for stale in ["checkpoint/0", "journal/0/checkpoint"] {
+        let mut node = Node::new();
+        let log = node.create(1, settings());
+        let before = node.disk.files[stale].clone();
+        for _ in 0..200 {
+            node.append(log, &[1; 900]);
+        }
+        node.disk.files.insert(stale.to_owned(), before);
+        node.restart();
+        assert_eq!(node.fetch_all(log).len(), 200);
+    }
+}
+
+#[test]
+fn a_journal_file_is_kept_as_long_as_either_checkpoint_needs_it() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    let metadata = TopicPartition::CLUSTER_METADATA;
+    let name = TopicName::parse("__cluster_metadata").expect("a name");
+    node.store.create(node.now, metadata, &name, settings(), &mut node.fx);
+    for _ in 0..100 {
+        node.append(log, &[7; 900]);
+    }
+    node.disk.keep_after = Some("checkpoint/0");
+    let mut appended = 100;
+    while node.disk.kept.is_none() {
+        node.append(log, &[7; 900]);
+        appended += 1;
+    }
+    // The power goes between the two renames of a checkpoint.
+    node.disk = *node.disk.kept.take().expect("kept above");
+    assert_ne!(node.disk.files["checkpoint/0"], node.disk.files["journal/0/checkpoint"]);
+    // The next start cannot write a checkpoint, and goes on in what is free.
+    node.disk.full = true;
+    node.restart();
+    for _ in 0..4 {
+        node.append(metadata, &[8; 900]);
+    }
+    // Then the later copy rots.
+    node.disk.files.get_mut("checkpoint/0").expect("a checkpoint").fill(0);
+    node.disk.full = false;
+    node.restart();
+    assert!(node.fetch_all(log).len() + 1 >= appended);
+}
+
+#[test]
+fn a_checkpoint_lost_in_both_places_refuses_the_start_instead_of_forgetting_records() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    node.append(log, b"value");
+    node.disk.files.remove("checkpoint/0");
+    node.disk.files.remove("journal/0/checkpoint");
+    node.start();
+    let message = node.fatal.expect("the node refuses to start");
+    assert!(message.contains("checkpoint/0 and its copy are gone"), "{message}");
+}
+
+#[test]
+fn rot_in_the_acknowledged_part_of_the_journal_refuses_the_start() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    for _ in 0..5 {
+        node.append(log, b"value");
+    }
+    let journal = node.disk.files.get_mut("journal/0/00000000.journal").expect("the journal");
+    journal[4_096 * 3 + 100] ^= 1;
+    node.start();
+    let message = node.fatal.expect("the node refuses to start");
+    assert!(message.contains("journal/0/00000000.journal at byte 12288"), "{message}");
+}
+
+#[test]
+fn a_torn_last_block_is_cut_and_the_node_starts() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    for _ in 0..5 {
+        node.append(log, b"value");
+    }
+    let journal = node.disk.files.get_mut("journal/0/00000000.journal").expect("the journal");
+    let last = (1..8)
+        .rev()
+        .find(|block| &journal[4_096 * block..4_096 * block + 4] == b"MSJB")
+        .expect("a last block");
+    journal[4_096 * last + 200] ^= 1;
+    node.restart();
+    assert_eq!(node.fetch_all(log).len(), 4);
+    node.append(log, b"again");
+    node.restart();
+    assert_eq!(node.fetch_all(log).len(), 5);
+}
