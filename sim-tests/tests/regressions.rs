@@ -31,7 +31,9 @@ const FAILURES: &[Failure] = &[
     Failure {
         scenario: "groups",
         seed: 431_001_495_656,
-        story: "of the simulator itself: a crowd had left a hundred timers of frames that came late and are                 whole by now; the shard found them in a row, each with nothing to do, and was taken for one                 that spins",
+        story: "of the simulator itself: a crowd had left a hundred timers of frames that came late and are \
+                whole by now; the shard found them in a row, each with nothing to do, and was taken for one \
+                that spins; wakeups are counted for each owner of a deadline now",
     },
 ];
 

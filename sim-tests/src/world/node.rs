@@ -28,8 +28,8 @@ pub(super) struct Running<M> {
     pub(super) machine: M,
     pub(super) armed: Option<Instant>,
     pub(super) round: u64,
-    /// Wakeups one after the other that changed nothing.
-    pub(super) idle_wakeups: u32,
+    /// Wakeups that changed nothing since something last did, by who had waited for them.
+    pub(super) idle_wakeups: BTreeMap<String, u32>,
     ready: bool,
     stopped: bool,
 }
@@ -91,7 +91,7 @@ impl<M> Node<M> {
             machine,
             armed: None,
             round: 0,
-            idle_wakeups: 0,
+            idle_wakeups: BTreeMap::new(),
             ready: false,
             stopped: false,
         });

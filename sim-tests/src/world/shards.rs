@@ -13,19 +13,26 @@ use crate::history::Fact;
 /// Most effects of one input: more is a machine that never comes to rest.
 const EFFECTS_MAX: usize = 1_000_000;
 
-/// Wakeups one after the other that change nothing: more is a machine that spins. Every connection may
-/// leave a timer that nobody needs any more, and a crowd leaves a hundred in a row.
-const IDLE_WAKEUPS_MAX: u32 = 2_000;
+/// Wakeups for the same deadline's sake, one after the other, that change nothing: more is a machine that
+/// spins. (Each connection of a crowd may leave a timer that nobody needs any more: those are many, and
+/// each comes once.)
+const IDLE_WAKEUPS_MAX: u32 = 100;
 
 impl<M: Machine> World<M> {
     pub(super) fn handle(&mut self, node: usize, shard: u16, input: Input) {
         let now = self.nodes[node].clock.at(self.now);
         self.trace.input(self.now, node, shard, &input);
         let Some(state) = self.nodes[node].shards.get_mut(usize::from(shard)) else { return };
-        let woken = matches!(input, Input::Wakeup);
-        state.idle_wakeups = if woken { state.idle_wakeups + 1 } else { 0 };
-        if state.idle_wakeups > IDLE_WAKEUPS_MAX {
+        let mut spinning = None;
+        if matches!(input, Input::Wakeup) {
             let who = state.machine.who_waits();
+            let wakeups = state.idle_wakeups.entry(who.clone()).or_default();
+            *wakeups += 1;
+            spinning = (*wakeups > IDLE_WAKEUPS_MAX).then_some(who);
+        } else {
+            state.idle_wakeups.clear();
+        }
+        if let Some(who) = spinning {
             self.tell(&Fact::Stuck {
                 what: format!("shard {shard} of node {node} spins on a deadline of {who}"),
             });
@@ -52,7 +59,7 @@ impl<M: Machine> World<M> {
                 self.rearm(node, shard);
                 return;
             };
-            state.idle_wakeups = 0;
+            state.idle_wakeups.clear();
             if let Some(down) = self.nodes[node].countdown() {
                 self.crash(node, down);
                 return;
