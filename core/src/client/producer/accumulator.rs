@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::partitioner::Partitioner;
-use super::{Delivery, NewRecord, ProducerConfig};
+use super::{NewRecord, ProducerConfig, RecordRef, Report};
 use crate::client::ClientError;
 use crate::client::metadata::Metadata;
 use crate::ids::{Offset, PartitionIndex};
@@ -33,6 +33,14 @@ pub type Place = (KafkaString, PartitionIndex);
 pub struct Full {
     /// The record, unharmed.
     pub record: Box<NewRecord>,
+    /// Bytes that the buffer may hold (`buffer.memory`).
+    pub limit: usize,
+}
+
+/// The buffer has no room for a record at present, and has not taken it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the buffer of {limit} bytes is full")]
+pub struct BufferFull {
     /// Bytes that the buffer may hold (`buffer.memory`).
     pub limit: usize,
 }
@@ -185,7 +193,10 @@ pub struct Accumulator {
     /// Records whose partition is not known yet, by topic, in order.
     unplaced: BTreeMap<KafkaString, VecDeque<(Ticket, Now, NewRecord)>>,
     pub(super) queues: BTreeMap<Place, Queue>,
-    deliveries: VecDeque<Delivery>,
+    reports: VecDeque<Report>,
+    /// Whether a batch was begun or filled, or a record waits for its partition, and the sender has
+    /// not been told.
+    wants_drive: bool,
 }
 
 impl Accumulator {
@@ -203,38 +214,40 @@ impl Accumulator {
             flush_to: 0,
             unplaced: BTreeMap::new(),
             queues: BTreeMap::new(),
-            deliveries: VecDeque::new(),
+            reports: VecDeque::new(),
+            wants_drive: false,
         }
     }
 
-    pub(super) fn append(&mut self, now: Now, record: NewRecord) -> Result<Ticket, Full> {
+    pub(super) fn append(
+        &mut self,
+        now: Now,
+        record: &RecordRef<'_>,
+    ) -> Result<Ticket, BufferFull> {
         let size = record.size();
         if size <= self.max_record_bytes && self.reserved + size > self.limit {
-            return Err(Full { record: Box::new(record), limit: self.limit });
+            return Err(BufferFull { limit: self.limit });
         }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.pending += 1;
         if size > self.max_record_bytes {
-            self.report(
-                ticket,
-                record.topic.detached(),
-                record.partition,
-                Err(ClientError::TooLarge(size)),
-            );
+            self.wants_drive = true;
+            let error = Err(ClientError::TooLarge(size));
+            self.report(record.topic.detached(), record.partition, vec![ticket], error, None);
             return Ok(ticket);
         }
         self.reserved += size;
-        match record.partition {
-            Some(partition) => self.gather(ticket, now, partition, &record),
-            None => {
-                if let Some(queue) = self.unplaced.get_mut(&*record.topic) {
-                    queue.push_back((ticket, now, record));
-                } else {
-                    let topic = record.topic.detached();
-                    self.unplaced.insert(topic, VecDeque::from([(ticket, now, record)]));
-                }
-            }
+        if let Some(partition) = record.partition {
+            self.gather(ticket, now, partition, record);
+            return Ok(ticket);
+        }
+        self.wants_drive = true;
+        let waits = (ticket, now, record.to_record());
+        if let Some(queue) = self.unplaced.get_mut(&**record.topic) {
+            queue.push_back(waits);
+        } else {
+            self.unplaced.insert(record.topic.detached(), VecDeque::from([waits]));
         }
         Ok(ticket)
     }
@@ -251,10 +264,10 @@ impl Accumulator {
             let topic = metadata.topic(&name).filter(|topic| !topic.leaders.is_empty());
             let Some(topic) = topic else {
                 if let Some(error) = metadata.error(&name) {
-                    for (ticket, _, record) in records {
-                        self.reserved -= record.size();
-                        self.report(ticket, name.clone(), None, Err(error.clone()));
-                    }
+                    self.reserved -=
+                        records.iter().map(|(_, _, record)| record.size()).sum::<usize>();
+                    let tickets = records.iter().map(|(ticket, ..)| *ticket).collect();
+                    self.report(name, None, tickets, Err(error.clone()), None);
                 } else {
                     self.unplaced.insert(name, records);
                 }
@@ -263,10 +276,13 @@ impl Accumulator {
             for (ticket, now, record) in records {
                 let key = record.key.as_deref();
                 let mut partition = partitioner.choose(&name, topic, key);
-                if key.is_none() && self.would_close(&name, partition, record.size()) {
+                if key.is_none()
+                    && partitioner.is_sticky()
+                    && self.would_close(&name, partition, record.size())
+                {
                     partition = partitioner.move_on(&name, topic);
                 }
-                self.gather(ticket, now, partition, &record);
+                record.borrow(|record| self.gather(ticket, now, partition, record));
             }
         }
     }
@@ -279,7 +295,13 @@ impl Accumulator {
             .is_some_and(|batch| batch.is_fresh && batch.size() + size > self.batch_bytes)
     }
 
-    fn gather(&mut self, ticket: Ticket, now: Now, partition: PartitionIndex, record: &NewRecord) {
+    fn gather(
+        &mut self,
+        ticket: Ticket,
+        now: Now,
+        partition: PartitionIndex,
+        record: &RecordRef<'_>,
+    ) {
         let size = record.size();
         let place = (record.topic.clone(), partition);
         let queue = if let Some(queue) = self.queues.get_mut(&place) {
@@ -292,6 +314,7 @@ impl Accumulator {
             .back()
             .is_some_and(|batch| batch.is_fresh && batch.size() + size <= self.batch_bytes);
         if !has_room {
+            self.wants_drive = true;
             queue.batches.push_back(PendingBatch {
                 content: Content::Open(BatchBuilder::new(self.codec)),
                 is_fresh: true,
@@ -308,12 +331,21 @@ impl Accumulator {
         let Content::Open(builder) = &mut batch.content else {
             unreachable!("a closed batch has no room")
         };
-        let headers: Vec<NewHeader<'_>> =
-            record.headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
         let timestamp = record.timestamp.unwrap_or(now.wall.0);
-        builder.push(timestamp, record.key.as_deref(), record.value.as_deref(), &headers);
+        builder.push(timestamp, record.key, record.value, record.headers);
         batch.tickets.push(ticket);
         batch.reserved += size;
+        self.wants_drive |= batch.size() >= self.batch_bytes;
+    }
+
+    /// Returns whether something was taken that changes what is due, or when.
+    pub(super) const fn wants_drive(&self) -> bool {
+        self.wants_drive
+    }
+
+    /// Notes that the sender looks at everything.
+    pub(super) const fn driven(&mut self) {
+        self.wants_drive = false;
     }
 
     /// Lets no batch that is there wait for more records.
@@ -352,29 +384,28 @@ impl Accumulator {
         }
     }
 
-    /// Ends a batch with a report for each record.
+    /// Ends a batch with its report.
     pub(super) fn finish(
         &mut self,
         place: &Place,
         batch: PendingBatch,
-        result: &Result<Option<Offset>, ClientError>,
+        result: Result<Option<Offset>, ClientError>,
+        log_append_time: Option<i64>,
     ) {
         self.reserved -= batch.reserved;
-        for (index, ticket) in batch.tickets.into_iter().enumerate() {
-            let result = result.clone().map(|base| base.map(|base| base.plus(index as i64)));
-            self.report(ticket, place.0.clone(), Some(place.1), result);
-        }
+        self.report(place.0.clone(), Some(place.1), batch.tickets, result, log_append_time);
     }
 
     fn report(
         &mut self,
-        ticket: Ticket,
         topic: KafkaString,
         partition: Option<PartitionIndex>,
+        tickets: Vec<Ticket>,
         result: Result<Option<Offset>, ClientError>,
+        log_append_time: Option<i64>,
     ) {
-        self.pending -= 1;
-        self.deliveries.push_back(Delivery { ticket, topic, partition, result });
+        self.pending -= tickets.len();
+        self.reports.push_back(Report { topic, partition, tickets, result, log_append_time });
     }
 
     /// Fails what has waited longer than the delivery timeout, and returns the partitions where a
@@ -395,7 +426,7 @@ impl Accumulator {
             }
             let refusal = batch.last_said.clone();
             let error = batch.failure(refusal.unwrap_or(ClientError::TimedOut));
-            self.finish(&place, batch, &Err(error));
+            self.finish(&place, batch, Err(error), None);
         }
         let mut unplaced = Vec::new();
         for (topic, records) in &mut self.unplaced {
@@ -407,13 +438,13 @@ impl Accumulator {
         self.unplaced.retain(|_, records| !records.is_empty());
         for (topic, ticket, size) in unplaced {
             self.reserved -= size;
-            self.report(ticket, topic, None, Err(ClientError::TimedOut));
+            self.report(topic, None, vec![ticket], Err(ClientError::TimedOut), None);
         }
         sequenced
     }
 
-    pub(super) fn poll_delivery(&mut self) -> Option<Delivery> {
-        self.deliveries.pop_front()
+    pub(super) fn poll_report(&mut self) -> Option<Report> {
+        self.reports.pop_front()
     }
 
     pub(super) const fn pending(&self) -> usize {
@@ -443,7 +474,7 @@ impl Accumulator {
         for (place, queue) in std::mem::take(&mut self.queues) {
             for batch in queue.batches {
                 let error = batch.failure(error.clone());
-                self.finish(&place, batch, &Err(error));
+                self.finish(&place, batch, Err(error), None);
             }
         }
     }

@@ -16,12 +16,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::accumulator::{Accumulator, Full, Ticket};
-use self::partitioner::Partitioner;
+use self::accumulator::{Accumulator, BufferFull, Full, Ticket};
+use self::partitioner::{Partitioner, Unkeyed};
 use self::sender::Sender;
 use super::network::NetworkConfig;
 use super::{ClientError, Effect, Input};
 use crate::ids::{Offset, PartitionIndex};
+use crate::record::builder::{NewHeader, RECORD_OVERHEAD_MAX};
 use crate::record::compress::Codec;
 use crate::time::{Instant, Now};
 use crate::wire::KafkaString;
@@ -56,6 +57,8 @@ pub struct ProducerConfig {
     pub acks: Acks,
     /// Whether records are stored once and in order (`enable.idempotence`); needs [`Acks::All`].
     pub idempotence: bool,
+    /// Where records without a key go (`partitioner.class`).
+    pub unkeyed: Unkeyed,
     /// Codec of the batches (`compression.type`).
     pub codec: Codec,
     /// Bytes at which a batch is full (`batch.size`).
@@ -77,6 +80,7 @@ impl ProducerConfig {
             network,
             acks: Acks::All,
             idempotence: true,
+            unkeyed: Unkeyed::Sticky,
             codec: Codec::None,
             batch_bytes: 16 << 10,
             linger: Duration::from_millis(5),
@@ -110,7 +114,100 @@ impl NewRecord {
         let part = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
         let headers: usize =
             self.headers.iter().map(|(name, value)| name.len() + part(value) + 10).sum();
-        part(&self.key) + part(&self.value) + headers + crate::record::builder::RECORD_OVERHEAD_MAX
+        part(&self.key) + part(&self.value) + headers + RECORD_OVERHEAD_MAX
+    }
+
+    /// Hands the record to `take` as one that is borrowed.
+    pub fn borrow<T>(&self, take: impl FnOnce(&RecordRef<'_>) -> T) -> T {
+        let headers: Vec<NewHeader<'_>> =
+            self.headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
+        take(&RecordRef {
+            topic: &self.topic,
+            partition: self.partition,
+            timestamp: self.timestamp,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers: &headers,
+        })
+    }
+}
+
+/// A record to be sent that stays its owner's: [`Producer::append`] encodes it where it lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecordRef<'a> {
+    /// Name of the topic. The same one in a row is found fastest.
+    pub topic: &'a KafkaString,
+    /// The partition; chosen by the key, or as [`Unkeyed`] says, where none is named.
+    pub partition: Option<PartitionIndex>,
+    /// Unix milliseconds; the time of taking where none is named.
+    pub timestamp: Option<i64>,
+    /// The key.
+    pub key: Option<&'a [u8]>,
+    /// The value.
+    pub value: Option<&'a [u8]>,
+    /// Headers in their order, names with values; names may repeat.
+    pub headers: &'a [NewHeader<'a>],
+}
+
+impl<'a> RecordRef<'a> {
+    /// A record of a topic with nothing in it.
+    pub const fn new(topic: &'a KafkaString) -> Self {
+        Self { topic, partition: None, timestamp: None, key: None, value: None, headers: &[] }
+    }
+
+    /// Returns about how many bytes the record takes in a batch; never fewer than it does.
+    pub fn size(&self) -> usize {
+        let part = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+        let headers: usize =
+            self.headers.iter().map(|(name, value)| name.len() + part(*value) + 10).sum();
+        part(self.key) + part(self.value) + headers + RECORD_OVERHEAD_MAX
+    }
+
+    /// Returns a copy that owns its bytes.
+    pub fn to_record(&self) -> NewRecord {
+        NewRecord {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            timestamp: self.timestamp,
+            key: self.key.map(Bytes::copy_from_slice),
+            value: self.value.map(Bytes::copy_from_slice),
+            headers: self
+                .headers
+                .iter()
+                .map(|(name, value)| {
+                    (Bytes::copy_from_slice(name), value.map(Bytes::copy_from_slice))
+                })
+                .collect(),
+        }
+    }
+}
+
+/// What became of the records of one batch, or of records that never came into one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// The topic of all of them.
+    pub topic: KafkaString,
+    /// Their partition; `None` where the topic never became known.
+    pub partition: Option<PartitionIndex>,
+    /// The records, in the order of their taking. Never empty.
+    pub tickets: Vec<Ticket>,
+    /// The offset of the first; that of the record at `tickets[i]` is `i` more. `None` where the
+    /// broker does not tell it (no acknowledgements).
+    pub result: Result<Option<Offset>, ClientError>,
+    /// The time that the broker gave all of them, in Unix milliseconds, where the topic has
+    /// `message.timestamp.type=LogAppendTime`. Otherwise each has its own.
+    pub log_append_time: Option<i64>,
+}
+
+impl Report {
+    /// Returns what it says of the record at `tickets[index]`.
+    pub fn delivery(&self, index: usize) -> Delivery {
+        Delivery {
+            ticket: self.tickets[index],
+            topic: self.topic.clone(),
+            partition: self.partition,
+            result: self.result.clone().map(|base| base.map(|base| base.plus(index as i64))),
+        }
     }
 }
 
@@ -134,6 +231,8 @@ pub struct Producer {
     partitioner: Partitioner,
     sender: Sender,
     wake_at: Option<Instant>,
+    /// A report of which `poll_delivery` has given so many records.
+    in_part: Option<(Report, usize)>,
 }
 
 impl Producer {
@@ -141,20 +240,47 @@ impl Producer {
     pub fn new(config: ProducerConfig) -> Self {
         Self {
             accumulator: Accumulator::new(&config),
-            partitioner: Partitioner::default(),
+            partitioner: Partitioner::new(config.unkeyed),
             sender: Sender::new(config),
             wake_at: None,
+            in_part: None,
         }
     }
 
-    /// Takes a record. Its report comes by [`Producer::poll_delivery`].
+    /// Takes a record, and sends what is due. Its report comes by [`Producer::poll_delivery`].
     ///
     /// # Errors
     /// [`Full`] where the buffer has no room at present; the record is given back.
     pub fn send(&mut self, now: Now, record: NewRecord) -> Result<Ticket, Full> {
-        let ticket = self.accumulator.append(now, record)?;
+        let taken = record.borrow(|record| self.append(now, record));
+        match taken {
+            Ok(ticket) => {
+                self.drive(now.mono);
+                Ok(ticket)
+            }
+            Err(BufferFull { limit }) => Err(Full { record: Box::new(record), limit }),
+        }
+    }
+
+    /// Takes a copy of a record and sends nothing yet: after one or many,
+    /// [`advance`](Self::advance) does. Its report comes by [`poll_report`](Self::poll_report).
+    /// Tickets follow one another without a gap.
+    ///
+    /// # Errors
+    /// [`BufferFull`] where the buffer has no room at present. Nothing was taken then.
+    pub fn append(&mut self, now: Now, record: &RecordRef<'_>) -> Result<Ticket, BufferFull> {
+        self.accumulator.append(now, record)
+    }
+
+    /// Returns whether what was appended since the last [`advance`](Self::advance) needs one: a
+    /// batch was begun, so that a deadline stands, or filled, so that it can leave.
+    pub const fn wants_advance(&self) -> bool {
+        self.accumulator.wants_drive()
+    }
+
+    /// Sends what is due of what was appended.
+    pub fn advance(&mut self, now: Now) {
         self.drive(now.mono);
-        Ok(ticket)
     }
 
     /// Takes an input in.
@@ -181,18 +307,37 @@ impl Producer {
         self.sender.poll_effect()
     }
 
-    /// Takes the next report.
-    pub fn poll_delivery(&mut self) -> Option<Delivery> {
-        self.accumulator.poll_delivery()
+    /// Takes the next report: one for each batch that came to its end.
+    ///
+    /// A program asks either for reports or for deliveries: what is left of a report that
+    /// [`poll_delivery`](Self::poll_delivery) has begun is given there.
+    pub fn poll_report(&mut self) -> Option<Report> {
+        self.accumulator.poll_report()
     }
 
-    /// Returns how many records have no report yet.
+    /// Takes the next report of a single record.
+    pub fn poll_delivery(&mut self) -> Option<Delivery> {
+        let (report, given) = match self.in_part.take() {
+            Some(rest) => rest,
+            None => (self.accumulator.poll_report()?, 0),
+        };
+        let delivery = report.delivery(given);
+        if given + 1 < report.tickets.len() {
+            self.in_part = Some((report, given + 1));
+        }
+        Some(delivery)
+    }
+
+    /// Returns how many records have not come to their end yet.
     pub const fn pending(&self) -> usize {
         self.accumulator.pending()
     }
 
     /// Returns when to come back at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
+        if self.wants_advance() {
+            return Some(Instant::ZERO);
+        }
         self.sender.next_deadline().into_iter().chain(self.wake_at).min()
     }
 }

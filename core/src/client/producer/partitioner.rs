@@ -1,8 +1,7 @@
 //! Chooses the partition of a record that names none.
 //!
 //! Records with a key go where Java's client sends them: murmur2 of the key (KIP-480 leaves that
-//! alone). Records without one stay with a partition until its batch is closed, then go on to the
-//! next that has a leader.
+//! alone). Where the others go is a setting, [`Unkeyed`].
 
 use std::collections::BTreeMap;
 
@@ -10,13 +9,36 @@ use crate::client::metadata::Topic;
 use crate::ids::PartitionIndex;
 use crate::wire::KafkaString;
 
+/// Where records go that have no key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Unkeyed {
+    /// They stay with a partition until its batch is closed, then go on to the next that has a leader
+    /// (KIP-480): fewer and larger batches.
+    #[default]
+    Sticky,
+    /// Each goes to the next partition that has a leader.
+    RoundRobin,
+}
+
 /// Chooses partitions, and remembers where records without keys go.
 #[derive(Clone, Debug, Default)]
 pub struct Partitioner {
-    sticky: BTreeMap<KafkaString, PartitionIndex>,
+    unkeyed: Unkeyed,
+    /// Where the last record without a key went.
+    last: BTreeMap<KafkaString, PartitionIndex>,
 }
 
 impl Partitioner {
+    /// One that treats records without keys in this way.
+    pub const fn new(unkeyed: Unkeyed) -> Self {
+        Self { unkeyed, last: BTreeMap::new() }
+    }
+
+    /// Returns whether records without keys stay where they are until the batch is closed.
+    pub fn is_sticky(&self) -> bool {
+        self.unkeyed == Unkeyed::Sticky
+    }
+
     /// Returns the partition of a record. `topic` has at least one.
     pub fn choose(
         &mut self,
@@ -28,8 +50,11 @@ impl Partitioner {
         if let Some(key) = key {
             return PartitionIndex(((murmur2(key) & 0x7fff_ffff) % count) as i32);
         }
-        match self.sticky.get(name) {
-            Some(partition) if topic.leaders.get(partition).is_some_and(Option::is_some) => {
+        match self.last.get(name) {
+            Some(partition)
+                if self.is_sticky()
+                    && topic.leaders.get(partition).is_some_and(Option::is_some) =>
+            {
                 *partition
             }
             _ => self.move_on(name, topic),
@@ -38,11 +63,11 @@ impl Partitioner {
 
     /// Leaves the partition where records without keys go, since its batch is closed.
     pub fn move_on(&mut self, name: &KafkaString, topic: &Topic) -> PartitionIndex {
-        let last = self.sticky.get(name).copied().unwrap_or(PartitionIndex(-1));
+        let last = self.last.get(name).copied().unwrap_or(PartitionIndex(-1));
         let open = |(partition, leader): (&PartitionIndex, &Option<_>)| leader.map(|_| *partition);
         let after = topic.leaders.range(PartitionIndex(last.0.saturating_add(1))..);
         let next = after.chain(topic.leaders.iter()).find_map(open).unwrap_or(PartitionIndex(0));
-        self.sticky.insert(name.clone(), next);
+        self.last.insert(name.clone(), next);
         next
     }
 }
@@ -121,5 +146,16 @@ mod tests {
         assert_eq!(partitioner.move_on(&name, &topic), PartitionIndex(2));
         assert_eq!(partitioner.choose(&name, &topic, None), PartitionIndex(2));
         assert_eq!(partitioner.move_on(&name, &topic), PartitionIndex(0));
+    }
+
+    #[test]
+    fn in_turn_each_record_without_a_key_goes_to_the_next_partition_that_has_a_leader() {
+        let mut partitioner = Partitioner::new(Unkeyed::RoundRobin);
+        let name = KafkaString::from_static("t");
+        let topic = topic(&[true, false, true]);
+        let keyed = partitioner.choose(&name, &topic, Some(b"abc"));
+        assert_eq!(keyed, PartitionIndex(479_470_107 % 3));
+        let chosen: Vec<i32> = (0..4).map(|_| partitioner.choose(&name, &topic, None).0).collect();
+        assert_eq!(chosen, [0, 2, 0, 2]);
     }
 }

@@ -45,6 +45,12 @@ enum Purpose {
     Produce(Vec<Sent>),
 }
 
+/// How the broker has stored a batch.
+struct Stored {
+    base: Option<Offset>,
+    log_append_time: Option<i64>,
+}
+
 /// What to do with a batch that failed.
 enum Verdict {
     Retry,
@@ -127,6 +133,7 @@ impl Sender {
             self.take_answers(now, accumulator);
         }
         accumulator.tidy();
+        accumulator.driven();
         self.started |= accumulator.pending() > 0;
         if self.started {
             self.network.maintain(now);
@@ -261,7 +268,7 @@ impl Sender {
             };
             for Sent { place, batch, .. } in sent {
                 self.sequences.landed(&place, &batch);
-                accumulator.finish(&place, batch, &result);
+                accumulator.finish(&place, batch, result.clone(), None);
             }
         } else {
             self.network.send(now, link, &request, max_version, Purpose::Produce(sent));
@@ -306,7 +313,7 @@ impl Sender {
         }
         for (place, batch) in lost {
             let error = batch.failure(ClientError::TimedOut);
-            accumulator.finish(&place, batch, &Err(error));
+            accumulator.finish(&place, batch, Err(error), None);
         }
     }
 
@@ -372,9 +379,9 @@ impl Sender {
         for (Sent { place, mut batch, .. }, result) in landed {
             self.sequences.landed(&place, &batch);
             let error = match result {
-                Ok(offset) => {
+                Ok(stored) => {
                     self.sequences.delivered(&place, &batch);
-                    accumulator.finish(&place, batch, &Ok(offset));
+                    accumulator.finish(&place, batch, Ok(stored.base), stored.log_append_time);
                     continue;
                 }
                 Err(error) => error,
@@ -387,7 +394,7 @@ impl Sender {
                 batch.last_said = Some(error.clone());
             }
             match self.judge(&place, &batch, &error, accumulator) {
-                Verdict::Deliver => accumulator.finish(&place, batch, &Ok(None)),
+                Verdict::Deliver => accumulator.finish(&place, batch, Ok(None), None),
                 Verdict::Halve => accumulator.put_back_halves(&place, &batch),
                 Verdict::Retry => {
                     batch.retry_at = now + self.config.network.retry_backoff;
@@ -398,7 +405,7 @@ impl Sender {
                         self.sequences.break_off(&place);
                     }
                     let error = batch.failure(error);
-                    accumulator.finish(&place, batch, &Err(error));
+                    accumulator.finish(&place, batch, Err(error), None);
                 }
             }
         }
@@ -461,7 +468,7 @@ impl Sender {
 }
 
 /// Finds what a response says about a batch.
-fn outcome(response: &ProduceResponse, sent: &Sent) -> Result<Option<Offset>, ClientError> {
+fn outcome(response: &ProduceResponse, sent: &Sent) -> Result<Stored, ClientError> {
     let partition = response
         .responses
         .iter()
@@ -476,7 +483,10 @@ fn outcome(response: &ProduceResponse, sent: &Sent) -> Result<Option<Offset>, Cl
         })?;
     let message = partition.error_message.as_deref();
     match ClientError::from_answer(partition.error_code, message) {
-        None => Ok((partition.base_offset >= 0).then_some(Offset(partition.base_offset))),
+        None => Ok(Stored {
+            base: (partition.base_offset >= 0).then_some(Offset(partition.base_offset)),
+            log_append_time: Some(partition.log_append_time_ms).filter(|&time| time >= 0),
+        }),
         Some(error) => Err(error),
     }
 }

@@ -678,3 +678,66 @@ fn a_brokers_words_are_bounded_stay_on_one_line_and_never_only_repeat_the_code()
     assert_eq!(message.chars().count(), ClientError::WORDS_MAX);
     assert_eq!(ClientError::from_answer(0, Some("all is well")), None);
 }
+
+#[test]
+fn what_is_appended_leaves_with_the_next_advance_and_is_reported_batch_by_batch() {
+    let mut world = World::new(|config| config.batch_bytes = 16 << 10);
+    let names = [(&b"a"[..], Some(&b"1"[..])), (b"a", None)];
+    let topic = ORDERS;
+    let record = RecordRef { headers: &names, value: Some(b"x"), ..RecordRef::new(&topic) };
+    let elsewhere = RecordRef { partition: Some(FIRST), ..record };
+    let now = world.broker.now;
+    let tickets: Vec<Ticket> = [record, elsewhere, record]
+        .iter()
+        .map(|record| world.producer.append(now, record).expect("room"))
+        .collect();
+    assert_eq!(tickets, [Ticket(0), Ticket(1), Ticket(2)]);
+    assert_eq!(world.producer.poll_effect(), None);
+    assert!(world.producer.wants_advance() && world.producer.next_deadline() <= Some(now.mono));
+
+    world.producer.advance(now);
+    world.settle();
+    world.give_id(70);
+    let (asked, batch) = world.next_batch();
+    let response = ProduceResponse {
+        responses: vec![TopicProduceResponse {
+            name: ORDERS,
+            topic_id: TOPIC_ID,
+            partition_responses: vec![PartitionProduceResponse {
+                base_offset: 40,
+                log_append_time_ms: 77,
+                ..PartitionProduceResponse::default()
+            }],
+        }],
+        ..ProduceResponse::default()
+    };
+    world.broker.answer(&asked, response);
+    world.settle();
+
+    assert_eq!(batch.records_count(), 3);
+    let report = world.producer.poll_report().expect("a report");
+    // The first and the last waited for the topic's metadata, the second for nothing.
+    assert_eq!(report.tickets, [tickets[1], tickets[0], tickets[2]]);
+    assert_eq!((report.topic.clone(), report.partition), (ORDERS, Some(FIRST)));
+    assert_eq!((&report.result, report.log_append_time), (&Ok(Some(Offset(40))), Some(77)));
+    assert_eq!(report.delivery(2).result, Ok(Some(Offset(42))));
+    assert_eq!((world.producer.poll_report(), world.producer.pending()), (None, 0));
+    assert!(!world.producer.wants_advance());
+}
+
+#[test]
+fn a_record_that_finds_no_room_is_not_taken_and_the_next_ticket_follows_the_last() {
+    let topic = ORDERS;
+    let record = RecordRef { partition: Some(FIRST), ..RecordRef::new(&topic) };
+    let room_for_one = record.size();
+    let mut world = World::new(|config| config.buffer_bytes = room_for_one);
+    let now = world.broker.now;
+    assert_eq!(world.producer.append(now, &record), Ok(Ticket(0)));
+    let full = BufferFull { limit: room_for_one };
+    assert_eq!(world.producer.append(now, &record), Err(full));
+    world.producer.advance(now);
+    world.settle();
+    world.give_id(70);
+    world.accept(0);
+    assert_eq!(world.producer.append(now, &record), Ok(Ticket(1)));
+}
