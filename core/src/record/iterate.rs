@@ -68,10 +68,22 @@ pub struct Header<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Headers<'a> {
     count: u32,
+    /// Their number, then the headers.
     bytes: &'a [u8],
 }
 
 impl<'a> Headers<'a> {
+    /// The headers that begin with their number at the front of `bytes`, which were checked before.
+    pub(crate) fn checked(bytes: &'a [u8]) -> Self {
+        let count = read_varint(&mut &*bytes).expect("the headers were checked with their record");
+        Self { count: count as u32, bytes }
+    }
+
+    /// Returns the bytes that begin with their number, if there is a header.
+    pub(crate) const fn with_count(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// Returns how many there are.
     pub const fn len(&self) -> usize {
         self.count as usize
@@ -85,6 +97,9 @@ impl<'a> Headers<'a> {
     /// Iterates them in their order.
     pub fn iter(&self) -> impl Iterator<Item = Header<'a>> + use<'a> {
         let mut bytes = self.bytes;
+        if self.count > 0 {
+            read_varint(&mut bytes).expect("the headers were checked with their record");
+        }
         (0..self.count).map(move |_| {
             read_header(&mut bytes).expect("the headers were checked with their record")
         })
@@ -179,6 +194,12 @@ impl OpenBatch {
         &self.payload
     }
 
+    /// Returns how many records there can be at most: as many as are announced, and as fit.
+    pub fn count_max(&self) -> usize {
+        const RECORD_LEN_MIN: usize = 7;
+        (self.count.max(0) as usize).min(self.payload.len() / RECORD_LEN_MIN)
+    }
+
     /// Iterates the records. Ends after the first error.
     pub fn records(&self) -> impl Iterator<Item = Result<PlacedRecord<'_>, RecordError>> + '_ {
         Records::new(&self.payload, self.count).map(|record| {
@@ -205,8 +226,9 @@ fn read_record<'a>(bytes: &mut &'a [u8]) -> Result<Record<'a>, RecordError> {
     let offset_delta = read_varint(&mut body)?;
     let key = read_nullable(&mut body)?;
     let value = read_nullable(&mut body)?;
+    let with_count = body;
     let count = u32::try_from(read_varint(&mut body)?).map_err(|_| RecordError::Negative)?;
-    let headers = Headers { count, bytes: body };
+    let headers = Headers { count, bytes: with_count };
     for _ in 0..count {
         read_header(&mut body)?;
     }
@@ -245,7 +267,15 @@ fn read_varlong(bytes: &mut &[u8]) -> Result<i64, RecordError> {
     Ok((value >> 1) as i64 ^ -((value & 1) as i64))
 }
 
+#[inline]
 fn read_unsigned(bytes: &mut &[u8], bytes_max: usize) -> Result<u64, RecordError> {
+    // Most numbers take one byte.
+    if let Some((&byte, rest)) = bytes.split_first()
+        && byte < 0x80
+    {
+        *bytes = rest;
+        return Ok(u64::from(byte));
+    }
     let mut value = 0;
     for (index, &byte) in bytes.iter().take(bytes_max).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * index);

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use mainspring_core::client::fetcher::{FetchEvent, FetchedRecord, Fetcher, FetcherConfig, Start};
+use mainspring_core::client::fetcher::{
+    FetchEvent, FetchedRecords, Fetcher, FetcherConfig, RecordView, Start,
+};
 use mainspring_core::client::producer::accumulator::Place;
 use mainspring_core::ids::{Offset, PartitionIndex};
 use mainspring_core::wire::KafkaString;
@@ -219,7 +220,7 @@ impl Reading {
     fn print(
         &mut self,
         place: &Place,
-        records: &[FetchedRecord],
+        records: &FetchedRecords,
         end: Option<i64>,
     ) -> Result<(), Stop> {
         for record in records {
@@ -244,18 +245,16 @@ pub(super) struct Printer {
 
 impl Printer {
     /// Prints one record.
-    pub(super) fn print(&mut self, place: &Place, record: &FetchedRecord) -> Result<(), Stop> {
+    pub(super) fn print(&mut self, place: &Place, record: RecordView<'_>) -> Result<(), Stop> {
         let headers: Vec<(&[u8], Option<&[u8]>)> =
-            record.headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
-        let bytes = |field: &'_ Option<Bytes>| field.clone();
-        let (key, value) = (bytes(&record.key), bytes(&record.value));
+            record.headers.iter().map(|header| (header.key, header.value)).collect();
         let shown = Shown {
             topic: place.0.as_str(),
             partition: place.1.0,
             offset: record.offset.0,
             timestamp: record.timestamp,
-            key: key.as_deref(),
-            value: value.as_deref(),
+            key: record.key,
+            value: record.value,
             headers: &headers,
         };
         if self.json {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mainspring_core::client::consumer::{Consumer, ConsumerConfig, ConsumerEvent};
-use mainspring_core::client::fetcher::{FetchedRecord, Start};
+use mainspring_core::client::fetcher::{FetchedRecords, Start};
 use mainspring_core::client::group::assignor::Assignor;
 use mainspring_core::client::producer::accumulator::Place;
 use mainspring_core::ids::{Offset, PartitionIndex};
@@ -165,7 +165,7 @@ impl Member {
     fn print(
         &mut self,
         place: &Place,
-        records: &[FetchedRecord],
+        records: &FetchedRecords,
         next_offset: Offset,
     ) -> Result<(), Stop> {
         let end = self.ends.as_ref().and_then(|ends| ends.get(place)).copied();

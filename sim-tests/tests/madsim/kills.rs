@@ -105,9 +105,10 @@ async fn consume() -> Vec<(Offset, Bytes)> {
         };
         match event {
             FetchEvent::Records { records, .. } => {
-                for record in records {
-                    read.push((record.offset, record.value.expect("values were sent")));
-                }
+                read.extend(records.iter().map(|record| {
+                    let value = record.value.expect("values were sent");
+                    (record.offset, Bytes::copy_from_slice(value))
+                }));
                 last = now.mono;
             }
             FetchEvent::Failed { error, .. } => panic!("the topic is there: {error}"),

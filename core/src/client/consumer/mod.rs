@@ -21,7 +21,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::fetcher::{FetchEvent, FetchedRecord, Fetcher, FetcherConfig, Start};
+use super::fetcher::{FetchEvent, FetchedRecords, Fetcher, FetcherConfig, Start};
 use super::group::{Group, GroupConfig, OffsetsId, RevokeToken, StoredOffset};
 use super::metadata::Metadata;
 use super::network::NetworkConfig;
@@ -73,7 +73,7 @@ pub enum ConsumerEvent {
         /// The topic and partition.
         place: Place,
         /// The records; empty where only what readers are not shown was passed over.
-        records: Vec<FetchedRecord>,
+        records: FetchedRecords,
         /// The offset behind them, to be stored once they are processed.
         next_offset: Offset,
         /// The offset behind the last committed record of the partition.
@@ -283,10 +283,14 @@ impl Consumer {
     }
 
     /// Goes on elsewhere in a partition that is held; returns whether it is. What was processed
-    /// until then counts no more.
+    /// until then counts no more, nor does what the last event told of it: with an offset, everything
+    /// below that one counts as processed.
     pub fn seek(&mut self, now: Now, place: &Place, start: Start) -> bool {
         let is_held = self.held.get(place).is_some_and(|held| !held.is_revoked);
         if is_held {
+            if matches!(&self.told, Some(Pending::Records(told, _)) if told == place) {
+                self.told = None;
+            }
             self.begin(now, place, start);
             self.drive(now);
         }
@@ -456,6 +460,22 @@ impl Consumer {
         let event = self.next_event(now);
         self.owed_since = event.as_ref().map(|_| now.mono);
         event
+    }
+
+    /// Returns whether an event waits that takes partitions away. Whoever is in the middle of many
+    /// records may give the rest back by [`Consumer::seek`] and ask, so that the group need not wait.
+    pub fn is_interrupted(&self) -> bool {
+        self.events
+            .iter()
+            .any(|told| matches!(told.event, ConsumerEvent::Revoked(_) | ConsumerEvent::Lost(_)))
+    }
+
+    /// Says that what the last event told is being worked on: `max.poll.interval.ms` begins anew,
+    /// and nothing else happens.
+    pub fn touch(&mut self, now: Now) {
+        if self.owed_since.is_some() {
+            self.owed_since = Some(now.mono);
+        }
     }
 
     /// Returns when to come back at the latest.

@@ -583,3 +583,58 @@ fn a_membership_that_is_lost_takes_its_partitions_and_gets_them_anew() {
     let assigned = ConsumerEvent::Assigned { added: orders([0]), owned: orders([0]) };
     assert_eq!(world.poll(), Some(assigned));
 }
+
+#[test]
+fn records_that_are_given_back_by_a_seek_do_not_count_as_processed() {
+    let mut world = World::new(&[5], |_| {});
+    world.subscribe();
+    while !matches!(world.poll(), Some(ConsumerEvent::Records { .. })) {}
+    let [place] = orders([0]).into_iter().collect::<Vec<_>>().try_into().expect("one");
+    assert!(world.consumer.seek(world.broker.now, &place, Start::Offset(Offset(2))));
+    world.settle();
+
+    assert_eq!(world.read(), [(0, vec![2, 3, 4])]);
+    world.consumer.seek(world.broker.now, &place, Start::Offset(Offset(3)));
+    world.consumer.close(world.broker.now);
+    world.settle();
+    assert_eq!(world.stored[&0], 3);
+}
+
+#[test]
+fn what_is_given_back_while_a_revocation_waits_is_stored_with_it() {
+    let mut world = World::new(&[5, 5], |config| config.fetcher.prefetch_bytes = 0);
+    world.subscribe();
+    let place = loop {
+        assert!(!world.consumer.is_interrupted());
+        if let ConsumerEvent::Records { place, .. } = world.poll().expect("records come") {
+            break place;
+        }
+    };
+    world.withheld = BTreeSet::from([place.1.0]);
+    world.heartbeat = ErrorCode::RebalanceInProgress;
+    world.pass(Duration::from_secs(4));
+    assert!(world.consumer.is_interrupted());
+
+    assert!(world.consumer.seek(world.broker.now, &place, Start::Offset(Offset(2))));
+    world.settle();
+    let event = world.poll();
+
+    assert_eq!(event, Some(ConsumerEvent::Revoked(BTreeSet::from([place.clone()]))));
+    assert!(!world.consumer.is_interrupted());
+    assert_eq!(world.stored[&place.1.0], 2);
+    assert!(!world.consumer.seek(world.broker.now, &place, Start::Offset(Offset(1))));
+}
+
+#[test]
+fn whoever_shows_that_it_works_stays_in_the_group_without_a_question() {
+    let mut world = World::new(&[5], |_| {});
+    world.subscribe();
+    while !matches!(world.poll(), Some(ConsumerEvent::Records { .. })) {}
+    world.pass(Duration::from_secs(299));
+    world.consumer.touch(world.broker.now);
+    world.take_log();
+    world.pass(Duration::from_secs(299));
+    assert!(world.take_log().iter().all(|entry| !entry.contains("leave")));
+    world.pass(Duration::from_secs(2));
+    assert!(world.take_log().iter().any(|entry| entry.contains("leave")));
+}

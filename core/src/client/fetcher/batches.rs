@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::FetchedRecord;
+use super::FetchedRecords;
 use crate::client::ClientError;
 use crate::error::ErrorCode;
 use crate::ids::{Offset, ProducerId};
@@ -15,7 +15,7 @@ use crate::wire::api::fetch::AbortedTransaction;
 /// What the bytes of a fetch hold.
 pub(super) struct ReadBatches {
     /// The records that readers are shown, in order.
-    pub(super) records: Vec<FetchedRecord>,
+    pub(super) records: FetchedRecords,
     /// The offset behind everything that was read.
     pub(super) next_offset: Offset,
     /// Why reading stopped before the end.
@@ -30,7 +30,8 @@ pub(super) fn read_batches(
     aborted: &[AbortedTransaction],
     max_batch_bytes: usize,
 ) -> ReadBatches {
-    let mut out = ReadBatches { records: Vec::new(), next_offset: position, error: None };
+    let mut out =
+        ReadBatches { records: FetchedRecords::default(), next_offset: position, error: None };
     let mut aborted_from = aborted.iter().peekable();
     let mut aborted_now: BTreeSet<ProducerId> = BTreeSet::new();
     loop {
@@ -71,36 +72,9 @@ fn read_records(
     batch: &Batch,
     position: Offset,
     max_batch_bytes: usize,
-    out: &mut Vec<FetchedRecord>,
+    out: &mut FetchedRecords,
 ) -> Result<(), ClientError> {
-    let malformed =
-        |error: crate::record::iterate::RecordError| ClientError::Malformed(error.to_string());
-    let before = out.len();
-    let open = OpenBatch::open(batch, max_batch_bytes).map_err(malformed)?;
-    let slice = |bytes: &[u8]| open.payload().slice_ref(bytes);
-    for placed in open.records() {
-        let placed = match placed {
-            Ok(placed) => placed,
-            Err(error) => {
-                // Either all records of a batch are told or none.
-                out.truncate(before);
-                return Err(malformed(error));
-            }
-        };
-        if placed.offset >= position {
-            out.push(FetchedRecord {
-                offset: placed.offset,
-                timestamp: placed.timestamp,
-                key: placed.record.key.map(slice),
-                value: placed.record.value.map(slice),
-                headers: placed
-                    .record
-                    .headers
-                    .iter()
-                    .map(|header| (slice(header.key), header.value.map(slice)))
-                    .collect(),
-            });
-        }
-    }
-    Ok(())
+    OpenBatch::open(batch, max_batch_bytes)
+        .and_then(|open| out.add(&open, position))
+        .map_err(|error| ClientError::Malformed(error.to_string()))
 }

@@ -1,19 +1,19 @@
 //! Reads partitions that it is told to read, each from where it is told.
 //!
-//! One fetch at a time is on its way to each broker, without a fetch session. What was fetched of a
-//! partition is held until it is taken, and only then is more of that partition asked for, so that
-//! memory is bounded by what one fetch may bring.
+//! One fetch at a time is on its way to each broker, without a fetch session. What was fetched is held
+//! until it is taken. While more than [`FetcherConfig::prefetch_bytes`] wait, only partitions of
+//! which nothing waits are asked for, so that memory is bounded and no partition starves.
 
 mod batches;
+mod records;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use self::batches::read_batches;
+pub use self::records::{FetchedRecords, Iter, RecordView};
 use super::network::{Network, NetworkConfig, Target};
 use super::producer::accumulator::Place;
 use super::{ClientError, Effect, Input};
@@ -67,6 +67,9 @@ pub struct FetcherConfig {
     pub max_bytes: i32,
     /// Most bytes of a partition in a fetch (`max.partition.fetch.bytes`).
     pub max_partition_bytes: i32,
+    /// Bytes of fetched records that may wait, below which more are asked for of partitions of which
+    /// some wait already. 0 asks for more of a partition only when all of it is taken.
+    pub prefetch_bytes: usize,
     /// Most bytes that one batch may decompress to.
     pub max_batch_bytes: usize,
     /// Where to go on from an offset that is not there (`auto.offset.reset`); `None` fails.
@@ -83,25 +86,11 @@ impl FetcherConfig {
             max_wait: Duration::from_millis(500),
             max_bytes: 50 << 20,
             max_partition_bytes: 1 << 20,
+            prefetch_bytes: 4 << 20,
             max_batch_bytes: 256 << 20,
             reset: Some(Start::Earliest),
         }
     }
-}
-
-/// A record that was read. Key and value are slices of what was received or decompressed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct FetchedRecord {
-    /// Its offset.
-    pub offset: Offset,
-    /// Its time in Unix milliseconds, -1 for none.
-    pub timestamp: i64,
-    /// Its key.
-    pub key: Option<Bytes>,
-    /// Its value.
-    pub value: Option<Bytes>,
-    /// Its headers in their order.
-    pub headers: Vec<(Bytes, Option<Bytes>)>,
 }
 
 /// What there is to tell.
@@ -112,7 +101,7 @@ pub enum FetchEvent {
         /// The topic and partition.
         place: Place,
         /// The records; empty where a fetch brought only what readers are not shown.
-        records: Vec<FetchedRecord>,
+        records: FetchedRecords,
         /// The offset behind them, where reading goes on.
         next_offset: Offset,
         /// The offset behind the last committed record of the partition.
@@ -152,7 +141,8 @@ struct Partition {
     /// Counts the times that it was told where to begin, so that older answers are not taken.
     generation: u64,
     is_asked: bool,
-    has_events: bool,
+    /// Bytes of the records that wait to be told.
+    waiting_bytes: usize,
     is_paused: bool,
     retry_at: Instant,
     /// Answers in a row that could not be used.
@@ -223,7 +213,7 @@ impl Fetcher {
             position,
             generation: self.generations,
             is_asked: false,
-            has_events: false,
+            waiting_bytes: 0,
             is_paused: false,
             retry_at: Instant::ZERO,
             failures: 0,
@@ -311,8 +301,8 @@ impl Fetcher {
             self.events.iter().position(|(generation, event)| self.is_due(*generation, event))?;
         let (_, event) = self.events.remove(at)?;
         let partition = self.partitions.get_mut(event.place())?;
-        partition.has_events = false;
-        if let FetchEvent::Records { next_offset, .. } = &event {
+        if let FetchEvent::Records { next_offset, records, .. } = &event {
+            partition.waiting_bytes -= weight(records);
             partition.told_to = Some(*next_offset);
         }
         self.drive(now.mono);
@@ -354,8 +344,11 @@ impl Fetcher {
         let mut fetches: BTreeMap<NodeId, Vec<(Place, Offset)>> = BTreeMap::new();
         let mut homeless = false;
         let metadata = self.network.metadata();
+        let waiting: usize = self.partitions.values().map(|known| known.waiting_bytes).sum();
+        let is_full = waiting >= self.config.prefetch_bytes;
         for (place, partition) in &self.partitions {
-            let waits = partition.is_asked || partition.has_events || partition.is_paused;
+            let is_held = is_full && partition.waiting_bytes > 0;
+            let waits = partition.is_asked || is_held || partition.is_paused;
             if waits || partition.retry_at > now {
                 continue;
             }
@@ -598,7 +591,6 @@ impl Fetcher {
     fn fail(&mut self, place: &Place, error: ClientError) {
         if let Some(partition) = self.partitions.get_mut(place) {
             partition.position = Position::Failed;
-            partition.has_events = true;
             let event = FetchEvent::Failed { place: place.clone(), error };
             self.events.push_back((partition.generation, event));
         }
@@ -627,7 +619,7 @@ impl Fetcher {
         let read = read_batches(bytes, position, aborted.unwrap_or_default(), max_batch_bytes);
         if read.next_offset > position {
             partition.position = Position::At(read.next_offset);
-            partition.has_events = true;
+            partition.waiting_bytes += weight(&read.records);
             let generation = partition.generation;
             let event = FetchEvent::Records {
                 place: asked.place.clone(),
@@ -644,6 +636,11 @@ impl Fetcher {
             self.fail(&asked.place, error);
         }
     }
+}
+
+/// What records count that wait to be told: at least something, even where none is shown.
+fn weight(records: &FetchedRecords) -> usize {
+    records.bytes().max(1)
 }
 
 fn no_word(place: &Place) -> ClientError {

@@ -1,6 +1,8 @@
 //! The fetcher against a broker whose answers are made by hand.
 
 use super::batches::{ReadBatches, read_batches};
+use bytes::Bytes;
+
 use super::*;
 use crate::client::test_broker::{TOPIC_ID, TestBroker, network_config};
 use crate::ids::{LeaderEpoch, ProducerEpoch, ProducerId};
@@ -58,8 +60,14 @@ fn settle(fetcher: &mut Fetcher, broker: &mut TestBroker) {
 }
 
 fn reading(start: Start) -> (Fetcher, TestBroker) {
+    reading_ahead(start, 0)
+}
+
+/// One that asks for more while less than so many bytes wait.
+fn reading_ahead(start: Start, prefetch_bytes: usize) -> (Fetcher, TestBroker) {
     let mut broker = TestBroker::new(&[("orders", 1)]);
-    let mut fetcher = Fetcher::new(FetcherConfig::new(network_config()));
+    let config = FetcherConfig { prefetch_bytes, ..FetcherConfig::new(network_config()) };
+    let mut fetcher = Fetcher::new(config);
     fetcher.assign(broker.now, &ORDERS, FIRST, start);
     settle(&mut fetcher, &mut broker);
     (fetcher, broker)
@@ -74,7 +82,7 @@ fn asked_offset(body: &Request) -> i64 {
 fn values(event: Option<FetchEvent>) -> Vec<(i64, String)> {
     let Some(FetchEvent::Records { records, .. }) = event else { panic!("{event:?}") };
     records
-        .into_iter()
+        .iter()
         .map(|record| {
             let value = record.value.expect("a value").to_vec();
             (record.offset.0, String::from_utf8(value).expect("text"))
@@ -109,6 +117,43 @@ fn records_are_read_in_order_from_the_offset_that_was_named() {
 }
 
 #[test]
+fn more_is_asked_for_while_records_wait_until_they_are_as_many_bytes_as_may() {
+    let answer = |fetcher: &mut Fetcher, broker: &mut TestBroker, base: i64| {
+        let asked = broker.next();
+        assert_eq!(asked_offset(&asked.body), base);
+        let records = Some(batch(base, Codec::None, &["a"]).into());
+        broker.answer(&asked, fetched(PartitionData { records, ..PartitionData::default() }));
+        settle(fetcher, broker);
+    };
+    let (mut fetcher, mut broker) = reading_ahead(Start::Offset(Offset(0)), 100);
+    answer(&mut fetcher, &mut broker, 0);
+    answer(&mut fetcher, &mut broker, 1);
+    assert!(broker.asked.is_empty(), "two records and what is kept of them are 100 bytes");
+    assert_eq!(fetcher.told_to(&ORDERS, FIRST), Some(Offset(0)));
+
+    assert_eq!(values(fetcher.poll_event(broker.now)), [(0, "a".to_owned())]);
+    settle(&mut fetcher, &mut broker);
+    answer(&mut fetcher, &mut broker, 2);
+
+    assert!(broker.asked.is_empty());
+    assert_eq!(values(fetcher.poll_event(broker.now)), [(1, "a".to_owned())]);
+    assert_eq!(values(fetcher.poll_event(broker.now)), [(2, "a".to_owned())]);
+}
+
+#[test]
+fn what_waits_of_a_partition_that_is_sought_is_not_told_and_does_not_count() {
+    let (mut fetcher, mut broker) = reading(Start::Offset(Offset(0)));
+    let asked = broker.next();
+    let records = Some(batch(0, Codec::None, &["a", "b"]).into());
+    broker.answer(&asked, fetched(PartitionData { records, ..PartitionData::default() }));
+    settle(&mut fetcher, &mut broker);
+    fetcher.assign(broker.now, &ORDERS, FIRST, Start::Offset(Offset(1)));
+    settle(&mut fetcher, &mut broker);
+    assert_eq!(asked_offset(&broker.next().body), 1);
+    assert_eq!(fetcher.poll_event(broker.now), None);
+}
+
+#[test]
 fn keys_values_and_headers_are_told_as_they_stand_null_and_empty_apart() {
     let (mut fetcher, mut broker) = reading(Start::Offset(Offset(0)));
     let mut builder = BatchBuilder::new(Codec::None);
@@ -121,17 +166,13 @@ fn keys_values_and_headers_are_told_as_they_stand_null_and_empty_apart() {
     let Some(FetchEvent::Records { records, .. }) = fetcher.poll_event(broker.now) else {
         panic!("records")
     };
-    let a = Bytes::from_static(b"a");
-    assert_eq!(
-        records,
-        [FetchedRecord {
-            offset: Offset(0),
-            timestamp: 7,
-            key: None,
-            value: Some(Bytes::new()),
-            headers: vec![(a.clone(), Some(Bytes::from_static(b"1"))), (a, None)],
-        }]
-    );
+    let record = records.get(0).expect("a record");
+    assert_eq!((record.offset, record.timestamp), (Offset(0), 7));
+    assert_eq!((record.key, record.value), (None, Some(&b""[..])));
+    let headers: Vec<_> = record.headers.iter().map(|header| (header.key, header.value)).collect();
+    assert_eq!(headers, [(&b"a"[..], Some(&b"1"[..])), (b"a", None)]);
+    assert_eq!((records.key_bytes(0), records.value_bytes(0)), (None, Some(Bytes::new())));
+    assert_eq!((records.len(), records.get(1).is_none()), (1, true));
 }
 
 #[test]
