@@ -22,6 +22,23 @@ use mainspring_core::time::{Instant, Now, UnixMillis};
 use mainspring_sim::disk::{DiskOptions, OperationId, SimDisk};
 use mainspring_sim::rng::{Rng, Stream};
 
+/// Seeds that failed once, each with what it found. They run before the others.
+const FAILED: [u64; 4] = [
+    // A journal file that was cut short while it was being added took a head and was then too short for
+    // the block: two heads named one sequence, and the scan began in the empty one.
+    50_489,
+    // A start that ended early made a removed segment anew, empty; the next one, which learned the
+    // producers from segments, took that for damage.
+    920_367,
+    // A block that did not fit its journal file waited for ever where less than half of the file was
+    // used.
+    925_284,
+    // A start replayed a deletion and a creation of the same name from the page cache, and removed the
+    // files in the folder at once. The power went before both were durable again, and the log that
+    // the checkpoint still told of had lost its segments.
+    929_922,
+];
+
 /// What the world knows of one log.
 #[derive(Default)]
 struct Ghost {
@@ -491,7 +508,7 @@ fn what_was_stable_survives_every_crash() {
     let count = number("MAINSPRING_SEEDS", 60);
     let mut marks: BTreeMap<Mark, usize> = BTreeMap::new();
     let (mut starts_without_room, mut damaged) = (0, 0);
-    for seed in first..first + count {
+    for seed in FAILED.into_iter().chain(first..first + count) {
         match std::panic::catch_unwind(|| run(seed)) {
             Ok(world) => {
                 starts_without_room += world.starts_without_room;

@@ -98,6 +98,9 @@ pub(super) struct Recovery {
     pub(super) scanned: Option<Scanned>,
     /// What is wrong with segments of logs whose producers are learned from them.
     pub(super) faults: Vec<Fault>,
+    /// Files that logs without an image found in their folders. They may be those of a deleted log of
+    /// the same name, whose deletion the page cache alone may hold: they go once it is flushed.
+    pub(super) stale: Vec<FileName>,
 }
 
 impl Recovery {
@@ -120,6 +123,7 @@ impl Recovery {
             found: Vec::new(),
             scanned: None,
             faults: Vec::new(),
+            stale: Vec::new(),
         }
     }
 }

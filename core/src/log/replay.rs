@@ -215,7 +215,8 @@ impl LogStore {
         self.enter(Stage::Folders { folders }, ops, fx);
     }
 
-    /// Removes files of segments that were begun after the checkpoint and will be written again.
+    /// Removes files of segments that were begun after the checkpoint and will be written again, where
+    /// the checkpoint itself says that they are of this log; the others go once the journal is flushed.
     pub(super) fn clean_folder(
         &mut self,
         folder: &FileName,
@@ -258,6 +259,9 @@ impl LogStore {
             if later || matches!(ending, "index.tmp" | "timeindex.tmp") {
                 stale.push(folder.join(&entry.name));
             }
+        }
+        if log.image.is_none() {
+            self.recovery().stale.append(&mut stale);
         }
         for file in stale {
             self.remove(file, fx);
@@ -357,10 +361,18 @@ impl LogStore {
 
     /// Ends recovery once the rewritten tail is durable.
     pub(super) fn finish_recovery_when_flushed(&mut self, now: Now, fx: &mut Effects) {
-        let Phase::Recovering(recovery) = &self.phase else { return };
+        let Phase::Recovering(recovery) = &mut self.phase else { return };
         let settled = self.journal.as_ref().is_some_and(Journal::is_settled);
         let clean = self.cleanups == 0;
         if !matches!(recovery.stage, Stage::Rewrite) || !settled || !clean {
+            return;
+        }
+        let stale = std::mem::take(&mut recovery.stale);
+        if !stale.is_empty() {
+            // Before anybody makes files of these names.
+            for file in stale {
+                self.remove(file, fx);
+            }
             return;
         }
         let identity = recovery.identity.expect("the survey found or made it");
