@@ -193,6 +193,8 @@ pub enum Valid {
     OneOf(&'static [&'static str]),
     /// `true` or `false`.
     Boolean,
+    /// Any text.
+    Text,
     /// Only the value that the node behaves as, because nothing enforces another.
     Fixed,
 }
@@ -736,7 +738,7 @@ pub fn check(kind: SettingType, valid: Valid, value: &str) -> Result<(), String>
                 Err("it must be true or false".to_owned())
             }
         }
-        Valid::Fixed => Ok(()),
+        Valid::Text | Valid::Fixed => Ok(()),
     }
 }
 

@@ -22,6 +22,7 @@ pub mod group;
 pub mod metadata;
 pub mod network;
 pub mod producer;
+pub mod settings;
 #[cfg(test)]
 mod test_broker;
 

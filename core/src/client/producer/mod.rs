@@ -71,6 +71,9 @@ pub struct ProducerConfig {
     pub max_request_bytes: usize,
     /// Time from taking a record to its report at the latest (`delivery.timeout.ms`, KIP-91).
     pub delivery_timeout: Duration,
+    /// How long whoever sends waits for room in the buffer (`max.block.ms`). The machine itself
+    /// never waits: drivers do.
+    pub max_block: Duration,
 }
 
 impl ProducerConfig {
@@ -87,6 +90,7 @@ impl ProducerConfig {
             buffer_bytes: 32 << 20,
             max_request_bytes: 1 << 20,
             delivery_timeout: Duration::from_mins(2),
+            max_block: Duration::from_mins(1),
         }
     }
 }
