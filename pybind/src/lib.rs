@@ -5,6 +5,7 @@
 
 mod broker;
 mod errors;
+mod settings;
 
 use std::ffi::OsString;
 
@@ -21,5 +22,10 @@ fn run_cli(py: Python<'_>, argv: Vec<OsString>) -> u8 {
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(run_cli, module)?)?;
+    module.add_function(wrap_pyfunction!(errors::error_codes, module)?)?;
+    module.add_function(wrap_pyfunction!(errors::error_of_answer, module)?)?;
+    module.add_function(wrap_pyfunction!(settings::check_settings, module)?)?;
+    module.add_function(wrap_pyfunction!(settings::client_settings, module)?)?;
+    module.add_function(wrap_pyfunction!(settings::explain_setting, module)?)?;
     module.add_class::<broker::Broker>()
 }

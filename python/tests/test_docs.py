@@ -3,11 +3,20 @@
 import doctest
 
 import mainspring
+import mainspring._codes
+import mainspring._config
 import mainspring.broker
+import mainspring.errors
 
 
 def test_examples_run():
-    for module in (mainspring, mainspring.broker):
+    for module in (
+        mainspring,
+        mainspring._codes,
+        mainspring._config,
+        mainspring.broker,
+        mainspring.errors,
+    ):
         failed, tried = doctest.testmod(module)
         assert tried > 0
         assert failed == 0

@@ -143,6 +143,37 @@ pub enum SettingError {
     },
 }
 
+impl SettingError {
+    /// Returns the name of the setting that was refused, `None` where it is about several.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Unknown { name, .. } | Self::Renamed { name, .. } => Some(name),
+            Self::OtherKind { name, .. }
+            | Self::Unsupported { name, .. }
+            | Self::Invalid { name, .. }
+            | Self::Twice(name) => Some(name),
+            Self::Bootstrap { .. } => Some("bootstrap.servers"),
+            Self::Conflict(_) => None,
+        }
+    }
+
+    /// Returns the name that was probably meant, or is right here.
+    pub fn meant(&self) -> Option<&'static str> {
+        match self {
+            Self::Unknown { nearest, .. } => Some(nearest),
+            Self::Renamed { known, .. } => {
+                SETTINGS.iter().map(|setting| setting.def.name).find(|name| name == known)
+            }
+            Self::OtherKind { .. }
+            | Self::Unsupported { .. }
+            | Self::Invalid { .. }
+            | Self::Twice(_)
+            | Self::Conflict(_)
+            | Self::Bootstrap { .. } => None,
+        }
+    }
+}
+
 /// What an administrative client is told at its birth.
 #[derive(Clone, Debug)]
 pub struct AdminConfig {
