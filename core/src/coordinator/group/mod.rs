@@ -227,6 +227,7 @@ impl GroupCoordinator {
                 }
                 Timer::Join(group_id) => self.on_join_timeout(cx, &group_id),
                 Timer::Sync(group_id) => self.on_sync_timeout(cx, &group_id),
+                Timer::DeletedTopics => self.drop_offsets_of_deleted_topics(cx),
                 Timer::Retention => {
                     self.on_retention_turn(cx);
                     // The rest of a long search waits for the next call.
@@ -236,8 +237,9 @@ impl GroupCoordinator {
         }
     }
 
-    /// Takes away the offsets of a topic that was deleted, and from then on refuses commits by its
-    /// name from members that joined before (`UNKNOWN_TOPIC_OR_PARTITION`).
+    /// Takes in that a topic was deleted. Its offsets are hidden from then on, and taken away when
+    /// the coordinator is next woken, with those of every other topic that went until then; commits
+    /// by its name from members that joined before are refused (`UNKNOWN_TOPIC_OR_PARTITION`).
     pub fn topic_deleted(
         &mut self,
         now: Now,
@@ -245,10 +247,13 @@ impl GroupCoordinator {
         name: &KafkaString,
         topic_id: TopicId,
     ) {
-        self.note_deleted_topic(name, topic_id);
         if self.is_loaded {
-            self.drop_offsets_of_deleted_topics(&mut Cx { now, log });
+            if self.deleted_topics.is_full() {
+                self.drop_offsets_of_deleted_topics(&mut Cx { now, log });
+            }
+            self.timers.set(Timer::DeletedTopics, now.mono);
         }
+        self.deleted_topics.add(name.detached(), topic_id);
     }
 
     /// Notes that every record below `high_watermark` is committed.

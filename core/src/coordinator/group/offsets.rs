@@ -9,6 +9,7 @@ use super::api::{
 };
 use super::live::GroupPhase;
 use super::replies::{append_error, commit_refused, no_offset};
+use super::retention::DeletedTopics;
 use super::stored::{StoredOffset, TopicOffsets};
 use super::{Cx, GroupCoordinator};
 use crate::error::ErrorCode;
@@ -156,9 +157,10 @@ impl GroupCoordinator {
 
     pub(super) fn offset_fetch(&mut self, ticket: Ticket, request: &OffsetFetch) {
         let stored = self.stored.offsets(&request.group_id);
+        let gone = &self.deleted_topics;
         let topics = request.topics.as_ref().map_or_else(
-            || everything(stored),
-            |asked| asked.iter().map(|topic| asked_for(stored, topic)).collect(),
+            || everything(stored, gone),
+            |asked| asked.iter().map(|topic| asked_for(stored, topic, gone)).collect(),
         );
         let answer = OffsetFetchAnswer { error: ErrorCode::None, topics };
         self.replies.push(ticket, Response::OffsetFetch(answer));
@@ -231,7 +233,11 @@ pub(super) fn offset_key(
     OffsetCommitKey { group: group.clone(), topic: topic.clone(), partition }
 }
 
-fn asked_for(stored: Option<&TopicOffsets>, topic: &FetchTopic) -> FetchedTopic {
+fn asked_for(
+    stored: Option<&TopicOffsets>,
+    topic: &FetchTopic,
+    gone: &DeletedTopics,
+) -> FetchedTopic {
     let stored = stored.and_then(|topics| topics.get(&topic.name));
     let partitions = topic
         .partitions
@@ -240,17 +246,19 @@ fn asked_for(stored: Option<&TopicOffsets>, topic: &FetchTopic) -> FetchedTopic 
             stored
                 .and_then(|partitions| partitions.get(&partition.0))
                 .filter(|stored| same_topic(stored.topic_id, topic.topic_id))
+                .filter(|stored| !gone.is_gone(&topic.name, stored.topic_id))
                 .map_or_else(|| no_offset(partition), |stored| fetched(partition, stored))
         })
         .collect();
     FetchedTopic { name: topic.name.clone(), topic_id: topic.topic_id, partitions }
 }
 
-fn everything(stored: Option<&TopicOffsets>) -> Vec<FetchedTopic> {
+fn everything(stored: Option<&TopicOffsets>, gone: &DeletedTopics) -> Vec<FetchedTopic> {
     // Offsets under one name may be of several topics, if some were stored long ago.
     let mut topics = BTreeMap::<(&KafkaString, TopicId), Vec<FetchedOffset>>::new();
     for (name, partitions) in stored.into_iter().flatten() {
-        for (&partition, stored) in partitions {
+        let there = partitions.iter().filter(|(_, stored)| !gone.is_gone(name, stored.topic_id));
+        for (&partition, stored) in there {
             let offset = fetched(PartitionIndex(partition), stored);
             topics.entry((name, stored.topic_id)).or_default().push(offset);
         }

@@ -38,7 +38,9 @@ impl DeletedTopics {
         self.count
     }
 
-    fn add(&mut self, name: KafkaString, topic_id: TopicId) {
+    /// Notes a deletion. While the offsets of as many topics wait as are remembered, those of this
+    /// one go with the next start of the coordinator.
+    pub(super) fn add(&mut self, name: KafkaString, topic_id: TopicId) {
         let place = self.next();
         self.last.insert(name.clone(), place);
         self.by_age.push_back((place, name.clone()));
@@ -48,8 +50,24 @@ impl DeletedTopics {
         {
             self.last.remove(&oldest);
         }
-        if self.due.len() < DELETED_NAMES_MAX {
+        if !self.is_full() {
             self.due.insert((name, topic_id));
+        }
+    }
+
+    /// Returns whether the offsets of as many topics wait to be taken away as are remembered.
+    pub(super) fn is_full(&self) -> bool {
+        self.due.len() >= DELETED_NAMES_MAX
+    }
+
+    /// Returns whether an offset stored under this name is one of a topic that was deleted.
+    pub(super) fn is_gone(&self, name: &KafkaString, topic_id: TopicId) -> bool {
+        if topic_id.is_zero() {
+            // An offset without an id is of whatever had the name.
+            let next = self.due.range((name.clone(), TopicId::ZERO)..).next();
+            next.is_some_and(|(first, _)| first == name)
+        } else {
+            !self.due.is_empty() && self.due.contains(&(name.clone(), topic_id))
         }
     }
 
@@ -60,30 +78,17 @@ impl DeletedTopics {
 }
 
 impl GroupCoordinator {
-    pub(super) fn note_deleted_topic(&mut self, name: &KafkaString, topic_id: TopicId) {
-        self.deleted_topics.add(name.detached(), topic_id);
-    }
-
-    /// Takes away the offsets of topics that were deleted. What the log does not take now is tried
-    /// again with the next search; until then no reader that knows the new topic's id sees it.
+    /// Takes away the offsets of all topics that were deleted, by one look at every offset. What the
+    /// log does not take now is tried again with the next search for what is past its retention.
     pub(super) fn drop_offsets_of_deleted_topics(&mut self, cx: &mut Cx<'_>) {
         if self.deleted_topics.due.is_empty() {
             return;
         }
-        let due = &self.deleted_topics.due;
         let mut records = Vec::new();
         for (group_id, topics) in self.stored.all_offsets() {
             for (name, partitions) in topics {
                 for (&partition, stored) in partitions {
-                    // An offset without an id is of whatever had the name.
-                    let gone = if stored.topic_id.is_zero() {
-                        due.range((name.clone(), TopicId::ZERO)..)
-                            .next()
-                            .is_some_and(|(first, _)| first == name)
-                    } else {
-                        due.contains(&(name.clone(), stored.topic_id))
-                    };
-                    if gone {
+                    if self.deleted_topics.is_gone(name, stored.topic_id) {
                         let key = offset_key(group_id, name, partition);
                         records.push(GroupRecord::OffsetCommit(key, None));
                     }

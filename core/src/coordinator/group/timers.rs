@@ -14,6 +14,8 @@ pub(super) enum Timer {
     Join(KafkaString),
     /// Members had time enough to fetch their assignment.
     Sync(KafkaString),
+    /// Offsets of topics that were deleted are to be taken away.
+    DeletedTopics,
     /// Offsets that are past their retention are to be looked for.
     Retention,
 }

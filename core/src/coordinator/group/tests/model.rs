@@ -122,6 +122,8 @@ struct World {
     clients: Vec<Client>,
     asked: BTreeMap<Ticket, Asked>,
     serial: i64,
+    /// Of the topic that has the name now.
+    topic_id: TopicId,
     counts: Counts,
 }
 
@@ -137,6 +139,7 @@ impl World {
             clients: vec![Client::default(); GROUPS.len() * CLIENTS],
             asked: BTreeMap::new(),
             serial: 0,
+            topic_id: TOPIC_ID,
             counts: Counts::default(),
         }
     }
@@ -194,8 +197,10 @@ impl World {
             }
             Step::DeleteTopic => {
                 let name = KafkaString::from(TOPIC);
-                let bench = &mut self.bench;
-                bench.coordinator.topic_deleted(bench.now, &mut bench.log, &name, TOPIC_ID);
+                let (bench, gone) = (&mut self.bench, self.topic_id);
+                bench.coordinator.topic_deleted(bench.now, &mut bench.log, &name, gone);
+                // It is made anew at once; an id never comes again.
+                self.topic_id = Uuid((u128::from_be_bytes(gone.0) + 1).to_be_bytes());
             }
             Step::Clean => self.clean(),
         }
@@ -305,7 +310,7 @@ impl World {
         // No value is committed twice, so a record tells which request it comes from.
         self.serial += 1;
         let value = self.serial;
-        let topics = vec![commit_topic(TOPIC, TOPIC_ID, &[((value % 3) as i32, value)])];
+        let topics = vec![commit_topic(TOPIC, self.topic_id, &[((value % 3) as i32, value)])];
         let request = OffsetCommit {
             group_id,
             generation_id,
@@ -344,9 +349,11 @@ impl World {
     fn read(&mut self, group: &str) {
         let offsets = offsets_in(&self.bench.log.records);
         let expected = (0..3)
-            .map(|partition| offsets.get(&(group.to_owned(), partition)).copied().unwrap_or(-1))
+            .map(|partition| offsets.get(&(group.to_owned(), partition)))
+            .map(|last| last.filter(|(topic_id, _)| *topic_id == self.topic_id))
+            .map(|last| last.map_or(-1, |(_, offset)| *offset))
             .collect();
-        let topics = Some(vec![fetch_topic(TOPIC, TOPIC_ID, &[0, 1, 2])]);
+        let topics = Some(vec![fetch_topic(TOPIC, self.topic_id, &[0, 1, 2])]);
         let request = OffsetFetch { group_id: group.into(), topics };
         self.ask(Asked::Fetch { expected }, Request::OffsetFetch(request));
     }
@@ -615,14 +622,14 @@ fn committed_value(record: &LogRecord) -> Option<i64> {
     }
 }
 
-/// The offsets that a log leaves, by group and partition.
-fn offsets_in(records: &[LogRecord]) -> BTreeMap<(String, i32), i64> {
+/// The offsets that a log leaves, with their topics, by group and partition.
+fn offsets_in(records: &[LogRecord]) -> BTreeMap<(String, i32), (TopicId, i64)> {
     let mut offsets = BTreeMap::new();
     for record in records {
         if let GroupRecord::OffsetCommit(key, value) = decoded(record) {
             let place = (key.group.to_string(), key.partition);
             match value {
-                Some(value) => offsets.insert(place, value.offset),
+                Some(value) => offsets.insert(place, (value.topic_id, value.offset)),
                 None => offsets.remove(&place),
             };
         }

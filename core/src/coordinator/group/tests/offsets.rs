@@ -169,12 +169,47 @@ fn offsets_go_with_their_topic() {
 
     assert_eq!(bench.offset(), -1);
     assert_eq!(bench.fetch(None).len(), 1);
+    bench.pass(Duration::ZERO);
+    assert_eq!(bench.coordinator.stored.offset_count(), 1);
+    let now = bench.now;
     // An offset of a topic of the same name that was made before stays.
     bench.commit_offsets(commit(8));
     bench.coordinator.topic_deleted(now, &mut bench.log, &name, Uuid([3; 16]));
     assert_eq!(bench.offset(), 8);
     bench.restart();
     assert_eq!(bench.offset(), 8);
+}
+
+#[test]
+fn offsets_of_many_deleted_topics_go_together_and_are_hidden_until_then() {
+    let mut bench = Bench::new();
+    let names: Vec<String> = (0..50).map(|number| format!("t{number}")).collect();
+    let mut request = commit(7);
+    for (number, name) in names.iter().enumerate() {
+        request.topics.push(commit_topic(name, Uuid([number as u8 + 100; 16]), &[(0, 1)]));
+    }
+    bench.commit_offsets(request);
+    let (now, batches) = (bench.now, bench.log.batches.len());
+
+    for (number, name) in names.iter().enumerate() {
+        let (name, topic_id) = (name.as_str().into(), Uuid([number as u8 + 100; 16]));
+        bench.coordinator.topic_deleted(now, &mut bench.log, &name, topic_id);
+    }
+
+    assert_eq!(bench.log.batches.len(), batches, "nothing is looked for with each deletion");
+    let left: Vec<_> = bench.fetch(None).into_iter().map(|topic| topic.name).collect();
+    assert_eq!(left, [KafkaString::from(TOPIC)]);
+    // A topic that is made anew under one of the names has what is committed for it, and no more.
+    let mut again = commit(8);
+    again.topics = vec![commit_topic("t3", Uuid([5; 16]), &[(0, 9)])];
+    bench.commit_offsets(again);
+    bench.pass(Duration::ZERO);
+    assert_eq!(bench.log.batches[batches..], [1, 49], "one commit, and one batch of tombstones");
+    assert_eq!(bench.coordinator.stored.offset_count(), 2);
+    let asked = vec![fetch_topic("t3", Uuid::ZERO, &[0]), fetch_topic("t4", Uuid::ZERO, &[0])];
+    let found: Vec<i64> =
+        bench.fetch(Some(asked)).iter().map(|topic| topic.partitions[0].offset).collect();
+    assert_eq!(found, [9, -1]);
 }
 
 #[test]
@@ -207,12 +242,14 @@ fn offsets_that_the_log_did_not_let_go_are_taken_away_later() {
     bench.log.refuses = Some(ErrorCode::KafkaStorageError);
     let (now, name) = (bench.now, KafkaString::from(TOPIC));
     bench.coordinator.topic_deleted(now, &mut bench.log, &name, TOPIC_ID);
-    assert_eq!(bench.offset(), 7);
+    bench.pass(Duration::ZERO);
+    assert_eq!(bench.offset(), -1, "nobody sees it");
+    assert_eq!(bench.coordinator.stored.offset_count(), 1);
 
     bench.log.refuses = None;
     bench.pass(Duration::from_mins(10));
 
-    assert_eq!(bench.offset(), -1);
+    assert_eq!(bench.coordinator.stored.offset_count(), 0);
 }
 
 #[test]
