@@ -22,6 +22,11 @@ pub struct GroupConfig {
     /// `INVALID_REQUEST`. A larger one could never be stored with its group.
     // Differs from Kafka: there is a limit, because nothing may grow without a bound.
     pub member_bytes_max: usize,
+    /// Most bytes that the members of all groups of one coordinator take: their ids, names, protocols
+    /// and assignments, and 512 bytes for each. New members, and words and assignments that are
+    /// longer than before, are refused with `POLICY_VIOLATION` beyond that.
+    // Differs from Kafka: there is a limit, because nothing may grow without a bound.
+    pub members_bytes_max: usize,
     /// Most bytes of the metadata string of a committed offset (`offset.metadata.max.bytes`).
     pub offset_metadata_bytes_max: usize,
     /// How long offsets are kept after their group has become empty, or after their commit where
@@ -50,6 +55,7 @@ impl Default for GroupConfig {
             new_member_join_timeout: Duration::from_mins(5),
             members_max: 10_000,
             member_bytes_max: 1 << 20,
+            members_bytes_max: 256 << 20,
             offset_metadata_bytes_max: 4096,
             offsets_retention: Duration::from_hours(7 * 24),
             offsets_retention_check_interval: Duration::from_mins(10),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::api::{JoinGroup, JoinGroupAnswer, Response, Ticket};
-use super::live::{Group, GroupPhase, InitialDelay, Member};
+use super::live::{Group, GroupPhase, InitialDelay, MEMBER_BYTES_MIN, Member, protocol_bytes};
 use super::replies::{append_error, join_refused, sync_refused};
 use super::timers::Timer;
 use super::{Cx, GroupCoordinator};
@@ -19,12 +19,6 @@ const FIRST_VERSION_WITH_SKIPPED_ASSIGNMENT: i16 = 9;
 /// How often at most a group of absent static members is looked at.
 const POLL_OF_ABSENT_MEMBERS: Duration = Duration::from_secs(1);
 
-/// Returns how many bytes a member would have kept of itself.
-fn protocol_bytes(request: &JoinGroup) -> usize {
-    let protocols = request.protocols.iter();
-    protocols.map(|protocol| protocol.name.len() + protocol.metadata.len()).sum()
-}
-
 impl GroupCoordinator {
     pub(super) fn join_group(&mut self, cx: &mut Cx<'_>, ticket: Ticket, request: &JoinGroup) {
         let session_ms = i64::from(request.session_timeout_ms);
@@ -34,8 +28,11 @@ impl GroupCoordinator {
             Some(ErrorCode::InvalidGroupId)
         } else if !(shortest..=longest).contains(&session_ms) {
             Some(ErrorCode::InvalidSessionTimeout)
-        } else if protocol_bytes(request) > self.config.member_bytes_max {
+        } else if protocol_bytes(&request.protocols) > self.config.member_bytes_max {
             Some(ErrorCode::InvalidRequest)
+        // Differs from Kafka: there is a limit, because nothing may grow without a bound.
+        } else if !self.has_room(self.growth(request)) {
+            Some(ErrorCode::PolicyViolation)
         } else if request.member_id.is_empty() {
             self.join_new(cx, ticket, request).err()
         } else {
@@ -49,6 +46,30 @@ impl GroupCoordinator {
             };
             self.replies.push(ticket, join_refused(member_id, error));
         }
+    }
+
+    /// Returns by how much the request lets the bytes of all members grow.
+    fn growth(&self, request: &JoinGroup) -> usize {
+        let instance = request.group_instance_id.as_ref();
+        let known = self.groups.get(&request.group_id).and_then(|group| {
+            let by_name = instance.and_then(|instance| group.static_member(instance));
+            group.member(by_name.unwrap_or(&request.member_id))
+        });
+        let protocols = protocol_bytes(&request.protocols);
+        known.map_or_else(
+            || {
+                let name = instance.map_or(0, |instance| instance.len()) + request.client_id.len();
+                // The id that it is given begins with one of the two.
+                MEMBER_BYTES_MIN + 2 * name + request.client_host.len() + protocols
+            },
+            |member| protocols.saturating_sub(member.protocol_bytes()),
+        )
+    }
+
+    /// Returns whether members may take so many bytes more.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        let room = self.config.members_bytes_max.saturating_sub(self.members_bytes);
+        bytes == 0 || bytes <= room
     }
 
     fn join_new(

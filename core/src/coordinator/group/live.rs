@@ -7,7 +7,8 @@
 //! Invariants:
 //! 1. `awaiting_join` counts the members that wait in `JoinGroup`; `support` counts, for each
 //!    protocol, the members that know it; `static_members` names the members with an instance id.
-//! 2. An empty group has no members, no leader and no one waiting; any other has a leader, if it
+//! 2. `bytes` is what members and ids that were handed out take, as [`Member::bytes`] counts it.
+//! 3. An empty group has no members, no leader and no one waiting; any other has a leader, if it
 //!    has members.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,10 @@ use crate::wire::consumer_protocol::{Blob, ConsumerProtocolSubscription, PROTOCO
 use crate::wire::group_record::{
     GroupMetadataKey, GroupMetadataValue, GroupRecord, MemberMetadata,
 };
+
+/// What the tables take for a member, and for an id that was handed out, besides their texts.
+pub(super) const MEMBER_BYTES_MIN: usize = 512;
+const PENDING_BYTES_MIN: usize = 256;
 
 /// State of a group, by Kafka's names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,9 +126,34 @@ impl Member {
         Duration::from_millis(u64::try_from(self.session_timeout_ms).unwrap_or(0))
     }
 
+    /// Returns the bytes of what it joined with.
+    pub(super) fn protocol_bytes(&self) -> usize {
+        protocol_bytes(&self.protocols)
+    }
+
+    /// Returns the bytes that it takes under this id.
+    fn bytes(&self, member_id: &str) -> usize {
+        MEMBER_BYTES_MIN
+            + member_id.len()
+            + self.group_instance_id.as_ref().map_or(0, |instance| instance.len())
+            + self.client_id.len()
+            + self.client_host.len()
+            + self.protocol_bytes()
+            + self.assignment.len()
+    }
+
     fn names(&self) -> BTreeSet<KafkaString> {
         self.protocols.iter().map(|protocol| protocol.name.clone()).collect()
     }
+}
+
+/// Returns the bytes of protocols, with their names.
+pub(super) fn protocol_bytes(protocols: &[JoinProtocol]) -> usize {
+    protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len()).sum()
+}
+
+fn pending_bytes(member_id: &str) -> usize {
+    PENDING_BYTES_MIN + member_id.len()
 }
 
 /// A group as it lives.
@@ -145,6 +175,7 @@ pub(super) struct Group {
     pub(super) pending_sync: BTreeSet<KafkaString>,
     support: BTreeMap<KafkaString, usize>,
     awaiting_join: usize,
+    bytes: usize,
     /// Whether somebody new has come since the initial delay began, and what is left of it.
     pub(super) new_member_added: bool,
     pub(super) initial_delay: Option<InitialDelay>,
@@ -178,6 +209,7 @@ impl Group {
             pending_sync: BTreeSet::new(),
             support: BTreeMap::new(),
             awaiting_join: 0,
+            bytes: 0,
             new_member_added: false,
             initial_delay: None,
             subscribed_topics: None,
@@ -297,7 +329,19 @@ impl Group {
         self.members.get(member_id)
     }
 
-    /// Returns the members, of whom neither protocols, names nor waiting joins may be changed.
+    /// Returns the bytes that its members and the ids that were handed out take.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Counts the bytes anew.
+    #[cfg(test)]
+    pub(super) fn counted_bytes(&self) -> usize {
+        let members: usize = self.members.iter().map(|(id, member)| member.bytes(id)).sum();
+        members + self.pending_members.iter().map(|id| pending_bytes(id)).sum::<usize>()
+    }
+
+    /// Returns the members, of whom neither texts, blobs nor waiting joins may be changed.
     pub(super) fn members_mut(&mut self) -> impl Iterator<Item = (&KafkaString, &mut Member)> {
         self.members.iter_mut()
     }
@@ -329,7 +373,16 @@ impl Group {
 
     /// Notes an id that was handed out.
     pub(super) fn add_pending_member(&mut self, member_id: KafkaString) {
-        self.pending_members.insert(member_id);
+        let bytes = pending_bytes(&member_id);
+        if self.pending_members.insert(member_id) {
+            self.bytes += bytes;
+        }
+    }
+
+    fn remove_pending(&mut self, member_id: &str) {
+        if self.pending_members.remove(member_id) {
+            self.bytes -= pending_bytes(member_id);
+        }
     }
 
     /// Takes in a member, new or in place of a pending id, that waits in `JoinGroup`.
@@ -345,7 +398,7 @@ impl Group {
         }
         member.joining = Some(ticket);
         self.awaiting_join += 1;
-        self.pending_members.remove(&member_id);
+        self.remove_pending(&member_id);
         self.insert(member_id, member);
     }
 
@@ -359,6 +412,7 @@ impl Group {
         if self.leader.is_none() {
             self.leader = Some(member_id.clone());
         }
+        self.bytes += member.bytes(&member_id);
         let before = self.members.insert(member_id, member);
         assert!(before.is_none(), "a member comes in once");
     }
@@ -383,8 +437,9 @@ impl Group {
         ticket: Ticket,
     ) -> Option<Ticket> {
         let member = self.members.get_mut(member_id)?;
-        let names = member.names();
+        let (names, bytes) = (member.names(), member.protocol_bytes());
         member.update(request);
+        self.bytes = self.bytes - bytes + member.protocol_bytes();
         let before = member.joining.replace(ticket);
         let names_after = member.names();
         if before.is_none() {
@@ -420,10 +475,11 @@ impl Group {
 
     /// Takes out a member or a pending id. If it led, another member leads.
     pub(super) fn remove(&mut self, member_id: &str) -> Option<Member> {
-        self.pending_members.remove(member_id);
+        self.remove_pending(member_id);
         self.pending_sync.remove(member_id);
         let member = self.members.remove(member_id);
         if let Some(member) = &member {
+            self.bytes -= member.bytes(member_id);
             self.withdraw(member.names());
             if member.joining.is_some() {
                 self.awaiting_join -= 1;
@@ -536,7 +592,9 @@ impl Group {
     /// Gives every member its assignment, an empty one where it is not named.
     pub(super) fn assign(&mut self, assignments: &BTreeMap<KafkaString, Bytes>) {
         for (id, member) in &mut self.members {
+            let before = member.assignment.len();
             member.assignment = assignments.get(id).cloned().unwrap_or_default();
+            self.bytes = self.bytes - before + member.assignment.len();
         }
     }
 

@@ -19,7 +19,8 @@
 //!    else. A commit is accepted from a member of the current generation, or from nobody while the
 //!    group is empty.
 //! 4. All assignments that are handed out in one generation come from one `SyncGroup` of its leader.
-//! 5. Whoever waits is answered within the rebalance timeout, or its own session.
+//! 5. `members_bytes` is the sum of what the groups' members take.
+//! 6. Whoever waits is answered within the rebalance timeout, or its own session.
 //!
 //! Sources: Kafka protocol guide; KIP-62, 134, 211, 345, 394, 429, 735, 800, 814; the behaviour of
 //! Apache Kafka 4.3.
@@ -81,6 +82,7 @@ pub struct GroupCoordinator {
     is_loaded: bool,
     stored: Stored,
     groups: BTreeMap<KafkaString, Group>,
+    members_bytes: usize,
     timers: Timers,
     replies: Replies,
     deleted_topics: DeletedTopics,
@@ -101,6 +103,7 @@ impl GroupCoordinator {
             is_loaded: false,
             stored: Stored::default(),
             groups: BTreeMap::new(),
+            members_bytes: 0,
             timers: Timers::default(),
             replies: Replies::default(),
             deleted_topics: DeletedTopics::default(),
@@ -179,6 +182,7 @@ impl GroupCoordinator {
         for group_id in too_large {
             self.prepare_rebalance(cx, &group_id);
         }
+        self.members_bytes = self.groups.values().map(Group::bytes).sum();
         self.drop_offsets_of_deleted_topics(cx);
         let search = now.mono + self.config.offsets_retention_check_interval;
         self.timers.set(Timer::Retention, search);
@@ -199,16 +203,24 @@ impl GroupCoordinator {
         }
         let cx = &mut Cx { now, log };
         match request {
-            Request::JoinGroup(request) => self.join_group(cx, ticket, request),
-            Request::SyncGroup(request) => self.sync_group(cx, ticket, request),
+            Request::JoinGroup(request) => self.counted(&request.group_id, |this| {
+                this.join_group(cx, ticket, request);
+            }),
+            Request::SyncGroup(request) => self.counted(&request.group_id, |this| {
+                this.sync_group(cx, ticket, request);
+            }),
             Request::Heartbeat(request) => self.heartbeat(cx, ticket, request),
-            Request::LeaveGroup(request) => self.leave_group(cx, ticket, request),
+            Request::LeaveGroup(request) => self.counted(&request.group_id, |this| {
+                this.leave_group(cx, ticket, request);
+            }),
             Request::OffsetCommit(request) => self.offset_commit(cx, ticket, request),
             Request::OffsetFetch(request) => self.offset_fetch(ticket, request),
             Request::OffsetDelete(request) => self.offset_delete(cx, ticket, request),
             Request::DescribeGroup(request) => self.describe_group(ticket, request),
             Request::ListGroups(request) => self.list_groups(ticket, request),
-            Request::DeleteGroup(request) => self.delete_group(cx, ticket, &request.group_id),
+            Request::DeleteGroup(request) => self.counted(&request.group_id, |this| {
+                this.delete_group(cx, ticket, &request.group_id);
+            }),
         }
     }
 
@@ -223,10 +235,16 @@ impl GroupCoordinator {
         while let Some(timer) = self.timers.pop(now.mono) {
             match timer {
                 Timer::Session(group_id, member_id) => {
-                    self.on_session_timeout(cx, &group_id, &member_id);
+                    self.counted(&group_id, |this| {
+                        this.on_session_timeout(cx, &group_id, &member_id);
+                    });
                 }
-                Timer::Join(group_id) => self.on_join_timeout(cx, &group_id),
-                Timer::Sync(group_id) => self.on_sync_timeout(cx, &group_id),
+                Timer::Join(group_id) => {
+                    self.counted(&group_id, |this| this.on_join_timeout(cx, &group_id));
+                }
+                Timer::Sync(group_id) => {
+                    self.counted(&group_id, |this| this.on_sync_timeout(cx, &group_id));
+                }
                 Timer::DeletedTopics => self.drop_offsets_of_deleted_topics(cx),
                 Timer::Retention => {
                     self.on_retention_turn(cx);
@@ -346,6 +364,14 @@ impl GroupCoordinator {
             records = rest;
         }
         Ok(())
+    }
+
+    /// Does what may change the members of this group, and of no other, and counts their bytes.
+    fn counted(&mut self, group_id: &KafkaString, act: impl FnOnce(&mut Self)) {
+        let bytes = |of: &Self| of.groups.get(group_id).map_or(0, Group::bytes);
+        let before = bytes(self);
+        act(self);
+        self.members_bytes = self.members_bytes - before + bytes(self);
     }
 
     /// Drops a group that nothing is known of any more.

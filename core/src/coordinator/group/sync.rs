@@ -1,5 +1,7 @@
 //! `SyncGroup`: the leader hands in the assignment, and every member fetches its own.
 
+use bytes::Bytes;
+
 use super::api::{Response, SyncGroup, SyncGroupAnswer, Ticket};
 use super::live::{Group, GroupPhase, by_member};
 use super::replies::{append_error, sync_refused};
@@ -66,7 +68,14 @@ impl GroupCoordinator {
         let group = self.groups.get(&group_id).expect("looked up before");
         let record =
             group.to_record(&group_id, |id, _| assignments.get(id).cloned().unwrap_or_default());
-        match self.append(cx, &[record]) {
+        let before: usize = group.members().values().map(|member| member.assignment.len()).sum();
+        let after: usize = assignments.values().map(Bytes::len).sum();
+        let stored = if self.has_room(after.saturating_sub(before)) {
+            self.append(cx, &[record])
+        } else {
+            Err(ErrorCode::PolicyViolation)
+        };
+        match stored {
             Ok(()) => {
                 let group = self.groups.get_mut(&group_id).expect("looked up before");
                 group.assign(&assignments);

@@ -82,6 +82,72 @@ fn a_member_that_brings_too_much_is_refused_and_nothing_of_it_is_kept() {
 }
 
 #[test]
+fn members_share_a_bound_of_bytes_and_those_that_are_there_stay() {
+    let mut bench = Bench::with(|config| {
+        config.initial_rebalance_delay = Duration::ZERO;
+        config.members_bytes_max = 10_000;
+    });
+    let (generation, members) = bench.stable(vec![join_v3(), join_v3()]);
+    let of = |bytes: usize, mut request: JoinGroup| {
+        request.protocols[0].metadata = vec![0; bytes].into();
+        request
+    };
+    let other = || JoinGroup { group_id: "other".into(), ..join_v3() };
+
+    for version in [3, 9] {
+        let ticket = bench.join(of(8_400, JoinGroup { version, ..other() }));
+        assert_eq!(bench.joined(ticket).error, ErrorCode::PolicyViolation);
+    }
+    let ticket = bench.join(of(8_900, rejoin(&members[1])));
+    assert_eq!(bench.joined(ticket).error, ErrorCode::PolicyViolation, "nor may one grow");
+
+    assert_eq!(bench.coordinator.groups.len(), 1);
+    assert_eq!(bench.heartbeat(&members[1], generation), ErrorCode::None);
+    // What is given back may be taken by others.
+    bench.leave(&[(&members[0], None), (&members[1], None)]);
+    assert_eq!(bench.coordinator.members_bytes, 0);
+    let ticket = bench.join(of(8_400, other()));
+    bench.pass(Duration::ZERO);
+    assert_eq!(bench.joined(ticket).error, ErrorCode::None);
+    assert!((8_900..10_000).contains(&bench.coordinator.members_bytes));
+}
+
+#[test]
+fn assignments_and_ids_that_are_handed_out_count_as_bytes_of_members() {
+    let mut bench = Bench::with(|config| {
+        config.initial_rebalance_delay = Duration::ZERO;
+        config.members_bytes_max = 10_000;
+    });
+    let ticket = bench.join(join_v3());
+    bench.pass(Duration::ZERO);
+    let member = bench.joined(ticket).member_id;
+    let given = |bytes: usize| {
+        let assignment = vec![0; bytes].into();
+        let assignment = Assignment { member_id: member.clone(), assignment };
+        Request::SyncGroup(sync(&member, 1, vec![assignment]))
+    };
+
+    let ticket = bench.ask(given(9_500));
+
+    assert_eq!(bench.synced(ticket).error, ErrorCode::PolicyViolation);
+    assert_eq!(bench.state(), "PreparingRebalance");
+    let mut handed_out = 0;
+    loop {
+        let id = handed_out.to_string();
+        let ticket =
+            bench.join(JoinGroup { version: 9, group_id: id.as_str().into(), ..join_v3() });
+        let error = bench.joined(ticket).error;
+        if error != ErrorCode::MemberIdRequired {
+            break assert_eq!(error, ErrorCode::PolicyViolation);
+        }
+        handed_out += 1;
+    }
+    assert!((20..40).contains(&handed_out), "{handed_out}");
+    bench.pass(Duration::from_mins(2));
+    assert_eq!(bench.coordinator.members_bytes, 0, "all sessions have ended");
+}
+
+#[test]
 fn an_unknown_member_id_is_refused_with_and_without_a_group() {
     let mut bench = Bench::new();
     let ticket = bench.join(rejoin("stranger"));

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::super::live::GroupPhase;
+use super::super::live::{Group, GroupPhase};
 use super::*;
 use crate::wire::group_record::GroupRecord;
 
@@ -563,6 +563,8 @@ impl World {
     /// A stable group is what its record says.
     fn check_live_groups(&self) {
         let coordinator = &self.bench.coordinator;
+        let bytes: usize = coordinator.groups.values().map(Group::counted_bytes).sum();
+        assert_eq!(coordinator.members_bytes, bytes);
         for (id, group) in &coordinator.groups {
             assert!(group.awaiting_join() <= group.members().len());
             match group.phase() {
