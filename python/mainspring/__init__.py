@@ -6,7 +6,9 @@
 True
 """
 
+from mainspring import serde
 from mainspring._native import __version__
+from mainspring._topic import Topic
 from mainspring.broker import Broker, SpawnedBroker
 from mainspring.errors import (
     AuthorizationError,
@@ -67,8 +69,10 @@ __all__ = [
     "RequestTimedOut",
     "SerializationError",
     "SpawnedBroker",
+    "Topic",
     "TopicAlreadyExists",
     "TopicNotFound",
     "UnsupportedByBroker",
     "__version__",
+    "serde",
 ]

@@ -5,8 +5,10 @@ import doctest
 import mainspring
 import mainspring._codes
 import mainspring._config
+import mainspring._topic
 import mainspring.broker
 import mainspring.errors
+import mainspring.serde
 
 
 def test_examples_run():
@@ -14,8 +16,10 @@ def test_examples_run():
         mainspring,
         mainspring._codes,
         mainspring._config,
+        mainspring._topic,
         mainspring.broker,
         mainspring.errors,
+        mainspring.serde,
     ):
         failed, tried = doctest.testmod(module)
         assert tried > 0
