@@ -24,6 +24,7 @@ pub(super) struct SpaceWatch {
     next: Instant,
     asked: bool,
     free: Option<u64>,
+    total: u64,
     reserve: u64,
     /// Why producers are refused although there is some room.
     low: Option<Arc<str>>,
@@ -42,6 +43,11 @@ impl SpaceWatch {
         (!self.asked).then_some(self.next)
     }
 
+    /// Returns the bytes of the disk and those that are free, `None` if not known.
+    pub(super) fn sizes(&self) -> Option<(u64, u64)> {
+        self.free.map(|free| (self.total, free))
+    }
+
     /// Returns how many bytes a file may take without touching the reserve, `None` if not known.
     pub(super) fn spare(&self) -> Option<u64> {
         self.free.map(|free| free.saturating_sub(self.reserve))
@@ -49,6 +55,12 @@ impl SpaceWatch {
 }
 
 impl LogStore {
+    /// Returns the bytes of the disk of the data directory and those that may still be written, as it
+    /// told at most two seconds ago; `None` where there is no directory or it has not told yet.
+    pub fn disk_sizes(&self) -> Option<(u64, u64)> {
+        self.space.sizes()
+    }
+
     /// Asks how much room there is, if it is time.
     pub(super) fn ask_for_space(&mut self, now: Now, fx: &mut Effects) {
         if self.space.asked || self.space.next > now.mono || self.config.memory_only {
@@ -66,6 +78,7 @@ impl LogStore {
         let reserve =
             self.config.disk_reserve_bytes.unwrap_or_else(|| (total / 20).min(RESERVE_MAX));
         self.space.free = Some(free);
+        self.space.total = total;
         self.space.reserve = reserve;
         if free >= reserve {
             if self.space.low.take().is_some() {

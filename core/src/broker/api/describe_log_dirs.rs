@@ -58,12 +58,17 @@ impl Shard {
             Some(_) => ErrorCode::KafkaStorageError,
             None => ErrorCode::None,
         };
-        let result = DescribeLogDirsResult {
+        let mut result = DescribeLogDirsResult {
             error_code: code.code(),
             log_dir: KafkaString::from_static(LOG_DIR),
             topics,
             ..DescribeLogDirsResult::default()
         };
+        if let Some((total, free)) = self.log.disk_sizes() {
+            // As in Kafka, more than the type holds is told as the most that it holds.
+            result.total_bytes = i64::try_from(total).unwrap_or(i64::MAX);
+            result.usable_bytes = i64::try_from(free).unwrap_or(i64::MAX);
+        }
         let response =
             DescribeLogDirsResponse { results: vec![result], ..DescribeLogDirsResponse::default() };
         let gather = Gather {

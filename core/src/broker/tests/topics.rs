@@ -1,5 +1,7 @@
 //! Topics: made, found, grown, described and deleted.
 
+use std::time::Duration;
+
 use crate::broker::testing::{TestNode, batch};
 use crate::wire::KafkaString;
 use crate::wire::api::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
@@ -204,10 +206,13 @@ fn the_cluster_and_its_log_directories_are_described() {
     let cluster = node.call(client, 2, &DescribeClusterRequest::default());
     assert_eq!((cluster.brokers.len(), cluster.controller_id), (1, 1));
     assert_eq!(cluster.cluster_id.as_str(), node.shards[2].cluster_id().to_string());
+    node.pass(Duration::from_secs(2));
     let dirs = node.call(client, 4, &DescribeLogDirsRequest { topics: None });
     let sizes: Vec<bool> =
         dirs.results[0].topics[0].partitions.iter().map(|p| p.partition_size > 0).collect();
     assert_eq!(sizes, [false, true, false]);
+    let disk = &dirs.results[0];
+    assert_eq!((disk.total_bytes, disk.usable_bytes), (1 << 30, node.disks[0].free as i64));
 }
 
 #[test]
