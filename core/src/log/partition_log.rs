@@ -20,7 +20,7 @@ use crate::io::FileName;
 use crate::log::api::{LogSettings, Storage};
 use crate::log::leader_epoch::LeaderEpochs;
 use crate::log::producer_state::ProducerStates;
-use crate::log::segment::{Extent, Segment, segment_file};
+use crate::log::segment::{Extent, Indexes, Segment, segment_file};
 use crate::record::batch::Batch;
 use crate::time::{Instant, UnixMillis};
 
@@ -266,11 +266,13 @@ impl PartitionLog {
         if active.is_empty() {
             return false;
         }
+        let is_full = active.indexes.as_ref().is_some_and(Indexes::are_full);
         let age = wall.0.saturating_sub(active.extent.first_append.0);
         let limit = self.settings.segment_bytes.min(u64::from(u32::MAX >> 1));
         let relative = self.end.0 - active.extent.base.0;
         active.extent.bytes + batch_bytes > limit
             || age > self.settings.segment_ms
+            || is_full
             || relative > i64::from(i32::MAX >> 1)
     }
 

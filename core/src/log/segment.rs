@@ -6,10 +6,14 @@
 use crate::digest::Digest;
 use crate::ids::Offset;
 use crate::io::FileName;
-use crate::log::offset_index::OffsetIndex;
-use crate::log::time_index::TimeIndex;
+use crate::log::offset_index::{self, OffsetIndex};
+use crate::log::time_index::{self, TimeIndex};
 use crate::record::batch::Batch;
 use crate::time::UnixMillis;
+
+/// Largest size of an index file, in bytes: Kafka's default of `segment.index.bytes`, which cannot be
+/// set.
+const INDEX_MAX_BYTES: usize = 10 << 20;
 
 /// What is known of a segment without opening it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +37,15 @@ pub(super) struct Extent {
 pub(super) struct Indexes {
     pub(super) offsets: OffsetIndex,
     pub(super) times: TimeIndex,
+}
+
+impl Indexes {
+    /// Returns whether one of the files has reached `segment.index.bytes`. The last entry of the file
+    /// of times is kept for the end of the segment, as in Kafka.
+    pub(super) fn are_full(&self) -> bool {
+        self.offsets.len() >= INDEX_MAX_BYTES / offset_index::ENTRY_LEN
+            || self.times.len() + 1 >= INDEX_MAX_BYTES / time_index::ENTRY_LEN
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -105,4 +118,46 @@ impl Segment {
 /// Name of a segment's file with one of Kafka's endings, such as `log` or `timeindex`.
 pub(super) fn segment_file(folder: &FileName, base: Offset, ending: &str) -> FileName {
     folder.join(&format!("{:020}.{ending}", base.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{PartitionIndex, TopicName, TopicPartition, Uuid};
+    use crate::log::api::{LogSettings, Storage};
+    use crate::log::partition_log::{AppendLimits, PartitionLog};
+
+    fn indexes() -> Indexes {
+        Indexes { offsets: OffsetIndex::new(Offset::ZERO, 0), times: TimeIndex::new(Offset::ZERO) }
+    }
+
+    #[test]
+    fn indexes_are_full_where_kafkas_are() {
+        let mut by_offset = indexes();
+        by_offset.offsets.note_batch(Offset::ZERO, 0, 1);
+        for entry in 1..=1_310_720_i64 {
+            assert!(!by_offset.are_full(), "{entry}");
+            by_offset.offsets.note_batch(Offset(entry), entry as u64, 1);
+        }
+        assert!(by_offset.are_full());
+        let mut by_time = indexes();
+        for entry in 1..=873_812_i64 {
+            assert!(!by_time.are_full(), "{entry}");
+            by_time.times.note_batch(entry, Offset(entry));
+            by_time.times.add_entry();
+        }
+        assert!(by_time.are_full());
+
+        let id = TopicPartition { topic_id: Uuid([1; 16]), partition: PartitionIndex(0) };
+        let name = TopicName::parse("t").expect("a name");
+        let settings = LogSettings::until_configured(Storage::Disk);
+        let limits = AppendLimits { producer_ids_max: 1 };
+        let mut log = PartitionLog::new(id, name, settings, limits);
+        let mut active = Segment::new(Offset::ZERO, UnixMillis(0), 0);
+        active.extent.bytes = 1;
+        log.segments.push_back(active);
+        assert!(!log.rolls(UnixMillis(0), 1));
+        log.segments[0].indexes = Some(by_time);
+        assert!(log.rolls(UnixMillis(0), 1));
+    }
 }

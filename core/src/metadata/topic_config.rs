@@ -103,7 +103,7 @@ pub const TOPIC_CONFIGS: &[TopicConfigDef] = {
         def(
             "file.delete.delay.ms",
             Long,
-            "60000",
+            "0",
             Fixed,
             &[],
             "Time before the files of a dropped segment go. They go as soon as their removal is durable.",
@@ -594,6 +594,15 @@ mod tests {
             Err(ConfigError::Unknown { nearest: "retention.ms", .. })
         ));
         assert!(validate("max.message.bytes", "33554433").is_err());
+    }
+
+    #[test]
+    fn a_delay_that_nobody_keeps_is_refused() {
+        assert_eq!(validate("file.delete.delay.ms", "0"), Ok(()));
+        assert!(matches!(
+            validate("file.delete.delay.ms", "60000"),
+            Err(ConfigError::NotEnforced { supported: "0", .. })
+        ));
     }
 
     #[test]
