@@ -385,6 +385,8 @@ pub enum Event {
     Mark(Mark),
     /// Whether producers are refused because the disk is full or nearly so.
     DiskFull(bool),
+    /// Whether nothing is deleted by age, because the wall clock is in doubt.
+    RetentionHeld(bool),
     /// An invariant's subject moved: the high watermark of a partition.
     HighWatermark {
         /// The partition.
@@ -447,6 +449,8 @@ pub enum Counter {
     SegmentBytesRead,
     /// Segments deleted by retention.
     SegmentsDeleted,
+    /// Records appended in batches that were past `retention.ms` then.
+    RecordsPastRetention,
     /// Requests answered.
     Requests,
     /// Connections closed because their peer broke the protocol.

@@ -375,6 +375,12 @@ impl Lane {
                     .disk_full
                     .store(u64::from(full), std::sync::atomic::Ordering::Relaxed);
             }
+            Event::RetentionHeld(held) => {
+                self.parts
+                    .metrics
+                    .retention_held
+                    .store(u64::from(held), std::sync::atomic::Ordering::Relaxed);
+            }
             Event::Warning(message) => tracing::warn!("{message}"),
             Event::Info(message) => tracing::info!("{message}"),
             Event::Mark(mark) => tracing::trace!(?mark, "rare state"),

@@ -23,6 +23,8 @@ pub(crate) struct Metrics {
     pub(crate) refused: AtomicU64,
     /// 1 while producers are refused because the disk is full or nearly so.
     pub(crate) disk_full: AtomicU64,
+    /// 1 while nothing is deleted by age, because the wall clock is in doubt.
+    pub(crate) retention_held: AtomicU64,
     /// 1 once clients are served, else 0.
     pub(crate) ready: AtomicU64,
 }
@@ -63,12 +65,20 @@ impl Metrics {
             "gauge",
             full,
         );
+        let held = load(&self.retention_held);
+        family(
+            &mut text,
+            "mainspring_retention_held",
+            "1 while nothing is deleted by age, because the wall clock is in doubt.",
+            "gauge",
+            held,
+        );
         self.groups.write(&mut text);
         text
     }
 }
 
-const COUNTERS: [(Counter, &str, &str); 16] = [
+const COUNTERS: [(Counter, &str, &str); 17] = [
     (Counter::JournalBlocks, "mainspring_journal_blocks_total", "Journal blocks written."),
     (Counter::JournalBytes, "mainspring_journal_bytes_total", "Bytes of journal blocks written."),
     (Counter::JournalFlushes, "mainspring_journal_flushes_total", "Journal writes flushed."),
@@ -90,6 +100,11 @@ const COUNTERS: [(Counter, &str, &str); 16] = [
         Counter::SegmentsDeleted,
         "mainspring_segments_deleted_total",
         "Segments deleted by retention.",
+    ),
+    (
+        Counter::RecordsPastRetention,
+        "mainspring_records_past_retention_total",
+        "Records that were past retention.ms when they were appended.",
     ),
     (Counter::Requests, "mainspring_requests_total", "Requests answered."),
     (

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::ErrorCode;
-use crate::ids::{LeaderEpoch, Offset, TopicName, TopicPartition};
+use crate::ids::{LeaderEpoch, Offset, PartitionIndex, TopicName, TopicPartition};
 use crate::io::{Counter, Effects, Mark};
 use crate::log::api::{AppendError, FlushPolicy, LogEvent, LogSettings, Sequence, Storage};
 use crate::log::block::Entry;
@@ -75,6 +75,27 @@ impl LogStore {
         self.pump(now, fx);
     }
 
+    /// Counts records that are past the retention of their log already, and tells of them once for each
+    /// topic: they go as soon as nothing newer shares their segment.
+    fn note_past_retention(&mut self, log: TopicPartition, batch: &Batch, fx: &mut Effects) {
+        let count = u64::try_from(batch.records_count()).unwrap_or(0);
+        fx.count(Counter::RecordsPastRetention, count);
+        let of_topic = |partition| TopicPartition { topic_id: log.topic_id, partition };
+        let range = of_topic(PartitionIndex(i32::MIN))..=of_topic(PartitionIndex(i32::MAX));
+        let told = self.logs.range(range).any(|(_, other)| other.told_of_past);
+        let partition = self.logs.get_mut(&log).expect("the caller has found it");
+        if std::mem::replace(&mut partition.told_of_past, true) || told {
+            return;
+        }
+        fx.warn(format!(
+            "topic {} takes records of {} ms (Unix time), which is longer ago than its retention.ms of \
+             {}: retention removes them soon; this is said once",
+            partition.name,
+            batch.max_timestamp(),
+            partition.settings.retention_ms
+        ));
+    }
+
     /// Appends a batch at the end of a log, which gives it base offset and leader epoch.
     ///
     /// The caller has checked the batch (CRC, sequence, size). Its stability comes as
@@ -113,6 +134,10 @@ impl LogStore {
         if rolls && base > partition.start {
             fx.mark(Mark::SegmentRolled);
         }
+        if partition.is_past_retention(self.retention.accepted_wall(now), &batch) {
+            self.note_past_retention(log, &batch, fx);
+        }
+        let partition = self.logs.get_mut(&log).expect("it was just found");
         let size = batch.size() as u64;
         fx.count(Counter::BatchesAppended, 1);
         fx.count(Counter::RecordsAppended, u64::try_from(batch.records_count()).unwrap_or(0));

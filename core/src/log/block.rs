@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 0 | 4 | magic `MSJB` |
 //! | 4 | 2 | format version, 1 |
-//! | 6 | 2 | zero |
+//! | 6 | 2 | minutes for which nothing may be deleted by age yet, because the clock is in doubt |
 //! | 8 | 8 | journal id |
 //! | 16 | 8 | sequence: incarnation in the high 24 bits, a counter from 1 in the low 40 |
 //! | 24 | 8 | position in its file |
@@ -301,6 +301,8 @@ pub struct BlockHeader {
     pub durable_mark: BlockSequence,
     /// The last wall time that the clock guard accepted.
     pub wall: UnixMillis,
+    /// Minutes for which nothing may be deleted by age yet, because the clock is in doubt.
+    pub hold_minutes: u16,
 }
 
 /// Everything a block will hold, decided; sealing it is a pure function of it. Copies share the entries.
@@ -363,7 +365,7 @@ impl BlockPlan {
         let mut cursor = Cursor { out, at: 0 };
         cursor.put(&BLOCK_MAGIC);
         cursor.put(&FORMAT_VERSION.to_be_bytes());
-        cursor.put(&[0, 0]);
+        cursor.put(&self.header.hold_minutes.to_be_bytes());
         cursor.put(&self.header.journal_id.to_be_bytes());
         cursor.put(&self.header.sequence.0.to_be_bytes());
         cursor.put(&self.header.position.to_be_bytes());
@@ -458,13 +460,14 @@ pub fn read_block(bytes: &Bytes, journal_id: u64, position: u64) -> Result<Found
     if version != FORMAT_VERSION {
         return Err(BlockError::NewerFormat(version));
     }
-    head.advance(2);
+    let hold_minutes = head.get_u16();
     let header = BlockHeader {
         journal_id: head.get_u64(),
         sequence: BlockSequence(head.get_u64()),
         position: head.get_u64(),
         durable_mark: BlockSequence(head.get_u64()),
         wall: UnixMillis(head.get_i64()),
+        hold_minutes,
     };
     if header.journal_id != journal_id || header.position != position {
         return Err(BlockError::Misplaced);
@@ -555,6 +558,7 @@ mod tests {
             position: 8192,
             durable_mark: BlockSequence::new(Incarnation(3), counter - 1),
             wall: UnixMillis(1_700_000_000_000),
+            hold_minutes: 1_440,
         }
     }
 

@@ -96,6 +96,7 @@ pub fn samples() -> Vec<Vec<u8>> {
         position: 4096,
         durable_mark: BlockSequence::new(Incarnation(2), 8),
         wall: UnixMillis(1_770_000_000_000),
+        hold_minutes: 90,
     };
     let entries = vec![
         Entry::Create { log, storage: Storage::Disk, name: Bytes::from_static(b"orders") },

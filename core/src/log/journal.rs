@@ -120,6 +120,8 @@ pub(super) struct Journal {
     enqueued: u64,
     done: u64,
     pub(super) wall: UnixMillis,
+    /// What each block tells of the hold on deletion by age, in minutes.
+    pub(super) hold_minutes: u16,
     /// Whether entries that wait must be written before any file can be released: recovery, or a
     /// checkpoint that covers them. The ring grows beyond its bound then, by what they need.
     pub(super) urgent: bool,
@@ -185,6 +187,7 @@ impl Journal {
             enqueued: 0,
             done: 0,
             wall: now.wall,
+            hold_minutes: 0,
             urgent: true,
             spare: None,
         }
@@ -354,6 +357,7 @@ impl Journal {
             position: self.position,
             durable_mark: self.durable,
             wall: self.wall,
+            hold_minutes: self.hold_minutes,
         };
         if entries.iter().any(|entry| !matches!(entry, Entry::Close)) {
             self.last_content = sequence;

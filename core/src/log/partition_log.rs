@@ -142,6 +142,8 @@ pub(super) struct PartitionLog {
     /// What the producer files that the last checkpoint names are worth.
     pub(super) producer_files: ProducerFiles,
     pub(super) epochs: LeaderEpochs,
+    /// Whether people were told that it takes records that are past its retention.
+    pub(super) told_of_past: bool,
     /// Where rot was found: nothing is appended any more.
     pub(super) damaged: Option<Offset>,
     /// Whether something happened that the last checkpoint does not cover.
@@ -190,6 +192,7 @@ impl PartitionLog {
             producers: ProducerStates::new(),
             producer_files: ProducerFiles::Sound,
             epochs: LeaderEpochs::new(),
+            told_of_past: false,
             damaged: None,
             dirty: true,
             image: None,

@@ -7,16 +7,19 @@
 //! - At a start, a step ahead of the last block's time of less than 30 days is taken for downtime
 //!   after ten minutes; a larger one is not accepted.
 //! - Time that is not accepted lets nothing be deleted for 24 hours of running.
+//! - Every journal block tells how much of that is left, and a start goes on with it. Where it finds
+//!   the clock more than 30 days ahead once more, the 24 hours begin anew.
 
 use std::time::Duration;
 
 use crate::ids::{Offset, TopicPartition};
-use crate::io::{Effects, Mark};
+use crate::io::{Effect, Effects, Event, Mark};
 use crate::log::api::LogEvent;
 use crate::log::block::Entry;
 use crate::log::journal::Need;
 use crate::log::partition_log::PartitionLog;
 use crate::log::store::LogStore;
+use crate::record::batch::Batch;
 use crate::time::{Instant, Now, UnixMillis};
 
 /// Sum of forward steps of a running clock that is still believed, in milliseconds.
@@ -27,6 +30,8 @@ const DOWNTIME_MAX_MS: i64 = 30 * 24 * 3_600_000;
 const DOWNTIME_WAIT: Duration = Duration::from_mins(10);
 /// How long nothing is deleted after a step that is not believed.
 const DISTRUST: Duration = Duration::from_hours(24);
+/// How often the journal is told of a hold by a block of its own, in minutes.
+const TELL_EVERY_MINUTES: u16 = 60;
 
 /// When retention looks, and which time it goes by.
 #[derive(Clone, Debug, Default)]
@@ -42,11 +47,14 @@ pub(super) struct RetentionClock {
     hold_until: Instant,
     /// Whether the wall clock is ahead by more than is believed, until then.
     distrusts: bool,
+    /// What the journal and people were last told of the hold, in minutes.
+    told_minutes: u16,
 }
 
 impl RetentionClock {
-    /// Begins with the wall time of the last journal block, if there is one.
-    pub(super) fn begin(&mut self, now: Now, last: Option<UnixMillis>, every_ms: i64) {
+    /// Begins with the wall time of the last journal block and what it tells of a hold, in minutes, if
+    /// there is one.
+    pub(super) fn begin(&mut self, now: Now, last: Option<(UnixMillis, u16)>, every_ms: i64) {
         self.every = Duration::from_millis(u64::try_from(every_ms).unwrap_or(1).max(1));
         self.next = now.mono + self.every;
         self.accepted = now.wall;
@@ -54,16 +62,39 @@ impl RetentionClock {
         self.hold_until = now.mono;
         self.distrusts = false;
         self.stepped_ms = 0;
-        if let Some(last) = last {
-            let ahead = now.wall.0.saturating_sub(last.0);
-            if ahead > DOWNTIME_MAX_MS {
-                self.accepted = last;
-                self.hold_until = now.mono + DISTRUST;
-                self.distrusts = true;
-            } else if ahead > STEP_MAX_MS {
-                self.hold_until = now.mono + DOWNTIME_WAIT;
-            }
+        self.told_minutes = 0;
+        let Some((last, left)) = last else { return };
+        let ahead = now.wall.0.saturating_sub(last.0);
+        let left = Duration::from_mins(u64::from(left)).min(DISTRUST);
+        if ahead > DOWNTIME_MAX_MS || !left.is_zero() {
+            self.accepted = last;
+            self.distrusts = true;
         }
+        let wait = if ahead > DOWNTIME_MAX_MS {
+            DISTRUST
+        } else if ahead > STEP_MAX_MS {
+            DOWNTIME_WAIT
+        } else {
+            Duration::ZERO
+        };
+        self.hold_until = now.mono + left.max(wait);
+    }
+
+    /// Returns for how many minutes nothing is deleted by age yet, the last of them counted whole.
+    pub(super) fn hold_minutes(&self, now: Now) -> u16 {
+        let left = self.hold_until.since(now.mono).min(DISTRUST);
+        u16::try_from(left.as_secs().div_ceil(60)).unwrap_or(u16::MAX)
+    }
+
+    /// Returns what is left of a hold, in minutes, where that is news: it began, an hour of it has
+    /// gone, or it has ended.
+    fn news(&mut self, now: Now) -> Option<u16> {
+        let (told, left) = (self.told_minutes, self.hold_minutes(now));
+        let is_news = (told == 0) != (left == 0) || told.abs_diff(left) >= TELL_EVERY_MINUTES;
+        is_news.then(|| {
+            self.told_minutes = left;
+            left
+        })
     }
 
     /// Returns the wall time that is believed, taking in what the clock says.
@@ -72,11 +103,13 @@ impl RetentionClock {
             i64::try_from(now.mono.since(self.accepted_at).as_millis()).unwrap_or(i64::MAX);
         let expected = self.accepted.plus(elapsed);
         let step = now.wall.0.saturating_sub(expected.0);
-        self.accepted_at = now.mono;
         if self.distrusts && self.hold_until > now.mono {
+            // Whole milliseconds are counted on, so that frequent calls lose no time.
             self.accepted = expected;
+            self.accepted_at = self.accepted_at + Duration::from_millis(elapsed.unsigned_abs());
             return expected;
         }
+        self.accepted_at = now.mono;
         if self.distrusts {
             // It has stood for a day: it is taken for right.
             self.distrusts = false;
@@ -117,6 +150,7 @@ impl LogStore {
         self.retention.next = now.mono + self.retention.every;
         let wall = self.retention.accepted_wall(now);
         let by_time = self.retention.may_delete(now);
+        self.tell_of_hold(now, fx);
         let mut moves = Vec::new();
         for log in self.logs.values_mut() {
             log.producers.expire(wall.0, self.config.producer_id_expiration_ms);
@@ -129,6 +163,27 @@ impl LogStore {
         }
         for (log, start) in moves {
             self.retire(now, log, start, fx);
+        }
+    }
+
+    /// Tells people and the journal that the clock is in doubt, or is so no more. A block of its own
+    /// carries it to the next start where nothing else is written.
+    fn tell_of_hold(&mut self, now: Now, fx: &mut Effects) {
+        let told = self.retention.told_minutes;
+        let Some(left) = self.retention.news(now) else { return };
+        if (told == 0) != (left == 0) {
+            fx.push(Effect::Observe(Event::RetentionHeld(left > 0)));
+            // A start after an hour or more without the node is no occasion for words.
+            if self.retention.distrusts {
+                fx.warn(format!(
+                    "the wall clock is further ahead than is believed: nothing is deleted by age \
+                     for {left} minutes of running; set the clock right before"
+                ));
+            }
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.enqueue(Entry::Close, Need::Flushed);
+            self.pump(now, fx);
         }
     }
 
@@ -157,6 +212,14 @@ impl LogStore {
         partition.coming_start = partition.coming_start.max(start);
         partition.dirty = true;
         self.pump(now, fx);
+    }
+}
+
+impl PartitionLog {
+    /// Returns whether all records of a batch are past retention by age before they are appended.
+    pub(super) fn is_past_retention(&self, wall: UnixMillis, batch: &Batch) -> bool {
+        let (time, limit) = (batch.max_timestamp(), self.settings.retention_ms);
+        self.settings.delete && limit >= 0 && time >= 0 && wall.0.saturating_sub(time) > limit
     }
 }
 
@@ -229,10 +292,39 @@ mod tests {
     #[test]
     fn downtime_is_believed_after_ten_minutes_and_years_are_not() {
         let mut clock = RetentionClock::default();
-        clock.begin(at(0, DOWNTIME_MAX_MS - 1), Some(UnixMillis(0)), 1_000);
+        clock.begin(at(0, DOWNTIME_MAX_MS - 1), Some((UnixMillis(0), 0)), 1_000);
         assert!(!clock.may_delete(at(1, 0)));
         assert!(clock.may_delete(at(600, 0)));
-        clock.begin(at(0, 10 * DOWNTIME_MAX_MS), Some(UnixMillis(0)), 1_000);
+        clock.begin(at(0, 10 * DOWNTIME_MAX_MS), Some((UnixMillis(0), 0)), 1_000);
         assert!(!clock.may_delete(at(600, 0)));
+    }
+
+    #[test]
+    fn what_is_left_of_a_hold_is_waited_for_and_a_worse_step_waits_longer() {
+        let mut clock = RetentionClock::default();
+        let jumped = 2 * STEP_MAX_MS;
+        for (wall, left, seconds) in [
+            (0, 30, 1_800),
+            (jumped, 30, 1_800),
+            (jumped, 2, 600),
+            (2 * DOWNTIME_MAX_MS, 2, 24 * 3_600),
+            (0, u16::MAX, 24 * 3_600),
+        ] {
+            clock.begin(at(0, wall), Some((UnixMillis(0), left)), 1_000);
+            assert_eq!(clock.hold_minutes(at(0, 0)), (seconds / 60) as u16);
+            assert!(!clock.may_delete(at(seconds - 1, 0)), "{wall} {left}");
+            assert!(clock.may_delete(at(seconds, 0)), "{wall} {left}");
+        }
+    }
+
+    #[test]
+    fn a_clock_in_doubt_loses_no_time_to_frequent_calls() {
+        let mut clock = RetentionClock::default();
+        clock.begin(at(0, 0), Some((UnixMillis(0), 60)), 1_000);
+        for tenth in 1..=10_000 {
+            let mono = Instant::from_nanos(tenth * 100_000);
+            clock.accepted_wall(Now { mono, wall: UnixMillis(0) });
+        }
+        assert_eq!(clock.accepted, UnixMillis(1_000));
     }
 }

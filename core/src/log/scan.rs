@@ -58,8 +58,9 @@ pub(super) struct Scanned {
     pub(super) end: Option<(usize, u64)>,
     /// The highest sequence that something proves durable.
     pub(super) durable: BlockSequence,
-    /// The last wall time that the clock guard of an earlier start accepted.
-    pub(super) wall: Option<UnixMillis>,
+    /// The last wall time that the clock guard of an earlier start accepted, and the minutes that were
+    /// left of its hold on deletion by age.
+    pub(super) wall: Option<(UnixMillis, u16)>,
     /// Whether bytes of a torn block stand behind the end.
     pub(super) torn: bool,
 }
@@ -224,7 +225,7 @@ impl Scan {
                     let sequence = block.header.sequence;
                     self.last = sequence;
                     self.out.durable = self.out.durable.max(block.header.durable_mark);
-                    self.out.wall = Some(block.header.wall);
+                    self.out.wall = Some((block.header.wall, block.header.hold_minutes));
                     self.out
                         .entries
                         .extend(block.entries.into_iter().map(|entry| (sequence, entry)));
@@ -389,6 +390,7 @@ mod tests {
                 position,
                 durable_mark: mark,
                 wall: UnixMillis(5),
+                hold_minutes: 0,
             };
             let plan = BlockPlan::new(header, vec![Entry::Close]);
             let from = position as usize;

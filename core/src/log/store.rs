@@ -501,6 +501,7 @@ impl LogStore {
         }
         if let Some(journal) = &mut self.journal {
             journal.wall = self.retention.accepted_wall(now);
+            journal.hold_minutes = self.retention.hold_minutes(now);
             journal.spare = self.space.spare();
             journal.urgent = match &self.phase {
                 Phase::Recovering(_) => true,

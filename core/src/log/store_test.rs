@@ -3,7 +3,7 @@ use bytes::Bytes;
 use super::*;
 use crate::error::ErrorCode;
 use crate::ids::{NodeId, PartitionIndex, ShardId, TopicName};
-use crate::io::{Effect, WriteBody};
+use crate::io::{Effect, Event, WriteBody};
 use crate::log::api::{
     AppendError, FetchPlan, FileRange, FoundRecord, LogSettings, ReadError, ReadTicket, Sequence,
     Storage, TimeLookup,
@@ -14,6 +14,8 @@ use crate::record::builder::{BatchBuilder, Producer};
 use crate::record::compress::Codec;
 use crate::time::UnixMillis;
 
+#[path = "retention_test.rs"]
+mod retention;
 #[path = "start_test.rs"]
 mod starts;
 
@@ -41,6 +43,8 @@ struct Node {
     fx: Effects,
     now: Now,
     events: Vec<LogEvent>,
+    /// What was observed since the last start.
+    observed: Vec<Event>,
     fatal: Option<String>,
 }
 
@@ -62,6 +66,7 @@ impl Node {
             fx: Effects::default(),
             now,
             events: Vec::new(),
+            observed: Vec::new(),
             fatal: None,
         };
         node.start();
@@ -72,6 +77,7 @@ impl Node {
         self.store = LogStore::new(self.config.clone());
         self.fx = Effects::default();
         self.events.clear();
+        self.observed.clear();
         self.store.start(self.now, &mut self.fx);
         self.settle();
     }
@@ -92,6 +98,7 @@ impl Node {
                     self.store.handle_completion(self.now, token, result, &mut self.fx);
                 }
                 Err(Effect::Fatal { message }) => self.fatal = Some(message),
+                Err(Effect::Observe(event)) => self.observed.push(event),
                 Err(_) => {}
             }
             while let Some(event) = self.store.poll_event() {
