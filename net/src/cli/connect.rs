@@ -1,5 +1,6 @@
 //! What commands that talk to a broker share: where it is, how long to wait, what its errors mean.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use mainspring_core::wire::{KafkaString, Request, Response};
 use super::failure::{Code, Failure, words};
 use super::output::Stop;
 use crate::address::HostPort;
+use crate::client::operations::{About, Asks, Refusal};
 use crate::client::{Driver, Machine};
 use crate::rt;
 
@@ -238,6 +240,57 @@ impl Requests {
                 return result.map_err(|error| refused(what, &error, None));
             }
         }
+    }
+}
+
+/// What ends an operation of a command.
+pub(crate) enum Ended {
+    /// No broker answers.
+    Failed(Failure),
+    /// A broker refused it.
+    Refused(Refusal),
+}
+
+impl Ended {
+    /// Says what it means to a command that tried to do `what`.
+    pub(crate) fn of(self, what: &str) -> Failure {
+        match self {
+            Self::Failed(failure) => failure,
+            Self::Refused(Refusal { about, error }) => match about {
+                About::Partition((topic, partition)) => refused(
+                    format!("{what} in the topic {topic}, partition {partition}"),
+                    &error,
+                    None,
+                ),
+                About::Cluster | About::Topic(_) | About::Group(_) => refused(what, &error, None),
+            },
+        }
+    }
+}
+
+impl From<Refusal> for Ended {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Asks for Requests {
+    type Failure = Ended;
+
+    async fn ask_all(
+        &mut self,
+        requests: Vec<(AdminTarget, Request)>,
+    ) -> Result<Vec<Result<Response, ClientError>>, Ended> {
+        let calls: Vec<CallId> =
+            requests.into_iter().map(|(target, request)| self.send(target, request)).collect();
+        let mut answers = BTreeMap::new();
+        while answers.len() < calls.len() {
+            let (call, result) = self.answer().await.map_err(Ended::Failed)?;
+            if calls.contains(&call) {
+                answers.insert(call, result);
+            }
+        }
+        Ok(calls.iter().filter_map(|call| answers.remove(call)).collect())
     }
 }
 

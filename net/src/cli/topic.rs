@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use mainspring_core::client::ClientError;
-use mainspring_core::client::admin::{
-    AdminTarget, alter_topic_configs, create_partitions, create_topic, delete_topic,
-    describe_topic_configs, describe_topics, list_offset,
-};
+use mainspring_core::client::admin::{AdminTarget, describe_topics, list_offset};
 use mainspring_core::ids::PartitionIndex;
 use mainspring_core::wire::api::metadata::{MetadataResponse, MetadataResponseTopic};
 use mainspring_core::wire::{KafkaString, Response};
@@ -16,12 +13,7 @@ use serde::Serialize;
 use super::connect::{self, Connection, Requests, refused, strange, topic_name};
 use super::failure::Failure;
 use super::output::{Format, Output, Stop, Table};
-
-/// Timestamps that stand for the ends of a log.
-const START: i64 = -2;
-const END: i64 = -1;
-/// Where the value of a setting comes from: it was set for the topic.
-const SET_FOR_TOPIC: i8 = 1;
+use crate::client::operations::{Operations, leaders};
 
 /// What to do with topics.
 #[derive(Debug, clap::Subcommand)]
@@ -97,6 +89,11 @@ pub(crate) struct Common {
     pub(crate) output: Format,
 }
 
+/// What topics and groups are asked about with.
+pub(crate) fn operations(common: &Common) -> Result<Operations<Requests>, Failure> {
+    Ok(Operations::new(Requests::new(&common.connection)?, common.connection.timeout()?))
+}
+
 /// Runs the command.
 pub(crate) fn run(command: Command) -> Result<(), Stop> {
     connect::block_on(async move {
@@ -170,18 +167,9 @@ async fn create(
         }
     }
     let configs = pairs(config)?;
-    let mut requests = Requests::new(&common.connection)?;
-    let request = create_topic(
-        topic,
-        partitions.unwrap_or(-1),
-        replication.unwrap_or(-1),
-        &configs,
-        common.connection.timeout()?,
-    );
-    let response = requests.ask(&what, AdminTarget::Controller, request).await?;
-    let Response::CreateTopics(response) = response else { return Err(strange(&what).into()) };
-    let Some(made) = response.topics.first() else { return Err(strange(&what).into()) };
-    check(&what, made.error_code, made.error_message.as_ref())?;
+    let mut topics = operations(common)?;
+    let made = topics.create_topic(&topic, partitions, replication, &configs);
+    let made = made.await.map_err(|ended| ended.of(&what))?;
     let made = Made {
         name: name.to_owned(),
         topic_id: made.topic_id.to_string(),
@@ -222,11 +210,11 @@ struct Partition {
 }
 
 async fn describe(names: &[String], common: &Common) -> Result<(), Stop> {
-    let mut requests = Requests::new(&common.connection)?;
-    let topics = find(&mut requests, names, "cannot describe").await?;
+    let mut operations = operations(common)?;
+    let topics = find(&mut operations.asks, names, "cannot describe").await?;
     let mut described = Vec::new();
     for topic in &topics {
-        described.push(describe_one(&mut requests, topic).await?);
+        described.push(describe_one(&mut operations, topic).await?);
     }
     let mut output = Output::new();
     match common.output {
@@ -273,7 +261,7 @@ fn describe_as_table(topic: &Described, output: &mut Output) -> Result<(), Stop>
 }
 
 async fn describe_one(
-    requests: &mut Requests,
+    operations: &mut Operations<Requests>,
     topic: &MetadataResponseTopic,
 ) -> Result<Described, Failure> {
     let name = name_of(topic);
@@ -294,22 +282,13 @@ async fn describe_one(
         .collect();
     partitions.sort_by_key(|partition| partition.index);
 
-    let response =
-        requests.ask(&what, AdminTarget::Any, describe_topic_configs(key.clone())).await?;
-    let Response::DescribeConfigs(response) = response else { return Err(strange(&what)) };
-    let Some(result) = response.results.first() else { return Err(strange(&what)) };
-    check(&what, result.error_code, result.error_message.as_ref())?;
-    let configs = result
-        .configs
-        .iter()
-        .filter(|config| config.config_source == SET_FOR_TOPIC)
-        .map(|config| (config.name.to_string(), config.value.as_ref().map(ToString::to_string)))
-        .collect();
-
+    let configs = operations.topic_configs(&key).await.map_err(|ended| ended.of(&what))?;
+    let leaders = leaders(std::slice::from_ref(topic));
+    let ends = operations.ends(&leaders).await.map_err(|ended| ended.of(&what))?;
     for partition in &mut partitions {
-        let index = PartitionIndex(partition.index);
-        partition.start_offset = offset_at(requests, &what, &key, index, START).await?;
-        partition.end_offset = offset_at(requests, &what, &key, index, END).await?;
+        let found = ends.get(&(key.clone(), PartitionIndex(partition.index)));
+        partition.start_offset = found.and_then(|ends| ends.start);
+        partition.end_offset = found.and_then(|ends| ends.end);
     }
     Ok(Described {
         topic_id: topic.topic_id.to_string(),
@@ -382,26 +361,9 @@ async fn alter(
         let next = "add --partitions, --config or --delete-config";
         return Err(Failure::usage(what, "nothing to change was named", next).into());
     }
-    let timeout = common.connection.timeout()?;
-    let mut requests = Requests::new(&common.connection)?;
-    if !configs.is_empty() {
-        let request = alter_topic_configs(topic.clone(), &configs);
-        let response = requests.ask(&what, AdminTarget::Controller, request).await?;
-        let Response::IncrementalAlterConfigs(response) = response else {
-            return Err(strange(&what).into());
-        };
-        let Some(result) = response.responses.first() else { return Err(strange(&what).into()) };
-        check(&what, result.error_code, result.error_message.as_ref())?;
-    }
-    if let Some(count) = partitions {
-        let request = create_partitions(topic, count, timeout);
-        let response = requests.ask(&what, AdminTarget::Controller, request).await?;
-        let Response::CreatePartitions(response) = response else {
-            return Err(strange(&what).into());
-        };
-        let Some(result) = response.results.first() else { return Err(strange(&what).into()) };
-        check(&what, result.error_code, result.error_message.as_ref())?;
-    }
+    let mut topics = operations(common)?;
+    let altered = topics.alter_topic(&topic, partitions, &configs);
+    altered.await.map_err(|ended| ended.of(&what))?;
     done(&[name.to_owned()], common.output)
 }
 
@@ -411,15 +373,10 @@ async fn delete(names: &[String], yes: bool, common: &Common) -> Result<(), Stop
         topics.push(topic_name(name)?);
     }
     confirm(yes, &format!("delete {}", names.join(", ")), "with all records")?;
-    let timeout = common.connection.timeout()?;
-    let mut requests = Requests::new(&common.connection)?;
+    let mut operations = operations(common)?;
     for (name, topic) in names.iter().zip(&topics) {
         let what = format!("cannot delete the topic {name}");
-        let request = delete_topic(topic, timeout);
-        let response = requests.ask(&what, AdminTarget::Controller, request).await?;
-        let Response::DeleteTopics(response) = response else { return Err(strange(&what).into()) };
-        let Some(result) = response.responses.first() else { return Err(strange(&what).into()) };
-        check(&what, result.error_code, result.error_message.as_ref())?;
+        operations.delete_topic(topic).await.map_err(|ended| ended.of(&what))?;
     }
     done(names, common.output)
 }

@@ -4,6 +4,8 @@
 //! Each connection has two small tasks, one for each direction. What a machine has sent and the socket
 //! has not taken yet is bounded by the machine's own limits of requests in flight.
 
+pub mod operations;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
