@@ -287,7 +287,8 @@ pub const BROKER_SETTINGS: &[SettingDef] = {
             Long,
             "600000",
             Range(1000, MAX),
-            "Milliseconds without a request after which a connection is closed.",
+            "Milliseconds after which a connection is closed that brings no request and takes none of \
+             its answers.",
         ),
         def(
             "default.replication.factor",

@@ -33,7 +33,9 @@ pub fn main(args: Vec<String>) -> i32 {
     process::keep_panics_quiet();
     let mut args = args.into_iter();
     match args.next().as_deref() {
-        Some("list") => list(args.next().is_some()),
+        Some("list") => {
+            list_as(&args.collect::<Vec<String>>()).map_or_else(|what| wrong(&what), list)
+        }
         Some("run") => with_options(args.collect(), run),
         Some("replay") => with_options(args.collect(), replay),
         Some("--help" | "-h" | "help") => {
@@ -52,6 +54,16 @@ fn say(text: &str) {
 fn wrong(what: &str) -> i32 {
     eprintln!("mainspring sim: {what}\n{USAGE}");
     2
+}
+
+/// Reads whether a list is wanted as JSON.
+fn list_as(args: &[String]) -> Result<bool, String> {
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words[..] {
+        [] | ["-o" | "--output", "table"] => Ok(false),
+        ["-o" | "--output", "json"] => Ok(true),
+        _ => Err(format!("list takes -o table or -o json, not {:?}", words.join(" "))),
+    }
 }
 
 fn list(json: bool) -> i32 {
@@ -396,6 +408,17 @@ mod tests {
         assert_eq!(parse_seeds("3"), Some(3..4));
         assert_eq!(parse_seeds("7..3"), None);
         assert_eq!(parse_seeds("x"), None);
+    }
+
+    #[test]
+    fn a_list_is_a_table_unless_json_is_asked_for() {
+        assert_eq!(list_as(&[]), Ok(false));
+        assert_eq!(list_as(&args("-o table")), Ok(false));
+        assert_eq!(list_as(&args("--output json")), Ok(true));
+        for wrong in ["-o", "-o yaml", "json", "-o json more"] {
+            assert!(list_as(&args(wrong)).is_err(), "{wrong}");
+            assert_eq!(main(args(&format!("list {wrong}"))), 2);
+        }
     }
 
     #[test]

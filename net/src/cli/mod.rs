@@ -53,7 +53,7 @@ enum Command {
     /// Show or check the files of a log, without a broker
     #[command(subcommand)]
     Log(log::Command),
-    /// Simulate clusters: list, run, replay
+    /// Simulate a broker and its faults: list, run, replay
     #[cfg(feature = "sim")]
     #[command(disable_help_flag = true)]
     Sim(sim::Args),
