@@ -29,6 +29,8 @@ pub struct Topic {
     pub topic_id: TopicId,
     /// The leaders of its partitions; `None` where there is none at present.
     pub leaders: BTreeMap<PartitionIndex, Option<Leader>>,
+    /// Whether the broker keeps it for itself, as `__consumer_offsets`.
+    pub is_internal: bool,
 }
 
 /// A topic that was known is forgotten once so many answers in a row do not know it. A broker that
@@ -44,6 +46,10 @@ pub type Address = (Arc<str>, u16);
 #[derive(Clone, Debug)]
 pub struct Metadata {
     wanted: BTreeSet<KafkaString>,
+    /// Whether all topics there are matter, the wanted ones among them.
+    every: bool,
+    /// Answers that were taken in.
+    answers: u64,
     brokers: BTreeMap<NodeId, Address>,
     controller: Option<NodeId>,
     cluster_id: Option<KafkaString>,
@@ -72,6 +78,8 @@ impl Metadata {
     ) -> Self {
         Self {
             wanted: BTreeSet::new(),
+            every: false,
+            answers: 0,
             brokers: BTreeMap::new(),
             controller: None,
             cluster_id: None,
@@ -93,18 +101,36 @@ impl Metadata {
     pub fn want(&mut self, topic: &KafkaString) {
         if !self.wanted.contains(&**topic) {
             self.wanted.insert(topic.detached());
-            self.ask_at_once();
+            let is_told = self.every && self.told_of_all && self.topics.contains_key(topic);
+            if !is_told {
+                self.ask_at_once();
+            }
         }
     }
 
-    /// Follows these topics and no others.
+    /// Follows these topics and no others, unless every topic is followed.
     pub fn want_only(&mut self, topics: &BTreeSet<KafkaString>) {
         self.wanted.retain(|topic| topics.contains(topic));
-        self.topics.retain(|topic, _| topics.contains(topic));
-        self.errors.retain(|topic, _| topics.contains(topic));
-        self.missing.retain(|topic, _| topics.contains(topic));
+        if !self.every {
+            self.topics.retain(|topic, _| topics.contains(topic));
+            self.errors.retain(|topic, _| topics.contains(topic));
+            self.missing.retain(|topic, _| topics.contains(topic));
+        }
         for topic in topics {
             self.want(topic);
+        }
+    }
+
+    /// Begins to follow all topics there are, or goes back to those that are wanted.
+    pub fn want_every(&mut self, every: bool) {
+        if every == self.every {
+            return;
+        }
+        self.every = every;
+        if every {
+            self.ask_at_once();
+        } else {
+            self.want_only(&self.wanted.clone());
         }
     }
 
@@ -155,7 +181,7 @@ impl Metadata {
             })
             .collect();
         MetadataRequest {
-            topics: Some(topics),
+            topics: (!self.every).then_some(topics),
             allow_auto_topic_creation: self.allow_auto_topic_creation,
             ..MetadataRequest::default()
         }
@@ -164,6 +190,9 @@ impl Metadata {
     /// Takes an answer in.
     pub fn apply(&mut self, now: Instant, response: MetadataResponse) {
         self.stale = ClientError::from_code(response.error_code).is_some();
+        self.answers += 1;
+        let is_listing = self.every && self.asked_for_all && !self.stale;
+        let mut listed = BTreeSet::new();
         if !response.brokers.is_empty() {
             self.brokers = response
                 .brokers
@@ -180,18 +209,21 @@ impl Metadata {
             let Some(name) = topic.name.map(|name| name.detached()) else {
                 continue;
             };
+            let is_wanted = self.wanted.contains(&name);
+            if !is_wanted && !self.every {
+                continue;
+            }
+            if is_listing {
+                listed.insert(name.clone());
+            }
             if let Some(error) = ClientError::from_code(topic.error_code) {
-                self.stale |= error.is_retriable();
+                // Of topics that nobody wants the next listing tells early enough.
+                self.stale |= is_wanted && error.is_retriable();
                 if error.is_retriable() {
                     // The topic may be in the making; what was known of it stays until then.
                     self.errors.remove(&name);
                     if self.topics.contains_key(&name) && error.is_unknown_topic() {
-                        let count = self.missing.entry(name.clone()).or_default();
-                        *count += 1;
-                        if *count >= FORGET_AFTER {
-                            self.missing.remove(&name);
-                            self.topics.remove(&name);
-                        }
+                        self.miss(&name);
                     }
                 } else {
                     self.topics.remove(&name);
@@ -213,10 +245,19 @@ impl Metadata {
                 let is_behind = before.is_some_and(|before| {
                     partition.leader_epoch >= 0 && before.epoch.0 > partition.leader_epoch
                 });
-                self.stale |= is_behind || told.is_none();
+                self.stale |= is_wanted && (is_behind || told.is_none());
                 leaders.insert(index, if is_behind { before } else { told });
             }
-            self.topics.insert(name, Topic { topic_id: topic.topic_id, leaders });
+            let is_internal = topic.is_internal;
+            self.topics.insert(name, Topic { topic_id: topic.topic_id, leaders, is_internal });
+        }
+        if is_listing {
+            let absent = self.topics.keys().filter(|name| !listed.contains(*name));
+            for name in absent.cloned().collect::<Vec<_>>() {
+                self.stale = true;
+                self.miss(&name);
+            }
+            self.errors.retain(|name, _| listed.contains(name));
         }
         self.told_of_all |= self.asked_for_all;
         self.next_update = now + if self.stale { self.backoff() } else { self.max_age };
@@ -227,11 +268,31 @@ impl Metadata {
         }
     }
 
+    /// A topic that is known is not there, as an answer has it.
+    fn miss(&mut self, name: &KafkaString) {
+        let count = self.missing.entry(name.clone()).or_default();
+        *count += 1;
+        if *count >= FORGET_AFTER {
+            self.missing.remove(name);
+            self.topics.remove(name);
+        }
+    }
+
     /// Asks again as soon as the pause since the last question has passed.
     pub(super) fn hasten(&mut self, now: Instant) {
         if self.stale {
             self.next_update = self.next_update.min(now + self.backoff());
         }
+    }
+
+    /// Returns the topics that are known.
+    pub const fn topics(&self) -> &BTreeMap<KafkaString, Topic> {
+        &self.topics
+    }
+
+    /// Returns how many answers were taken in.
+    pub const fn answers(&self) -> u64 {
+        self.answers
     }
 
     /// Returns what is known of a topic.

@@ -152,6 +152,11 @@ impl<T> Network<T> {
         self.metadata.want_only(topics);
     }
 
+    /// Begins to follow all topics there are, or goes back to those that are wanted.
+    pub fn want_every(&mut self, every: bool) {
+        self.metadata.want_every(every);
+    }
+
     /// Returns how many attempts to connect to a broker have failed since it last answered.
     pub fn failures(&self, node: NodeId) -> u32 {
         self.peers.get(&Peer::Node(node)).map_or(0, |attempts| attempts.failures)

@@ -153,7 +153,10 @@ impl TestBroker {
     }
 
     fn metadata(&self, request: &MetadataRequest) -> MetadataResponse {
-        let names = request.topics.iter().flatten().filter_map(|topic| topic.name.clone());
+        let names: Vec<KafkaString> = match &request.topics {
+            Some(asked) => asked.iter().filter_map(|topic| topic.name.clone()).collect(),
+            None => self.topics.keys().map(|name| KafkaString::from_static(name)).collect(),
+        };
         MetadataResponse {
             brokers: vec![MetadataResponseBroker {
                 node_id: 1,
@@ -163,8 +166,10 @@ impl TestBroker {
             }],
             controller_id: 1,
             topics: names
+                .into_iter()
                 .map(|name| match self.topics.get(&*name) {
                     Some(&partitions) => MetadataResponseTopic {
+                        is_internal: name.starts_with("__"),
                         name: Some(name),
                         topic_id: TOPIC_ID,
                         partitions: (0..partitions)

@@ -14,6 +14,7 @@
 //!
 //! Source: KIP-41, 62 (the poll interval), 345, 429.
 
+mod pattern;
 mod rebalance;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use self::pattern::Followed;
+pub use self::pattern::TopicPattern;
 use super::fetcher::{FetchEvent, FetchedRecords, Fetcher, FetcherConfig, Start};
 use super::group::{Group, GroupConfig, OffsetsId, RevokeToken, StoredOffset};
 use super::metadata::Metadata;
@@ -149,6 +152,8 @@ pub struct Consumer {
     fetcher: Fetcher,
     held: BTreeMap<Place, Held>,
     subscribed: BTreeSet<KafkaString>,
+    /// The pattern that those topics match, if they were not named.
+    followed: Option<Followed>,
     baselines: BTreeMap<KafkaString, Baseline>,
     events: VecDeque<Told>,
     /// What the last event told, until the next question.
@@ -190,6 +195,7 @@ impl Consumer {
             config,
             held: BTreeMap::new(),
             subscribed: BTreeSet::new(),
+            followed: None,
             baselines: BTreeMap::new(),
             events: VecDeque::new(),
             told: None,
@@ -213,6 +219,7 @@ impl Consumer {
         if self.subscribed.is_empty() {
             self.unassign_all();
         }
+        self.forget_pattern(now);
         self.baselines.retain(|topic, _| topics.contains(topic));
         self.subscribed = topics;
         self.is_overdue = false;
@@ -231,7 +238,9 @@ impl Consumer {
         self.store_automatically(now, true);
         self.unassign_all();
         self.forget_told();
-        if !std::mem::take(&mut self.subscribed).is_empty()
+        let was_followed = self.forget_pattern(now);
+        let was_subscribed = !std::mem::take(&mut self.subscribed).is_empty();
+        if (was_followed || was_subscribed)
             && let Some(group) = &mut self.group
         {
             group.leave(now, self.config.close_timeout, "the consumer unsubscribes");
@@ -242,7 +251,7 @@ impl Consumer {
     /// Reads these partitions and no others, each from its stored offset where no start is named,
     /// without being a member of the group. Not to be mixed with [`Consumer::subscribe`].
     pub fn assign(&mut self, now: Now, places: BTreeMap<Place, Option<Start>>) {
-        if self.is_closing || !self.subscribed.is_empty() {
+        if self.is_closing || !self.subscribed.is_empty() || self.followed.is_some() {
             return;
         }
         let gone: Vec<Place> =
@@ -390,6 +399,7 @@ impl Consumer {
         }
         self.store_automatically(now, true);
         self.is_closing = true;
+        self.followed = None;
         self.unassign_all();
         self.forget_told();
         match &mut self.group {
@@ -533,6 +543,7 @@ impl Consumer {
             // The leader of the group is to notice that a topic is gone.
             group.look_again(now);
         }
+        self.match_topics(now);
         self.take_group_events(now);
         self.note_baselines();
         if self.owed_since.is_none() && (!self.events.is_empty() || self.fetcher.has_events()) {

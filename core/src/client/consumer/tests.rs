@@ -25,6 +25,7 @@ use crate::wire::api::offset_fetch::{
     OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
 };
 use crate::wire::api::sync_group::{SyncGroupRequest, SyncGroupResponse};
+use crate::wire::consumer_protocol::{Blob, ConsumerProtocolSubscription};
 
 const ORDERS: KafkaString = KafkaString::from_static("orders");
 
@@ -44,6 +45,10 @@ struct World {
     /// Whether fetches are answered as if the topic were gone.
     is_missing: bool,
     requests: usize,
+    /// The topics that each join named.
+    joined_for: Vec<Vec<String>>,
+    /// The topics whose first or last offset was asked for, by Kafka's timestamps.
+    listed: Vec<(String, i64)>,
 }
 
 impl World {
@@ -66,6 +71,8 @@ impl World {
             parked: Vec::new(),
             is_missing: false,
             requests: 0,
+            joined_for: Vec::new(),
+            listed: Vec::new(),
         }
     }
 
@@ -208,6 +215,9 @@ impl World {
         }
         self.generation_id += 1;
         self.log.push("join".to_owned());
+        let blob = request.protocols[0].metadata.clone();
+        let said = ConsumerProtocolSubscription::from_blob(blob).expect("its own");
+        self.joined_for.push(said.topics.iter().map(ToString::to_string).collect());
         let member = JoinGroupResponseMember {
             member_id: "m".into(),
             metadata: request.protocols[0].metadata.clone(),
@@ -273,7 +283,11 @@ impl World {
         OffsetFetchResponse { groups: vec![group], ..Default::default() }
     }
 
-    fn listed(&self, request: &ListOffsetsRequest) -> ListOffsetsResponse {
+    fn listed(&mut self, request: &ListOffsetsRequest) -> ListOffsetsResponse {
+        let starts = request.topics.iter().flat_map(|topic| {
+            topic.partitions.iter().map(|one| (topic.name.to_string(), one.timestamp))
+        });
+        self.listed.extend(starts);
         let topics = request.topics.iter().map(|topic| {
             let partitions = topic.partitions.iter().map(|partition| {
                 let is_end = partition.timestamp == -1;
@@ -637,4 +651,86 @@ fn whoever_shows_that_it_works_stays_in_the_group_without_a_question() {
     assert!(world.take_log().iter().all(|entry| !entry.contains("leave")));
     world.pass(Duration::from_secs(2));
     assert!(world.take_log().iter().any(|entry| entry.contains("leave")));
+}
+
+fn beginning_with(prefix: &'static str) -> TopicPattern {
+    TopicPattern::new(format!("^{prefix}"), move |name| name.starts_with(prefix))
+}
+
+#[test]
+fn a_pattern_means_the_topics_that_match_and_those_that_come_to() {
+    let mut world = World::new(&[0], |config| {
+        config.fetcher.reset = Some(Start::Latest);
+        config.auto_commit = None;
+    });
+    world.broker.topics.extend([("__orders", 1), ("bills", 1)]);
+
+    world.consumer.subscribe_pattern(world.broker.now, beginning_with(""));
+    world.settle();
+
+    assert_eq!(world.joined_for, [["bills", "orders"]], "internal topics match nothing");
+    let both = BTreeSet::from([place("bills", 0), place("orders", 0)]);
+    assert!(matches!(world.poll(), Some(ConsumerEvent::Assigned { owned, .. }) if owned == both));
+    let starts = [("bills".to_owned(), -1), ("orders".to_owned(), -1)];
+    assert_eq!(world.listed, starts, "what was there is read from the rule on");
+
+    world.broker.topics.insert("late", 1);
+    world.read();
+    world.pass(Duration::from_mins(5) + Duration::from_secs(4));
+    world.read();
+
+    assert_eq!(world.joined_for.last().expect("again"), &["bills", "late", "orders"]);
+    assert!(world.consumer.assignment().contains(&place("late", 0)));
+    assert_eq!(world.listed[2..], [("late".to_owned(), -2)], "what came later, from its beginning");
+    assert_eq!(world.consumer.pattern().map(TopicPattern::text), Some("^"));
+}
+
+#[test]
+fn no_group_is_joined_before_a_topic_matches() {
+    let mut world = World::new(&[0], |_| {});
+    world.consumer.subscribe_pattern(world.broker.now, beginning_with("late"));
+    world.settle();
+    world.pass(Duration::from_mins(11));
+    assert!(world.joined_for.is_empty());
+
+    world.broker.topics.insert("late", 1);
+    world.pass(Duration::from_mins(5));
+
+    assert_eq!(world.joined_for, [["late"]]);
+}
+
+#[test]
+fn topics_that_are_gone_match_no_more_and_names_take_the_place_of_a_pattern() {
+    let mut world = World::new(&[0], |_| {});
+    world.broker.topics.insert("orders-2", 1);
+    world.consumer.subscribe_pattern(world.broker.now, beginning_with("orders"));
+    world.settle();
+    world.read();
+    world.broker.topics.remove("orders-2");
+    for _ in 0..10 {
+        world.pass(Duration::from_mins(1));
+        world.read();
+    }
+    assert_eq!(world.joined_for.last().expect("again"), &["orders"]);
+    assert_eq!(world.consumer.subscription(), &BTreeSet::from([ORDERS]));
+
+    world.broker.topics.insert("orders-3", 1);
+    world.subscribe();
+    world.pass(Duration::from_mins(6));
+
+    assert!(world.consumer.pattern().is_none());
+    assert_eq!(world.joined_for.last().expect("again"), &["orders"]);
+    // A pattern that means nothing gives up what is read.
+    world.consumer.subscribe_pattern(world.broker.now, beginning_with("none"));
+    world.settle();
+    for _ in 0..5 {
+        world.pass(Duration::from_secs(3));
+        world.read();
+    }
+    assert_eq!(world.consumer.assignment(), BTreeSet::new());
+    world.consumer.close(world.broker.now);
+    world.settle();
+    while world.poll().is_some() {}
+    assert!(world.consumer.is_closed());
+    assert_eq!(world.log.last().map(String::as_str), Some("leave"));
 }

@@ -223,6 +223,13 @@ impl Group {
         self.drive(now.mono);
     }
 
+    /// Begins to follow all topics there are, or goes back to those that matter to the group.
+    pub fn follow_every_topic(&mut self, now: Now, every: bool) {
+        self.started |= every;
+        self.network.want_every(every);
+        self.drive(now.mono);
+    }
+
     /// The partitions of a [`GroupEvent::Revoke`] have been given up. The join that follows waits
     /// for commits that are still on their way. Nothing where they are lost by now.
     pub fn revoked(&mut self, now: Now, revocation: RevokeToken) {

@@ -102,6 +102,7 @@ mod tests {
     fn topic(leaders: &[bool]) -> Topic {
         let leader = Leader { node: NodeId(1), epoch: LeaderEpoch(0) };
         Topic {
+            is_internal: false,
             topic_id: Uuid::ZERO,
             leaders: (0..)
                 .map(PartitionIndex)
