@@ -5,6 +5,8 @@
 use bytes::Bytes;
 
 use super::api_key::{ApiKey, Request, Response};
+use super::consumer_protocol::{Blob, ConsumerProtocolAssignment, ConsumerProtocolSubscription};
+use super::group_record::GroupRecord;
 use super::header::RequestHeader;
 use super::metadata_record::MetadataRecord;
 use super::reader::Reader;
@@ -49,6 +51,36 @@ pub fn metadata_record(data: &[u8]) {
         // Written in the newest version, it may have lost what only an older one carries, but it
         // must be readable.
         assert!(MetadataRecord::decode(record.encode()).is_ok());
+    }
+}
+
+/// What members of a group tell each other, read as a subscription and as an assignment.
+pub fn consumer_protocol(data: &[u8]) {
+    blob::<ConsumerProtocolSubscription>(data);
+    blob::<ConsumerProtocolAssignment>(data);
+}
+
+fn blob<T: Blob + PartialEq + std::fmt::Debug>(data: &[u8]) {
+    if let Ok(read) = T::from_blob(Bytes::copy_from_slice(data)) {
+        assert_eq!(T::from_blob(read.to_blob(T::MAX_VERSION)), Ok(read));
+    }
+}
+
+/// Two bytes of length, a key of a coordinator's record, and the value; none where nothing follows.
+pub fn group_record(data: &[u8]) {
+    let Some((head, rest)) = data.split_first_chunk::<2>() else {
+        return;
+    };
+    let Some((key, value)) = rest.split_at_checked(usize::from(u16::from_be_bytes(*head))) else {
+        return;
+    };
+    let value = (!value.is_empty()).then(|| Bytes::copy_from_slice(value));
+    if let Ok(Some(record)) = GroupRecord::decode(Bytes::copy_from_slice(key), value) {
+        // Written as Kafka 4.3 writes it, it may have lost what only an older version carries.
+        let (key, value) = record.encode();
+        let again = GroupRecord::decode(key.clone(), value.clone());
+        let again = again.expect("its own").expect("of the same kind");
+        assert_eq!(again.encode(), (key, value));
     }
 }
 

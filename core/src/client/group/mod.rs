@@ -20,6 +20,7 @@
 
 pub mod assignor;
 mod coordinator;
+pub mod fuzz;
 mod membership;
 mod offsets;
 pub mod requests;

@@ -28,6 +28,7 @@
 pub mod api;
 mod cleaning;
 pub mod config;
+pub mod fuzz;
 mod groups;
 mod join;
 mod live;

@@ -15,7 +15,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use mainspring_core::{connection, log, record, wire};
+use mainspring_core::coordinator::group;
+use mainspring_core::{client, connection, log, record, wire};
 use peak_alloc::PeakAlloc;
 use random::Random;
 
@@ -53,6 +54,18 @@ const TARGETS: &[Target] = &[
     Target { name: "compressed", body: record::fuzz::compressed, seeds: seeds::compressed },
     Target { name: "log_files", body: record::fuzz::log_files, seeds: seeds::log_files },
     Target { name: "journal", body: log::fuzz::journal, seeds: log::fuzz::samples },
+    Target {
+        name: "consumer_protocol",
+        body: wire::fuzz::consumer_protocol,
+        seeds: seeds::consumer_protocol,
+    },
+    Target {
+        name: "subscription",
+        body: client::group::fuzz::subscription,
+        seeds: seeds::consumer_protocol,
+    },
+    Target { name: "group_record", body: wire::fuzz::group_record, seeds: seeds::group_records },
+    Target { name: "group_log", body: group::fuzz::log, seeds: seeds::group_logs },
     Target { name: "start_files", body: log::fuzz::start_files, seeds: log::fuzz::samples },
 ];
 

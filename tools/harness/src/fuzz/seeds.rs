@@ -16,6 +16,9 @@ use serde_json::Value;
 /// Longer ones are left out: they would only repeat their damage slowly.
 const LEN_MAX: usize = 4_000;
 
+/// What a compressed file begins with.
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
 fn core() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../core")
 }
@@ -29,11 +32,16 @@ pub(crate) fn kept(target: &str) -> Vec<Vec<u8>> {
     files.iter().filter_map(|file| std::fs::read(file).ok()).collect()
 }
 
-/// Returns the lines of a compressed file of golden data.
+/// Returns the lines of a file of golden data, compressed or not.
 fn lines(file: &str) -> Vec<Value> {
     let bytes = std::fs::read(core().join("tests/data").join(file)).unwrap_or_default();
     let mut text = String::new();
-    if flate2::read::GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).is_err() {
+    let read = if bytes.starts_with(&GZIP_MAGIC) {
+        flate2::read::GzDecoder::new(bytes.as_slice()).read_to_string(&mut text)
+    } else {
+        bytes.as_slice().read_to_string(&mut text)
+    };
+    if read.is_err() {
         return Vec::new();
     }
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -93,6 +101,50 @@ fn head(line: &Value) -> Vec<u8> {
 fn bounded(mut inputs: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     inputs.retain(|input| input.len() <= LEN_MAX);
     inputs
+}
+
+/// Returns subscriptions and assignments of Kafka's consumers.
+pub(crate) fn consumer_protocol() -> Vec<Vec<u8>> {
+    let lines = lines("golden/consumer_protocol.jsonl");
+    lines.iter().filter_map(|line| hex(&line["hex"])).collect()
+}
+
+/// Returns keys and values of Kafka's group coordinator, by twos of one kind of record.
+fn group_parts() -> Vec<(Vec<u8>, Vec<u8>)> {
+    let lines = lines("golden/group_records.jsonl");
+    let of = |record: &str, part: &str| -> Vec<Vec<u8>> {
+        let wanted = lines.iter().filter(|line| line["record"] == record && line["part"] == part);
+        wanted.filter_map(|line| hex(&line["hex"])).collect()
+    };
+    let mut pairs = Vec::new();
+    for record in ["OffsetCommit", "GroupMetadata"] {
+        let keys = of(record, "key");
+        for (index, value) in of(record, "value").into_iter().enumerate() {
+            let Some(key) = keys.get(index % keys.len().max(1)) else { continue };
+            pairs.push((key.clone(), value));
+        }
+    }
+    pairs
+}
+
+fn with_length(part: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(part.len()).unwrap_or(u16::MAX);
+    [&length.to_be_bytes(), part].concat()
+}
+
+/// Returns records of Kafka's group coordinator.
+pub(crate) fn group_records() -> Vec<Vec<u8>> {
+    let pairs = group_parts();
+    bounded(pairs.iter().map(|(key, value)| [with_length(key), value.clone()].concat()).collect())
+}
+
+/// Returns logs of such records, of one and of all together.
+pub(crate) fn group_logs() -> Vec<Vec<u8>> {
+    let record =
+        |(key, value): &(Vec<u8>, Vec<u8>)| [with_length(key), with_length(value)].concat();
+    let mut logs: Vec<Vec<u8>> = group_parts().iter().map(record).collect();
+    logs.extend(logs.chunks(8).map(<[Vec<u8>]>::concat).collect::<Vec<_>>());
+    bounded(logs)
 }
 
 /// Returns Kafka's batches, good and bad.
