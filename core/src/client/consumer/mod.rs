@@ -488,6 +488,16 @@ impl Consumer {
         }
     }
 
+    /// Takes the next answer to a commit or to a question for stored offsets, and nothing else. What
+    /// the last event told stays as it is.
+    pub fn poll_answer(&mut self) -> Option<ConsumerEvent> {
+        let is_answer = |told: &Told| {
+            matches!(told.event, ConsumerEvent::Committed { .. } | ConsumerEvent::Fetched { .. })
+        };
+        let at = self.events.iter().position(is_answer)?;
+        self.events.remove(at).map(|told| told.event)
+    }
+
     /// Returns when to come back at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
         let group = self.group.as_ref().and_then(Group::next_deadline);

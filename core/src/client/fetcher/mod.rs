@@ -217,7 +217,8 @@ impl Fetcher {
             is_paused: false,
             retry_at: Instant::ZERO,
             failures: 0,
-            high_watermark: None,
+            // Going elsewhere in a partition changes nothing of its end.
+            high_watermark: self.high_watermark(topic, partition),
             told_to: match start {
                 Start::Offset(offset) => Some(offset),
                 Start::Earliest | Start::Latest | Start::Time(_) => None,
