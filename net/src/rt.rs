@@ -81,6 +81,38 @@ pub(crate) fn block_on<F: Future>(future: F) -> std::io::Result<F::Output> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
 }
 
+/// Threads that run tasks for programs that are not asynchronous. Dropped, they end without being
+/// waited for.
+#[cfg(not(madsim))]
+#[derive(Debug)]
+pub(crate) struct Threads(Option<tokio::runtime::Runtime>);
+
+#[cfg(not(madsim))]
+impl Threads {
+    /// Starts so many of them.
+    pub(crate) fn start(count: usize) -> std::io::Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(count.max(1)).thread_name("mainspring").enable_all();
+        Ok(Self(Some(builder.build()?)))
+    }
+
+    /// Starts a task on them.
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.0 {
+            runtime.spawn(future);
+        }
+    }
+}
+
+#[cfg(not(madsim))]
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// Waits for a request to stop: SIGTERM or SIGINT.
 #[cfg(not(madsim))]
 #[derive(Debug)]

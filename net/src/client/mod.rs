@@ -4,7 +4,19 @@
 //! Each connection has two small tasks, one for each direction. What a machine has sent and the socket
 //! has not taken yet is bounded by the machine's own limits of requests in flight.
 
+#[cfg(not(madsim))]
+pub mod admin;
+#[cfg(not(madsim))]
+pub mod background;
+#[cfg(not(madsim))]
+pub mod call;
+#[cfg(not(madsim))]
+pub mod consumer;
 pub mod operations;
+#[cfg(not(madsim))]
+pub mod producer;
+#[cfg(all(test, not(madsim)))]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -103,6 +115,20 @@ enum Event {
     Input(Input),
     /// It could not be made, and why.
     Refused(Link, io::Error),
+    /// Whoever shares something with the machine has changed it.
+    Poked,
+}
+
+/// Ends a driver's [`turn`](Driver::turn), from any thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Poke(mpsc::UnboundedSender<Event>);
+
+impl Poke {
+    /// Ends the turn that is under way, or the next one.
+    pub(crate) fn poke(&self) {
+        // A driver that is gone needs no wake-up.
+        let _ = self.0.send(Event::Poked);
+    }
 }
 
 /// One connection that is being made or stands. Dropped, it closes.
@@ -145,6 +171,12 @@ impl<M: Machine> Driver<M> {
             was_connected: false,
             last_failure: None,
         }
+    }
+
+    /// Gives what ends a turn from elsewhere.
+    #[cfg(not(madsim))]
+    pub(crate) fn poke(&self) -> Poke {
+        Poke(self.report.clone())
     }
 
     /// Reads the clocks.
@@ -202,6 +234,7 @@ impl<M: Machine> Driver<M> {
 
     fn take(&mut self, event: Event) {
         let input = match event {
+            Event::Poked => return,
             Event::Refused(link, error) => {
                 let count = self.last_failure.as_ref().map_or(0, |(_, count)| *count);
                 self.last_failure = Some((error, count + 1));

@@ -1,0 +1,169 @@
+//! Clients in the background against a broker in this process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainspring_core::client::ClientError;
+use mainspring_core::client::admin::{AdminTarget, describe_topics};
+use mainspring_core::client::consumer::{ConsumerConfig, ConsumerEvent, place};
+use mainspring_core::client::fetcher::Start;
+use mainspring_core::client::network::NetworkConfig;
+use mainspring_core::client::producer::ProducerConfig;
+use mainspring_core::config::NodeConfig;
+use mainspring_core::ids::Offset;
+use mainspring_core::wire::Response;
+
+use super::admin::BackgroundAdmin;
+use super::background::Background;
+use super::call::Call;
+use super::consumer::BackgroundConsumer;
+use super::producer::{BackgroundProducer, NotTaken, Outgoing};
+use crate::embedded::Embedded;
+use crate::node::{ListenerOptions, NodeOptions};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn broker() -> Embedded {
+    let listen = "127.0.0.1:0".parse().expect("an address");
+    let listener = ListenerOptions { name: "PLAINTEXT".into(), listen, advertise: None };
+    let node = NodeConfig { memory_only: true, ..NodeConfig::default() };
+    let options = NodeOptions { node, listeners: vec![listener], data_dir: None };
+    Embedded::start(options, || true).expect("it starts")
+}
+
+fn network(broker: &Embedded) -> NetworkConfig {
+    let address = broker.addresses()[0];
+    NetworkConfig::new(vec![(Arc::from(address.ip().to_string()), address.port())])
+}
+
+/// Where nothing listens.
+fn nowhere() -> NetworkConfig {
+    NetworkConfig::new(vec![(Arc::from("127.0.0.1"), 1)])
+}
+
+fn answer<T>(call: &Call<T>) -> T {
+    assert!(call.wait(PATIENCE), "no answer came");
+    call.take().expect("it is taken once")
+}
+
+fn record(value: &[u8]) -> Outgoing<'_> {
+    Outgoing { topic: "t", value: Some(value), ..Outgoing::default() }
+}
+
+#[test]
+fn records_are_reported_with_their_offsets_and_read_back_in_order() {
+    let (broker, background) = (broker(), Background::start(1).expect("a thread"));
+    let producer = BackgroundProducer::start(&background, ProducerConfig::new(network(&broker)));
+    let values: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+    let deliveries: Vec<_> = values
+        .iter()
+        .map(|value| producer.send(&record(value.as_bytes())).expect("there is room"))
+        .collect();
+    answer(&producer.flush());
+    for (offset, delivery) in (0..).zip(&deliveries) {
+        let stored = delivery.result().expect("it is flushed").expect("it is stored");
+        assert_eq!((stored.partition, stored.offset), (0, Some(offset)));
+        assert!(stored.timestamp > 0);
+    }
+    assert_eq!(producer.pending(), 0);
+
+    let config = ConsumerConfig::new(network(&broker), None);
+    let consumer = BackgroundConsumer::start(&background, config);
+    let places = BTreeMap::from([(place("t", 0), Some(Start::Earliest))]);
+    answer(&consumer.with((), |consumer, now| consumer.assign(now, places)));
+    let mut read = Vec::new();
+    while read.len() < values.len() {
+        let ConsumerEvent::Records { records, .. } = answer(&consumer.ask()) else {
+            continue;
+        };
+        read.extend(records.iter().filter_map(|record| record.value.map(<[u8]>::to_vec)));
+    }
+    assert_eq!(read, values.iter().map(|value| value.as_bytes().to_vec()).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_processed_is_committed_and_nothing_beyond() {
+    let (broker, background) = (broker(), Background::start(1).expect("a thread"));
+    let producer = BackgroundProducer::start(&background, ProducerConfig::new(network(&broker)));
+    for _ in 0..10 {
+        producer.send(&record(b"x")).expect("there is room");
+    }
+    answer(&producer.flush());
+    let group = || ConsumerConfig {
+        fetcher: mainspring_core::client::fetcher::FetcherConfig {
+            reset: Some(Start::Earliest),
+            ..ConsumerConfig::new(network(&broker), None).fetcher
+        },
+        ..ConsumerConfig::new(network(&broker), Some("g".into()))
+    };
+    let join = |consumer: &BackgroundConsumer| {
+        let topics = ["t".into()].into();
+        answer(&consumer.with((), |consumer, now| consumer.subscribe(now, topics)));
+        loop {
+            if let ConsumerEvent::Records { place, records, .. } = answer(&consumer.ask()) {
+                consumer.begin(&place);
+                return records.get(0).expect("there is one").offset;
+            }
+        }
+    };
+    let first = BackgroundConsumer::start(&background, group());
+    assert_eq!(join(&first), Offset(0));
+    first.note(4);
+    answer(&first.close(PATIENCE));
+
+    let second = BackgroundConsumer::start(&background, group());
+    assert_eq!(join(&second), Offset(4));
+    answer(&second.close(PATIENCE));
+    assert_eq!(answer(&second.ask()), ConsumerEvent::Closed);
+}
+
+#[test]
+fn a_full_buffer_takes_nothing_and_a_close_tells_what_is_left() {
+    let background = Background::start(1).expect("a thread");
+    let config = ProducerConfig { buffer_bytes: 10_000, ..ProducerConfig::new(nowhere()) };
+    let producer = BackgroundProducer::start(&background, config);
+    let value = [0; 1000];
+    let mut taken = Vec::new();
+    let refused = loop {
+        match producer.send(&record(&value)) {
+            Ok(delivery) => taken.push(delivery),
+            Err(reason) => break reason,
+        }
+    };
+    assert_eq!(refused, NotTaken::Full);
+    assert_eq!(producer.pending(), taken.len());
+    assert!(!producer.room().is_done());
+    assert!(matches!(producer.send(&record(&vec![0; 20_000])), Err(NotTaken::TooLarge(_))));
+
+    let left = answer(&producer.close(Duration::from_millis(10)));
+
+    assert_eq!(left, taken.len());
+    for delivery in taken {
+        let failed = delivery.result().expect("it is reported").expect_err("it was not sent");
+        assert!(matches!(failed, ClientError::Unknown { .. } | ClientError::TimedOut), "{failed}");
+    }
+    assert_eq!(producer.send(&record(b"")).expect_err("it is closed"), NotTaken::Closed);
+    assert_eq!(answer(&producer.close(PATIENCE)), 0);
+}
+
+#[test]
+fn records_of_a_producer_that_is_dropped_are_reported_all_the_same() {
+    let background = Background::start(1).expect("a thread");
+    let producer = BackgroundProducer::start(&background, ProducerConfig::new(nowhere()));
+    let delivery = producer.send(&record(b"x")).expect("there is room");
+    drop(producer);
+    assert!(delivery.wait(PATIENCE));
+    assert!(delivery.result().expect("it is reported").is_err());
+}
+
+#[test]
+fn an_administrator_answers_and_after_its_end_fails() {
+    let (broker, background) = (broker(), Background::start(1).expect("a thread"));
+    let admin = BackgroundAdmin::start(&background, network(&broker), PATIENCE);
+    let response = answer(&admin.call(AdminTarget::Any, describe_topics(None)));
+    assert!(matches!(response, Ok(Response::Metadata(_))), "{response:?}");
+    admin.close();
+    let response = answer(&admin.call(AdminTarget::Any, describe_topics(None)));
+    assert_eq!(response.err(), Some(ClientError::Disconnected));
+}
