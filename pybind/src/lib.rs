@@ -3,8 +3,20 @@
 //! Threads of the broker never take the interpreter's lock. Every wait gives it up and looks for
 //! Ctrl-C in slices. Errors leave as classes of `mainspring.errors`.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    clippy::unused_self,
+    reason = "Python's calls hand arguments over by value, and methods an object"
+)]
+
 mod broker;
+mod bytes;
+mod call;
+mod consumer;
 mod errors;
+mod message;
+mod producer;
+mod runtime;
 mod settings;
 
 use std::ffi::OsString;
@@ -27,5 +39,17 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(settings::check_settings, module)?)?;
     module.add_function(wrap_pyfunction!(settings::client_settings, module)?)?;
     module.add_function(wrap_pyfunction!(settings::explain_setting, module)?)?;
+    module.add_function(wrap_pyfunction!(runtime::_after_fork, module)?)?;
+    module.add_function(wrap_pyfunction!(runtime::_shutdown, module)?)?;
+    module.add_class::<call::Bridge>()?;
+    module.add_class::<call::Call>()?;
+    module.add_class::<call::CallbackQueue>()?;
+    module.add_function(wrap_pyfunction!(consumer::_topic_partitions, module)?)?;
+    module.add_class::<consumer::ConsumerBase>()?;
+    module.add_class::<message::Message>()?;
+    module.add_class::<message::MessageBatch>()?;
+    module.add_class::<producer::Delivery>()?;
+    module.add_class::<producer::ProducerBase>()?;
+    module.add_class::<producer::RecordMetadata>()?;
     module.add_class::<broker::Broker>()
 }

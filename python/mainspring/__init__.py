@@ -7,8 +7,11 @@ True
 """
 
 from mainspring import serde
-from mainspring._native import __version__
+from mainspring._consumer import Consumer
+from mainspring._native import Delivery, Message, MessageBatch, RecordMetadata, __version__
+from mainspring._producer import Producer
 from mainspring._topic import Topic
+from mainspring._types import Headers, TopicPartition
 from mainspring.broker import Broker, SpawnedBroker
 from mainspring.errors import (
     AuthorizationError,
@@ -49,29 +52,37 @@ __all__ = [
     "ClosedError",
     "ConfigError",
     "ConnectionLost",
+    "Consumer",
+    "Delivery",
     "DeserializationError",
     "ErrorCode",
     "FlushTimeout",
     "ForkedClientError",
     "GroupNotEmpty",
     "GroupNotFound",
+    "Headers",
     "InternalError",
     "KafkaError",
     "MainspringError",
     "MemberFenced",
+    "Message",
+    "MessageBatch",
     "MessageTooLarge",
     "NoStoredOffset",
     "OffsetOutOfRange",
     "OperationTimeout",
     "OutcomeUnknown",
+    "Producer",
     "ProtocolError",
     "RebalanceInProgress",
+    "RecordMetadata",
     "RequestTimedOut",
     "SerializationError",
     "SpawnedBroker",
     "Topic",
     "TopicAlreadyExists",
     "TopicNotFound",
+    "TopicPartition",
     "UnsupportedByBroker",
     "__version__",
     "serde",

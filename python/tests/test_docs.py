@@ -1,11 +1,17 @@
 """Every example in the documentation strings runs."""
 
+import asyncio
 import doctest
 
 import mainspring
 import mainspring._codes
 import mainspring._config
 import mainspring._topic
+import mainspring._consumer
+import mainspring._producer
+import mainspring._types
+import mainspring.aio._consumer
+import mainspring.aio._producer
 import mainspring.broker
 import mainspring.errors
 import mainspring.serde
@@ -17,10 +23,17 @@ def test_examples_run():
         mainspring._codes,
         mainspring._config,
         mainspring._topic,
+        mainspring._consumer,
+        mainspring._producer,
+        mainspring._types,
+        mainspring.aio,
+        mainspring.aio._consumer,
+        mainspring.aio._producer,
         mainspring.broker,
         mainspring.errors,
         mainspring.serde,
     ):
-        failed, tried = doctest.testmod(module)
+        names = {**vars(module), "asyncio": asyncio, "mainspring": mainspring}
+        failed, tried = doctest.testmod(module, globs=names)
         assert tried > 0
         assert failed == 0

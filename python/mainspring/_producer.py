@@ -1,0 +1,185 @@
+"""The producer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from mainspring import _native
+from mainspring._client import Bootstrap, bootstrap_text, topic_name, wait, watch_exit
+from mainspring._config import Setting, to_settings
+from mainspring._topic import Topic
+from mainspring.errors import ConfigError, FlushTimeout
+
+__all__ = ["Producer"]
+
+# How long the end of the program waits for records that are on their way.
+_EXIT_SECONDS = 5.0
+
+
+class ProducerCore(_native.ProducerBase):
+    """What the producer of threads and that of event loops share."""
+
+    _BLOCKS = True
+
+    def __init__(
+        self,
+        bootstrap: Bootstrap = None,
+        *,
+        config: Mapping[str, Setting] | None = None,
+        **settings: Setting,
+    ) -> None:
+        pairs = dict(to_settings("producer", settings, config))
+        max_block = _seconds(pairs.get("max.block.ms", "60000")) if self._BLOCKS else 0.0
+        self._open(bootstrap_text(bootstrap), list(pairs.items()), max_block)
+        watch_exit(self)
+
+    def _send_typed(
+        self,
+        topic: Topic[Any, Any],
+        value: Any,
+        key: Any,
+        headers: Any,
+        partition: int | None,
+        timestamp: Any,
+    ) -> _native.Delivery:
+        if not isinstance(topic, Topic):
+            message = f"a topic is a str or a Topic, and not a {type(topic).__name__}"
+            raise TypeError(message)
+        raw, raw_key = topic.serialize(value, key)
+        return self.send(
+            topic.name, raw, raw_key, headers=headers, partition=partition, timestamp=timestamp
+        )
+
+    def _at_exit(self) -> None:
+        if self._is_here and not self.is_closed:
+            self._close(_EXIT_SECONDS).wait(_EXIT_SECONDS + 1.0)
+
+    def __reduce__(self) -> str:
+        kind = type(self).__name__
+        message = f"a {kind} cannot be pickled; make one in the other process"
+        raise TypeError(message)
+
+    def __repr__(self) -> str:
+        if not self._is_here:
+            return f"<mainspring.{type(self).__name__} of another process>"
+        state = "closed" if self.is_closed else f"{self.pending} pending"
+        return f"<mainspring.{type(self).__name__} {state}>"
+
+
+class Producer(ProducerCore):
+    """Sends records to any Kafka-protocol broker, from any thread.
+
+    Records are gathered into batches and sent by threads of their own, which never take the
+    interpreter's lock. Each is stored once and in the order of its partition, also where the
+    connection or the broker fails in between (`enable_idempotence`, on unless it is turned off).
+
+    Args:
+        bootstrap: Brokers to ask first, `"HOST:PORT,HOST:PORT"` or a list of them. By default those of
+            the variable `MAINSPRING_BOOTSTRAP`, else `127.0.0.1:9092`.
+        config: Settings by Kafka's names, such as `{"linger.ms": 5}`.
+        settings: The same as keywords: `acks` ("all", 1, 0), `linger_ms`, `batch_size` (bytes),
+            `compression` ("none", "gzip", "snappy", "lz4", "zstd"), `buffer_memory` (bytes),
+            `max_block_ms`, `delivery_timeout_ms`, `enable_idempotence`, `client_id` and so on, with
+            Kafka's meanings and defaults.
+
+    Raises:
+        ConfigError: A setting is unknown, given twice, or out of its bounds.
+
+    >>> with mainspring.Broker() as broker, mainspring.Producer(broker.bootstrap) as producer:
+    ...     delivery = producer.send("orders", b"{}", key=b"42")
+    ...     delivery.result(timeout=5).offset
+    0
+    """
+
+    def send_many(
+        self,
+        topic: str | Topic[Any, Any],
+        records: Iterable[Any],
+        *,
+        keyed: bool = False,
+        partition: int | None = None,
+    ) -> int:
+        """Sends many records at a fraction of the cost of one by one, and returns how many were taken.
+
+        Args:
+            topic: The topic, or a typed one.
+            records: Values, or with `keyed` tuples `(key, value)`.
+            keyed: Whether each record brings its key.
+            partition: The partition of all of them; by default by the key, or in turn.
+
+        Raises:
+            BufferFull: There was no room for `max_block_ms`; records before that are on their way.
+            ClosedError: The producer is closed.
+
+        >>> with mainspring.Broker() as broker, mainspring.Producer(broker.bootstrap) as producer:
+        ...     producer.send_many("numbers", [b"1", b"2", b"3"])
+        3
+        """
+        if isinstance(topic, Topic):
+            records = typed_records(topic, records, keyed)
+            keyed = True
+        return self._send_many(topic_name(topic), records, keyed, partition)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Sends what was taken so far and waits until all of it is reported.
+
+        Args:
+            timeout: Most seconds to wait, `None` for as long as it takes; each record is reported
+                within `delivery_timeout_ms`.
+
+        Raises:
+            FlushTimeout: Records had no report by then; they are still on their way.
+
+        >>> with mainspring.Broker() as broker, mainspring.Producer(broker.bootstrap) as producer:
+        ...     _ = producer.send("orders", b"1")
+        ...     producer.flush(timeout=10)
+        ...     producer.pending
+        0
+        """
+        if not self._flush().wait(timeout):
+            raise FlushTimeout.of(self.pending, timeout)
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Sends what was taken, waits for its reports, and ends. Closing it again does nothing.
+
+        Args:
+            timeout: Most seconds to wait.
+
+        Raises:
+            FlushTimeout: Records had no report by then. They are not sent any more, and may or may
+                not have been stored.
+        """
+        if self.is_closed:
+            return
+        left = wait(self._close(timeout), timeout + 5.0, "closing the producer")
+        if left:
+            raise FlushTimeout.of(left, timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def typed_records(topic: Topic[Any, Any], records: Iterable[Any], keyed: bool) -> Iterable[Any]:
+    """Serializes records of a typed topic to pairs of key and value."""
+    for record in records:
+        key, value = record if keyed else (None, record)
+        raw, raw_key = topic.serialize(value, key)
+        yield (raw_key, raw)
+
+
+def _seconds(millis: str) -> float:
+    try:
+        return float(int(millis)) / 1000
+    except ValueError:
+        message = f"max.block.ms is a number of milliseconds, and not {millis}"
+        raise ConfigError(message) from None

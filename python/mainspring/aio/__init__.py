@@ -1,0 +1,15 @@
+"""Mainspring for asyncio: the same names and the same behaviour, awaited.
+
+>>> async def main():
+...     with mainspring.Broker() as broker:
+...         async with mainspring.aio.Producer(broker.bootstrap) as producer:
+...             stored = await producer.send("orders", b"{}")
+...             return stored.offset
+>>> asyncio.run(main())
+0
+"""
+
+from mainspring.aio._consumer import Consumer
+from mainspring.aio._producer import Producer
+
+__all__ = ["Consumer", "Producer"]

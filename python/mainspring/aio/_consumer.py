@@ -1,0 +1,214 @@
+"""The consumer of event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from mainspring._client import topic_list, topic_name
+from mainspring._consumer import (
+    ConsumerCore,
+    Place,
+    Start,
+    _assignment,
+    _native_start,
+    lag_of,
+)
+from mainspring._native import Message, MessageBatch
+from mainspring._topic import Topic
+from mainspring._types import TopicPartition
+from mainspring.aio import _loop
+
+__all__ = ["Consumer"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Consumer(ConsumerCore[K, V]):
+    """Reads records in an event loop, alone or as a member of a group.
+
+    The arguments are those of `mainspring.Consumer`; `on_assigned`, `on_revoked` and `on_lost` may be
+    coroutine functions. A cancelled wait loses no message: the next one that is asked for is the one
+    that was waited for.
+
+    >>> async def main():
+    ...     with mainspring.Broker() as broker:
+    ...         async with mainspring.aio.Producer(broker.bootstrap) as producer:
+    ...             await producer.send("orders", b"1")
+    ...         async with mainspring.aio.Consumer(
+    ...             broker.bootstrap, topics="orders", start="earliest"
+    ...         ) as consumer:
+    ...             async for message in consumer:
+    ...                 return message.value
+    >>> asyncio.run(main())
+    b'1'
+    """
+
+    _is_begun = False
+
+    async def _begin(self) -> None:
+        self._is_begun = True
+        if self._group is not None:
+            await _loop.wait(self._subscribe(self._names()), 60.0, "the subscription")
+        elif self._topics:
+            await self.assign(await _loop.wait(self._find(), 60.0, "finding the topics"))
+
+    async def _told(self) -> None:
+        """Calls what is to be called of the events that came."""
+        while self._events:
+            kind, places = self._events.pop(0)
+            callback = self._callbacks[kind]
+            if callback is not None:
+                outcome = callback(places)
+                if inspect.isawaitable(outcome):
+                    await outcome
+
+    async def poll(self, timeout: float | None = None) -> Message[K, V] | None:
+        """Returns the next message, `None` where none comes for so many seconds, and after `stop`."""
+        if not self._is_begun and self._topics:
+            await self._begin()
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        while not self.is_stopped:
+            message = self._take()
+            if message is not None:
+                return message
+            left = None if deadline is None else max(0.0, deadline - loop.time())
+            if not await self._asked(left):
+                return None
+            if not self._accept():
+                await self._told()
+        return None
+
+    async def _asked(self, limit: float | None) -> bool:
+        """Waits for the next event; false after so many seconds, and after `stop`."""
+        call = self._ask()
+        if limit is not None:
+            return await _loop.done(call, limit)
+        while not await _loop.done(call, 0.1):
+            if self.is_stopped:
+                return False
+        return True
+
+    async def __aiter__(self) -> AsyncIterator[Message[K, V]]:
+        while True:
+            message = self._take() if not self.is_stopped else None
+            if message is None:
+                message = await self.poll()
+                if message is None:
+                    return
+            yield message
+
+    async def batches(
+        self, max_records: int = 500, max_wait: float | None = None
+    ) -> AsyncIterator[MessageBatch[K, V]]:
+        """Yields messages in batches; a batch counts as processed once the next one is asked for. The
+        arguments are those of `mainspring.Consumer.batches`.
+        """
+        if not self._is_begun and self._topics:
+            await self._begin()
+        while True:
+            batch = await self._gather(max_records, max_wait)
+            if batch is None:
+                return
+            yield batch
+            self._processed(batch)
+
+    async def _gather(self, most: int, max_wait: float | None) -> MessageBatch[K, V] | None:
+        loop = asyncio.get_running_loop()
+        batch: MessageBatch[K, V] = MessageBatch()
+        deadline: float | None = None
+        size = 0
+        while not self.is_stopped:
+            size += self._fill(batch, most - size)
+            if size >= most:
+                return batch
+            if size and deadline is None:
+                deadline = loop.time() + (max_wait or 0.0)
+            left = None if deadline is None else max(0.0, deadline - loop.time())
+            if not await self._asked(left):
+                break
+            if not self._accept(size > 0):
+                if size:
+                    return batch
+                await self._told()
+        return batch if size else None
+
+    async def subscribe(self, topics: str | Topic[K, V] | Iterable[str | Topic[K, V]]) -> None:
+        """Goes on with these topics as a member of the group."""
+        self._topics = topic_list(topics)
+        await self._begin()
+
+    async def assign(self, partitions: Mapping[Place, Start] | Iterable[Place]) -> None:
+        """Reads these partitions without being a member of a group, as `mainspring.Consumer.assign`."""
+        self._is_begun = True
+        await _loop.wait(self._assign(_assignment(partitions, self._start)), 60.0, "the assignment")
+
+    async def seek(self, topic: str | Topic[K, V], partition: int, start: Start) -> None:
+        """Goes on elsewhere in a partition: at an offset, a `datetime`, "earliest" or "latest".
+
+        Raises:
+            LookupError: The partition is not read by this consumer.
+        """
+        place = (topic_name(topic), partition)
+        if not await _loop.wait(self._seek(place, _native_start(start)), 60.0, "the seek"):
+            message = f"{place[0]}-{partition} is not read by this consumer at present"
+            raise LookupError(message)
+
+    async def pause(self, partitions: Iterable[Place]) -> None:
+        """Holds partitions back, which stay with this consumer, until `resume`."""
+        await _loop.wait(self._pause(list(partitions), True), 60.0, "the pause")
+
+    async def resume(self, partitions: Iterable[Place]) -> None:
+        """Goes on with partitions that were paused."""
+        await _loop.wait(self._pause(list(partitions), False), 60.0, "the resumption")
+
+    async def assignment(self) -> list[TopicPartition]:
+        """The partitions that are read at present."""
+        return list(await _loop.wait(self._positions(), 60.0, "the question"))
+
+    async def positions(self) -> dict[TopicPartition, int | None]:
+        """For each partition the offset of the next message, `None` while it is asked for."""
+        held = await _loop.wait(self._positions(), 60.0, "the question")
+        return {place: position for place, (position, _) in held.items()}
+
+    async def lag(self) -> dict[TopicPartition, int | None]:
+        """For each partition how many messages follow, as of the last fetch; `None` before it."""
+        held = await _loop.wait(self._positions(), 60.0, "the question")
+        return {place: lag_of(*known) for place, known in held.items()}
+
+    async def commit(
+        self,
+        what: Message[K, V] | MessageBatch[K, V] | Mapping[Place, int] | None = None,
+        timeout: float | None = 60.0,
+    ) -> None:
+        """Stores offsets in the group and waits for that, as `mainspring.Consumer.commit`."""
+        await _loop.wait(self._commit(what), timeout, "the commit")
+
+    async def committed(self, partitions: Iterable[Place]) -> dict[TopicPartition, int | None]:
+        """For each partition the offset that the group has stored, `None` where there is none."""
+        committed: dict[TopicPartition, int | None] = await _loop.wait(
+            self._committed(list(partitions)), 60.0, "the question"
+        )
+        return committed
+
+    async def close(self, timeout: float = 30.0) -> None:
+        """Stores what is processed, where commits are automatic, leaves the group, and ends."""
+        await _loop.wait(self._close(timeout), timeout + 5.0, "closing the consumer")
+
+    async def __aenter__(self) -> Self:
+        if self._topics and not self._is_begun:
+            await self._begin()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()

@@ -1,0 +1,104 @@
+"""The producer of event loops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from mainspring._client import topic_name
+from mainspring._producer import ProducerCore, typed_records
+from mainspring._topic import Topic
+from mainspring.aio import _loop
+from mainspring.errors import FlushTimeout
+
+__all__ = ["Producer"]
+
+_WINDOW = 4096
+
+
+class Producer(ProducerCore):
+    """Sends records to any Kafka-protocol broker, from an event loop.
+
+    `send` takes a record and never blocks. What it returns can be awaited: once it is, the record is
+    acknowledged. A cancelled `await` gives up the waiting, and never the record. Where records come
+    faster than the broker takes them, `await drain()` waits for room; without it `send` raises
+    `BufferFull` at last.
+
+    The arguments are those of `mainspring.Producer`.
+
+    >>> async def main():
+    ...     with mainspring.Broker() as broker:
+    ...         async with mainspring.aio.Producer(broker.bootstrap) as producer:
+    ...             deliveries = [producer.send("numbers", b"%d" % n) for n in range(3)]
+    ...             return [(await delivery).offset for delivery in deliveries]
+    >>> asyncio.run(main())
+    [0, 1, 2]
+    """
+
+    _BLOCKS = False
+
+    async def send_many(
+        self,
+        topic: str | Topic[Any, Any],
+        records: Iterable[Any],
+        *,
+        keyed: bool = False,
+        partition: int | None = None,
+    ) -> int:
+        """Sends many records at a fraction of the cost of one by one, waiting for room where there is
+        none, and returns how many were taken. The arguments are those of
+        `mainspring.Producer.send_many`.
+        """
+        if isinstance(topic, Topic):
+            records = typed_records(topic, records, keyed)
+            keyed = True
+        window = records if isinstance(records, list) else list(records)
+        taken = 0
+        while taken < len(window):
+            done = self._send_some(topic_name(topic), window, taken, keyed, partition)
+            taken += done
+            if not done:
+                await self.drain()
+        return taken
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """Waits until the buffer has room again.
+
+        Raises:
+            OperationTimeout: It took longer than so many seconds.
+        """
+        await _loop.wait(self._room(), timeout, "waiting for room")
+
+    async def flush(self, timeout: float | None = None) -> None:
+        """Sends what was taken so far and waits until all of it is reported.
+
+        Raises:
+            FlushTimeout: Records had no report after so many seconds; they are still on their way.
+        """
+        if not await _loop.done(self._flush(), timeout):
+            raise FlushTimeout.of(self.pending, timeout)
+
+    async def close(self, timeout: float = 30.0) -> None:
+        """Sends what was taken, waits for its reports, and ends. Closing it again does nothing.
+
+        Raises:
+            FlushTimeout: Records had no report after so many seconds. They are not sent any more, and
+                may or may not have been stored.
+        """
+        if self.is_closed:
+            return
+        left = await _loop.wait(self._close(timeout), timeout + 5.0, "closing the producer")
+        if left:
+            raise FlushTimeout.of(left, timeout)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()

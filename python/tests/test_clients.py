@@ -1,0 +1,276 @@
+"""What producers and consumers do, the same for threads and for event loops."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import mainspring
+import pytest
+from clients import Aio, Sync
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[mainspring.Broker]:
+    with mainspring.Broker(settings={"num.partitions": 1}) as broker:
+        yield broker
+
+
+@pytest.fixture(params=[Sync, Aio], ids=["sync", "aio"])
+def client(request: Any) -> Iterator[Any]:
+    client = request.param()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def topic(request: Any) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
+
+
+VALUES = [str(number).encode() for number in range(1000)]
+
+
+def filled(client: Any, broker: mainspring.Broker, topic: str, values: list[bytes] = VALUES) -> None:
+    with client.producer(broker.bootstrap) as producer:
+        producer.send_many(topic, values)
+
+
+def test_a_record_comes_back_with_all_that_was_sent(client, broker, topic):
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    headers = [("a", b"1"), ("n", None), ("a", "zwei")]
+    with client.producer(broker.bootstrap) as producer:
+        stored = producer.send_and_wait(topic, b"v", b"k", headers=headers, timestamp=moment)
+        assert (stored.topic, stored.partition, stored.offset) == (topic, 0, 0)
+        producer.send_and_wait(topic, None)
+    with client.consumer(broker.bootstrap, topics=topic, start="earliest") as consumer:
+        first, second = consumer.take(2)
+    assert (first.value, first.key, first.offset, first.partition) == (b"v", b"k", 0, 0)
+    assert first.headers.pairs() == [("a", b"1"), ("n", None), ("a", b"zwei")]
+    assert first.headers["a"] == b"zwei"
+    assert first.headers.all("a") == [b"1", b"zwei"]
+    assert first.timestamp == stored.timestamp == int(moment.timestamp() * 1000)
+    assert (second.value, second.key, second.raw) == (None, None, None)
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
+def test_every_codec_is_written_and_read(client, broker, topic, codec):
+    with client.producer(broker.bootstrap, compression=codec) as producer:
+        producer.send_many(topic, VALUES)
+    with client.consumer(broker.bootstrap, topics=topic, start="earliest") as consumer:
+        assert [message.value for message in consumer.take(1000)] == VALUES
+
+
+def test_bytearrays_and_views_are_copied_as_they_are_when_sent(client, broker, topic):
+    data = bytearray(b"before")
+    with client.producer(broker.bootstrap) as producer:
+        producer.send(topic, data)
+        producer.send(topic, memoryview(data)[1:3], bytearray(b"k"))
+        data[:] = b"after!"
+        data.extend(b"no view of it is left")
+    with client.consumer(broker.bootstrap, topics=topic, start="earliest") as consumer:
+        assert [(m.value, m.key) for m in consumer.take(2)] == [(b"before", None), (b"ef", b"k")]
+
+
+def test_keys_go_where_javas_client_sends_them(client, broker, topic):
+    with client.producer(broker.bootstrap) as producer:
+        producer.send_and_wait(topic, b"")
+        for key in (b"21", b"foobar", b"abc"):
+            assert producer.send_and_wait(topic, b"", key).partition == 0
+
+
+def test_a_batch_crosses_at_once(client, broker, topic):
+    filled(client, broker, topic)
+    with client.consumer(broker.bootstrap, topics=topic, start="earliest") as consumer:
+        batch = consumer.batch(max_records=300)
+        assert len(batch) == 300
+        assert batch.values() == VALUES[:300]
+        assert batch.keys() == [None] * 300
+        assert batch.offsets == {(topic, 0): 300}
+        assert [message.offset for message in batch] == list(range(300))
+        assert batch[-1].value == VALUES[299]
+        with pytest.raises(IndexError):
+            batch[300]
+        assert consumer.batch(max_records=5000).values() == VALUES[300:]
+
+
+def test_a_batch_waits_for_more_as_long_as_it_may(client, broker, topic):
+    filled(client, broker, topic, VALUES[:10])
+    with client.consumer(broker.bootstrap, topics=topic, start="earliest") as consumer:
+        assert len(consumer.batch(max_records=20, max_wait=0.2)) == 10
+
+
+def test_a_group_goes_on_behind_what_was_committed(client, broker, topic):
+    filled(client, broker, topic)
+    settings = {"topics": topic, "group": topic, "start": "earliest", "auto_commit": False}
+    with client.consumer(broker.bootstrap, **settings) as consumer:
+        messages = consumer.take(10)
+        consumer.commit(messages[3])
+        assert consumer.committed([(topic, 0)]) == {(topic, 0): 4}
+        consumer.commit()
+        assert consumer.committed([(topic, 0)]) == {(topic, 0): 10}
+        consumer.commit({(topic, 0): 7})
+    with client.consumer(broker.bootstrap, **settings) as consumer:
+        assert consumer.take(1)[0].offset == 7
+        batch = consumer.batch(max_records=50)
+        consumer.commit(batch)
+        assert consumer.committed([(topic, 0)]) == {(topic, 0): 58}
+
+
+class Failed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("auto_commit", [False, True])
+def test_a_message_whose_handler_failed_is_never_committed(client, broker, topic, auto_commit):
+    filled(client, broker, topic, VALUES[:10])
+    settings = {"topics": topic, "group": topic, "start": "earliest", "auto_commit": auto_commit}
+
+    def work(message: Any) -> None:
+        if message.offset == 3:
+            raise Failed
+
+    with pytest.raises(Failed), client.consumer(broker.bootstrap, **settings) as consumer:
+        consumer.each(work)
+    with client.consumer(broker.bootstrap, **settings) as consumer:
+        stored = consumer.committed([(topic, 0)])[(topic, 0)]
+        assert stored == (3 if auto_commit else None)
+        assert consumer.take(1)[0].offset == (stored or 0)
+
+
+def test_a_batch_whose_handler_failed_is_not_committed(client, broker, topic):
+    filled(client, broker, topic, VALUES[:10])
+    settings = {"topics": topic, "group": topic, "start": "earliest"}
+    with pytest.raises(Failed), client.consumer(broker.bootstrap, **settings) as consumer:
+        assert len(consumer.batch(max_records=5)) == 5
+        raise Failed
+    with client.consumer(broker.bootstrap, **settings) as consumer:
+        assert consumer.take(1)[0].offset == 0
+
+
+def test_reading_begins_where_it_is_told(client, broker, topic):
+    filled(client, broker, topic)
+    place = (topic, 0)
+    # A new place is read once the fetch that waits at the old one has come back.
+    settings = {"start": 990, "topics": topic, "fetch_max_wait_ms": 10}
+    with client.consumer(broker.bootstrap, **settings) as consumer:
+        assert consumer.take(1)[0].offset == 990
+        consumer.seek(topic, 0, 100)
+        assert consumer.take(1)[0].offset == 100
+        consumer.seek(topic, 0, "earliest")
+        assert consumer.take(1)[0].offset == 0
+        consumer.seek(topic, 0, datetime.now(UTC) - timedelta(hours=1))
+        assert consumer.take(1)[0].offset == 0
+        consumer.seek(topic, 0, "latest")
+        while consumer.lag() == {place: None}:
+            assert consumer.take(1, timeout=0.01) == []
+        assert consumer.lag() == {place: 0}
+        consumer.assign({place: 5})
+        assert consumer.take(1)[0].offset == 5
+        with pytest.raises(LookupError, match="is not read"):
+            consumer.seek(topic, 7, 0)
+
+
+def test_pause_resume_and_seek_in_every_order(client, broker, topic):
+    filled(client, broker, topic)
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    place = (topic, 0)
+    expected, paused = 0, False
+    settings = {"topics": topic, "start": "earliest", "fetch_max_wait_ms": 10}
+    with client.consumer(broker.bootstrap, **settings) as consumer:
+        for _ in range(300):
+            step = chance.choice(["poll", "poll", "poll", "pause", "resume", "seek", "end"])
+            if step == "poll":
+                taken = consumer.take(1, timeout=0.005 if paused or expected == 1000 else 20)
+                if paused or expected == 1000:
+                    assert taken == []
+                else:
+                    assert [message.offset for message in taken] == [expected]
+                    expected += 1
+            elif step == "pause":
+                consumer.pause([place])
+                paused = True
+            elif step == "resume":
+                consumer.resume([place])
+                paused = False
+            elif step == "seek":
+                expected = chance.randrange(1000)
+                consumer.seek(topic, 0, expected)
+            elif chance.random() < 0.2:
+                expected = 1000
+                consumer.seek(topic, 0, "latest")
+
+
+def test_two_members_share_the_partitions_and_each_is_told(client, broker, topic):
+    with client.producer(broker.bootstrap) as producer:
+        producer.send_and_wait(topic, b"")
+    told: list[tuple[str, list[Any]]] = []
+    settings = {"topics": topic, "group": topic, "start": "earliest"}
+    callbacks = {
+        f"on_{kind}": lambda places, kind=kind: told.append((kind, places))
+        for kind in ("assigned", "revoked", "lost")
+    }
+    with client.consumer(broker.bootstrap, **settings, **callbacks) as consumer:
+        assert len(consumer.take(1)) == 1
+        assert consumer.assignment() == [(topic, 0)]
+    assert told[0] == ("assigned", [(topic, 0)])
+
+
+def test_wrong_use_says_what_to_do(client, broker, topic):
+    with pytest.raises(mainspring.ConfigError, match="linger_ms"):
+        client.producer(broker.bootstrap, linger_mss=5)
+    with pytest.raises(mainspring.ConfigError):
+        client.producer(broker.bootstrap, acks="some")
+    with pytest.raises(mainspring.ConfigError, match="twice"):
+        client.producer(broker.bootstrap, linger_ms=5, config={"linger.ms": 6})
+    with pytest.raises(mainspring.ConfigError):
+        client.producer("nowhere")
+    with client.producer(broker.bootstrap) as producer:
+        with pytest.raises(TypeError, match=r"\.encode\(\)"):
+            producer.send(topic, "text")
+        with pytest.raises(TypeError, match="the key is a int"):
+            producer.send(topic, b"", 7)
+        with pytest.raises(TypeError, match="header"):
+            producer.send(topic, b"", headers={"a": 3})
+        with pytest.raises(ValueError, match="zone"):
+            producer.send(topic, b"", timestamp=datetime(2026, 1, 1))
+        with pytest.raises(mainspring.MessageTooLarge, match="max_request_size"):
+            producer.send(topic, bytes(2 << 20))
+        with pytest.raises(mainspring.ConfigError, match="partition"):
+            producer.send(topic, b"", partition=-1)
+        with pytest.raises(mainspring.MainspringError):
+            producer.send_and_wait("no/topic", b"")
+        stored = producer.send_and_wait(topic, b"1")
+        assert stored.offset == 0
+    with pytest.raises(mainspring.ClosedError, match="closed"):
+        producer.send(topic, b"2")
+    with pytest.raises(mainspring.TopicNotFound):
+        client.consumer(broker.bootstrap, topics="there-is-none")
+
+
+def test_a_flush_that_is_not_done_says_how_many_are_left(client, topic):
+    producer = client.producer("127.0.0.1:1")
+    producer.send_many(topic, VALUES[:7])
+    with pytest.raises(mainspring.FlushTimeout) as told:
+        producer.flush(timeout=0.05)
+    assert told.value.remaining == 7
+    assert producer.pending == 7
+    with pytest.raises(mainspring.FlushTimeout):
+        producer.close(timeout=0.05)
+    assert producer.is_closed
+
+
+def test_a_full_buffer_is_an_error_that_names_the_way_out(client, topic):
+    settings = {"buffer_memory": 100_000, "max_block_ms": 50}
+    if client.name == "aio":
+        del settings["max_block_ms"]
+    producer = client.producer("127.0.0.1:1", **settings)
+    with pytest.raises(mainspring.BufferFull, match="buffer_memory"):
+        for _ in range(200):
+            producer.send(topic, bytes(1000))
+    with pytest.raises(mainspring.FlushTimeout):
+        producer.close(timeout=0)
