@@ -9,6 +9,7 @@
     reason = "Python's calls hand arguments over by value, and methods an object"
 )]
 
+mod admin;
 mod broker;
 mod bytes;
 mod call;
@@ -41,6 +42,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(settings::explain_setting, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::_after_fork, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::_shutdown, module)?)?;
+    module.add_class::<admin::Admin>()?;
     module.add_class::<call::Bridge>()?;
     module.add_class::<call::Call>()?;
     module.add_class::<call::CallbackQueue>()?;

@@ -7,6 +7,20 @@ True
 """
 
 from mainspring import serde
+from mainspring._admin import (
+    Admin,
+    BrokerInfo,
+    ClusterInfo,
+    GroupInfo,
+    GroupMember,
+    GroupProgress,
+    GroupSummary,
+    LogDir,
+    LogSize,
+    PartitionInfo,
+    PlannedOffset,
+    TopicInfo,
+)
 from mainspring._consumer import Consumer
 from mainspring._native import Delivery, Message, MessageBatch, RecordMetadata, __version__
 from mainspring._producer import Producer
@@ -45,11 +59,14 @@ from mainspring.errors import (
 )
 
 __all__ = [
+    "Admin",
     "AuthorizationError",
     "Broker",
     "BrokerFailed",
+    "BrokerInfo",
     "BufferFull",
     "ClosedError",
+    "ClusterInfo",
     "ConfigError",
     "ConnectionLost",
     "Consumer",
@@ -58,11 +75,17 @@ __all__ = [
     "ErrorCode",
     "FlushTimeout",
     "ForkedClientError",
+    "GroupInfo",
+    "GroupMember",
     "GroupNotEmpty",
     "GroupNotFound",
+    "GroupProgress",
+    "GroupSummary",
     "Headers",
     "InternalError",
     "KafkaError",
+    "LogDir",
+    "LogSize",
     "MainspringError",
     "MemberFenced",
     "Message",
@@ -72,6 +95,8 @@ __all__ = [
     "OffsetOutOfRange",
     "OperationTimeout",
     "OutcomeUnknown",
+    "PartitionInfo",
+    "PlannedOffset",
     "Producer",
     "ProtocolError",
     "RebalanceInProgress",
@@ -81,6 +106,7 @@ __all__ = [
     "SpawnedBroker",
     "Topic",
     "TopicAlreadyExists",
+    "TopicInfo",
     "TopicNotFound",
     "TopicPartition",
     "UnsupportedByBroker",

@@ -10,7 +10,7 @@ from typing import Literal
 from mainspring import _native
 from mainspring.errors import ConfigError
 
-__all__ = ["Setting", "to_settings"]
+__all__ = ["Setting", "setting_text", "to_settings"]
 
 Setting = str | int | float | bool | Enum | timedelta | list[str] | tuple[str, ...] | None
 
@@ -59,7 +59,7 @@ def to_settings(
         if name in found:
             message = f"{name} is given twice, as {found[name][0]} and as {said}; leave one of them out"
             raise ConfigError(message, context={"setting": name})
-        found[name] = (said, _text(said, value))
+        found[name] = (said, setting_text(said, value))
     return [(name, text) for name, (_, text) in found.items()]
 
 
@@ -82,7 +82,8 @@ def _explain(kind: str, said: str, name: str, why: str, meant: str | None) -> st
     return f"{before}{keyword} ({meant} in config){behind}"
 
 
-def _text(said: str, value: object) -> str:
+def setting_text(said: str, value: object) -> str:
+    """A value as the text that Kafka takes."""
     if isinstance(value, Enum):
         value = value.value
     if isinstance(value, bool):
@@ -92,7 +93,7 @@ def _text(said: str, value: object) -> str:
     if isinstance(value, timedelta):
         return str(value // timedelta(milliseconds=1))
     if isinstance(value, list | tuple):
-        return ",".join(_text(said, item) for item in value)
+        return ",".join(setting_text(said, item) for item in value)
     if isinstance(value, str | int | float):
         return str(value)
     message = f"{said} is a number, a text or a bool, and not a {type(value).__name__}"

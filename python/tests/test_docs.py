@@ -4,12 +4,14 @@ import asyncio
 import doctest
 
 import mainspring
+import mainspring._admin
 import mainspring._codes
 import mainspring._config
 import mainspring._topic
 import mainspring._consumer
 import mainspring._producer
 import mainspring._types
+import mainspring.aio._admin
 import mainspring.aio._consumer
 import mainspring.aio._producer
 import mainspring.broker
@@ -20,6 +22,7 @@ import mainspring.serde
 def test_examples_run():
     for module in (
         mainspring,
+        mainspring._admin,
         mainspring._codes,
         mainspring._config,
         mainspring._topic,
@@ -27,6 +30,7 @@ def test_examples_run():
         mainspring._producer,
         mainspring._types,
         mainspring.aio,
+        mainspring.aio._admin,
         mainspring.aio._consumer,
         mainspring.aio._producer,
         mainspring.broker,

@@ -7,6 +7,8 @@
 #[cfg(not(madsim))]
 pub mod admin;
 #[cfg(not(madsim))]
+pub mod administrator;
+#[cfg(not(madsim))]
 pub mod background;
 #[cfg(not(madsim))]
 pub mod call;

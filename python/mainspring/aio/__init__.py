@@ -9,7 +9,8 @@
 0
 """
 
+from mainspring.aio._admin import Admin
 from mainspring.aio._consumer import Consumer
 from mainspring.aio._producer import Producer
 
-__all__ = ["Consumer", "Producer"]
+__all__ = ["Admin", "Consumer", "Producer"]
