@@ -36,8 +36,6 @@ pub struct Topic {
 /// A topic that was known is forgotten once so many answers in a row do not know it. A broker that
 /// is behind may be among those that answered.
 const FORGET_AFTER: u32 = 4;
-/// Longest pause between questions that get no better answer (`retry.backoff.max.ms`, KIP-580).
-const RETRY_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// Where a broker is.
 pub type Address = (Arc<str>, u16);
@@ -58,6 +56,9 @@ pub struct Metadata {
     allow_auto_topic_creation: bool,
     max_age: Duration,
     retry_backoff: Duration,
+    retry_backoff_max: Duration,
+    /// Counts the changes of what is known of topics.
+    version: u64,
     stale: bool,
     /// Answers in a row that left something to be asked again.
     unsettled: u32,
@@ -75,6 +76,7 @@ impl Metadata {
         allow_auto_topic_creation: bool,
         max_age: Duration,
         retry_backoff: Duration,
+        retry_backoff_max: Duration,
     ) -> Self {
         Self {
             wanted: BTreeSet::new(),
@@ -88,6 +90,8 @@ impl Metadata {
             allow_auto_topic_creation,
             max_age,
             retry_backoff,
+            retry_backoff_max,
+            version: 0,
             stale: true,
             unsettled: 0,
             missing: BTreeMap::new(),
@@ -110,6 +114,7 @@ impl Metadata {
 
     /// Follows these topics and no others, unless every topic is followed.
     pub fn want_only(&mut self, topics: &BTreeSet<KafkaString>) {
+        self.version += 1;
         self.wanted.retain(|topic| topics.contains(topic));
         if !self.every {
             self.topics.retain(|topic, _| topics.contains(topic));
@@ -149,8 +154,7 @@ impl Metadata {
 
     /// The pause before the next question, which grows while the answers stay the same.
     fn backoff(&self) -> Duration {
-        let longest = self.retry_backoff.max(RETRY_BACKOFF_MAX);
-        self.retry_backoff.saturating_mul(1 << self.unsettled.min(16)).min(longest)
+        super::backoff(self.retry_backoff, self.retry_backoff_max, self.unsettled)
     }
 
     /// Says that something known seems wrong: it will be asked for again, after a pause.
@@ -189,6 +193,7 @@ impl Metadata {
 
     /// Takes an answer in.
     pub fn apply(&mut self, now: Instant, response: MetadataResponse) {
+        self.version += 1;
         self.stale = ClientError::from_code(response.error_code).is_some();
         self.answers += 1;
         let is_listing = self.every && self.asked_for_all && !self.stale;
@@ -293,6 +298,11 @@ impl Metadata {
     /// Returns how many answers were taken in.
     pub const fn answers(&self) -> u64 {
         self.answers
+    }
+
+    /// Returns a number that is another one whenever what is known of topics may have changed.
+    pub const fn version(&self) -> u64 {
+        self.version
     }
 
     /// Returns what is known of a topic.

@@ -27,6 +27,7 @@ pub mod settings;
 mod test_broker;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -35,6 +36,12 @@ use crate::error::ErrorCode;
 /// A connection of one client machine, numbered by it and never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Link(pub u64);
+
+/// The pause after so many failures in a row, which doubles up to the longest (KIP-580, without its
+/// randomness).
+fn backoff(first: Duration, longest: Duration, failures: u32) -> Duration {
+    first.saturating_mul(1 << failures.min(16)).min(longest.max(first))
+}
 
 /// What happened in the world.
 #[derive(Debug)]

@@ -26,8 +26,10 @@ pub struct NetworkConfig {
     pub reconnect_backoff: Duration,
     /// Longest such pause; it doubles up to it (`reconnect.backoff.max.ms`).
     pub reconnect_backoff_max: Duration,
-    /// Pause before something that was refused is tried again (`retry.backoff.ms`).
+    /// First pause before something that was refused is tried again (`retry.backoff.ms`).
     pub retry_backoff: Duration,
+    /// Longest such pause; it doubles up to it (`retry.backoff.max.ms`, KIP-580).
+    pub retry_backoff_max: Duration,
     /// Age at which metadata is asked for again (`metadata.max.age.ms`).
     pub metadata_max_age: Duration,
     /// Most unanswered requests of a connection (`max.in.flight.requests.per.connection`).
@@ -49,6 +51,7 @@ impl NetworkConfig {
             reconnect_backoff: Duration::from_millis(50),
             reconnect_backoff_max: Duration::from_secs(1),
             retry_backoff: Duration::from_millis(100),
+            retry_backoff_max: Duration::from_secs(1),
             metadata_max_age: Duration::from_mins(5),
             max_in_flight: 5,
             max_frame_bytes: 128 << 20,
@@ -116,6 +119,7 @@ impl<T> Network<T> {
             config.allow_auto_topic_creation,
             config.metadata_max_age,
             config.retry_backoff,
+            config.retry_backoff_max,
         );
         Self {
             config,

@@ -77,6 +77,22 @@ impl Batch {
         batch
     }
 
+    /// Puts a header in front of its payload, in the room that `whole` has for it, computing the length
+    /// field and the CRC. Base offset 0, no leader epoch.
+    ///
+    /// # Panics
+    /// Where the payload is longer than the length field can say.
+    pub(in crate::record) fn seal_in_place(mut header: [u8; HEADER_LEN], whole: &mut [u8]) {
+        let length = i32::try_from(whole.len() - LENGTH_OVERHEAD);
+        let length = length.expect("payloads are bounded far below 2 GiB");
+        header[..8].copy_from_slice(&Offset::ZERO.0.to_be_bytes());
+        header[8..12].copy_from_slice(&length.to_be_bytes());
+        header[12..16].copy_from_slice(&LeaderEpoch::UNKNOWN.0.to_be_bytes());
+        whole[..HEADER_LEN].copy_from_slice(&header);
+        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &whole[CRC_FROM..]);
+        whole[CRC_FROM - 4..CRC_FROM].copy_from_slice(&(crc as u32).to_be_bytes());
+    }
+
     /// Puts another compression of the same records in place of the payload.
     pub(in crate::record) fn recompressed(&self, codec: u8, rest: Bytes) -> Self {
         let mut header = self.header;
@@ -126,6 +142,11 @@ impl Batch {
         out.extend_from_slice(&self.header);
         out.extend_from_slice(&self.rest);
         out.into()
+    }
+
+    /// Gives back the memory of its payload, where nobody else holds it.
+    pub(crate) fn into_buffer(self) -> Option<Vec<u8>> {
+        self.rest.try_into_mut().ok().map(Vec::from)
     }
 
     /// Computes the CRC-32C of what the header's CRC should cover.

@@ -4,9 +4,9 @@
 
 use bytes::Bytes;
 
-use crate::ids::{LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId};
+use crate::ids::{NodeId, ProducerEpoch, ProducerId};
 use crate::record::batch::{Batch, HEADER_LEN};
-use crate::record::compress::{Codec, compress};
+use crate::record::compress::{Codec, compress_at};
 
 /// Most bytes of a record besides key, value and headers: every number at its longest.
 pub const RECORD_OVERHEAD_MAX: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
@@ -39,21 +39,31 @@ pub struct BatchBuilder {
     base_timestamp: i64,
     max_timestamp: i64,
     count: i32,
-    records: Vec<u8>,
+    level: Option<i32>,
+    /// Room for the header, then the records.
+    bytes: Vec<u8>,
 }
 
 impl BatchBuilder {
     /// Begins a batch that will be compressed with `codec`.
-    pub const fn new(codec: Codec) -> Self {
+    pub fn new(codec: Codec) -> Self {
+        Self::within(codec, Vec::new())
+    }
+
+    /// Begins a batch whose records are gathered in `buffer`, of which only the capacity counts.
+    pub fn within(codec: Codec, mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        buffer.resize(HEADER_LEN, 0);
         Self {
             codec,
-            attributes: codec.number() as i16,
+            attributes: i16::from(codec.number()),
             producer: None,
             append_time: None,
             base_timestamp: -1,
             max_timestamp: -1,
             count: 0,
-            records: Vec::new(),
+            level: None,
+            bytes: buffer,
         }
     }
 
@@ -61,6 +71,13 @@ impl BatchBuilder {
     #[must_use]
     pub const fn producer(mut self, producer: Producer) -> Self {
         self.producer = Some(producer);
+        self
+    }
+
+    /// Compresses with this level, where the codec has levels and this is one of them.
+    #[must_use]
+    pub const fn level(mut self, level: Option<i32>) -> Self {
+        self.level = level;
         self
     }
 
@@ -109,7 +126,7 @@ impl BatchBuilder {
         let length = 1 + varint_len(timestamp_delta) + varint_len(i64::from(offset_delta)) + fields;
         assert!(i32::try_from(length).is_ok(), "a record is bounded by the batch's size");
 
-        let out = &mut self.records;
+        let out = &mut self.bytes;
         out.reserve(length + 5);
         put_varint(out, length as i64);
         out.push(0);
@@ -137,7 +154,7 @@ impl BatchBuilder {
 
     /// Returns the size of the batch in bytes as it would be without compression.
     pub const fn uncompressed_size(&self) -> usize {
-        HEADER_LEN + self.records.len()
+        self.bytes.len()
     }
 
     /// Finishes the batch, with base offset 0 and no leader epoch.
@@ -145,13 +162,15 @@ impl BatchBuilder {
     /// # Panics
     /// Without a record.
     pub fn build(self) -> Batch {
+        self.build_whole().0
+    }
+
+    /// Finishes the batch as [`build`](Self::build) does, and returns its bytes too, which it shares.
+    ///
+    /// # Panics
+    /// Without a record.
+    pub fn build_whole(self) -> (Batch, Bytes) {
         assert!(self.count > 0, "a batch has at least one record");
-        let rest: Bytes = match self.codec {
-            Codec::None => self.records.into(),
-            Codec::Gzip | Codec::Snappy | Codec::Lz4 | Codec::Zstd => {
-                compress(self.codec, &self.records).into()
-            }
-        };
         let producer = self.producer.unwrap_or(Producer {
             id: ProducerId::NONE,
             epoch: ProducerEpoch(-1),
@@ -168,9 +187,20 @@ impl BatchBuilder {
         header[51..53].copy_from_slice(&producer.epoch.0.to_be_bytes());
         header[53..57].copy_from_slice(&producer.base_sequence.to_be_bytes());
         header[57..61].copy_from_slice(&self.count.to_be_bytes());
-        let mut batch = Batch::seal(header, rest);
-        batch.assign(Offset::ZERO, LeaderEpoch::UNKNOWN);
-        batch
+        let mut whole = match self.codec {
+            Codec::None => self.bytes,
+            Codec::Gzip | Codec::Snappy | Codec::Lz4 | Codec::Zstd => {
+                let records = compress_at(self.codec, self.level, &self.bytes[HEADER_LEN..]);
+                let mut whole = Vec::with_capacity(HEADER_LEN + records.len());
+                whole.resize(HEADER_LEN, 0);
+                whole.extend_from_slice(&records);
+                whole
+            }
+        };
+        Batch::seal_in_place(header, &mut whole);
+        let whole = Bytes::from(whole);
+        let batch = Batch::split_from(&mut whole.clone()).expect("it was made right here");
+        (batch, whole)
     }
 }
 
@@ -274,6 +304,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    use crate::ids::{LeaderEpoch, Offset};
     use crate::record::iterate::{Header, OpenBatch};
 
     #[test]

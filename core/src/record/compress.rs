@@ -107,10 +107,19 @@ pub fn decompress(
 
 /// Compresses the records of a batch at the codec's default level.
 pub fn compress(codec: Codec, records: &[u8]) -> Vec<u8> {
+    compress_at(codec, None, records)
+}
+
+/// Compresses the records of a batch at a level: gzip has 0 to 9, zstd -7 to 22, and what lies beyond
+/// counts as the nearest. The others have none. `None` is the codec's default.
+pub fn compress_at(codec: Codec, level: Option<i32>, records: &[u8]) -> Vec<u8> {
     match codec {
         Codec::None => records.to_vec(),
         Codec::Gzip => {
-            let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
+            let level = level.map_or_else(flate2::Compression::default, |level| {
+                flate2::Compression::new(level.clamp(0, 9) as u32)
+            });
+            let mut encoder = GzEncoder::new(Vec::new(), level);
             let written = encoder.write_all(records).and_then(|()| encoder.finish());
             written.expect("writing to memory cannot fail")
         }
@@ -123,8 +132,11 @@ pub fn compress(codec: Codec, records: &[u8]) -> Vec<u8> {
             encoder.write_all(records).expect("writing to memory cannot fail");
             encoder.finish().expect("writing to memory cannot fail")
         }
-        Codec::Zstd => zstd::bulk::compress(records, zstd::DEFAULT_COMPRESSION_LEVEL)
-            .expect("memory suffices for the output of the level"),
+        Codec::Zstd => {
+            let level = level.map_or(zstd::DEFAULT_COMPRESSION_LEVEL, |level| level.clamp(-7, 22));
+            zstd::bulk::compress(records, level)
+                .expect("memory suffices for the output of the level")
+        }
     }
 }
 

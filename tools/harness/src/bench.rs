@@ -5,6 +5,7 @@
 //! their least and greatest value. Nothing here passes or fails.
 
 mod arms;
+pub(crate) mod client;
 mod limits;
 
 use std::time::{Duration, Instant};

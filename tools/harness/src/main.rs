@@ -27,6 +27,7 @@ const HELP: &str = "\
 harness COMMAND
 
   bench [--quick] [--json]         the benchmark matrix with its yardsticks
+  bench client [--json]            what the client machines cost for each record, without sockets
   cases                            cases that users met, in a small form
   commands                         wrong use, and commands that fail
   conformance [--record | --accept | --kafka] [--only WORD]
@@ -41,7 +42,13 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|command| command == "bench") {
         let asked = |option: &str| arguments.iter().any(|argument| argument == option);
-        return match bench::run(asked("--quick"), asked("--json")) {
+        let result = if asked("client") {
+            bench::client::run(asked("--json"));
+            Ok(())
+        } else {
+            bench::run(asked("--quick"), asked("--json"))
+        };
+        return match result {
             Ok(()) => ExitCode::SUCCESS,
             Err(problem) => {
                 println!("harness: {problem}");

@@ -31,6 +31,7 @@ cargo xtask COMMAND
                                           random input for every decoder
   fuzz --libfuzzer SECONDS                the same with cargo-fuzz, on a nightly compiler
   bench [--quick] [--json]                the benchmark matrix with its yardsticks
+  bench client [--json]                 what our client costs for each record, without sockets
   bench groups [--members N] [--rounds N] how soon a large group is stable
   conformance [--record | --accept | --kafka] [--only WORD]
                                           answers side by side with those of Apache Kafka

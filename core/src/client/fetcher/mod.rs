@@ -31,8 +31,6 @@ use crate::wire::{ApiKey, KafkaString, Request, Response};
 
 /// The last version of Fetch that names topics.
 const LAST_VERSION_BY_NAME: i16 = 12;
-/// Longest pause before a partition is asked for again (`retry.backoff.max.ms`).
-const RETRY_BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Timestamp that asks for the end of the log.
 const LATEST: i64 = -1;
 /// Timestamp that asks for the start of the log.
@@ -558,6 +556,7 @@ impl Fetcher {
 
     fn on_error(&mut self, now: Instant, asked: &Asked, error: ClientError) {
         let backoff = self.config.network.retry_backoff;
+        let longest = self.config.network.retry_backoff_max;
         let reset = self.config.reset;
         let stale = error.is_stale_metadata();
         let misses_topic = error.is_unknown_topic();
@@ -577,8 +576,7 @@ impl Fetcher {
                 partition.retry_at = now + backoff;
             }
             _ if error.is_retriable() => {
-                let pause = backoff.saturating_mul(1 << partition.failures.min(16));
-                partition.retry_at = now + pause.min(RETRY_BACKOFF_MAX.max(backoff));
+                partition.retry_at = now + super::backoff(backoff, longest, partition.failures);
                 partition.failures = partition.failures.saturating_add(1);
                 self.misses_topics |= misses_topic;
             }

@@ -1,6 +1,8 @@
 //! Gathers records into batches, and keeps them until they are reported.
 //!
-//! A record is encoded once, as it is taken. What is kept for it afterwards is its ticket.
+//! A record is encoded once, as it is taken: straight into the batch of its partition, where the topic
+//! is known. What is kept for it afterwards is its ticket. Records of one topic that must wait for
+//! the topic's metadata hold back those behind them, so that tickets ascend in every partition.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::partitioner::Partitioner;
+use super::partitioner::{Partitioner, Unkeyed};
 use super::{NewRecord, ProducerConfig, RecordRef, Report};
 use crate::client::ClientError;
 use crate::client::metadata::Metadata;
@@ -70,6 +72,8 @@ pub(super) struct PendingBatch {
     pub(super) maybe_stored: bool,
     /// What the broker last answered about it.
     pub(super) last_said: Option<ClientError>,
+    /// How often it was sent, and not taken.
+    pub(super) failures: u32,
     /// Not to be sent again before.
     pub(super) retry_at: Instant,
 }
@@ -89,25 +93,29 @@ impl PendingBatch {
     }
 
     /// Closes it under a producer and sequence, and returns its bytes.
-    pub(super) fn seal(&mut self, codec: Codec, producer: Option<ProducerOfBatch>) -> Bytes {
+    pub(super) fn seal(
+        &mut self,
+        codec: Codec,
+        level: Option<i32>,
+        producer: Option<ProducerOfBatch>,
+    ) -> Bytes {
         let content = std::mem::replace(&mut self.content, Content::Open(BatchBuilder::new(codec)));
-        let batch = match content {
-            Content::Open(builder) => match producer {
-                Some(producer) => builder.producer(producer).build(),
-                None => builder.build(),
-            },
-            Content::Closed(batch) if self.producer == producer => batch,
-            Content::Closed(batch) => {
-                let builder = rebuild(codec, &batch, 0..self.tickets.len());
-                match producer {
-                    Some(producer) => builder.producer(producer).build(),
-                    None => builder.build(),
-                }
+        let builder = match content {
+            Content::Open(builder) => builder,
+            Content::Closed(batch) if self.producer == producer => {
+                let bytes = batch.to_bytes();
+                self.content = Content::Closed(batch);
+                return bytes;
             }
+            Content::Closed(batch) => rebuild(codec, &batch, 0..self.tickets.len()),
+        };
+        let builder = builder.level(level);
+        let (batch, bytes) = match producer {
+            Some(producer) => builder.producer(producer).build_whole(),
+            None => builder.build_whole(),
         };
         self.producer = producer;
         self.is_fresh = false;
-        let bytes = batch.to_bytes();
         self.content = Content::Closed(batch);
         bytes
     }
@@ -145,6 +153,7 @@ impl PendingBatch {
             }),
             maybe_stored: false,
             last_said: None,
+            failures: 0,
             retry_at: Instant::ZERO,
         };
         let reserved = self.reserved / 2;
@@ -170,16 +179,54 @@ fn rebuild(codec: Codec, batch: &Batch, range: std::ops::Range<usize>) -> BatchB
     builder
 }
 
+/// A partition that records were taken for, by its place in the list of them. It keeps its number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct QueueId(u32);
+
 /// The batches of one partition that are not on their way, in the order in which they are to be.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Queue {
+    pub(super) place: Place,
     pub(super) batches: VecDeque<PendingBatch>,
+    /// Whether it is listed among those that have batches.
+    is_listed: bool,
+    /// Records of the batch that was closed last, because it was full: the next one may be as large.
+    filled_with: usize,
 }
+
+/// What is kept of a topic between records.
+#[derive(Clone, Debug)]
+struct Topic {
+    name: KafkaString,
+    partitioner: Partitioner,
+    /// The version of the metadata that the next two are from.
+    version: u64,
+    /// How many partitions it has, 0 where that is not known.
+    count: u32,
+    /// Where records without keys go, while that is to be the same partition.
+    sticky: Option<PartitionIndex>,
+    /// Bytes of records that went there without a key.
+    sticky_bytes: usize,
+    /// The queues of its first partitions.
+    queues: Vec<Option<QueueId>>,
+    /// Those of partitions with greater numbers.
+    distant: BTreeMap<PartitionIndex, QueueId>,
+    /// Records that wait for the topic's metadata, or behind such, in order.
+    unplaced: VecDeque<(Ticket, Now, NewRecord)>,
+}
+
+/// Partitions with smaller numbers are found by their number.
+const NEAR: usize = 1 << 12;
+/// Most bytes of buffers that are kept for the next batches: memory that was touched before is much
+/// cheaper than fresh memory.
+const SPARE_BYTES_MAX: usize = 2 << 20;
 
 /// Gathers records into batches.
 #[derive(Clone, Debug)]
 pub struct Accumulator {
+    unkeyed: Unkeyed,
     codec: Codec,
+    level: Option<i32>,
     batch_bytes: usize,
     linger: Duration,
     limit: usize,
@@ -190,10 +237,20 @@ pub struct Accumulator {
     next_ticket: u64,
     /// Batches up to this ticket do not wait for more records.
     flush_to: u64,
-    /// Records whose partition is not known yet, by topic, in order.
-    unplaced: BTreeMap<KafkaString, VecDeque<(Ticket, Now, NewRecord)>>,
-    pub(super) queues: BTreeMap<Place, Queue>,
+    topics: Vec<Topic>,
+    by_name: BTreeMap<KafkaString, usize>,
+    /// The topic of the last record.
+    last_topic: usize,
+    /// Topics with records that wait for metadata.
+    unplaced: usize,
+    /// Topics that nobody has been told of, from this one on.
+    untold: usize,
+    queues: Vec<Queue>,
+    /// The queues that have batches.
+    listed: Vec<QueueId>,
     reports: VecDeque<Report>,
+    /// Buffers of batches that have ended.
+    spare: Vec<Vec<u8>>,
     /// Whether a batch was begun or filled, or a record waits for its partition, and the sender has
     /// not been told.
     wants_drive: bool,
@@ -202,7 +259,9 @@ pub struct Accumulator {
 impl Accumulator {
     pub(super) const fn new(config: &ProducerConfig) -> Self {
         Self {
+            unkeyed: config.unkeyed,
             codec: config.codec,
+            level: config.compression_level,
             batch_bytes: config.batch_bytes,
             linger: config.linger,
             limit: config.buffer_bytes,
@@ -212,9 +271,15 @@ impl Accumulator {
             pending: 0,
             next_ticket: 0,
             flush_to: 0,
-            unplaced: BTreeMap::new(),
-            queues: BTreeMap::new(),
+            topics: Vec::new(),
+            by_name: BTreeMap::new(),
+            last_topic: 0,
+            unplaced: 0,
+            untold: 0,
+            queues: Vec::new(),
+            listed: Vec::new(),
             reports: VecDeque::new(),
+            spare: Vec::new(),
             wants_drive: false,
         }
     }
@@ -223,109 +288,235 @@ impl Accumulator {
         &mut self,
         now: Now,
         record: &RecordRef<'_>,
+        metadata: &Metadata,
     ) -> Result<Ticket, BufferFull> {
         let size = record.size();
-        if size <= self.max_record_bytes && self.reserved + size > self.limit {
+        let is_too_large = size > self.max_record_bytes;
+        if self.reserved + size > self.limit && !is_too_large {
             return Err(BufferFull { limit: self.limit });
         }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.pending += 1;
-        if size > self.max_record_bytes {
+        if is_too_large {
             self.wants_drive = true;
             let error = Err(ClientError::TooLarge(size));
             self.report(record.topic.detached(), record.partition, vec![ticket], error, None);
             return Ok(ticket);
         }
         self.reserved += size;
-        if let Some(partition) = record.partition {
-            self.gather(ticket, now, partition, record);
-            return Ok(ticket);
-        }
-        self.wants_drive = true;
-        let waits = (ticket, now, record.to_record());
-        if let Some(queue) = self.unplaced.get_mut(&**record.topic) {
-            queue.push_back(waits);
+        let topic = self.topic_of(record.topic);
+        if self.topics[topic].unplaced.is_empty()
+            && let Some(queue) = self.choose(topic, record, size, metadata)
+        {
+            self.gather(queue, ticket, now, record, size);
         } else {
-            self.unplaced.insert(record.topic.detached(), VecDeque::from([waits]));
+            self.wants_drive = true;
+            let waiting = &mut self.topics[topic].unplaced;
+            self.unplaced += usize::from(waiting.is_empty());
+            waiting.push_back((ticket, now, record.to_record()));
         }
         Ok(ticket)
     }
 
-    /// Returns the topics that records wait for.
-    pub(super) fn topics(&self) -> impl Iterator<Item = &KafkaString> {
-        self.unplaced.keys().chain(self.queues.keys().map(|(topic, _)| topic))
+    /// Returns the place of a topic in the list of them.
+    fn topic_of(&mut self, name: &KafkaString) -> usize {
+        let last = self.topics.get(self.last_topic);
+        if last.is_none_or(|last| last.name != *name) {
+            self.last_topic = if let Some(known) = self.by_name.get(name) {
+                *known
+            } else {
+                let name = name.detached();
+                self.by_name.insert(name.clone(), self.topics.len());
+                self.topics.push(Topic {
+                    name,
+                    partitioner: Partitioner::new(self.unkeyed),
+                    version: 0,
+                    count: 0,
+                    sticky: None,
+                    sticky_bytes: 0,
+                    queues: Vec::new(),
+                    distant: BTreeMap::new(),
+                    unplaced: VecDeque::new(),
+                });
+                self.topics.len() - 1
+            };
+        }
+        self.last_topic
+    }
+
+    /// Returns the queue that a record goes to, `None` while its topic is not known.
+    fn choose(
+        &mut self,
+        topic: usize,
+        record: &RecordRef<'_>,
+        size: usize,
+        metadata: &Metadata,
+    ) -> Option<QueueId> {
+        if let Some(partition) = record.partition {
+            return Some(self.queue_of(topic, partition));
+        }
+        let state = &mut self.topics[topic];
+        if state.version != metadata.version() {
+            state.version = metadata.version();
+            let known = metadata.topic(&state.name);
+            state.count = known.map_or(0, |known| known.leaders.len() as u32);
+            state.sticky = None;
+        }
+        if state.count == 0 {
+            return None;
+        }
+        if let Some(key) = record.key {
+            let partition = Partitioner::of_key(key, state.count);
+            return Some(self.queue_of(topic, partition));
+        }
+        if self.unkeyed == Unkeyed::RoundRobin {
+            let partition = state.partitioner.move_on(metadata.topic(&state.name)?);
+            return Some(self.queue_of(topic, partition));
+        }
+        let mut partition = state.sticky;
+        if partition.is_none() || state.sticky_bytes >= self.batch_bytes {
+            partition = Some(self.settle_on(topic, metadata, partition.is_some())?);
+        }
+        let mut id = self.queue_of(topic, partition?);
+        if self.would_close(id, size) {
+            let next = self.settle_on(topic, metadata, true)?;
+            id = self.queue_of(topic, next);
+        }
+        self.topics[topic].sticky_bytes += size;
+        Some(id)
+    }
+
+    /// Chooses where records without keys go from here on: where they went last, or elsewhere.
+    fn settle_on(
+        &mut self,
+        topic: usize,
+        metadata: &Metadata,
+        elsewhere: bool,
+    ) -> Option<PartitionIndex> {
+        let state = &mut self.topics[topic];
+        let known = metadata.topic(&state.name)?;
+        let partition = if elsewhere {
+            state.partitioner.move_on(known)
+        } else {
+            state.partitioner.choose(known, None)
+        };
+        state.sticky = Some(partition);
+        state.sticky_bytes = 0;
+        Some(partition)
+    }
+
+    /// Returns the queue of a partition.
+    fn queue_of(&mut self, topic: usize, partition: PartitionIndex) -> QueueId {
+        let Topic { name, queues, distant, .. } = &mut self.topics[topic];
+        let near = usize::try_from(partition.0).ok().filter(|index| *index < NEAR);
+        let known = match near {
+            Some(index) => queues.get(index).copied().flatten(),
+            None => distant.get(&partition).copied(),
+        };
+        if let Some(id) = known {
+            return id;
+        }
+        let id = QueueId(self.queues.len() as u32);
+        self.queues.push(Queue {
+            place: (name.clone(), partition),
+            batches: VecDeque::new(),
+            is_listed: false,
+            filled_with: 0,
+        });
+        if let Some(index) = near {
+            queues.resize(queues.len().max(index + 1), None);
+            queues[index] = Some(id);
+        } else {
+            distant.insert(partition, id);
+        }
+        id
+    }
+
+    /// Whether the open batch of a partition has no room for so many bytes more.
+    fn would_close(&self, id: QueueId, size: usize) -> bool {
+        let last = self.queues[id.0 as usize].batches.back();
+        last.is_some_and(|batch| batch.is_fresh && batch.size() + size > self.batch_bytes)
+    }
+
+    /// Returns the topics that records were taken for since this was last asked.
+    pub(super) fn take_new_topics(&mut self) -> impl Iterator<Item = &KafkaString> {
+        let from = std::mem::replace(&mut self.untold, self.topics.len());
+        self.topics[from..].iter().map(|topic| &topic.name)
     }
 
     /// Places the records whose topics have become known.
-    pub(super) fn place(&mut self, partitioner: &mut Partitioner, metadata: &Metadata) {
-        let waiting = std::mem::take(&mut self.unplaced);
-        for (name, records) in waiting {
-            let topic = metadata.topic(&name).filter(|topic| !topic.leaders.is_empty());
-            let Some(topic) = topic else {
-                if let Some(error) = metadata.error(&name) {
-                    self.reserved -=
-                        records.iter().map(|(_, _, record)| record.size()).sum::<usize>();
-                    let tickets = records.iter().map(|(ticket, ..)| *ticket).collect();
-                    self.report(name, None, tickets, Err(error.clone()), None);
-                } else {
-                    self.unplaced.insert(name, records);
-                }
+    pub(super) fn place(&mut self, metadata: &Metadata) {
+        if self.unplaced == 0 {
+            return;
+        }
+        for topic in 0..self.topics.len() {
+            let state = &mut self.topics[topic];
+            if state.unplaced.is_empty() {
                 continue;
-            };
-            for (ticket, now, record) in records {
-                let key = record.key.as_deref();
-                let mut partition = partitioner.choose(&name, topic, key);
-                if key.is_none()
-                    && partitioner.is_sticky()
-                    && self.would_close(&name, partition, record.size())
-                {
-                    partition = partitioner.move_on(&name, topic);
-                }
-                record.borrow(|record| self.gather(ticket, now, partition, record));
+            }
+            let is_known =
+                metadata.topic(&state.name).is_some_and(|known| !known.leaders.is_empty());
+            let error = metadata.error(&state.name);
+            if !is_known && error.is_none() {
+                continue;
+            }
+            self.unplaced -= 1;
+            let waiting = std::mem::take(&mut state.unplaced);
+            if let Some(error) = error.filter(|_| !is_known) {
+                let name = state.name.clone();
+                let sizes = waiting.iter().map(|(_, _, record)| record.size());
+                self.reserved -= sizes.sum::<usize>();
+                let tickets = waiting.iter().map(|(ticket, ..)| *ticket).collect();
+                self.report(name, None, tickets, Err(error.clone()), None);
+                continue;
+            }
+            for (ticket, taken, record) in waiting {
+                record.borrow(|record| {
+                    let size = record.size();
+                    let queue = self.choose(topic, record, size, metadata);
+                    let queue = queue.expect("the topic is known");
+                    self.gather(queue, ticket, taken, record, size);
+                });
             }
         }
     }
 
-    /// Whether the open batch of a partition has no room for so many bytes more.
-    fn would_close(&self, name: &KafkaString, partition: PartitionIndex, size: usize) -> bool {
-        let queue = self.queues.get(&(name.clone(), partition));
-        queue
-            .and_then(|queue| queue.batches.back())
-            .is_some_and(|batch| batch.is_fresh && batch.size() + size > self.batch_bytes)
-    }
-
     fn gather(
         &mut self,
+        id: QueueId,
         ticket: Ticket,
         now: Now,
-        partition: PartitionIndex,
         record: &RecordRef<'_>,
+        size: usize,
     ) {
-        let size = record.size();
-        let place = (record.topic.clone(), partition);
-        let queue = if let Some(queue) = self.queues.get_mut(&place) {
-            queue
-        } else {
-            self.queues.entry((record.topic.detached(), partition)).or_default()
-        };
-        let has_room = queue
-            .batches
-            .back()
-            .is_some_and(|batch| batch.is_fresh && batch.size() + size <= self.batch_bytes);
+        let queue = &mut self.queues[id.0 as usize];
+        let last = queue.batches.back().filter(|batch| batch.is_fresh);
+        let has_room = last.is_some_and(|batch| batch.size() + size <= self.batch_bytes);
         if !has_room {
             self.wants_drive = true;
+            if let Some(full) = last {
+                queue.filled_with = full.tickets.len() + 1;
+            }
+            let buffer = self.spare.pop().unwrap_or_else(|| {
+                Vec::with_capacity(if queue.filled_with > 0 { self.batch_bytes } else { 0 })
+            });
             queue.batches.push_back(PendingBatch {
-                content: Content::Open(BatchBuilder::new(self.codec)),
+                content: Content::Open(BatchBuilder::within(self.codec, buffer)),
                 is_fresh: true,
-                tickets: Vec::new(),
+                tickets: Vec::with_capacity(queue.filled_with),
                 reserved: 0,
                 created: now.mono,
                 producer: None,
                 maybe_stored: false,
                 last_said: None,
+                failures: 0,
                 retry_at: Instant::ZERO,
             });
+            if !queue.is_listed {
+                queue.is_listed = true;
+                self.listed.push(id);
+            }
         }
         let batch = queue.batches.back_mut().expect("one was pushed where there was none");
         let Content::Open(builder) = &mut batch.content else {
@@ -333,9 +524,10 @@ impl Accumulator {
         };
         let timestamp = record.timestamp.unwrap_or(now.wall.0);
         builder.push(timestamp, record.key, record.value, record.headers);
+        let is_full = builder.uncompressed_size() >= self.batch_bytes;
         batch.tickets.push(ticket);
         batch.reserved += size;
-        self.wants_drive |= batch.size() >= self.batch_bytes;
+        self.wants_drive |= is_full;
     }
 
     /// Returns whether something was taken that changes what is due, or when.
@@ -370,30 +562,61 @@ impl Accumulator {
             || self.reserved * 10 >= self.limit * 9
     }
 
+    /// Returns the queues that have batches.
+    pub(super) fn queues(&self) -> impl Iterator<Item = (QueueId, &Queue)> {
+        self.listed
+            .iter()
+            .map(|id| (*id, &self.queues[id.0 as usize]))
+            .filter(|(_, queue)| !queue.batches.is_empty())
+    }
+
+    /// Returns a queue.
+    pub(super) fn queue(&self, id: QueueId) -> &Queue {
+        &self.queues[id.0 as usize]
+    }
+
+    /// Returns a queue, to take what is in it.
+    pub(super) fn queue_mut(&mut self, id: QueueId) -> &mut Queue {
+        &mut self.queues[id.0 as usize]
+    }
+
     /// Puts a batch back to where it belongs: before everything that was taken after it.
-    pub(super) fn put_back(&mut self, place: &Place, batch: PendingBatch) {
-        let queue = self.queues.entry(place.clone()).or_default();
+    pub(super) fn put_back(&mut self, id: QueueId, batch: PendingBatch) {
+        let queue = &mut self.queues[id.0 as usize];
         let at = queue.batches.partition_point(|other| other.first_ticket() < batch.first_ticket());
         queue.batches.insert(at, batch);
+        if !queue.is_listed {
+            queue.is_listed = true;
+            self.listed.push(id);
+        }
     }
 
     /// Parts a batch that was too large and puts the halves back.
-    pub(super) fn put_back_halves(&mut self, place: &Place, batch: &PendingBatch) {
+    pub(super) fn put_back_halves(&mut self, id: QueueId, batch: &PendingBatch) {
         for half in batch.halves(self.codec) {
-            self.put_back(place, half);
+            self.put_back(id, half);
         }
     }
 
     /// Ends a batch with its report.
     pub(super) fn finish(
         &mut self,
-        place: &Place,
+        id: QueueId,
         batch: PendingBatch,
         result: Result<Option<Offset>, ClientError>,
         log_append_time: Option<i64>,
     ) {
         self.reserved -= batch.reserved;
-        self.report(place.0.clone(), Some(place.1), batch.tickets, result, log_append_time);
+        let (topic, partition) = self.queues[id.0 as usize].place.clone();
+        self.report(topic, Some(partition), batch.tickets, result, log_append_time);
+        if let Content::Closed(batch) = batch.content
+            && (self.spare.len() + 1) * self.batch_bytes <= SPARE_BYTES_MAX
+            && self.codec == Codec::None
+            && let Some(buffer) = batch.into_buffer()
+            && buffer.capacity() == self.batch_bytes
+        {
+            self.spare.push(buffer);
+        }
     }
 
     fn report(
@@ -410,37 +633,48 @@ impl Accumulator {
 
     /// Fails what has waited longer than the delivery timeout, and returns the partitions where a
     /// batch was among it whose sequence others may follow.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<Place> {
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<QueueId> {
         let timeout = self.delivery_timeout;
         let mut expired = Vec::new();
-        for (place, queue) in &mut self.queues {
-            while queue.batches.front().is_some_and(|batch| now >= batch.created + timeout) {
-                let batch = queue.batches.pop_front().expect("there is a first one");
-                expired.push((place.clone(), batch));
+        for id in &self.listed {
+            let batches = &mut self.queues[id.0 as usize].batches;
+            while batches.front().is_some_and(|batch| now >= batch.created + timeout) {
+                expired.push((*id, batches.pop_front().expect("there is a first one")));
             }
         }
         let mut sequenced = Vec::new();
-        for (place, batch) in expired {
+        for (id, batch) in expired {
             if batch.producer.is_some() {
-                sequenced.push(place.clone());
+                sequenced.push(id);
             }
             let refusal = batch.last_said.clone();
             let error = batch.failure(refusal.unwrap_or(ClientError::TimedOut));
-            self.finish(&place, batch, Err(error), None);
+            self.finish(id, batch, Err(error), None);
         }
-        let mut unplaced = Vec::new();
-        for (topic, records) in &mut self.unplaced {
-            while records.front().is_some_and(|(_, taken, _)| now >= taken.mono + timeout) {
-                let (ticket, _, record) = records.pop_front().expect("there is a first one");
-                unplaced.push((topic.clone(), ticket, record.size()));
-            }
-        }
-        self.unplaced.retain(|_, records| !records.is_empty());
-        for (topic, ticket, size) in unplaced {
-            self.reserved -= size;
-            self.report(topic, None, vec![ticket], Err(ClientError::TimedOut), None);
+        if self.unplaced > 0 {
+            self.expire_unplaced(now);
         }
         sequenced
+    }
+
+    fn expire_unplaced(&mut self, now: Instant) {
+        let timeout = self.delivery_timeout;
+        for topic in 0..self.topics.len() {
+            let state = &mut self.topics[topic];
+            let is_late = |taken: &Now| now >= taken.mono + timeout;
+            let late = state.unplaced.iter().take_while(|(_, taken, _)| is_late(taken)).count();
+            if late == 0 {
+                continue;
+            }
+            let mut tickets = Vec::with_capacity(late);
+            for (ticket, _, record) in state.unplaced.drain(..late) {
+                self.reserved -= record.size();
+                tickets.push(ticket);
+            }
+            self.unplaced -= usize::from(state.unplaced.is_empty());
+            let name = state.name.clone();
+            self.report(name, None, tickets, Err(ClientError::TimedOut), None);
+        }
     }
 
     pub(super) fn poll_report(&mut self) -> Option<Report> {
@@ -454,16 +688,16 @@ impl Accumulator {
     /// Returns when, after `now`, a batch is to be sent or given up. What is due at `now` waits for
     /// a broker, and not for the time.
     pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        let batches = self.queues.values().filter_map(|queue| {
+        let batches = self.queues().filter_map(|(_, queue)| {
             let first = queue.batches.front()?;
             let send = if first.is_fresh { first.created + self.linger } else { first.retry_at };
             let send = Some(send).filter(|send| *send > now);
             send.into_iter().chain([first.created + self.delivery_timeout]).min()
         });
-        let unplaced = self
-            .unplaced
-            .values()
-            .filter_map(|records| records.front())
+        let topics = if self.unplaced > 0 { &self.topics[..] } else { &[] };
+        let unplaced = topics
+            .iter()
+            .filter_map(|topic| topic.unplaced.front())
             .map(|(_, taken, _)| taken.mono + self.delivery_timeout);
         batches.chain(unplaced).min()
     }
@@ -471,22 +705,33 @@ impl Accumulator {
     /// Fails everything that is not on its way. What an earlier attempt may have stored is not
     /// reported as refused.
     pub(super) fn fail_all(&mut self, error: &ClientError) {
-        for (place, queue) in std::mem::take(&mut self.queues) {
-            for batch in queue.batches {
+        for id in std::mem::take(&mut self.listed) {
+            let queue = &mut self.queues[id.0 as usize];
+            queue.is_listed = false;
+            for batch in std::mem::take(&mut queue.batches) {
                 let error = batch.failure(error.clone());
-                self.finish(&place, batch, Err(error), None);
+                self.finish(id, batch, Err(error), None);
             }
         }
     }
 
     /// Takes the first batch of a queue out.
-    pub(super) fn take_first(&mut self, place: &Place) -> Option<PendingBatch> {
-        self.queues.get_mut(place)?.batches.pop_front()
+    pub(super) fn take_first(&mut self, id: QueueId) -> Option<PendingBatch> {
+        self.queues[id.0 as usize].batches.pop_front()
     }
 
-    /// Forgets the queues that are empty.
+    /// Takes the queues that are empty off the list.
     pub(super) fn tidy(&mut self) {
-        self.queues.retain(|_, queue| !queue.batches.is_empty());
+        let queues = &mut self.queues;
+        self.listed.retain(|id| {
+            let queue = &mut queues[id.0 as usize];
+            queue.is_listed = !queue.batches.is_empty();
+            queue.is_listed
+        });
+    }
+
+    pub(super) const fn level(&self) -> Option<i32> {
+        self.level
     }
 
     pub(super) const fn codec(&self) -> Codec {

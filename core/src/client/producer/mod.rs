@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::accumulator::{Accumulator, BufferFull, Full, Ticket};
-use self::partitioner::{Partitioner, Unkeyed};
+use self::partitioner::Unkeyed;
 use self::sender::Sender;
 use super::network::NetworkConfig;
 use super::{ClientError, Effect, Input};
@@ -61,6 +61,9 @@ pub struct ProducerConfig {
     pub unkeyed: Unkeyed,
     /// Codec of the batches (`compression.type`).
     pub codec: Codec,
+    /// Level of the codec (`compression.zstd.level`, `compression.gzip.level`), `None` for its own
+    /// default. Codecs without levels pay no heed to it.
+    pub compression_level: Option<i32>,
     /// Bytes at which a batch is full (`batch.size`).
     pub batch_bytes: usize,
     /// How long a batch that is not full waits for more (`linger.ms`).
@@ -69,6 +72,9 @@ pub struct ProducerConfig {
     pub buffer_bytes: usize,
     /// Most bytes of one request (`max.request.size`).
     pub max_request_bytes: usize,
+    /// How often a batch is sent again that was not taken (`retries`). The delivery timeout ends it in
+    /// any case.
+    pub retries: u32,
     /// Time from taking a record to its report at the latest (`delivery.timeout.ms`, KIP-91).
     pub delivery_timeout: Duration,
     /// How long whoever sends waits for room in the buffer (`max.block.ms`). The machine itself
@@ -85,10 +91,12 @@ impl ProducerConfig {
             idempotence: true,
             unkeyed: Unkeyed::Sticky,
             codec: Codec::None,
+            compression_level: None,
             batch_bytes: 16 << 10,
             linger: Duration::from_millis(5),
             buffer_bytes: 32 << 20,
             max_request_bytes: 1 << 20,
+            retries: u32::MAX,
             delivery_timeout: Duration::from_mins(2),
             max_block: Duration::from_mins(1),
         }
@@ -193,7 +201,7 @@ pub struct Report {
     pub topic: KafkaString,
     /// Their partition; `None` where the topic never became known.
     pub partition: Option<PartitionIndex>,
-    /// The records, in the order of their taking. Never empty.
+    /// The records, in the order of their taking, so that tickets ascend. Never empty.
     pub tickets: Vec<Ticket>,
     /// The offset of the first; that of the record at `tickets[i]` is `i` more. `None` where the
     /// broker does not tell it (no acknowledgements).
@@ -232,7 +240,6 @@ pub struct Delivery {
 #[derive(Clone, Debug)]
 pub struct Producer {
     accumulator: Accumulator,
-    partitioner: Partitioner,
     sender: Sender,
     wake_at: Option<Instant>,
     /// A report of which `poll_delivery` has given so many records.
@@ -244,7 +251,6 @@ impl Producer {
     pub fn new(config: ProducerConfig) -> Self {
         Self {
             accumulator: Accumulator::new(&config),
-            partitioner: Partitioner::new(config.unkeyed),
             sender: Sender::new(config),
             wake_at: None,
             in_part: None,
@@ -273,7 +279,7 @@ impl Producer {
     /// # Errors
     /// [`BufferFull`] where the buffer has no room at present. Nothing was taken then.
     pub fn append(&mut self, now: Now, record: &RecordRef<'_>) -> Result<Ticket, BufferFull> {
-        self.accumulator.append(now, record)
+        self.accumulator.append(now, record, self.sender.metadata())
     }
 
     /// Returns whether what was appended since the last [`advance`](Self::advance) needs one: a
@@ -300,8 +306,7 @@ impl Producer {
     }
 
     fn drive(&mut self, now: Instant) {
-        let metadata = self.sender.metadata();
-        self.accumulator.place(&mut self.partitioner, metadata);
+        self.accumulator.place(self.sender.metadata());
         self.sender.drive(now, &mut self.accumulator);
         self.wake_at = self.accumulator.next_deadline(now);
     }

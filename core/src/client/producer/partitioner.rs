@@ -3,71 +3,62 @@
 //! Records with a key go where Java's client sends them: murmur2 of the key (KIP-480 leaves that
 //! alone). Where the others go is a setting, [`Unkeyed`].
 
-use std::collections::BTreeMap;
-
 use crate::client::metadata::Topic;
 use crate::ids::PartitionIndex;
-use crate::wire::KafkaString;
 
 /// Where records go that have no key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Unkeyed {
-    /// They stay with a partition until its batch is closed, then go on to the next that has a leader
-    /// (KIP-480): fewer and larger batches.
+    /// They stay with a partition until its batch is full, or a batch's size of them has gone there,
+    /// then go on to the next that has a leader (KIP-480, 794): fewer and larger batches.
     #[default]
     Sticky,
     /// Each goes to the next partition that has a leader.
     RoundRobin,
 }
 
-/// Chooses partitions, and remembers where records without keys go.
+/// Chooses partitions of one topic, and remembers where records without keys go.
 #[derive(Clone, Debug, Default)]
 pub struct Partitioner {
     unkeyed: Unkeyed,
     /// Where the last record without a key went.
-    last: BTreeMap<KafkaString, PartitionIndex>,
+    last: Option<PartitionIndex>,
 }
 
 impl Partitioner {
     /// One that treats records without keys in this way.
     pub const fn new(unkeyed: Unkeyed) -> Self {
-        Self { unkeyed, last: BTreeMap::new() }
+        Self { unkeyed, last: None }
     }
 
-    /// Returns whether records without keys stay where they are until the batch is closed.
-    pub fn is_sticky(&self) -> bool {
-        self.unkeyed == Unkeyed::Sticky
+    /// Returns the partition of a key among `count`, which is at least 1.
+    pub fn of_key(key: &[u8], count: u32) -> PartitionIndex {
+        PartitionIndex(((murmur2(key) & 0x7fff_ffff) % count.max(1)) as i32)
     }
 
     /// Returns the partition of a record. `topic` has at least one.
-    pub fn choose(
-        &mut self,
-        name: &KafkaString,
-        topic: &Topic,
-        key: Option<&[u8]>,
-    ) -> PartitionIndex {
-        let count = topic.leaders.len().max(1) as u32;
+    pub fn choose(&mut self, topic: &Topic, key: Option<&[u8]>) -> PartitionIndex {
         if let Some(key) = key {
-            return PartitionIndex(((murmur2(key) & 0x7fff_ffff) % count) as i32);
+            return Self::of_key(key, topic.leaders.len() as u32);
         }
-        match self.last.get(name) {
+        match self.last {
             Some(partition)
-                if self.is_sticky()
-                    && topic.leaders.get(partition).is_some_and(Option::is_some) =>
+                if self.unkeyed == Unkeyed::Sticky
+                    && topic.leaders.get(&partition).is_some_and(Option::is_some) =>
             {
-                *partition
+                partition
             }
-            _ => self.move_on(name, topic),
+            Some(_) | None => self.move_on(topic),
         }
     }
 
     /// Leaves the partition where records without keys go, since its batch is closed.
-    pub fn move_on(&mut self, name: &KafkaString, topic: &Topic) -> PartitionIndex {
-        let last = self.last.get(name).copied().unwrap_or(PartitionIndex(-1));
+    pub fn move_on(&mut self, topic: &Topic) -> PartitionIndex {
+        let last = self.last.unwrap_or(PartitionIndex(-1));
         let open = |(partition, leader): (&PartitionIndex, &Option<_>)| leader.map(|_| *partition);
         let after = topic.leaders.range(PartitionIndex(last.0.saturating_add(1))..);
         let next = after.chain(topic.leaders.iter()).find_map(open).unwrap_or(PartitionIndex(0));
-        self.last.insert(name.clone(), next);
+        self.last = Some(next);
         next
     }
 }
@@ -130,9 +121,8 @@ mod tests {
     #[test]
     fn a_key_always_goes_to_the_same_partition_even_without_a_leader() {
         let mut partitioner = Partitioner::default();
-        let name = KafkaString::from_static("t");
-        let all_up = partitioner.choose(&name, &topic(&[true; 7]), Some(b"abc"));
-        let all_down = partitioner.choose(&name, &topic(&[false; 7]), Some(b"abc"));
+        let all_up = partitioner.choose(&topic(&[true; 7]), Some(b"abc"));
+        let all_down = partitioner.choose(&topic(&[false; 7]), Some(b"abc"));
         assert_eq!(all_up, PartitionIndex(479_470_107 % 7));
         assert_eq!(all_up, all_down);
     }
@@ -140,23 +130,21 @@ mod tests {
     #[test]
     fn records_without_keys_stay_until_told_to_move_on_and_pass_over_leaderless_partitions() {
         let mut partitioner = Partitioner::default();
-        let name = KafkaString::from_static("t");
         let topic = topic(&[true, false, true]);
-        assert_eq!(partitioner.choose(&name, &topic, None), PartitionIndex(0));
-        assert_eq!(partitioner.choose(&name, &topic, None), PartitionIndex(0));
-        assert_eq!(partitioner.move_on(&name, &topic), PartitionIndex(2));
-        assert_eq!(partitioner.choose(&name, &topic, None), PartitionIndex(2));
-        assert_eq!(partitioner.move_on(&name, &topic), PartitionIndex(0));
+        assert_eq!(partitioner.choose(&topic, None), PartitionIndex(0));
+        assert_eq!(partitioner.choose(&topic, None), PartitionIndex(0));
+        assert_eq!(partitioner.move_on(&topic), PartitionIndex(2));
+        assert_eq!(partitioner.choose(&topic, None), PartitionIndex(2));
+        assert_eq!(partitioner.move_on(&topic), PartitionIndex(0));
     }
 
     #[test]
     fn in_turn_each_record_without_a_key_goes_to_the_next_partition_that_has_a_leader() {
         let mut partitioner = Partitioner::new(Unkeyed::RoundRobin);
-        let name = KafkaString::from_static("t");
         let topic = topic(&[true, false, true]);
-        let keyed = partitioner.choose(&name, &topic, Some(b"abc"));
+        let keyed = partitioner.choose(&topic, Some(b"abc"));
         assert_eq!(keyed, PartitionIndex(479_470_107 % 3));
-        let chosen: Vec<i32> = (0..4).map(|_| partitioner.choose(&name, &topic, None).0).collect();
+        let chosen: Vec<i32> = (0..4).map(|_| partitioner.choose(&topic, None).0).collect();
         assert_eq!(chosen, [0, 2, 0, 2]);
     }
 }

@@ -6,11 +6,11 @@
 //! on under the next epoch, and what waits gets sequences of that one, unless the broker may have
 //! stored it under the old one; such a batch fails, for it could be stored twice.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::accumulator::{Accumulator, PendingBatch, Place, Queue};
+use super::accumulator::{Accumulator, PendingBatch, Place, QueueId};
 use super::sequences::Sequences;
 use super::{Acks, ProducerConfig};
 use crate::client::metadata::Metadata;
@@ -33,7 +33,7 @@ const LAST_VERSION_BY_NAME: i16 = 12;
 /// A batch on its way.
 #[derive(Clone, Debug)]
 struct Sent {
-    place: Place,
+    queue: QueueId,
     topic_id: TopicId,
     batch: PendingBatch,
 }
@@ -120,10 +120,10 @@ impl Sender {
     /// Takes answers in and sends what is due. To be called after each input and each record.
     pub(super) fn drive(&mut self, now: Instant, accumulator: &mut Accumulator) {
         self.take_answers(now, accumulator);
-        for place in accumulator.expire(now) {
-            self.sequences.break_off(&place);
+        for queue in accumulator.expire(now) {
+            self.sequences.break_off(queue);
         }
-        for topic in accumulator.topics() {
+        for topic in accumulator.take_new_topics() {
             self.network.want(topic);
         }
         if accumulator.pending() > 0 {
@@ -168,17 +168,22 @@ impl Sender {
         }
         self.settle_broken(accumulator);
         loop {
-            let mut by_node: BTreeMap<NodeId, Vec<Place>> = BTreeMap::new();
+            let mut by_node: BTreeMap<NodeId, Vec<QueueId>> = BTreeMap::new();
             let mut homeless = false;
-            for (place, queue) in &accumulator.queues {
-                if !accumulator.is_due(now, queue) || !self.may_send(place, queue) {
+            for (id, queue) in accumulator.queues() {
+                let may_send = queue
+                    .batches
+                    .front()
+                    .is_some_and(|batch| self.sequences.may_send(id, batch, self.most_in_flight()));
+                if !may_send || !accumulator.is_due(now, queue) {
                     continue;
                 }
-                match self.network.metadata().leader(&place.0, place.1) {
+                let (topic, partition) = &queue.place;
+                match self.network.metadata().leader(topic, *partition) {
                     Some(leader)
                         if self.network.metadata().brokers().contains_key(&leader.node) =>
                     {
-                        by_node.entry(leader.node).or_default().push(place.clone());
+                        by_node.entry(leader.node).or_default().push(id);
                     }
                     Some(_) | None => homeless = true,
                 }
@@ -203,37 +208,34 @@ impl Sender {
         }
     }
 
-    /// Whether the next batch of a partition may go on its way.
-    fn may_send(&self, place: &Place, queue: &Queue) -> bool {
-        // Without sequences the broker cannot restore the order, so one at a time.
-        let most = if self.config.idempotence { BATCHES_IN_FLIGHT_MAX } else { 1 };
-        queue.batches.front().is_some_and(|batch| self.sequences.may_send(place, batch, most))
+    /// Most batches of a partition on their way. Without sequences the broker cannot restore the
+    /// order, so one at a time.
+    const fn most_in_flight(&self) -> usize {
+        if self.config.idempotence { BATCHES_IN_FLIGHT_MAX } else { 1 }
     }
 
     fn send_to(
         &mut self,
         now: Instant,
         link: crate::client::Link,
-        places: &[Place],
+        queues: &[QueueId],
         accumulator: &mut Accumulator,
     ) {
         let mut sent: Vec<Sent> = Vec::new();
         let mut topics: Vec<TopicProduceData> = Vec::new();
         let mut bytes = 0;
-        for place in places {
-            let size = accumulator
-                .queues
-                .get(place)
-                .and_then(|queue| queue.batches.front())
-                .map_or(0, PendingBatch::size);
+        for &queue in queues {
+            let first = accumulator.queue(queue).batches.front();
+            let size = first.map_or(0, PendingBatch::size);
             if !sent.is_empty() && bytes + size > self.config.max_request_bytes {
                 continue;
             }
-            let Some(mut batch) = accumulator.take_first(place) else {
+            let Some(mut batch) = accumulator.take_first(queue) else {
                 continue;
             };
             bytes += size;
-            let records = self.seal(place, &mut batch, accumulator);
+            let records = self.seal(queue, &mut batch, accumulator);
+            let place = &accumulator.queue(queue).place;
             let topic_id = self
                 .network
                 .metadata()
@@ -248,8 +250,8 @@ impl Sender {
                     partition_data: vec![data],
                 }),
             }
-            self.sequences.sent(place, &batch);
-            sent.push(Sent { place: place.clone(), topic_id, batch });
+            self.sequences.sent(queue, &batch);
+            sent.push(Sent { queue, topic_id, batch });
         }
         let by_name = topics.iter().any(|topic| topic.topic_id.is_zero());
         let max_version =
@@ -266,9 +268,9 @@ impl Sender {
             } else {
                 Err(ClientError::UnsupportedApi(ApiKey::Produce.name()))
             };
-            for Sent { place, batch, .. } in sent {
-                self.sequences.landed(&place, &batch);
-                accumulator.finish(&place, batch, result.clone(), None);
+            for Sent { queue, batch, .. } in sent {
+                self.sequences.landed(queue, &batch);
+                accumulator.finish(queue, batch, result.clone(), None);
             }
         } else {
             self.network.send(now, link, &request, max_version, Purpose::Produce(sent));
@@ -278,42 +280,40 @@ impl Sender {
     /// Gives a batch its sequence, unless it has one, and returns its bytes.
     fn seal(
         &mut self,
-        place: &Place,
+        queue: QueueId,
         batch: &mut PendingBatch,
         accumulator: &Accumulator,
     ) -> Bytes {
         let producer = match batch.producer {
             Some(producer) => Some(producer),
-            None if self.config.idempotence => self.sequences.take(place, batch.count()),
+            None if self.config.idempotence => self.sequences.take(queue, batch.count()),
             None => None,
         };
-        batch.seal(accumulator.codec(), producer)
+        batch.seal(accumulator.codec(), accumulator.level(), producer)
     }
 
     /// Waiting batches whose sequences were broken off: those that were certainly not stored get
     /// another sequence, the others fail.
     fn settle_broken(&self, accumulator: &mut Accumulator) {
-        let mut lost = Vec::new();
-        for (place, queue) in &mut accumulator.queues {
-            let is_broken = |batch: &PendingBatch| {
-                batch.producer.is_some() && !self.sequences.is_alive(place, batch)
-            };
-            let mut kept = VecDeque::with_capacity(queue.batches.len());
-            for mut batch in std::mem::take(&mut queue.batches) {
-                if is_broken(&batch) && batch.maybe_stored {
-                    lost.push((place.clone(), batch));
-                } else {
-                    if is_broken(&batch) {
-                        batch.producer = None;
-                    }
-                    kept.push_back(batch);
+        // What has been sent stands before what has not.
+        let suspects = accumulator.queues().filter(|(id, queue)| {
+            let mut sent = queue.batches.iter().take_while(|batch| batch.producer.is_some());
+            sent.any(|batch| !self.sequences.is_alive(*id, batch))
+        });
+        let suspects: Vec<QueueId> = suspects.map(|(id, _)| id).collect();
+        for id in suspects {
+            for mut batch in std::mem::take(&mut accumulator.queue_mut(id).batches) {
+                let is_broken = batch.producer.is_some() && !self.sequences.is_alive(id, &batch);
+                if is_broken && batch.maybe_stored {
+                    let error = batch.failure(ClientError::TimedOut);
+                    accumulator.finish(id, batch, Err(error), None);
+                    continue;
                 }
+                if is_broken {
+                    batch.producer = None;
+                }
+                accumulator.queue_mut(id).batches.push_back(batch);
             }
-            queue.batches = kept;
-        }
-        for (place, batch) in lost {
-            let error = batch.failure(ClientError::TimedOut);
-            accumulator.finish(&place, batch, Err(error), None);
         }
     }
 
@@ -368,7 +368,8 @@ impl Sender {
         match result {
             Ok(Response::Produce(response)) => {
                 for one in sent {
-                    let result = outcome(&response, &one);
+                    let place = &accumulator.queue(one.queue).place;
+                    let result = outcome(&response, place, one.topic_id);
                     landed.push((one, result));
                 }
             }
@@ -376,12 +377,12 @@ impl Sender {
             Err(error) => landed.extend(sent.into_iter().map(|one| (one, Err(error.clone())))),
         }
         let mut stale = false;
-        for (Sent { place, mut batch, .. }, result) in landed {
-            self.sequences.landed(&place, &batch);
+        for (Sent { queue, mut batch, .. }, result) in landed {
+            self.sequences.landed(queue, &batch);
             let error = match result {
                 Ok(stored) => {
-                    self.sequences.delivered(&place, &batch);
-                    accumulator.finish(&place, batch, Ok(stored.base), stored.log_append_time);
+                    self.sequences.delivered(queue, &batch);
+                    accumulator.finish(queue, batch, Ok(stored.base), stored.log_append_time);
                     continue;
                 }
                 Err(error) => error,
@@ -393,19 +394,26 @@ impl Sender {
             if error.is_answer() && !(is_early && batch.last_said.is_some()) {
                 batch.last_said = Some(error.clone());
             }
-            match self.judge(&place, &batch, &error, accumulator) {
-                Verdict::Deliver => accumulator.finish(&place, batch, Ok(None), None),
-                Verdict::Halve => accumulator.put_back_halves(&place, &batch),
+            match self.judge(queue, &batch, &error, accumulator) {
+                Verdict::Deliver => accumulator.finish(queue, batch, Ok(None), None),
+                Verdict::Halve => accumulator.put_back_halves(queue, &batch),
                 Verdict::Retry => {
-                    batch.retry_at = now + self.config.network.retry_backoff;
-                    accumulator.put_back(&place, batch);
+                    let network = &self.config.network;
+                    batch.retry_at = now
+                        + crate::client::backoff(
+                            network.retry_backoff,
+                            network.retry_backoff_max,
+                            batch.failures,
+                        );
+                    batch.failures = batch.failures.saturating_add(1);
+                    accumulator.put_back(queue, batch);
                 }
                 Verdict::Fail { sequences_break } => {
                     if sequences_break {
-                        self.sequences.break_off(&place);
+                        self.sequences.break_off(queue);
                     }
                     let error = batch.failure(error);
-                    accumulator.finish(&place, batch, Err(error), None);
+                    accumulator.finish(queue, batch, Err(error), None);
                 }
             }
         }
@@ -416,13 +424,13 @@ impl Sender {
 
     fn judge(
         &mut self,
-        place: &Place,
+        queue: QueueId,
         batch: &PendingBatch,
         error: &ClientError,
         accumulator: &Accumulator,
     ) -> Verdict {
         let is_sequenced = batch.producer.is_some();
-        let is_alive = self.sequences.is_alive(place, batch);
+        let is_alive = self.sequences.is_alive(queue, batch);
         let is = |code| error.refused_with() == Some(code);
         if is(ErrorCode::MessageTooLarge) || is(ErrorCode::RecordListTooLarge) {
             if batch.count() > 1 && !batch.maybe_stored {
@@ -433,7 +441,7 @@ impl Sender {
         } else if is(ErrorCode::OutOfOrderSequenceNumber) && is_sequenced {
             // Behind one that is not settled, or with a sequence that was broken off, it only came
             // too early. Before all others it means that the broker has lost something.
-            if !is_alive || self.follows_unsettled(place, batch, accumulator) {
+            if !is_alive || self.follows_unsettled(queue, batch, accumulator) {
                 return Verdict::Retry;
             }
         } else if is_sequenced
@@ -442,11 +450,11 @@ impl Sender {
                 || is(ErrorCode::InvalidProducerIdMapping))
         {
             if is_alive {
-                self.sequences.give_up(place);
+                self.sequences.give_up(queue);
             }
             return Verdict::Retry;
         }
-        if error.is_retriable() {
+        if error.is_retriable() && batch.failures < self.config.retries {
             Verdict::Retry
         } else {
             Verdict::Fail { sequences_break: is_alive }
@@ -456,31 +464,32 @@ impl Sender {
     /// Whether an earlier batch of the partition waits or is on its way.
     fn follows_unsettled(
         &self,
-        place: &Place,
+        queue: QueueId,
         batch: &PendingBatch,
         accumulator: &Accumulator,
     ) -> bool {
         let first = batch.first_ticket();
-        let waits = accumulator.queues.get(place).and_then(|queue| queue.batches.front());
+        let waits = accumulator.queue(queue).batches.front();
         waits.is_some_and(|other| other.first_ticket() < first)
-            || self.sequences.first_in_flight(place).is_some_and(|other| other < first)
+            || self.sequences.first_in_flight(queue).is_some_and(|other| other < first)
     }
 }
 
 /// Finds what a response says about a batch.
-fn outcome(response: &ProduceResponse, sent: &Sent) -> Result<Stored, ClientError> {
+fn outcome(
+    response: &ProduceResponse,
+    place: &Place,
+    topic_id: TopicId,
+) -> Result<Stored, ClientError> {
     let partition = response
         .responses
         .iter()
         .filter(|topic| {
-            topic.name == sent.place.0
-                || (!sent.topic_id.is_zero() && topic.topic_id == sent.topic_id)
+            topic.name == place.0 || (!topic_id.is_zero() && topic.topic_id == topic_id)
         })
         .flat_map(|topic| &topic.partition_responses)
-        .find(|partition| partition.index == sent.place.1.0)
-        .ok_or_else(|| {
-            ClientError::Malformed(format!("no word about {}-{}", sent.place.0, sent.place.1))
-        })?;
+        .find(|partition| partition.index == place.1.0)
+        .ok_or_else(|| ClientError::Malformed(format!("no word about {}-{}", place.0, place.1)))?;
     let message = partition.error_message.as_deref();
     match ClientError::from_answer(partition.error_code, message) {
         None => Ok(Stored {

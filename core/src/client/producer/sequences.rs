@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::accumulator::{PendingBatch, Place, Ticket, next_sequence};
+use super::accumulator::{PendingBatch, QueueId, Ticket, next_sequence};
 use crate::ids::{ProducerEpoch, ProducerId};
 use crate::record::builder::Producer as ProducerOfBatch;
 
@@ -32,8 +32,8 @@ struct Sequence {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sequences {
     current: Option<Identity>,
-    places: BTreeMap<Place, Sequence>,
-    in_flight: BTreeMap<Place, BTreeMap<Ticket, Option<Identity>>>,
+    places: BTreeMap<QueueId, Sequence>,
+    in_flight: BTreeMap<QueueId, BTreeMap<Ticket, Option<Identity>>>,
 }
 
 impl Sequences {
@@ -48,20 +48,20 @@ impl Sequences {
     }
 
     /// Returns whether a batch still counts under the sequence that it was sent with.
-    pub(super) fn is_alive(&self, place: &Place, batch: &PendingBatch) -> bool {
+    pub(super) fn is_alive(&self, id: QueueId, batch: &PendingBatch) -> bool {
         batch.producer.is_some_and(|producer| {
-            self.places.get(place).is_some_and(|known| known.identity == identity(producer))
+            self.places.get(&id).is_some_and(|known| known.identity == identity(producer))
         })
     }
 
     /// Whether another batch of a partition may go on its way beside those that are.
-    pub(super) fn may_send(&self, place: &Place, batch: &PendingBatch, most: usize) -> bool {
-        let Some(in_flight) = self.in_flight.get(place) else {
+    pub(super) fn may_send(&self, id: QueueId, batch: &PendingBatch, most: usize) -> bool {
+        let Some(in_flight) = self.in_flight.get(&id) else {
             return true;
         };
         // Nothing of one identity overtakes what is on its way of another.
         let next = batch.producer.map(identity).or(self.current);
-        let most = match self.places.get(place) {
+        let most = match self.places.get(&id) {
             Some(sequence) if batch.producer.is_none() && !sequence.is_known => 1,
             Some(_) | None => most,
         };
@@ -69,10 +69,10 @@ impl Sequences {
     }
 
     /// Gives the next sequence of a partition to a batch of `count` records. `None` without an id.
-    pub(super) fn take(&mut self, place: &Place, count: usize) -> Option<ProducerOfBatch> {
+    pub(super) fn take(&mut self, id: QueueId, count: usize) -> Option<ProducerOfBatch> {
         let current = self.current?;
         let fresh = Sequence { identity: current, next: 0, is_known: false };
-        let sequence = self.places.entry(place.clone()).or_insert(fresh);
+        let sequence = self.places.entry(id).or_insert(fresh);
         if sequence.identity != current {
             *sequence = fresh;
         }
@@ -82,51 +82,51 @@ impl Sequences {
     }
 
     /// Notes that a batch is on its way.
-    pub(super) fn sent(&mut self, place: &Place, batch: &PendingBatch) {
+    pub(super) fn sent(&mut self, id: QueueId, batch: &PendingBatch) {
         self.in_flight
-            .entry(place.clone())
+            .entry(id)
             .or_default()
             .insert(batch.first_ticket(), batch.producer.map(identity));
     }
 
     /// Notes that a batch is not on its way any more.
-    pub(super) fn landed(&mut self, place: &Place, batch: &PendingBatch) {
-        if let Some(in_flight) = self.in_flight.get_mut(place) {
+    pub(super) fn landed(&mut self, id: QueueId, batch: &PendingBatch) {
+        if let Some(in_flight) = self.in_flight.get_mut(&id) {
             in_flight.remove(&batch.first_ticket());
             if in_flight.is_empty() {
-                self.in_flight.remove(place);
+                self.in_flight.remove(&id);
             }
         }
     }
 
     /// Notes that the broker has taken a batch.
-    pub(super) fn delivered(&mut self, place: &Place, batch: &PendingBatch) {
-        if self.is_alive(place, batch)
-            && let Some(sequence) = self.places.get_mut(place)
+    pub(super) fn delivered(&mut self, id: QueueId, batch: &PendingBatch) {
+        if self.is_alive(id, batch)
+            && let Some(sequence) = self.places.get_mut(&id)
         {
             sequence.is_known = true;
         }
     }
 
     /// Returns the first batch of a partition that is on its way.
-    pub(super) fn first_in_flight(&self, place: &Place) -> Option<Ticket> {
-        self.in_flight.get(place)?.first_key_value().map(|(ticket, _)| *ticket)
+    pub(super) fn first_in_flight(&self, id: QueueId) -> Option<Ticket> {
+        self.in_flight.get(&id)?.first_key_value().map(|(ticket, _)| *ticket)
     }
 
     /// The sequences of a partition have a gap: it goes on under the next epoch.
-    pub(super) fn break_off(&mut self, place: &Place) {
-        let Some(Sequence { identity, .. }) = self.places.remove(place) else {
+    pub(super) fn break_off(&mut self, id: QueueId) {
+        let Some(Sequence { identity, .. }) = self.places.remove(&id) else {
             return;
         };
         if Some(identity) == self.current {
-            let (id, epoch) = identity;
-            self.current = epoch.0.checked_add(1).map(|next| (id, ProducerEpoch(next)));
+            let (producer, epoch) = identity;
+            self.current = epoch.0.checked_add(1).map(|next| (producer, ProducerEpoch(next)));
         }
     }
 
     /// The broker does not take the producer id: another one must be asked for.
-    pub(super) fn give_up(&mut self, place: &Place) {
-        if let Some(Sequence { identity, .. }) = self.places.remove(place)
+    pub(super) fn give_up(&mut self, id: QueueId) {
+        if let Some(Sequence { identity, .. }) = self.places.remove(&id)
             && Some(identity) == self.current
         {
             self.current = None;

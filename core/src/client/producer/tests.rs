@@ -716,8 +716,8 @@ fn what_is_appended_leaves_with_the_next_advance_and_is_reported_batch_by_batch(
 
     assert_eq!(batch.records_count(), 3);
     let report = world.producer.poll_report().expect("a report");
-    // The first and the last waited for the topic's metadata, the second for nothing.
-    assert_eq!(report.tickets, [tickets[1], tickets[0], tickets[2]]);
+    // The first waited for the topic's metadata, and what names its partition waited behind it.
+    assert_eq!(report.tickets, tickets);
     assert_eq!((report.topic.clone(), report.partition), (ORDERS, Some(FIRST)));
     assert_eq!((&report.result, report.log_append_time), (&Ok(Some(Offset(40))), Some(77)));
     assert_eq!(report.delivery(2).result, Ok(Some(Offset(42))));
@@ -740,4 +740,101 @@ fn a_record_that_finds_no_room_is_not_taken_and_the_next_ticket_follows_the_last
     world.give_id(70);
     world.accept(0);
     assert_eq!(world.producer.append(now, &record), Ok(Ticket(1)));
+}
+
+#[test]
+fn records_without_keys_leave_a_partition_after_a_batch_of_bytes_however_slowly_they_come() {
+    let mut world = World::new(|config| config.batch_bytes = 300);
+    let topic = KafkaString::from_static("pair");
+    let mut seen = Vec::new();
+    for base_offset in 0..8 {
+        let record = RecordRef { value: Some(&[0; 100]), ..RecordRef::new(&topic) };
+        world.producer.append(world.broker.now, &record).expect("room");
+        world.producer.advance(world.broker.now);
+        world.settle();
+        if base_offset == 0 {
+            world.give_id(70);
+        }
+        let asked = world.broker.next();
+        let Request::Produce(request) = &asked.body else { panic!("{:?}", asked.body) };
+        let index = request.topic_data[0].partition_data[0].index;
+        seen.push(index);
+        let response = ProduceResponse {
+            responses: vec![TopicProduceResponse {
+                name: topic.clone(),
+                topic_id: TOPIC_ID,
+                partition_responses: vec![PartitionProduceResponse {
+                    index,
+                    base_offset,
+                    ..PartitionProduceResponse::default()
+                }],
+            }],
+            ..ProduceResponse::default()
+        };
+        world.broker.answer(&asked, response);
+        world.settle();
+    }
+    assert_eq!(seen, [0, 0, 0, 1, 1, 1, 0, 0]);
+}
+
+#[test]
+fn a_batch_is_sent_again_as_often_as_is_allowed_after_pauses_that_double() {
+    let mut world = World::new(|config| {
+        config.retries = 4;
+        config.network.retry_backoff_max = Duration::from_millis(300);
+    });
+    world.warm_up(70);
+    let ticket = world.send("a");
+    for pause in [100, 200, 300, 300] {
+        let asked = world.broker.next();
+        world.answer(&asked, ErrorCode::NotEnoughReplicas, -1);
+        world.pass(Duration::from_millis(pause - 1));
+        assert!(world.broker.asked.is_empty(), "{pause} ms");
+        world.pass(Duration::from_millis(1));
+    }
+    let asked = world.broker.next();
+    world.answer(&asked, ErrorCode::NotEnoughReplicas, -1);
+    let error = ClientError::Broker(ErrorCode::NotEnoughReplicas);
+    assert_eq!(world.deliveries(), [(ticket, Err(error))]);
+}
+
+#[test]
+fn a_batch_is_compressed_at_the_level_that_is_set() {
+    let size_at = |compression_level| {
+        let mut world = World::new(|config| {
+            config.codec = Codec::Zstd;
+            config.compression_level = compression_level;
+        });
+        let numbers = (0..4000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_string());
+        let text: String = numbers.collect();
+        let topic = ORDERS;
+        let record = RecordRef { value: Some(text.as_bytes()), ..RecordRef::new(&topic) };
+        world.producer.append(world.broker.now, &record).expect("room");
+        world.producer.flush(world.broker.now);
+        world.settle();
+        world.give_id(70);
+        let (_, batch) = world.next_batch();
+        assert_eq!(values(&batch), [text]);
+        batch.size()
+    };
+    assert!(size_at(Some(19)) < size_at(Some(-7)));
+    assert_eq!(size_at(None), size_at(Some(3)));
+    assert_eq!(size_at(Some(99)), size_at(Some(22)));
+}
+
+#[test]
+fn a_record_fails_at_its_delivery_timeout_though_its_batch_is_younger() {
+    let mut world = World::new(|config| {
+        config.delivery_timeout = Duration::from_secs(3);
+        config.linger = Duration::from_secs(2);
+        config.batch_bytes = 16 << 10;
+    });
+    world.broker.topics.clear();
+    let first = world.send_to(None, None, "a");
+    world.pass(Duration::from_secs(2));
+    let second = world.send_to(Some(FIRST), None, "b");
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.deliveries(), [(first, Err(ClientError::TimedOut))]);
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.deliveries(), [(second, Err(ClientError::TimedOut))]);
 }
