@@ -11,6 +11,7 @@ mod checks;
 mod client;
 mod commands;
 mod conformance;
+mod groups;
 mod hostile;
 mod kills;
 mod load;
@@ -28,7 +29,7 @@ harness COMMAND
 
   bench [--quick] [--json]         the benchmark matrix with its yardsticks
   bench client [--json]            what the client machines cost for each record, without sockets
-  cases                            cases that users met, in a small form
+  cases [--groups N]               cases that users met, in a small form; with 50,000 groups in full
   commands                         wrong use, and commands that fail
   conformance [--record | --accept | --kafka] [--only WORD]
                                    scripts of requests, answered by Apache Kafka and by Mainspring
@@ -58,7 +59,10 @@ fn main() -> ExitCode {
     }
     let mut checks = Checks::default();
     let result = match arguments.first().map(String::as_str) {
-        Some("cases") => options(&arguments, &[]).map(|[]| cases::run(&mut checks)),
+        Some("cases") => options(&arguments, &["--groups"]).map(|[groups]| {
+            cases::run(&mut checks);
+            groups::run(&mut checks, groups);
+        }),
         Some("swarm") => options(&arguments, &["--seconds"])
             .map(|[seconds]| simulator::swarm(&mut checks, seconds.unwrap_or(60))),
         Some("mutants") => match arguments.get(1).map(String::as_str) {

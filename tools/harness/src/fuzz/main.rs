@@ -126,7 +126,7 @@ fn main() -> ExitCode {
         let run = run(target, each, plan.seed);
         executions += run.executions;
         println!(
-            "{:<16} {:>9} executions, {:>5} seeds, peak {:>6} KiB, slowest {:>7.1} ms, {} findings",
+            "{:<18} {:>9} executions, {:>5} seeds, peak {:>6} KiB, slowest {:>7.1} ms, {} findings",
             target.name,
             run.executions,
             run.seeds,
