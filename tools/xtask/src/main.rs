@@ -26,7 +26,7 @@ cargo xtask COMMAND
   docs                                    reference of the code, links between pages
   sim [--seed S] [--seeds N] [--check] [--test NAME]
                                           the network code under the deterministic runtime
-  soak                                    long simulation, kills and power cuts
+  soak [--quick]                          long simulation, kills and power cuts
   fuzz [--executions N] [--seed S] [--target NAME]
                                           random input for every decoder
   fuzz --libfuzzer SECONDS                the same with cargo-fuzz, on a nightly compiler
@@ -140,7 +140,7 @@ fn main() -> ExitCode {
         Some("lint") => lint::run(),
         Some("docs") => docs::run(),
         Some("sim") => sim::run(&rest),
-        Some("soak") => test::soak(),
+        Some("soak") => test::soak(&rest),
         Some("mutants") => mutants(&rest),
         Some("conformance") => conformance(&rest),
         Some("bench") => bench(&rest),

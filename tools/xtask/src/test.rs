@@ -35,13 +35,24 @@ pub(crate) fn run(arguments: &[&str]) -> ExitCode {
     parts.finish()
 }
 
-/// The long run of what the test command runs briefly.
-pub(crate) fn soak() -> ExitCode {
+/// The long run of what the test command runs briefly; `--quick` is a twentieth of it.
+pub(crate) fn soak(arguments: &[&str]) -> ExitCode {
+    let part = match arguments {
+        [] => 1,
+        ["--quick"] => 20,
+        _ => {
+            println!("usage: cargo xtask soak [--quick]");
+            return ExitCode::from(2);
+        }
+    };
     let mut parts = Parts::default();
     broker(&mut parts);
-    kills(&mut parts, 300);
-    swarm(&mut parts, 3600);
-    network(&mut parts, 5000);
+    let build = ["build", "-q", "--profile", "world", "-p", "mainspring-harness"];
+    parts.run("build of the harness", Duration::from_mins(10), Counting::Exit, cargo(&build));
+    kills(&mut parts, 300 / part);
+    recovery(&mut parts, 40_000 / part);
+    swarm(&mut parts, 3600 / part);
+    network(&mut parts, 5000 / part);
     parts.finish()
 }
 
@@ -108,7 +119,21 @@ fn broker(parts: &mut Parts) {
 
 fn kills(parts: &mut Parts, cycles: u32) {
     let kills = harness(&["kills", "--cycles", &cycles.to_string()]);
-    parts.run("kills and power cuts", Duration::from_mins(3), Counting::Lines, kills);
+    // What is read back grows with the cycles.
+    let budget = Duration::from_mins(3) * cycles.div_ceil(100);
+    parts.run("kills and power cuts", budget, Counting::Lines, kills);
+}
+
+/// Runs the recovery test over fresh seeds; the ordinary tests always take the first ones.
+fn recovery(parts: &mut Parts, seeds: u32) {
+    let mut test =
+        cargo(&["test", "-q", "--profile", "world", "-p", "mainspring-sim", "--test", "recovery"]);
+    let first = fresh_seed();
+    println!("\nMAINSPRING_FIRST_SEED={first} MAINSPRING_SEEDS={seeds}");
+    test.env("MAINSPRING_FIRST_SEED", first).env("MAINSPRING_SEEDS", seeds.to_string());
+    // About thirty seeds in a second, and the build.
+    let budget = Duration::from_secs(300 + u64::from(seeds) / 20);
+    parts.run("recovery over fresh seeds", budget, Counting::Lines, test);
 }
 
 fn network(parts: &mut Parts, seeds: u32) {
@@ -117,10 +142,11 @@ fn network(parts: &mut Parts, seeds: u32) {
         sim.args(arguments);
         sim
     };
-    let budget = Duration::from_mins(5);
+    let budget = Duration::from_mins(5) * seeds.div_ceil(1000);
     let many = sim(&["--seeds", &seeds.to_string()]);
     parts.run("network simulation", budget, Counting::Lines, many);
     let twice = sim(&["--seeds", "10", "--check"]);
+    let budget = Duration::from_mins(5);
     parts.run("network simulation, each seed twice", budget, Counting::Lines, twice);
 }
 
