@@ -78,6 +78,8 @@ pub(super) struct Scan {
     phase: Phase,
     last: BlockSequence,
     broken_at: Option<(FileName, u64)>,
+    /// Whether the chain follows into the next file once the rest of this one holds no proof of more.
+    goes_on: bool,
     headless: Vec<(FileName, BlockSequence)>,
     cut: BlockSequence,
     out: Scanned,
@@ -136,6 +138,7 @@ impl Scan {
             phase,
             last,
             broken_at: None,
+            goes_on: false,
             headless,
             cut: cut.unwrap_or_default(),
             out: Scanned { entries: Vec::new(), last, end, durable, wall: None, torn: false },
@@ -251,12 +254,18 @@ impl Scan {
         if let Some(&next) = self.order.get(self.at + 1)
             && self.files[next].first_sequence.follows(self.last)
         {
-            self.at += 1;
-            self.position = ALIGNMENT as u64;
+            if self.files[next].first_sequence.counter() > 1 {
+                self.go_on_in_next();
+                return Ok(());
+            }
+            // The first block of a start follows anything: that nothing is missing before it, the rest
+            // of this file must tell.
+            self.broken_at = Some((self.files[self.order[self.at]].name.clone(), position));
+            self.goes_on = true;
+            self.phase = Phase::Search;
+            self.position = position;
             self.want = CHUNK;
-            // A file is taken into use only when everything before it is durable.
-            self.out.durable = self.out.durable.max(self.last);
-            self.out.end = Some((next, ALIGNMENT as u64));
+            self.end_if_past_file();
             return Ok(());
         }
         self.out.torn = peek_block_len(rest).is_some();
@@ -267,6 +276,18 @@ impl Scan {
         self.check_heads()?;
         self.end_if_past_file();
         Ok(())
+    }
+
+    /// Follows the chain into the next file.
+    fn go_on_in_next(&mut self) {
+        self.at += 1;
+        self.phase = Phase::Chain;
+        self.goes_on = false;
+        self.position = ALIGNMENT as u64;
+        self.want = CHUNK;
+        // A file is taken into use only when everything before it is durable.
+        self.out.durable = self.out.durable.max(self.last);
+        self.out.end = Some((self.order[self.at], ALIGNMENT as u64));
     }
 
     /// The head of a later file says up to where the journal was durable when it was taken into use.
@@ -314,6 +335,9 @@ impl Scan {
 
     fn end_if_past_file(&mut self) {
         while self.position + ALIGNMENT as u64 > self.files[self.order[self.at]].length {
+            if self.goes_on {
+                return self.go_on_in_next();
+            }
             self.at += 1;
             self.position = ALIGNMENT as u64;
             if self.at == self.order.len() {
@@ -543,6 +567,16 @@ mod tests {
         disk.head(0, sequence(1, 9));
         disk.block(0, 4096, sequence(1, 9), sequence(1, 8));
         assert!(matches!(disk.scan(Some(sequence(1, 5))), Err(ScanError::Rot { .. })));
+    }
+
+    #[test]
+    fn rot_before_a_file_that_a_start_began_and_never_wrote_to_is_found() {
+        let mut disk = three_blocks();
+        disk.head(1, sequence(2, 1));
+        let clean = disk.scan(None).expect("clean");
+        assert_eq!((clean.last, clean.end), (sequence(1, 3), Some((1, 4096))));
+        disk.0[0][2 * 4096 + 100] ^= 1;
+        assert!(matches!(disk.scan(None), Err(ScanError::Rot { position: 8192, .. })));
     }
 
     #[test]
