@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use mainspring_core::client::ClientError;
 use mainspring_core::client::admin::{AdminTarget, describe_topics};
-use mainspring_core::client::consumer::{Consumer, ConsumerEvent};
+use mainspring_core::client::consumer::{Consumer, ConsumerEvent, TopicPattern};
 use mainspring_core::client::fetcher::Start;
 use mainspring_core::client::group::StoredOffset;
 use mainspring_core::client::producer::accumulator::Place;
@@ -98,6 +98,18 @@ impl ConsumerBase {
         let state = self.state(py)?;
         state.drop_current();
         Ok(Call::unit(state.consumer.with((), |consumer, now| consumer.subscribe(now, topics))))
+    }
+
+    /// Joins the group for all topics whose names match.
+    fn _subscribe_pattern(&self, py: Python<'_>, pattern: &str) -> PyResult<Call> {
+        let regex = regex_lite::Regex::new(pattern).map_err(|problem| {
+            error(py, "ConfigError", &format!("{pattern} is no pattern of topics: {problem}"))
+        })?;
+        let pattern = TopicPattern::new(pattern, move |name| regex.is_match(name));
+        let state = self.state(py)?;
+        state.drop_current();
+        let subscribe = |consumer: &mut Consumer, now| consumer.subscribe_pattern(now, pattern);
+        Ok(Call::unit(state.consumer.with((), subscribe)))
     }
 
     /// Reads these partitions. A start is "earliest", "latest", "stored", an offset, or a negative

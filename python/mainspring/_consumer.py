@@ -60,6 +60,8 @@ class ConsumerCore(_native.ConsumerBase[K, V], Generic[K, V]):
         self._group = group
         self._start = start
         self._topics = topic_list(topics)
+        if group is None and any(topic_name(topic).startswith("^") for topic in self._topics):
+            raise ConfigError("a pattern of topics needs a group; or name the topics")
         self._callbacks = {"assigned": on_assigned, "revoked": on_revoked, "lost": on_lost}
         self._events: list[tuple[str, list[TopicPartition]]] = []
         self._batch: MessageBatch[Any, Any] | None = None
@@ -81,6 +83,17 @@ class ConsumerCore(_native.ConsumerBase[K, V], Generic[K, V]):
 
     def _names(self) -> list[str]:
         return [topic_name(topic) for topic in self._topics]
+
+    def _join(self) -> _native.Call:
+        """Joins the group for the topics, or for a pattern of topics."""
+        names = self._names()
+        patterns = [name for name in names if name.startswith("^")]
+        if not patterns:
+            return self._subscribe(names)
+        if len(names) > 1:
+            message = "a pattern stands alone; join several as one: ^(metrics-.*|traces-.*)"
+            raise ConfigError(message)
+        return self._subscribe_pattern(patterns[0])
 
     def _find(self) -> _native.Call:
         """Asks for the partitions of the topics."""
@@ -106,7 +119,8 @@ class Consumer(ConsumerCore[K, V]):
     Args:
         bootstrap: Brokers to ask first, `"HOST:PORT,HOST:PORT"` or a list of them. By default those of
             the variable `MAINSPRING_BOOTSTRAP`, else `127.0.0.1:9092`.
-        topics: Topics by their names or as `Topic`, one or many.
+        topics: Topics by their names or as `Topic`, one or many. With a group also a pattern that begins
+            with `^`, such as `^metrics-.*`, for all that match, now and later.
         group: The group to be a member of. Without one all partitions of the topics are read, and
             nothing is stored.
         start: Where to begin where the group has no offset: "earliest", "latest", or "none", which
@@ -165,7 +179,7 @@ class Consumer(ConsumerCore[K, V]):
 
     def _begin(self) -> None:
         if self._group is not None:
-            wait(self._subscribe(self._names()), 60.0, "the subscription")
+            wait(self._join(), 60.0, "the subscription")
         else:
             self.assign(wait(self._find(), 60.0, "finding the topics"))
 

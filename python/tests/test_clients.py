@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,8 +14,19 @@ import pytest
 from clients import Aio, Sync
 
 
+class Elsewhere:
+    """A broker that somebody else has started: Apache Kafka, for example."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.bootstrap = bootstrap
+
+
 @pytest.fixture(scope="module")
-def broker() -> Iterator[mainspring.Broker]:
+def broker() -> Iterator[mainspring.Broker | Elsewhere]:
+    elsewhere = os.environ.get("MAINSPRING_TEST_BOOTSTRAP")
+    if elsewhere:
+        yield Elsewhere(elsewhere)
+        return
     with mainspring.Broker(settings={"num.partitions": 1}) as broker:
         yield broker
 
@@ -27,7 +40,9 @@ def client(request: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def topic(request: Any) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
+    """A name that no other test and no earlier run has used."""
+    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
+    return f"{name}-{time.time_ns()}"
 
 
 VALUES = [str(number).encode() for number in range(1000)]
@@ -203,6 +218,22 @@ def test_pause_resume_and_seek_in_every_order(client, broker, topic):
             elif chance.random() < 0.2:
                 expected = 1000
                 consumer.seek(topic, 0, "latest")
+
+
+def test_a_pattern_reads_all_topics_that_match(client, broker, topic):
+    for name in (f"{topic}-a", f"{topic}-b", f"other-{topic}"):
+        filled(client, broker, name, [name.encode()])
+    settings = {"topics": f"^{topic}-[ab]$", "group": topic, "start": "earliest"}
+    with client.consumer(broker.bootstrap, **settings) as consumer:
+        assert sorted(m.value for m in consumer.take(2)) == [
+            f"{topic}-a".encode(),
+            f"{topic}-b".encode(),
+        ]
+        assert consumer.assignment() == [(f"{topic}-a", 0), (f"{topic}-b", 0)]
+    with pytest.raises(mainspring.ConfigError, match="no pattern"):
+        client.consumer(broker.bootstrap, topics="^(", group="g")
+    with pytest.raises(mainspring.ConfigError, match="needs a group"):
+        client.consumer(broker.bootstrap, topics="^a")
 
 
 def test_two_members_share_the_partitions_and_each_is_told(client, broker, topic):

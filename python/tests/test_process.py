@@ -396,3 +396,54 @@ def test_stop_and_close_are_bounded_while_the_broker_hangs(tmp_path):
             assert time.monotonic() - begun < 20
         finally:
             os.kill(broker.pid, signal.SIGCONT)
+
+
+def test_kills_under_a_producer_and_a_group_lose_and_double_nothing(tmp_path):
+    broker = mainspring.Broker.spawn(tmp_path, settings={"num.partitions": 4})
+    bootstrap = broker.bootstrap
+    port = int(bootstrap.rsplit(":")[-1])
+    total = 3000
+    done = threading.Event()
+    seen: dict[tuple[int, int], bytes | None] = {}
+    lock = threading.Lock()
+    failures: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            with mainspring.Consumer(
+                bootstrap, topics="kills", group="kills", start="earliest", session_timeout_ms=6000
+            ) as consumer:
+                while not done.is_set():
+                    message = consumer.poll(0.1)
+                    if message is not None:
+                        with lock:
+                            seen[message.partition, message.offset] = message.value
+                            if len(set(seen.values())) >= total:
+                                done.set()
+        except BaseException as problem:
+            failures.append(problem)
+            done.set()
+
+    producer = mainspring.Producer(bootstrap)
+    producer.send("kills", b"0").result(20)
+    members = [threading.Thread(target=read) for _ in range(3)]
+    for member in members:
+        member.start()
+    deliveries = []
+    for number in range(1, total):
+        deliveries.append(producer.send("kills", b"%d" % number, key=b"%d" % (number % 50)))
+        if number % 1000 == 0:
+            deliveries[-1].result(30)
+            broker.kill()
+            broker = mainspring.Broker.spawn(tmp_path, port=port)
+    places = [delivery.result(60) for delivery in deliveries]
+    assert done.wait(60), f"{len(seen)} of {total}"
+    for member in members:
+        member.join()
+    producer.close()
+    broker.stop()
+    assert failures == []
+    assert len({(place.partition, place.offset) for place in places}) == total - 1
+    assert sorted(int(value or b"") for value in seen.values()) == list(range(total))
+    for number, place in enumerate(places, start=1):
+        assert seen[place.partition, place.offset or 0] == b"%d" % number

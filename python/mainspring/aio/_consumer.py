@@ -53,7 +53,7 @@ class Consumer(ConsumerCore[K, V]):
     async def _begin(self) -> None:
         self._is_begun = True
         if self._group is not None:
-            await _loop.wait(self._subscribe(self._names()), 60.0, "the subscription")
+            await _loop.wait(self._join(), 60.0, "the subscription")
         elif self._topics:
             await self.assign(await _loop.wait(self._find(), 60.0, "finding the topics"))
 

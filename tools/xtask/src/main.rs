@@ -32,6 +32,7 @@ cargo xtask COMMAND
   fuzz --libfuzzer SECONDS                the same with cargo-fuzz, on a nightly compiler
   bench [--quick] [--json]                the benchmark matrix with its yardsticks
   bench client [--json]                 what our client costs for each record, without sockets
+  bench python [--count N] [--rounds N]   clients in Python, ours beside others
   bench groups [--members N] [--rounds N] how soon a large group is stable
   conformance [--record | --accept | --kafka] [--only WORD]
                                           answers side by side with those of Apache Kafka
@@ -95,8 +96,26 @@ fn mutants(rest: &[&str]) -> ExitCode {
     run(command)
 }
 
+/// Measures clients in Python, ours as it is shipped.
+fn bench_python(rest: &[&str]) -> ExitCode {
+    match python::rivals() {
+        Ok(python) => {
+            let mut command = Command::new(python);
+            command.arg(root().join("tools/compat/bench_clients.py")).args(rest);
+            run(command)
+        }
+        Err(reason) => {
+            println!("the package cannot be measured: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Builds the broker as it is shipped and measures it.
 fn bench(rest: &[&str]) -> ExitCode {
+    if let Some(("python", rest)) = rest.split_first().map(|(first, rest)| (*first, rest)) {
+        return bench_python(rest);
+    }
     let build = ["build", "-q", "--release", "-p", "mainspring-net", "--bin", "mainspring"];
     let built = run(cargo(&build));
     if built != ExitCode::SUCCESS {

@@ -36,6 +36,9 @@ pub(crate) fn environment() -> Result<PathBuf, String> {
     Ok(python)
 }
 
+/// Other clients, to be measured beside ours.
+const RIVALS: [&str; 3] = [PACKAGES[0], PACKAGES[1], PACKAGES[2]];
+
 /// What builds the package and checks it.
 const BUILDERS: [&str; 7] = [
     "maturin==1.16.*",
@@ -47,9 +50,9 @@ const BUILDERS: [&str; 7] = [
     "uvloop",
 ];
 
-/// Builds the wheel, as optimised as the broker that the tests start, and installs it into an
-/// environment of its own. Returns its interpreter.
-pub(crate) fn package() -> Result<PathBuf, String> {
+/// Builds the wheel by a profile of cargo and installs it into an environment of its own. Returns its
+/// interpreter.
+pub(crate) fn package(profile: &str) -> Result<PathBuf, String> {
     let folder = root().join("target/venv-package");
     let python = folder.join("bin/python");
     let stamp = folder.join("mainspring-packages");
@@ -62,7 +65,7 @@ pub(crate) fn package() -> Result<PathBuf, String> {
     }
     let wheels = root().join("target/wheels");
     let _ = std::fs::remove_dir_all(&wheels);
-    let build = ["-m", "maturin", "build", "--quiet", "--profile", "world", "--out"];
+    let build = ["-m", "maturin", "build", "--quiet", "--profile", profile, "--out"];
     let mut maturin = Command::new(&python);
     call(maturin.current_dir(root()).args(build).arg(&wheels).arg("--interpreter").arg(&python))?;
     let wheel = std::fs::read_dir(&wheels).into_iter().flatten().flatten().next();
@@ -99,4 +102,12 @@ fn call(command: &mut Command) -> Result<(), String> {
         Ok(status) => Err(format!("{name} ended with {status}")),
         Err(error) => Err(format!("cannot start {name}: {error}")),
     }
+}
+
+/// The package as it is shipped, beside other clients. Returns its interpreter.
+pub(crate) fn rivals() -> Result<PathBuf, String> {
+    let python = package("release")?;
+    let pip = ["-m", "pip", "install", "-q", "--disable-pip-version-check"];
+    call(Command::new(&python).args(pip).args(RIVALS))?;
+    Ok(python)
 }

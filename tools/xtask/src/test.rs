@@ -152,7 +152,7 @@ fn network(parts: &mut Parts, seeds: u32) {
 
 /// Builds the Python package and tests what was built.
 fn python_package(parts: &mut Parts) {
-    let python = match python::package() {
+    let python = match python::package("world") {
         Ok(python) => python,
         Err(reason) if reason.starts_with("cannot start python3") => {
             return parts.skip("Python package", &reason);
