@@ -346,9 +346,9 @@ impl Consumer {
         }
     }
 
-    /// Stores offsets in the group: those that are named, else everything that was told, or, without
-    /// [`ConsumerConfig::auto_store`], that was said to be processed. The answer comes as
-    /// [`ConsumerEvent::Committed`].
+    /// Stores offsets in the group: those that are named, which count as processed from then on, else
+    /// everything that was told, or, without [`ConsumerConfig::auto_store`], that was said to be
+    /// processed. The answer comes as [`ConsumerEvent::Committed`].
     ///
     /// # Errors
     /// Without a group there is none to store them in: `INVALID_GROUP_ID` 24.
@@ -357,14 +357,20 @@ impl Consumer {
         now: Now,
         offsets: Option<BTreeMap<Place, StoredOffset>>,
     ) -> Result<OffsetsId, ClientError> {
-        let offsets = offsets.unwrap_or_else(|| {
+        let offsets = if let Some(named) = offsets {
+            // An automatic commit that follows must not take them back.
+            for (place, stored) in &named {
+                self.store(place, stored.offset);
+            }
+            named
+        } else {
             if self.config.auto_store
                 && let Some(Pending::Records(place, next)) = self.told.clone()
             {
                 self.store(&place, next);
             }
             self.processed()
-        });
+        };
         let id = self.send_commit(now, offsets).ok_or_else(no_group)?;
         self.drive(now);
         Ok(id)

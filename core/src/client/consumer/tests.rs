@@ -587,6 +587,21 @@ fn closing_stores_what_was_processed_and_leaves() {
 }
 
 #[test]
+fn closing_does_not_take_back_what_was_stored_by_hand() {
+    let mut world = World::new(&[5], |_| {});
+    world.subscribe();
+    while !matches!(world.poll(), Some(ConsumerEvent::Records { .. })) {}
+    for offset in [2, 4] {
+        let offsets = orders([0]).into_iter().map(|place| (place, Offset(offset).into())).collect();
+        world.consumer.commit(world.broker.now, Some(offsets)).expect("it has a group");
+        world.settle();
+    }
+    world.consumer.close(world.broker.now);
+    world.settle();
+    assert_eq!(world.stored[&0], 4);
+}
+
+#[test]
 fn a_membership_that_is_lost_takes_its_partitions_and_gets_them_anew() {
     let mut world = World::new(&[2], |_| {});
     world.subscribe();
