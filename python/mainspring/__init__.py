@@ -6,57 +6,60 @@
 True
 """
 
-from mainspring import serde
-from mainspring._admin import (
-    Admin,
-    BrokerInfo,
-    ClusterInfo,
-    GroupInfo,
-    GroupMember,
-    GroupProgress,
-    GroupSummary,
-    LogDir,
-    LogSize,
-    PartitionInfo,
-    PlannedOffset,
-    TopicInfo,
-)
-from mainspring._consumer import Consumer
-from mainspring._native import Delivery, Message, MessageBatch, RecordMetadata, __version__
-from mainspring._producer import Producer
-from mainspring._topic import Topic
-from mainspring._types import Headers, TopicPartition
-from mainspring.broker import Broker, SpawnedBroker
-from mainspring.errors import (
-    AuthorizationError,
-    BrokerFailed,
-    BufferFull,
-    ClosedError,
-    ConfigError,
-    ConnectionLost,
-    DeserializationError,
-    ErrorCode,
-    FlushTimeout,
-    ForkedClientError,
-    GroupNotEmpty,
-    GroupNotFound,
-    InternalError,
-    KafkaError,
-    MainspringError,
-    MemberFenced,
-    MessageTooLarge,
-    NoStoredOffset,
-    OffsetOutOfRange,
-    OperationTimeout,
-    OutcomeUnknown,
-    ProtocolError,
-    RebalanceInProgress,
-    RequestTimedOut,
-    SerializationError,
-    TopicAlreadyExists,
-    TopicNotFound,
-    UnsupportedByBroker,
-)
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mainspring import errors, serde
+    from mainspring._admin import (
+        Admin,
+        BrokerInfo,
+        ClusterInfo,
+        GroupInfo,
+        GroupMember,
+        GroupProgress,
+        GroupSummary,
+        LogDir,
+        LogSize,
+        PartitionInfo,
+        PlannedOffset,
+        TopicInfo,
+    )
+    from mainspring._consumer import Consumer
+    from mainspring._native import Delivery, Message, MessageBatch, RecordMetadata, __version__
+    from mainspring._producer import Producer
+    from mainspring._topic import Topic
+    from mainspring._types import Headers, TopicPartition
+    from mainspring.broker import Broker, SpawnedBroker
+    from mainspring.errors import (
+        AuthorizationError,
+        BrokerFailed,
+        BufferFull,
+        ClosedError,
+        ConfigError,
+        ConnectionLost,
+        DeserializationError,
+        ErrorCode,
+        FlushTimeout,
+        ForkedClientError,
+        GroupNotEmpty,
+        GroupNotFound,
+        InternalError,
+        KafkaError,
+        MainspringError,
+        MemberFenced,
+        MessageTooLarge,
+        NoStoredOffset,
+        OffsetOutOfRange,
+        OperationTimeout,
+        OutcomeUnknown,
+        ProtocolError,
+        RebalanceInProgress,
+        RequestTimedOut,
+        SerializationError,
+        TopicAlreadyExists,
+        TopicNotFound,
+        UnsupportedByBroker,
+    )
 
 __all__ = [
     "Admin",
@@ -111,5 +114,52 @@ __all__ = [
     "TopicPartition",
     "UnsupportedByBroker",
     "__version__",
+    "errors",
     "serde",
 ]
+
+# Names are looked up at their first use: whoever only collects tests, with the plugin of pytest that
+# comes along, loads no native code.
+_WHERE = {
+    "Admin": "mainspring._admin",
+    "BrokerInfo": "mainspring._admin",
+    "ClusterInfo": "mainspring._admin",
+    "GroupInfo": "mainspring._admin",
+    "GroupMember": "mainspring._admin",
+    "GroupProgress": "mainspring._admin",
+    "GroupSummary": "mainspring._admin",
+    "LogDir": "mainspring._admin",
+    "LogSize": "mainspring._admin",
+    "PartitionInfo": "mainspring._admin",
+    "PlannedOffset": "mainspring._admin",
+    "TopicInfo": "mainspring._admin",
+    "Consumer": "mainspring._consumer",
+    "Delivery": "mainspring._native",
+    "Message": "mainspring._native",
+    "MessageBatch": "mainspring._native",
+    "RecordMetadata": "mainspring._native",
+    "__version__": "mainspring._native",
+    "Producer": "mainspring._producer",
+    "Topic": "mainspring._topic",
+    "Headers": "mainspring._types",
+    "TopicPartition": "mainspring._types",
+    "Broker": "mainspring.broker",
+    "SpawnedBroker": "mainspring.broker",
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in ("aio", "errors", "serde"):
+        return import_module(f"mainspring.{name}")
+    if name not in __all__:
+        message = f"module 'mainspring' has no attribute {name!r}"
+        raise AttributeError(message)
+    value = getattr(import_module(_WHERE.get(name, "mainspring.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

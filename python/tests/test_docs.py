@@ -7,6 +7,7 @@ import mainspring
 import mainspring._admin
 import mainspring._codes
 import mainspring._config
+import mainspring._testing
 import mainspring._topic
 import mainspring._consumer
 import mainspring._producer
@@ -25,6 +26,7 @@ def test_examples_run():
         mainspring._admin,
         mainspring._codes,
         mainspring._config,
+        mainspring._testing,
         mainspring._topic,
         mainspring._consumer,
         mainspring._producer,

@@ -40,7 +40,7 @@ pub(crate) fn environment() -> Result<PathBuf, String> {
 const RIVALS: [&str; 3] = [PACKAGES[0], PACKAGES[1], PACKAGES[2]];
 
 /// What builds the package and checks it.
-const BUILDERS: [&str; 7] = [
+const BUILDERS: [&str; 11] = [
     "maturin==1.16.*",
     "pytest==9.*",
     "mypy==2.*",
@@ -48,6 +48,10 @@ const BUILDERS: [&str; 7] = [
     "pydantic==2.*",
     "msgspec==0.*",
     "uvloop",
+    "pytest-xdist==3.*",
+    "pytest-asyncio==1.*",
+    "anyio==4.*",
+    "pyarrow",
 ];
 
 /// Builds the wheel by a profile of cargo and installs it into an environment of its own. Returns its
