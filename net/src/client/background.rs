@@ -109,6 +109,13 @@ pub(super) fn run<M: Work>(background: &Background, machine: M) -> Door<M> {
             let until = pause.map(|pause| now.mono + pause);
             driver.turn(until).await;
         }
+        // Whoever asked meanwhile is answered; whoever asks from here on is told that it has ended.
+        queue.close();
+        let now = driver.now();
+        while let Ok(order) = queue.try_recv() {
+            order(driver.machine(), now);
+        }
+        driver.machine().work(now);
         driver.drained().await;
     });
     door

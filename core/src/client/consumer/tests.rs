@@ -749,3 +749,15 @@ fn topics_that_are_gone_match_no_more_and_names_take_the_place_of_a_pattern() {
     assert!(world.consumer.is_closed());
     assert_eq!(world.log.last().map(String::as_str), Some("leave"));
 }
+
+#[test]
+fn a_consumer_that_processed_nothing_of_what_it_was_told_is_closed_too() {
+    let mut world = World::new(&[5], |config| config.auto_store = false);
+    world.stored.insert(0, 2);
+    world.subscribe();
+    while !matches!(world.poll(), Some(ConsumerEvent::Records { .. })) {}
+    world.consumer.close(world.broker.now);
+    world.settle();
+    assert!(world.consumer.is_closed());
+    assert_eq!(world.stored[&0], 2);
+}
