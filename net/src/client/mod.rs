@@ -20,11 +20,11 @@ pub mod producer;
 #[cfg(all(test, not(madsim)))]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::io;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use mainspring_core::client::admin::Admin;
 use mainspring_core::client::consumer::Consumer;
 use mainspring_core::client::fetcher::Fetcher;
@@ -158,7 +158,10 @@ impl Drop for Task {
     }
 }
 
+/// Bytes that are read at once, at least.
 const READ: usize = 64 << 10;
+/// Larger answers are handed on piece by piece.
+const GATHER_MAX: usize = 128 << 20;
 
 impl<M: Machine> Driver<M> {
     /// Drives a machine.
@@ -317,29 +320,101 @@ async fn read(
     report: &mpsc::UnboundedSender<Event>,
 ) {
     let mut buffer = BytesMut::new();
+    let mut missing = 0;
     loop {
-        buffer.reserve(READ);
+        // An answer that comes in many pieces is gathered where it ends up: nobody copies it.
+        buffer.reserve(READ.max(missing));
         if !matches!(reader.read_buf(&mut buffer).await, Ok(1..)) {
             return;
         }
-        if report.send(Event::Input(Input::Received(link, buffer.split()))).is_err() {
+        let whole;
+        (whole, missing) = frames(&buffer);
+        if whole == 0 {
+            continue;
+        }
+        let frames = buffer.split_to(whole);
+        if report.send(Event::Input(Input::Received(link, frames))).is_err() {
             return;
         }
     }
+}
+
+/// Returns how many bytes of the front can be handed on, and how many the frame behind them lacks.
+fn frames(bytes: &[u8]) -> (usize, usize) {
+    let mut whole = 0;
+    while let Some(size) = bytes[whole..].first_chunk::<4>() {
+        let size = u32::from_be_bytes(*size) as usize;
+        if size > GATHER_MAX {
+            // What becomes of it is for the machine to say.
+            return (bytes.len(), 0);
+        }
+        let left = bytes.len() - whole - 4;
+        if left < size {
+            return (whole, size - left);
+        }
+        whole += 4 + size;
+    }
+    (whole, 0)
 }
 
 async fn write(
     mut writer: rt::WriteHalf<TcpStream>,
     mut queue: mpsc::UnboundedReceiver<Vec<Bytes>>,
 ) {
+    let mut output = Output::default();
     while let Some(parts) = queue.recv().await {
-        for part in parts {
-            if writer.write_all(&part).await.is_err() {
-                return;
-            }
+        output.add(parts);
+        // What else is there leaves with the same call.
+        while let Ok(parts) = queue.try_recv() {
+            output.add(parts);
         }
-        if writer.flush().await.is_err() {
+        if writer.write_all_buf(&mut output).await.is_err() || writer.flush().await.is_err() {
             return;
+        }
+    }
+}
+
+/// Parts that are to be written, in as few calls as the system needs.
+#[derive(Debug, Default)]
+struct Output {
+    parts: VecDeque<Bytes>,
+    left: usize,
+}
+
+impl Output {
+    fn add(&mut self, parts: Vec<Bytes>) {
+        self.left += parts.iter().map(Bytes::len).sum::<usize>();
+        self.parts.extend(parts.into_iter().filter(|part| !part.is_empty()));
+    }
+}
+
+impl Buf for Output {
+    fn remaining(&self) -> usize {
+        self.left
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.parts.front().map_or(&[], |part| &part[..])
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let count = slices.len().min(self.parts.len());
+        for (slice, part) in slices.iter_mut().zip(&self.parts) {
+            *slice = IoSlice::new(part);
+        }
+        count
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        assert!(count <= self.left, "no more is written than there is");
+        self.left -= count;
+        while let Some(part) = self.parts.front_mut().filter(|_| count > 0) {
+            let taken = count.min(part.len());
+            part.advance(taken);
+            count -= taken;
+            if part.is_empty() {
+                self.parts.pop_front();
+            }
         }
     }
 }

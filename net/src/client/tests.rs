@@ -1,9 +1,11 @@
 //! Clients in the background against a broker in this process.
 
 use std::collections::BTreeMap;
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use mainspring_core::client::ClientError;
 use mainspring_core::client::admin::{AdminTarget, describe_topics};
 use mainspring_core::client::consumer::{ConsumerConfig, ConsumerEvent, place};
@@ -19,6 +21,7 @@ use super::background::Background;
 use super::call::Call;
 use super::consumer::BackgroundConsumer;
 use super::producer::{BackgroundProducer, NotTaken, Outgoing};
+use super::{GATHER_MAX, Output, frames};
 use crate::embedded::Embedded;
 use crate::node::{ListenerOptions, NodeOptions};
 
@@ -166,4 +169,31 @@ fn an_administrator_answers_and_after_its_end_fails() {
     admin.close();
     let response = answer(&admin.call(AdminTarget::Any, describe_topics(None)));
     assert_eq!(response.err(), Some(ClientError::Disconnected));
+}
+
+#[test]
+fn whole_answers_are_handed_on_and_what_the_next_one_lacks_is_known() {
+    let answer = |size: u32, there: usize| [&size.to_be_bytes()[..], &vec![7; there]].concat();
+    assert_eq!(frames(&[]), (0, 0));
+    assert_eq!(frames(&[0, 0, 1]), (0, 0));
+    assert_eq!(frames(&answer(10, 10)), (14, 0));
+    assert_eq!(frames(&answer(10, 4)), (0, 6));
+    assert_eq!(frames(&[answer(1, 1), answer(0, 0), answer(9, 0)].concat()), (9, 9));
+    // No answer is that large, so it is not waited for.
+    assert_eq!(frames(&answer(GATHER_MAX as u32 + 1, 3)), (7, 0));
+}
+
+#[test]
+fn parts_are_written_from_where_the_last_call_ended() {
+    let mut output = Output::default();
+    output.add(vec![Bytes::from_static(b"ab"), Bytes::new(), Bytes::from_static(b"cd")]);
+    output.advance(1);
+    output.add(vec![Bytes::from_static(b"e")]);
+    let mut slices = [IoSlice::new(&[]); 2];
+    assert_eq!((output.remaining(), output.chunks_vectored(&mut slices)), (4, 2));
+    assert_eq!((&slices[0][..], &slices[1][..]), (&b"b"[..], &b"cd"[..]));
+    output.advance(3);
+    assert_eq!(output.chunk(), b"e");
+    output.advance(1);
+    assert_eq!((output.has_remaining(), output.chunk()), (false, &b""[..]));
 }
