@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, overload
 
 from mainspring import _native
 from mainspring._client import Bootstrap, bootstrap_text, topic_list, topic_name, wait, watch_exit
@@ -146,11 +146,12 @@ class Consumer(ConsumerCore[K, V]):
     [b'1', b'2']
     """
 
+    @overload
     def __init__(
-        self,
+        self: Consumer[bytes, bytes],
         bootstrap: Bootstrap = None,
         *,
-        topics: str | Topic[K, V] | Iterable[str | Topic[K, V]] | None = None,
+        topics: str | Iterable[str] | None = None,
         group: str | None = None,
         start: Start = "latest",
         auto_commit: bool = True,
@@ -160,20 +161,41 @@ class Consumer(ConsumerCore[K, V]):
         on_lost: Rebalance | None = None,
         config: Mapping[str, Setting] | None = None,
         **settings: Setting,
-    ) -> None:
-        super().__init__(
-            bootstrap,
-            topics=topics,
-            group=group,
-            start=start,
-            auto_commit=auto_commit,
-            isolation=isolation,
-            on_assigned=on_assigned,
-            on_revoked=on_revoked,
-            on_lost=on_lost,
-            config=config,
-            **settings,
-        )
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        bootstrap: Bootstrap = None,
+        *,
+        topics: Topic[K, V] | Iterable[Topic[K, V]],
+        group: str | None = None,
+        start: Start = "latest",
+        auto_commit: bool = True,
+        isolation: str = "read_uncommitted",
+        on_assigned: Rebalance | None = None,
+        on_revoked: Rebalance | None = None,
+        on_lost: Rebalance | None = None,
+        config: Mapping[str, Setting] | None = None,
+        **settings: Setting,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Consumer[Any, Any],
+        bootstrap: Bootstrap = None,
+        *,
+        topics: Iterable[str | Topic[Any, Any]],
+        group: str | None = None,
+        start: Start = "latest",
+        auto_commit: bool = True,
+        isolation: str = "read_uncommitted",
+        on_assigned: Rebalance | None = None,
+        on_revoked: Rebalance | None = None,
+        on_lost: Rebalance | None = None,
+        config: Mapping[str, Setting] | None = None,
+        **settings: Setting,
+    ) -> None: ...
+    def __init__(self, bootstrap: Bootstrap = None, *, topics: Any = None, **options: Any) -> None:
+        super().__init__(bootstrap, topics=topics, **options)
         if self._topics:
             self._begin()
 

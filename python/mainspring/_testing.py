@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from itertools import count as counting
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from mainspring._admin import Admin, TopicName
 from mainspring._config import Setting
@@ -90,7 +90,13 @@ class TestBroker(Broker):
             producer.flush(timeout)
         return [delivery.result(timeout) for delivery in sent]
 
-    def history(self, topic: str | Topic[K, V], *, timeout: float = 10.0) -> list[Message[K, V]]:
+    @overload
+    def history(self, topic: str, *, timeout: float = 10.0) -> list[Message[bytes, bytes]]: ...
+    @overload
+    def history(self, topic: Topic[K, V], *, timeout: float = 10.0) -> list[Message[K, V]]: ...
+    def history(
+        self, topic: str | Topic[Any, Any], *, timeout: float = 10.0
+    ) -> list[Message[Any, Any]]:
         """Reads all messages that a topic holds now, in the order of partitions and offsets.
 
         >>> with TestBroker() as broker:
@@ -103,7 +109,7 @@ class TestBroker(Broker):
             for part in self.admin.topic(topic).details
             if part.end is not None and part.start is not None and part.end > part.start
         }
-        found: list[Message[K, V]] = []
+        found: list[Message[Any, Any]] = []
         left = set(ends)
         deadline = time.monotonic() + timeout
         with self._reader(topic) as consumer:
@@ -124,18 +130,40 @@ class TestBroker(Broker):
         found.sort(key=lambda message: (message.partition, message.offset))
         return found
 
-    def values(self, topic: str | Topic[Any, V], *, timeout: float = 10.0) -> list[V]:
+    @overload
+    def values(self, topic: str, *, timeout: float = 10.0) -> list[bytes]: ...
+    @overload
+    def values(self, topic: Topic[Any, V], *, timeout: float = 10.0) -> list[V]: ...
+    def values(self, topic: str | Topic[Any, Any], *, timeout: float = 10.0) -> list[Any]:
         """Reads the values of all messages that a topic holds now."""
         return [message.value for message in self.history(topic, timeout=timeout)]
 
+    @overload
     def wait_for(
         self,
-        topic: str | Topic[K, V],
+        topic: str,
+        count: int = 1,
+        *,
+        where: Callable[[Message[bytes, bytes]], object] | None = None,
+        timeout: float = 5.0,
+    ) -> list[Message[bytes, bytes]]: ...
+    @overload
+    def wait_for(
+        self,
+        topic: Topic[K, V],
         count: int = 1,
         *,
         where: Callable[[Message[K, V]], object] | None = None,
         timeout: float = 5.0,
-    ) -> list[Message[K, V]]:
+    ) -> list[Message[K, V]]: ...
+    def wait_for(
+        self,
+        topic: str | Topic[Any, Any],
+        count: int = 1,
+        *,
+        where: Callable[[Message[Any, Any]], object] | None = None,
+        timeout: float = 5.0,
+    ) -> list[Message[Any, Any]]:
         """Waits until a topic holds so many messages, from its beginning on, and returns them in the
         order in which they were read.
 
@@ -153,7 +181,7 @@ class TestBroker(Broker):
         ...     [message.value for message in broker.wait_for("orders", where=lambda m: len(m.value) > 1)]
         [b'22']
         """
-        found: list[Message[K, V]] = []
+        found: list[Message[Any, Any]] = []
         seen = 0
         deadline = time.monotonic() + timeout
         self.admin.create_topic(topic, exist_ok=True)
@@ -214,8 +242,10 @@ class TestBroker(Broker):
         # A partition that nothing is stored of is still to be read as a whole.
         return sum((row.end or 0) - (row.start or 0) if row.lag is None else row.lag for row in rows)
 
-    def _reader(self, topic: str | Topic[K, V]) -> Consumer[K, V]:
-        return Consumer(self.bootstrap, topics=topic, start="earliest", fetch_max_wait_ms=50)
+    def _reader(self, topic: str | Topic[Any, Any]) -> Consumer[Any, Any]:
+        consumer: Consumer[Any, Any]
+        consumer = Consumer(self.bootstrap, topics=[topic], start="earliest", fetch_max_wait_ms=50)
+        return consumer
 
     def stop(self, timeout: float = 10.0) -> None:
         """Stops the broker, and its administrator before."""

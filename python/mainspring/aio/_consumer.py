@@ -6,12 +6,14 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
-from mainspring._client import topic_list, topic_name
+from mainspring._client import Bootstrap, topic_list, topic_name
+from mainspring._config import Setting
 from mainspring._consumer import (
     ConsumerCore,
     Place,
+    Rebalance,
     Start,
     _assignment,
     _native_start,
@@ -49,6 +51,57 @@ class Consumer(ConsumerCore[K, V]):
     """
 
     _is_begun = False
+
+    @overload
+    def __init__(
+        self: Consumer[bytes, bytes],
+        bootstrap: Bootstrap = None,
+        *,
+        topics: str | Iterable[str] | None = None,
+        group: str | None = None,
+        start: Start = "latest",
+        auto_commit: bool = True,
+        isolation: str = "read_uncommitted",
+        on_assigned: Rebalance | None = None,
+        on_revoked: Rebalance | None = None,
+        on_lost: Rebalance | None = None,
+        config: Mapping[str, Setting] | None = None,
+        **settings: Setting,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        bootstrap: Bootstrap = None,
+        *,
+        topics: Topic[K, V] | Iterable[Topic[K, V]],
+        group: str | None = None,
+        start: Start = "latest",
+        auto_commit: bool = True,
+        isolation: str = "read_uncommitted",
+        on_assigned: Rebalance | None = None,
+        on_revoked: Rebalance | None = None,
+        on_lost: Rebalance | None = None,
+        config: Mapping[str, Setting] | None = None,
+        **settings: Setting,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Consumer[Any, Any],
+        bootstrap: Bootstrap = None,
+        *,
+        topics: Iterable[str | Topic[Any, Any]],
+        group: str | None = None,
+        start: Start = "latest",
+        auto_commit: bool = True,
+        isolation: str = "read_uncommitted",
+        on_assigned: Rebalance | None = None,
+        on_revoked: Rebalance | None = None,
+        on_lost: Rebalance | None = None,
+        config: Mapping[str, Setting] | None = None,
+        **settings: Setting,
+    ) -> None: ...
+    def __init__(self, bootstrap: Bootstrap = None, *, topics: Any = None, **options: Any) -> None:
+        super().__init__(bootstrap, topics=topics, **options)
 
     async def _begin(self) -> None:
         self._is_begun = True
