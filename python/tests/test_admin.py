@@ -3,6 +3,8 @@
 import asyncio
 import inspect
 import pickle
+import subprocess
+import sys
 from datetime import datetime, timedelta, timezone
 
 import mainspring
@@ -251,6 +253,56 @@ def test_event_loops_have_the_same_operations(broker):
             await admin.topics()
 
     asyncio.run(main())
+
+
+def test_a_cancelled_wait_ends_at_once_and_harms_nothing(broker):
+    async def main():
+        async with mainspring.aio.Admin("127.0.0.1:1") as nowhere:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await nowhere.topics()
+        async with mainspring.aio.Admin(broker.bootstrap) as admin:
+            task = asyncio.create_task(admin.create_topic("cancelled"))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            async with asyncio.timeout(20):
+                while "cancelled" not in [one.name for one in await admin.topics()]:
+                    await asyncio.sleep(0.01)
+            await admin.delete_topic("cancelled")
+
+    asyncio.run(main())
+
+
+FORKED = """
+import os, sys
+import mainspring
+
+admin = mainspring.Admin(sys.argv[1])
+assert admin.cluster().controller == 1
+child = os.fork()
+if child == 0:
+    try:
+        admin.topics()
+    except mainspring.ForkedClientError as error:
+        assert "make a Admin in the child" in str(error), error
+        admin.close()
+        with mainspring.Admin(sys.argv[1]) as own:
+            os._exit(0 if own.cluster().controller == 1 else 2)
+    os._exit(1)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 0
+assert admin.cluster().controller == 1
+print("left open")
+"""
+
+
+def test_after_a_fork_the_child_needs_its_own_and_the_end_of_the_program_closes_it(broker):
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", FORKED, broker.bootstrap]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "left open\n"), ended.stderr
+    assert ended.stderr == ""
 
 
 def test_both_administrators_take_the_same_arguments():

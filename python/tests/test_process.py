@@ -33,6 +33,7 @@ def run(code: str, *arguments: str, timeout: float = 60) -> subprocess.Completed
 
 
 BLOCKING = {
+    "admin": "mainspring.Admin(nowhere).topics()",
     "poll": "mainspring.Consumer(a, topics='t', start='latest').poll()",
     "iteration": "[m for m in mainspring.Consumer(a, topics='t', start='latest')]",
     "batches": "next(mainspring.Consumer(a, topics='t', start='latest').batches())",
