@@ -372,3 +372,27 @@ fn dump(segment: &Path) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).expect("it is text")
 }
+
+#[test]
+fn a_benchmark_tells_what_was_stored_and_read_and_what_the_machine_can_do() {
+    let bench = Bench::new();
+    let measure = |arguments: &[&str]| -> serde_json::Value {
+        let fixed = ["bench", arguments[0], "--duration", "1", "--size", "100", "--json"];
+        let output = bench.ok(&[&fixed[..], &arguments[1..]].concat());
+        serde_json::from_str(&output).expect("one object")
+    };
+    let produced = measure(&["produce"]);
+    let stored = produced["records"].as_u64().expect("a number");
+    assert!(stored > 0 && produced["latency_us"]["p99"].as_u64() > Some(0), "{produced}");
+    assert!(produced["limits"]["loopback_mb_per_s"].as_u64() > Some(0), "{produced}");
+
+    let consumed = measure(&["consume"]);
+    let read = consumed["records"].as_u64().expect("a number");
+    // A record that warms up comes before them; a slow machine may not come to the end.
+    assert!(read > 0 && read <= stored + 1, "{read} of {stored}");
+
+    let told = measure(&["e2e", "--rate", "200"]);
+    let count = told["records"].as_u64().expect("a number");
+    assert!((1..=201).contains(&count), "{told}");
+    assert!(told["latency_us"]["p50"].as_u64() > Some(0), "{told}");
+}

@@ -2,6 +2,7 @@
 //!
 //! Data goes to standard output, everything else to standard error. A failure is one line.
 
+mod bench;
 mod connect;
 mod consume;
 mod consume_group;
@@ -47,6 +48,8 @@ enum Command {
     Produce(produce::Args),
     /// Print records
     Consume(consume::Args),
+    /// Measure a broker with this program's own client
+    Bench(bench::Args),
     /// List, describe, reset and delete consumer groups
     #[command(subcommand)]
     Group(group::Command),
@@ -76,6 +79,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Topic(command) => topic::run(command),
         Command::Produce(args) => produce::run(&args),
         Command::Consume(args) => consume::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Group(command) => group::run(command),
         Command::Log(command) => log::run(&command),
         #[cfg(feature = "sim")]

@@ -235,6 +235,11 @@ impl Fetcher {
         }
     }
 
+    /// Returns the partitions that are read.
+    pub fn assigned(&self) -> Vec<Place> {
+        self.partitions.keys().cloned().collect()
+    }
+
     /// Returns whether a broker did not know a topic since this was last asked: it may be gone.
     pub const fn take_misses_topics(&mut self) -> bool {
         std::mem::replace(&mut self.misses_topics, false)
