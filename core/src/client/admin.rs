@@ -418,6 +418,28 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_of_api_versions_that_cannot_be_read_leads_to_version_0() {
+        // What librdkafka 2.16's mock cluster answers: error 35, then a body of no version.
+        let refusal: &[u8] = &[0, 0, 0, 17, 0, 0, 0, 0, 0, 35, 1, 0, 18, 0, 0, 0, 2, 0, 0, 0, 0];
+        let broker = TestBroker::new(&[]);
+        let mut admin = Admin::new(network_config(), TIMEOUT);
+        admin.call(broker.now, AdminTarget::Any, describe_topics(None));
+        let Some(Effect::Connect { link, .. }) = admin.poll_effect() else {
+            panic!("it connects");
+        };
+        admin.handle(broker.now, Input::Connected(link));
+        assert!(matches!(admin.poll_effect(), Some(Effect::Transmit { .. })));
+
+        admin.handle(broker.now, Input::Received(link, refusal.into()));
+
+        let Some(Effect::Transmit { parts, .. }) = admin.poll_effect() else {
+            panic!("it asks again");
+        };
+        let asked: Vec<u8> = parts.iter().flatten().copied().collect();
+        assert_eq!(asked[4..8], [0, 18, 0, 0], "ApiVersions, version 0");
+    }
+
+    #[test]
     fn an_api_that_the_broker_lacks_is_named() {
         let mut broker = TestBroker::new(&[]);
         broker.ranges.retain(|range| range.api_key != 20);

@@ -268,21 +268,22 @@ impl<T> Connection<T> {
         };
         let code = body.first_chunk::<2>().map_or(0, |code| i16::from_be_bytes(*code));
         let refused = code == ErrorCode::UnsupportedVersion.code();
-        // A refusal has the form of version 0, whatever was asked.
-        let version = if refused { 0 } else { asked };
-        let response = ApiVersionsResponse::decode(&mut Reader::new(body), version)
-            .map_err(|error| ClientError::Malformed(error.to_string()))?;
         if refused {
-            let theirs = response
-                .api_keys
+            // A refusal has the form of version 0, whatever was asked, and names what is served; where
+            // it does neither, as librdkafka's mock cluster, version 0 is what every broker serves.
+            let served = ApiVersionsResponse::decode(&mut Reader::new(body), 0).ok();
+            let theirs = served
                 .iter()
+                .flat_map(|response| &response.api_keys)
                 .find(|range| range.api_key == ApiKey::ApiVersions.key())
-                .map_or(0, |range| range.max_version);
-            if theirs >= asked || asked == 0 {
+                .map_or(0, |range| range.max_version.max(0));
+            if theirs >= asked {
                 return Err(ClientError::UnsupportedApi(ApiKey::ApiVersions.name()));
             }
-            return Ok(Some(self.ask_versions(now, theirs.max(0))));
+            return Ok(Some(self.ask_versions(now, theirs)));
         }
+        let response = ApiVersionsResponse::decode(&mut Reader::new(body), asked)
+            .map_err(|error| ClientError::Malformed(error.to_string()))?;
         if let Some(error) = ClientError::from_code(code) {
             return Err(error);
         }
