@@ -8,19 +8,69 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from mainspring import _native
 from mainspring.errors import BrokerFailed, OperationTimeout
 
+if TYPE_CHECKING:
+    from mainspring._consumer import Consumer
+    from mainspring._producer import Producer
+    from mainspring._topic import Topic
+
 __all__ = ["Broker", "SpawnedBroker"]
 
 Setting = str | int | bool
+K = TypeVar("K")
+V = TypeVar("V")
 
 
-class Broker:
+class _Reached(ABC):
+    """A broker that clients can be opened for."""
+
+    @property
+    @abstractmethod
+    def bootstrap(self) -> str:
+        """Where clients reach it, `HOST:PORT`."""
+
+    def producer(self, **settings: Any) -> Producer:
+        """Opens a producer for this broker; the arguments are those of `Producer`.
+
+        >>> with Broker() as broker, broker.producer(linger_ms=0) as producer:
+        ...     producer.send("orders", b"1").result(timeout=10).offset
+        0
+        """
+        from mainspring._producer import Producer
+
+        return Producer(self.bootstrap, **settings)
+
+    @overload
+    def consumer(
+        self, topics: str | Iterable[str] | None = None, **options: Any
+    ) -> Consumer[bytes, bytes]: ...
+    @overload
+    def consumer(
+        self, topics: Topic[K, V] | Iterable[Topic[K, V]], **options: Any
+    ) -> Consumer[K, V]: ...
+    def consumer(self, topics: Any = None, **options: Any) -> Consumer[Any, Any]:
+        """Opens a consumer for this broker; the arguments are those of `Consumer`.
+
+        >>> with Broker() as broker:
+        ...     with broker.producer() as producer:
+        ...         _ = producer.send("orders", b"1")
+        ...     with broker.consumer("orders", start="earliest") as consumer:
+        ...         next(consumer).value
+        b'1'
+        """
+        from mainspring._consumer import Consumer
+
+        return Consumer(self.bootstrap, topics=topics, **options)
+
+
+class Broker(_Reached):
     """A Mainspring broker in this process, serving clients when the constructor returns.
 
     It is the broker that the command `serve` runs, with real sockets, on threads of its own that never
@@ -124,7 +174,7 @@ class Broker:
         raise TypeError(message)
 
 
-class SpawnedBroker:
+class SpawnedBroker(_Reached):
     """A broker in a process of its own, made by `Broker.spawn`. It ends with its `with` block."""
 
     def __init__(
