@@ -1,6 +1,6 @@
 //! Client machines on threads of their own, for programs that are not asynchronous.
 //!
-//! A [`Runner`] owns a machine and its sockets and runs on a shared runtime; a program's threads hand
+//! A task owns a machine and its sockets and runs on a shared runtime; a program's threads hand
 //! it closures and get [`Call`]s. Nothing here waits for a program's thread.
 
 use std::io;
