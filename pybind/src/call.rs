@@ -141,6 +141,12 @@ impl Bridge {
         self.reader.as_raw_fd()
     }
 
+    /// How many futures wait to be resolved.
+    fn __len__(&self) -> usize {
+        let futures = self.futures.lock().unwrap_or_else(PoisonError::into_inner);
+        futures.slots.len() - futures.free.len()
+    }
+
     /// Resolves `future` with `None` in [`Bridge::drain`], once the source is done.
     fn watch(&self, source: &Bound<'_, PyAny>, future: Py<PyAny>) -> PyResult<()> {
         let slot = {

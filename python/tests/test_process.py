@@ -19,6 +19,7 @@ from collections.abc import Iterator
 import mainspring
 import mainspring.aio
 import pytest
+from mainspring.aio._loop import bridge
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +250,18 @@ def test_a_cancelled_wait_loses_no_message(broker):
             return seen
 
     assert asyncio.run(work()) == [b"%d" % number for number in range(20)]
+
+
+def test_a_consumer_that_waits_for_long_gathers_nothing(broker):
+    async def work() -> int:
+        async with mainspring.aio.Producer(broker.bootstrap) as producer:
+            await producer.send("idle", b"")
+        async with mainspring.aio.Consumer(broker.bootstrap, topics="idle") as consumer:
+            for _ in range(100):
+                assert await consumer.poll(0.001) is None
+            return len(bridge(asyncio.get_running_loop()))
+
+    assert asyncio.run(work()) <= 1
 
 
 def test_uvloop_works_as_well(broker):

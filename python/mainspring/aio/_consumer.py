@@ -51,6 +51,7 @@ class Consumer(ConsumerCore[K, V]):
     """
 
     _is_begun = False
+    _waited: asyncio.Future[None] | None = None
 
     @overload
     def __init__(
@@ -139,13 +140,22 @@ class Consumer(ConsumerCore[K, V]):
 
     async def _asked(self, limit: float | None) -> bool:
         """Waits for the next event; false after so many seconds, and after `stop`."""
-        call = self._ask()
-        if limit is not None:
-            return await _loop.done(call, limit)
-        while not await _loop.done(call, 0.1):
-            if self.is_stopped:
+        loop = asyncio.get_running_loop()
+        if self._waited is None or self._waited.get_loop() is not loop:
+            call = self._ask()
+            if call.done():
+                return True
+            self._waited = _loop.watch(call)
+        # One future for a question, however often it is waited for.
+        deadline = None if limit is None else loop.time() + limit
+        while True:
+            left = 0.1 if deadline is None else min(0.1, max(0.0, deadline - loop.time()))
+            await asyncio.wait([self._waited], timeout=left)
+            if self._waited.done():
+                self._waited = None
+                return True
+            if self.is_stopped or (deadline is not None and loop.time() >= deadline):
                 return False
-        return True
 
     async def __aiter__(self) -> AsyncIterator[Message[K, V]]:
         while True:

@@ -5,6 +5,7 @@ pool. Answers are queued without the interpreter's lock; the loop takes all that
 from __future__ import annotations
 
 import asyncio
+import threading
 import weakref
 from collections.abc import Generator
 from typing import Any
@@ -14,16 +15,30 @@ from mainspring.errors import OperationTimeout
 
 _bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _native.Bridge]
 _bridges = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
 
 
 def bridge(loop: asyncio.AbstractEventLoop) -> _native.Bridge:
     """The bridge of a loop, made at its first use."""
-    known = _bridges.get(loop)
-    if known is None:
-        known = _native.Bridge()
-        loop.add_reader(known.fileno(), known.drain)
-        _bridges[loop] = known
-    return known
+    with _lock:
+        known = _bridges.get(loop)
+        if known is None:
+            # What still waits for a closed loop holds on to it, and nobody will ever come for it.
+            for other in list(_bridges):
+                if other.is_closed():
+                    del _bridges[other]
+            known = _native.Bridge()
+            loop.add_reader(known.fileno(), known.drain)
+            _bridges[loop] = known
+        return known
+
+
+def watch(call: _native.Call) -> asyncio.Future[None]:
+    """A future of the running loop that is resolved once an answer is there."""
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    bridge(loop).watch(call, future)
+    return future
 
 
 def wait_for_delivery(
@@ -47,9 +62,7 @@ async def done(call: _native.Call, timeout: float | None = None) -> bool:
     """Waits until an answer is there, for so many seconds, and tells whether it is."""
     if call.done():
         return True
-    loop = asyncio.get_running_loop()
-    future = loop.create_future()
-    bridge(loop).watch(call, future)
+    future = watch(call)
     if timeout is None:
         await future
         return True
