@@ -34,6 +34,7 @@ cargo xtask COMMAND
   bench client [--json]                 what our client costs for each record, without sockets
   bench python [--count N] [--rounds N]   clients in Python, ours beside others
   bench groups [--members N] [--rounds N] how soon a large group is stable
+  rskafka [--bootstrap HOST:PORT]         the tests of the crate rskafka, which build librdkafka
   conformance [--record | --accept | --kafka] [--only WORD]
                                           answers side by side with those of Apache Kafka
   mutants [--json]                        plants each listed bug and tells which ones are found
@@ -93,6 +94,19 @@ fn mutants(rest: &[&str]) -> ExitCode {
     }
     let mut command = harness(&["mutants"]);
     command.args(rest);
+    run(command)
+}
+
+/// Runs an independent client's own tests against the broker as it is shipped.
+fn rskafka(rest: &[&str]) -> ExitCode {
+    let build = ["build", "-q", "--release", "-p", "mainspring-net", "--bin", "mainspring"];
+    let built = run(cargo(&build));
+    if built != ExitCode::SUCCESS {
+        return built;
+    }
+    let mut command = Command::new("python3");
+    command.arg(root().join("tools/compat/rskafka.py")).args(rest);
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
     run(command)
 }
 
@@ -162,6 +176,7 @@ fn main() -> ExitCode {
         Some("soak") => test::soak(&rest),
         Some("mutants") => mutants(&rest),
         Some("conformance") => conformance(&rest),
+        Some("rskafka") => rskafka(&rest),
         Some("bench") => bench(&rest),
         Some("fuzz") => fuzz::run(&rest),
         Some("help" | "--help" | "-h") | None => {
