@@ -68,12 +68,16 @@ fn a_killed_broker_starts_again() {
 fn a_second_process_on_a_directory_is_refused_before_it_touches_anything() {
     let directory = Directory::new();
     let broker = Broker::start(directory.path());
+    // Halted, it writes nothing of its own in between.
+    broker.signal("-STOP");
     let before = listing(directory.path());
     let path = directory.path().to_str().expect("a temporary path is text");
     let arguments = ["serve", "--data-dir", path, "--listen", "127.0.0.1:0", "--console", "off"];
     let output = run(&arguments, directory.path());
+    let after = listing(directory.path());
+    broker.signal("-CONT");
     assert_refused(&output, 1, &format!("in use by process {}", broker.child.id()));
-    assert_eq!(listing(directory.path()), before);
+    assert_eq!(after, before);
 }
 
 #[test]
