@@ -25,6 +25,8 @@ use super::call::{Call, Waiter};
 const CHUNK_BYTES: usize = 256 << 10;
 /// Records at which it is.
 const CHUNK_RECORDS: usize = 8192;
+/// Chunks whose memory is kept to be used again.
+const SPARE_MAX: usize = 8;
 /// Longest time for which records are gathered before the task takes them, where they may linger.
 const GATHER: Duration = Duration::from_millis(1);
 
@@ -133,6 +135,17 @@ impl Chunk {
             sizes: Vec::new(),
             reports: Arc::default(),
         }
+    }
+
+    /// Makes an empty one of one whose records were all appended, so that its memory is used again:
+    /// fresh memory costs more than the copying.
+    fn emptied(mut self) -> Self {
+        self.data.clear();
+        self.entries.clear();
+        self.headers.clear();
+        self.sizes.clear();
+        self.reports = Arc::default();
+        self
     }
 
     fn is_full(&self) -> bool {
@@ -302,6 +315,8 @@ struct Inbox {
     by_name: BTreeMap<KafkaString, u32>,
     last: usize,
     room: Vec<Call<()>>,
+    /// Chunks that are empty again, at most [`SPARE_MAX`].
+    spare: Vec<Chunk>,
     is_closed: bool,
 }
 
@@ -465,7 +480,8 @@ impl Many<'_> {
             self.wakes = true;
         }
         if inbox.chunks.back().is_none_or(Chunk::is_full) {
-            inbox.chunks.push_back(Chunk::new());
+            let chunk = inbox.spare.pop().unwrap_or_else(Chunk::new);
+            inbox.chunks.push_back(chunk);
         }
         let chunk = inbox.chunks.back_mut().expect("one was pushed where there was none");
         let index = chunk.entries.len() as u32;
@@ -607,7 +623,12 @@ impl Sending {
                 self.next_ticket += 1;
                 *done += 1;
             }
-            self.taken.pop_front();
+            if let Some((chunk, _)) = self.taken.pop_front() {
+                let mut inbox = self.shared.inbox();
+                if inbox.spare.len() < SPARE_MAX && chunk.data.capacity() <= 2 * CHUNK_BYTES {
+                    inbox.spare.push(chunk.emptied());
+                }
+            }
         }
     }
 
