@@ -215,7 +215,9 @@ impl ConsumerBase {
     fn _ask(&self, py: Python<'_>) -> PyResult<Call> {
         let state = self.state(py)?;
         let asked = state.ask();
-        Ok(Call::new(asked, |_, _| unreachable!("it is taken by `_accept`")))
+        Ok(Call::new(asked, |py, _| {
+            Err(error(py, "InternalError", &"an event is taken by _accept alone"))
+        }))
     }
 
     /// Takes the event that was asked for, if it is there, and tells whether there are records now.

@@ -210,9 +210,14 @@ impl State {
 
     fn wait_for_room(&self, py: Python<'_>, begun: Instant, topic: &str) -> PyResult<()> {
         let left = self.max_block.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            return Err(not_taken(py, NotTaken::Full, topic));
+        }
         let room = self.producer.room();
-        let has_room = !left.is_zero() && wait(py, Some(left), |slice| room.wait(slice))?;
-        if has_room { Ok(()) } else { Err(not_taken(py, NotTaken::Full, topic)) }
+        if wait(py, Some(left), |slice| room.wait(slice))? {
+            return Ok(());
+        }
+        Err(not_taken(py, NotTaken::Full, topic))
     }
 
     fn send_all<'py>(

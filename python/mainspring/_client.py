@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mainspring import _native
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
 Bootstrap = str | Iterable[str] | None
 
 
+# How long the end of the program waits for what is on its way, of all clients together.
+_EXIT_SECONDS = 5.0
+
+
 class _Closes(Protocol):
-    def _at_exit(self) -> None: ...
+    def _at_exit(self, limit: float) -> _native.Call | None: ...
 
 
 _open: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -57,15 +62,13 @@ def topic_list(topics: str | Topic[Any, Any] | Iterable[str | Topic[Any, Any]] |
     return list(topics)
 
 
-def headers_of(headers: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """Headers as they are handed over."""
-    return headers
-
-
 @atexit.register
 def _close_all() -> None:
-    for client in list(_open):
-        client._at_exit()
+    closing = [client._at_exit(_EXIT_SECONDS) for client in list(_open)]
+    deadline = time.monotonic() + _EXIT_SECONDS + 1.0
+    for call in closing:
+        if call is not None:
+            call.wait(max(0.0, deadline - time.monotonic()))
     _native._shutdown()
 
 

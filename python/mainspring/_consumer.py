@@ -25,8 +25,6 @@ Start = str | int | datetime
 Place = TopicPartition | tuple[str, int]
 Rebalance = Callable[[list[TopicPartition]], object]
 
-_EXIT_SECONDS = 5.0
-
 
 class ConsumerCore(_native.ConsumerBase[K, V], Generic[K, V]):
     """What the consumer of threads and that of event loops share."""
@@ -64,7 +62,6 @@ class ConsumerCore(_native.ConsumerBase[K, V], Generic[K, V]):
             raise ConfigError("a pattern of topics needs a group; or name the topics")
         self._callbacks = {"assigned": on_assigned, "revoked": on_revoked, "lost": on_lost}
         self._events: list[tuple[str, list[TopicPartition]]] = []
-        self._batch: MessageBatch[Any, Any] | None = None
         forms = [
             (topic.name, topic.read_key, topic.read_value)
             for topic in self._topics
@@ -77,9 +74,8 @@ class ConsumerCore(_native.ConsumerBase[K, V], Generic[K, V]):
     def _on_event(self, kind: str, places: list[TopicPartition]) -> None:
         self._events.append((kind, places))
 
-    def _at_exit(self) -> None:
-        if self._is_here and not self.is_stopped:
-            self._close(_EXIT_SECONDS).wait(_EXIT_SECONDS + 1.0)
+    def _at_exit(self, limit: float) -> _native.Call | None:
+        return self._close(limit) if self._is_here and not self.is_stopped else None
 
     def _names(self) -> list[str]:
         return [topic_name(topic) for topic in self._topics]

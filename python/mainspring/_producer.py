@@ -14,9 +14,6 @@ from mainspring.errors import ConfigError, FlushTimeout
 
 __all__ = ["Producer"]
 
-# How long the end of the program waits for records that are on their way.
-_EXIT_SECONDS = 5.0
-
 
 class ProducerCore(_native.ProducerBase):
     """What the producer of threads and that of event loops share."""
@@ -52,9 +49,8 @@ class ProducerCore(_native.ProducerBase):
             topic.name, raw, raw_key, headers=headers, partition=partition, timestamp=timestamp
         )
 
-    def _at_exit(self) -> None:
-        if self._is_here and not self.is_closed:
-            self._close(_EXIT_SECONDS).wait(_EXIT_SECONDS + 1.0)
+    def _at_exit(self, limit: float) -> _native.Call | None:
+        return self._close(limit) if self._is_here and not self.is_closed else None
 
     def __reduce__(self) -> str:
         kind = type(self).__name__

@@ -291,6 +291,19 @@ def test_what_was_sent_is_delivered_when_the_interpreter_ends(broker):
         assert len(next(consumer.batches(max_records=101, max_wait=5))) == 101
 
 
+def test_the_end_of_the_interpreter_waits_once_for_all_clients():
+    code = """
+        import mainspring
+        clients = [mainspring.Producer("127.0.0.1:1") for _ in range(4)]
+        for client in clients:
+            client.send("t", b"")
+        """
+    begun = time.monotonic()
+    ended = run(code)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert time.monotonic() - begun < 15
+
+
 def test_clients_refuse_to_be_pickled_and_say_what_to_send(broker):
     with mainspring.Producer(broker.bootstrap) as producer:
         producer.send("pickle", b"").result(10)

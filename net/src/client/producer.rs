@@ -314,7 +314,8 @@ struct Inbox {
     topics: Vec<KafkaString>,
     by_name: BTreeMap<KafkaString, u32>,
     last: usize,
-    room: Vec<Call<()>>,
+    /// Answered once there is room again; one for all who wait for it, however often they ask.
+    room: Option<Call<()>>,
     /// Chunks that are empty again, at most [`SPARE_MAX`].
     spare: Vec<Chunk>,
     is_closed: bool,
@@ -398,19 +399,16 @@ impl BackgroundProducer {
 
     /// Returns a call that is answered when there is room in the buffer again.
     pub fn room(&self) -> Call<()> {
-        let call = Call::default();
         let mut inbox = self.shared.inbox();
         if inbox.is_closed || self.shared.reserved.load(Ordering::Acquire) <= self.shared.limit / 2
         {
-            drop(inbox);
-            call.complete(());
-        } else {
-            inbox.room.push(call.clone());
-            drop(inbox);
-            // A full buffer is sent whatever its age; what fills it may be here still.
-            self.shared.is_urgent.store(true, Ordering::Release);
-            self.door.poke();
+            return Call::ready(());
         }
+        let call = inbox.room.get_or_insert_default().clone();
+        drop(inbox);
+        // A full buffer is sent whatever its age; what fills it may be here still.
+        self.shared.is_urgent.store(true, Ordering::Release);
+        self.door.poke();
         call
     }
 
@@ -654,8 +652,8 @@ impl Sending {
             }
         }
         if self.shared.reserved.load(Ordering::Acquire) <= self.shared.limit / 2 {
-            let waiting = std::mem::take(&mut self.shared.inbox().room);
-            for call in waiting {
+            let waiting = self.shared.inbox().room.take();
+            if let Some(call) = waiting {
                 call.complete(());
             }
         }
@@ -707,7 +705,7 @@ impl Sending {
         let mut inbox = self.shared.inbox();
         inbox.is_closed = true;
         let chunks = std::mem::take(&mut inbox.chunks);
-        let waiting = std::mem::take(&mut inbox.room);
+        let waiting = inbox.room.take();
         self.topics.extend(inbox.topics[self.topics.len()..].iter().cloned());
         drop(inbox);
         self.taken.extend(chunks.into_iter().map(|chunk| (chunk, 0)));
@@ -734,7 +732,7 @@ impl Sending {
         }
         self.shared.pending.store(0, Ordering::Release);
         self.shared.reserved.store(0, Ordering::Release);
-        for call in waiting {
+        if let Some(call) = waiting {
             call.complete(());
         }
         for (_, call) in std::mem::take(&mut self.flushes) {

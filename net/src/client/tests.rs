@@ -136,12 +136,14 @@ fn a_full_buffer_takes_nothing_and_a_close_tells_what_is_left() {
     };
     assert_eq!(refused, NotTaken::Full);
     assert_eq!(producer.pending(), taken.len());
-    assert!(!producer.room().is_done());
+    let room = producer.room();
+    assert!(!room.is_done());
     assert!(matches!(producer.send(&record(&vec![0; 20_000])), Err(NotTaken::TooLarge(_))));
 
     let left = answer(&producer.close(Duration::from_millis(10)));
 
     assert_eq!(left, taken.len());
+    assert!(room.is_done(), "whoever waits for room is not left waiting");
     for delivery in taken {
         let failed = delivery.result().expect("it is reported").expect_err("it was not sent");
         assert!(matches!(failed, ClientError::Unknown { .. } | ClientError::TimedOut), "{failed}");
