@@ -23,6 +23,8 @@ use crate::clock::EPOCH_MS;
 use crate::history::{Fact, OperationId, record_hash};
 use crate::world::{Actor, ActorEvent, Hands, MILLISECOND};
 
+/// Most bytes of the values of a batch: below the `message.max.bytes` of every scenario, 24,000.
+const LARGEST_BATCH: u64 = 22_000;
 /// Batches of one partition that may be in flight: as many as a broker remembers.
 const IN_FLIGHT: usize = 5;
 const PRODUCE_VERSION: i16 = 11;
@@ -216,9 +218,11 @@ impl Producer {
         let operation = OperationId { client: self.client, number: self.next_operation };
         self.next_operation += 1;
         let mut records = Vec::new();
+        // The tail of the distribution is long, and a batch above the limit is rightly refused.
+        let most = LARGEST_BATCH / count as u64;
         for nth in 0..count {
             let key = format!("{}-{}-{nth}", self.client, operation.number);
-            let length = hands.rng.exponential(self.load.bytes) as usize;
+            let length = hands.rng.exponential(self.load.bytes).min(most) as usize;
             let mut value = vec![0; length];
             let fill = hands.rng.bits().to_be_bytes();
             for (at, byte) in value.iter_mut().enumerate() {
