@@ -17,6 +17,11 @@ impl Checker for AckSound {
         "I07"
     }
 
+    fn promise(&self) -> &'static str {
+        "What is acknowledged is durable at that moment, so that a power cut right behind it takes nothing \
+         of it."
+    }
+
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         let Fact::Recovered { partition, acked, recovered, .. } = fact else { return Ok(()) };
         let mut found = recovered.iter();

@@ -27,6 +27,10 @@ impl Checker for Assignment {
         "I28"
     }
 
+    fn promise(&self) -> &'static str {
+        "A group at rest holds every partition once, spread evenly, in one generation."
+    }
+
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         if let Fact::GroupAtRest { group, client, generation, partitions, members, total } = fact {
             let share = Share {

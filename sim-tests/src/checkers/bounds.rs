@@ -14,6 +14,10 @@ impl Checker for Bounds {
         "I40"
     }
 
+    fn promise(&self) -> &'static str {
+        "Nothing grows beyond its bound."
+    }
+
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         let Fact::Size { what, size, bound } = fact else { return Ok(()) };
         self.evaluations += 1;

@@ -19,6 +19,10 @@ impl Checker for ByteIdentity {
         "I14"
     }
 
+    fn promise(&self) -> &'static str {
+        "A record comes out as it went in, and none comes out that nobody sent."
+    }
+
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Invoked { partition, records, .. } => {

@@ -76,6 +76,11 @@ impl Checker for CommitGate {
         "I26"
     }
 
+    fn promise(&self) -> &'static str {
+        "A committed offset is the last one accepted, only from members of the current generation, and it \
+         survives."
+    }
+
     fn observe(&mut self, at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Assigned { group, member, .. } => {

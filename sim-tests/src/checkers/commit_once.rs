@@ -36,6 +36,10 @@ impl Checker for CommitOnce {
         "I01"
     }
 
+    fn promise(&self) -> &'static str {
+        "Once a record is committed, its offset holds that record and never another."
+    }
+
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Invoked { operation, partition, records } => {

@@ -14,6 +14,10 @@ impl Checker for Determinism {
         "I42"
     }
 
+    fn promise(&self) -> &'static str {
+        "One seed is one run, on every machine and each time."
+    }
+
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         let Fact::RanTwice { first, second } = fact else { return Ok(()) };
         self.evaluations += 1;

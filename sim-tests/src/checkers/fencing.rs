@@ -43,6 +43,10 @@ impl Checker for Fencing {
         "I19"
     }
 
+    fn promise(&self) -> &'static str {
+        "Behind the first batch of a producer's newer epoch stands nothing of an older one."
+    }
+
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Read { partition, records, .. } | Fact::FinalLog { partition, records, .. } => {

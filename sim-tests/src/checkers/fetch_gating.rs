@@ -19,6 +19,10 @@ impl Checker for FetchGating {
         "I13"
     }
 
+    fn promise(&self) -> &'static str {
+        "A fetch returns committed and undamaged records, and nothing else."
+    }
+
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::HighWatermark { partition, offset, .. } => {

@@ -18,6 +18,10 @@ impl Checker for GroupRest {
         "L6"
     }
 
+    fn promise(&self) -> &'static str {
+        "A group comes to rest in time once the faults are over."
+    }
+
     fn observe(&mut self, at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::GroupHealed { group, within } => {

@@ -20,6 +20,10 @@ impl Checker for HighWatermark {
         "I05"
     }
 
+    fn promise(&self) -> &'static str {
+        "A high watermark and a log start that a client has seen never go back."
+    }
+
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::HighWatermark { node, partition, offset } => {

@@ -33,6 +33,9 @@ pub trait Checker {
     /// The invariant's number, as `docs/simulation.md` lists it.
     fn id(&self) -> &'static str;
 
+    /// The promise that it holds, as one sentence for whoever reads the story of a run.
+    fn promise(&self) -> &'static str;
+
     /// Looks at a fact.
     ///
     /// # Errors
@@ -56,6 +59,8 @@ pub trait Checker {
 pub struct Alarm {
     /// The invariant.
     pub checker: &'static str,
+    /// What it promises, in one sentence.
+    pub promise: &'static str,
     /// What it forbids.
     pub message: String,
     /// At which event.
@@ -64,9 +69,16 @@ pub struct Alarm {
     pub at: u64,
 }
 
+impl Alarm {
+    /// Makes the alarm of a checker.
+    pub fn of(checker: &dyn Checker, message: String, step: u64, at: u64) -> Self {
+        Self { checker: checker.id(), promise: checker.promise(), message, step, at }
+    }
+}
+
 impl fmt::Display for Alarm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { checker, message, step, at } = self;
+        let Self { checker, promise: _, message, step, at } = self;
         write!(
             f,
             "{checker} at step {step}, {}.{:09} s: {message}",
@@ -100,6 +112,18 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(refusals::Refusals::default()),
         Box::new(determinism::Determinism::default()),
     ]
+}
+
+/// What the log room remembers of votes, which `crash-points` looks at by itself.
+const VOTES: &str = "A vote that was given is remembered over every start.";
+
+/// Returns the promise of a checker, or of what a scenario looks at by itself.
+pub fn promise_of(id: &str) -> &'static str {
+    match all().iter().find(|checker| checker.id() == id) {
+        Some(checker) => checker.promise(),
+        None if id == "I12" => VOTES,
+        None => "",
+    }
 }
 
 #[cfg(test)]
@@ -170,5 +194,25 @@ pub(crate) mod testing {
     /// Asserts that a history raises the alarm.
     pub(crate) fn fails(checker: impl Checker, facts: &[Fact]) {
         verdict(checker, facts).expect_err("a bad history");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_checker_has_an_id_and_a_sentence_of_its_own() {
+        let checkers = all();
+        let ids: BTreeSet<&str> = checkers.iter().map(|checker| checker.id()).collect();
+        let promises: BTreeSet<&str> = checkers.iter().map(|checker| checker.promise()).collect();
+        assert_eq!((ids.len(), promises.len()), (checkers.len(), checkers.len()));
+        for promise in promises {
+            assert!(promise.ends_with('.') && promise.len() > 20, "{promise:?}");
+        }
+        assert_eq!(promise_of("I40"), "Nothing grows beyond its bound.");
+        assert_eq!(promise_of("I12"), VOTES);
     }
 }

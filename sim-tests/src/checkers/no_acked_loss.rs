@@ -21,6 +21,11 @@ impl Checker for NoAckedLoss {
         "I03"
     }
 
+    fn promise(&self) -> &'static str {
+        "Every record whose send was acknowledged is in the log: at the offset that was told, once, and \
+         readable."
+    }
+
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Invoked { operation, partition, records } => {

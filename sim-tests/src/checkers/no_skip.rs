@@ -19,6 +19,10 @@ impl Checker for NoSkip {
         "I27"
     }
 
+    fn promise(&self) -> &'static str {
+        "A group goes on no further than it has worked, so that no record is passed over."
+    }
+
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Processed { group, partition, from, to } => {

@@ -14,6 +14,10 @@ impl Checker for NoStop {
         "I41"
     }
 
+    fn promise(&self) -> &'static str {
+        "The node never panics, never gives up without a fault, and lets no work wait for ever."
+    }
+
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Ready { .. } | Fact::Acked { .. } => self.evaluations += 1,

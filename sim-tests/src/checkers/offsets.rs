@@ -20,6 +20,10 @@ impl Checker for Offsets {
         "I04"
     }
 
+    fn promise(&self) -> &'static str {
+        "A partition is one list of records: what appends, reads and ends tell of it fits one order in time."
+    }
+
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Invoked { operation, partition, records } => {

@@ -15,6 +15,11 @@ impl Checker for Recovery {
         "I16"
     }
 
+    fn promise(&self) -> &'static str {
+        "A start recovers all that was promised before it and nothing that was never written, and a second \
+         start recovers the same."
+    }
+
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         let Fact::Recovered { partition, written, recovered, again, .. } = fact else {
             return Ok(());

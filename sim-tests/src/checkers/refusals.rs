@@ -16,6 +16,10 @@ impl Checker for Refusals {
         "L3"
     }
 
+    fn promise(&self) -> &'static str {
+        "What a client asks for in good order succeeds in the end; it is refused only with errors that pass."
+    }
+
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Acked { .. } | Fact::Read { .. } => self.evaluations += 1,

@@ -52,6 +52,11 @@ impl Checker for Retention {
         "I15"
     }
 
+    fn promise(&self) -> &'static str {
+        "A record goes when its time is over or when its deletion was asked for, never before, and then \
+         stays gone."
+    }
+
     fn observe(&mut self, at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Retention { age } => self.age = Some(*age),

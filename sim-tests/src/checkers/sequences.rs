@@ -17,6 +17,11 @@ impl Checker for Sequences {
         "I18"
     }
 
+    fn promise(&self) -> &'static str {
+        "The batches of an idempotent producer stand in the log in the order of sending, once each, \
+         without gaps."
+    }
+
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Acked { operation, base_offset } => {

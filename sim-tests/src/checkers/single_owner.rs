@@ -25,6 +25,10 @@ impl Checker for SingleOwner {
         "I25"
     }
 
+    fn promise(&self) -> &'static str {
+        "In one generation of a group a partition belongs to one member."
+    }
+
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         let Fact::Assigned { group, member, instance, partitions } = fact else { return Ok(()) };
         self.evaluations += 1;

@@ -224,7 +224,7 @@ fn run(options: RunOptions) -> Outcome {
     for checker in &mut run.checkers {
         if let (Err(message), None) = (checker.finish(), &run.alarm) {
             let (step, at) = (run.trace.events(), bench.now());
-            run.alarm = Some(Alarm { checker: checker.id(), message, step, at });
+            run.alarm = Some(Alarm::of(&**checker, message, step, at));
         }
     }
     Outcome {
@@ -257,7 +257,8 @@ impl Run {
     fn raise(&mut self, checker: &'static str, message: String, at: u64) {
         if self.alarm.is_none() {
             let step = self.trace.events();
-            self.alarm = Some(Alarm { checker, message, step, at });
+            let promise = checkers::promise_of(checker);
+            self.alarm = Some(Alarm { checker, promise, message, step, at });
         }
     }
 
@@ -268,7 +269,7 @@ impl Run {
         for checker in &mut self.checkers {
             if let Err(message) = checker.observe(at, fact) {
                 let step = self.trace.events();
-                self.alarm = Some(Alarm { checker: checker.id(), message, step, at });
+                self.alarm = Some(Alarm::of(&**checker, message, step, at));
                 return;
             }
         }

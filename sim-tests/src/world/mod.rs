@@ -260,12 +260,7 @@ impl<M: Machine> World<M> {
     fn finish(&mut self) {
         for checker in &mut self.checkers {
             if let Err(message) = checker.finish() {
-                self.alarm = Some(Alarm {
-                    checker: checker.id(),
-                    message,
-                    step: self.trace.events(),
-                    at: self.now,
-                });
+                self.alarm = Some(Alarm::of(&**checker, message, self.trace.events(), self.now));
                 return;
             }
         }
@@ -309,12 +304,7 @@ impl<M: Machine> World<M> {
         }
         for checker in &mut self.checkers {
             if let Err(message) = checker.observe(self.now, fact) {
-                self.alarm = Some(Alarm {
-                    checker: checker.id(),
-                    message,
-                    step: self.trace.events(),
-                    at: self.now,
-                });
+                self.alarm = Some(Alarm::of(&**checker, message, self.trace.events(), self.now));
                 return;
             }
         }
