@@ -1,0 +1,204 @@
+//! `sim run`: a range of seeds, and what they amount to.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Instant;
+
+use mainspring_core::io::Mark;
+
+use super::options::Options;
+use super::replay::replay_line;
+use super::say;
+use crate::scenarios::{self, RunOptions, Scenario};
+use crate::world::{FaultCounts, Outcome, SECOND};
+
+/// Fewer seeds than this may miss anything by chance.
+const FLOOR_SEEDS: u64 = 50;
+
+/// What all seeds of a run amount to.
+#[derive(Default)]
+struct Total {
+    outcomes: u64,
+    failed: BTreeMap<u64, String>,
+    events: u64,
+    time: u64,
+    hash: u64,
+    faults: FaultCounts,
+    marks: BTreeMap<Mark, u64>,
+    counts: BTreeMap<&'static str, u64>,
+    evaluations: BTreeMap<&'static str, u64>,
+}
+
+impl Total {
+    /// Takes in an outcome. The order of seeds does not matter to the hash.
+    fn add(&mut self, seed: u64, outcome: &Outcome) {
+        self.outcomes += 1;
+        self.events += outcome.events;
+        self.time += outcome.time;
+        let mixed = outcome.trace_hash ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.hash = self.hash.wrapping_add(mixed.wrapping_mul(0xff51_afd7_ed55_8ccd));
+        self.faults.merge(&outcome.faults);
+        for (mark, count) in &outcome.marks {
+            *self.marks.entry(*mark).or_insert(0) += count;
+        }
+        for (what, count) in &outcome.counts {
+            *self.counts.entry(what).or_insert(0) += count;
+        }
+        for (checker, count) in &outcome.evaluations {
+            *self.evaluations.entry(checker).or_insert(0) += count;
+        }
+        if let Some(alarm) = &outcome.alarm {
+            self.failed.insert(seed, alarm.to_string());
+        }
+    }
+
+    /// Says what did not happen often enough to be evidence.
+    fn vacuous(&self, scenario: &Scenario) -> Vec<String> {
+        let mut missing = Vec::new();
+        if self.outcomes < FLOOR_SEEDS {
+            return missing;
+        }
+        for (what, floor) in scenario.floors {
+            let counted = self.counts.get(what).copied().unwrap_or_else(|| self.faults.of(what));
+            let wanted = floor * self.outcomes / 100;
+            if counted < wanted {
+                missing.push(format!("{what}: {counted} of {wanted}"));
+            }
+        }
+        for checker in scenario.armed {
+            if self.evaluations.get(checker).copied().unwrap_or(0) == 0 {
+                missing.push(format!("{checker} had nothing to look at"));
+            }
+        }
+        missing
+    }
+}
+
+/// Runs the seeds, on as many threads as asked for.
+pub(super) fn run(options: &Options) -> i32 {
+    let began = Instant::now();
+    let mut total = Total::default();
+    let next = AtomicU64::new(options.seeds.start);
+    std::thread::scope(|scope| {
+        let (send, receive) = mpsc::channel();
+        for _ in 0..options.jobs.max(1) {
+            let (send, next) = (send.clone(), &next);
+            scope.spawn(move || {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= options.seeds.end {
+                        return;
+                    }
+                    let run = RunOptions {
+                        seed,
+                        nodes: options.nodes,
+                        until: options.until,
+                        keep_lines: false,
+                    };
+                    if send.send((seed, (options.scenario.run)(run))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(send);
+        for (seed, outcome) in receive {
+            total.add(seed, &outcome);
+            if let Some(alarm) = &outcome.alarm {
+                eprintln!("seed {seed}: {alarm}");
+                eprintln!("{}", replay_line(options, seed, &outcome));
+            }
+        }
+    });
+    let vacuous = if options.mutant.is_some() || !total.failed.is_empty() {
+        Vec::new()
+    } else {
+        total.vacuous(options.scenario)
+    };
+    for missing in &vacuous {
+        eprintln!("vacuous: {missing}");
+    }
+    let wall = began.elapsed().as_secs_f64();
+    if options.json {
+        say(&json(options, &total, wall));
+    } else {
+        say(&table(options, &total, wall));
+    }
+    i32::from(!total.failed.is_empty() || !vacuous.is_empty())
+}
+
+fn table(options: &Options, total: &Total, wall: f64) -> String {
+    let mut text = format!(
+        "{}: {} seeds, {} failed, {} events, {} s simulated in {wall:.1} s, trace {:016x}\n",
+        options.scenario.name,
+        total.outcomes,
+        total.failed.len(),
+        total.events,
+        total.time / SECOND,
+        total.hash
+    );
+    let mut row = |title: &str, pairs: Vec<(String, u64)>| {
+        let words: Vec<String> =
+            pairs.into_iter().map(|(what, count)| format!("{what} {count}")).collect();
+        let _infallible = writeln!(text, "{title:<8} {}", words.join(", "));
+    };
+    let owned = |map: &BTreeMap<&'static str, u64>| {
+        map.iter().map(|(what, count)| ((*what).to_owned(), *count)).collect()
+    };
+    row("counts", owned(&total.counts));
+    row("faults", owned(&total.faults.0));
+    row("checks", owned(&total.evaluations));
+    row("marks", total.marks.iter().map(|(mark, count)| (format!("{mark:?}"), *count)).collect());
+    text.trim_end().to_owned()
+}
+
+fn json(options: &Options, total: &Total, wall: f64) -> String {
+    let object = |map: &BTreeMap<&'static str, u64>| {
+        let fields: Vec<String> =
+            map.iter().map(|(name, count)| format!("\"{name}\":{count}")).collect();
+        format!("{{{}}}", fields.join(","))
+    };
+    let failed: Vec<String> = total
+        .failed
+        .iter()
+        .map(|(seed, alarm)| {
+            let checker = alarm.split(' ').next().unwrap_or_default();
+            format!("{{\"seed\":{seed},\"checker\":\"{checker}\",\"message\":{alarm:?}}}")
+        })
+        .collect();
+    let missed: Vec<String> = scenarios::MARKS
+        .iter()
+        .filter(|mark| !total.marks.contains_key(mark))
+        .map(|mark| format!("\"{mark:?}\""))
+        .collect();
+    format!(
+        "{{\"scenario\":\"{}\",\"seeds\":{},\"failed\":[{}],\"events\":{},\"sim_seconds\":{},\
+         \"wall_seconds\":{wall:.3},\"trace_hash\":\"{:016x}\",\"counts\":{},\"faults\":{},\
+         \"checks\":{},\"marks\":{{\"hit\":{},\"missed\":[{}]}}}}",
+        options.scenario.name,
+        total.outcomes,
+        failed.join(","),
+        total.events,
+        total.time / SECOND,
+        total.hash,
+        object(&total.counts),
+        object(&total.faults.0),
+        object(&total.evaluations),
+        total.marks.len(),
+        missed.join(",")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_without_its_floor_is_vacuous() {
+        let total = Total { outcomes: 100, ..Total::default() };
+        let scenario = scenarios::find("crash-points").expect("a scenario");
+        assert!(!total.vacuous(scenario).is_empty());
+    }
+}
