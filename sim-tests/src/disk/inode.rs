@@ -1,5 +1,9 @@
 //! One file: what reads see, what power loss leaves, and the writes in between.
 
+use std::sync::OnceLock;
+
+use crate::trace::TraceHash;
+
 /// Something written that power loss may take or leave.
 #[derive(Clone, Debug)]
 enum Pending {
@@ -21,6 +25,8 @@ pub(super) struct Inode {
     page: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Pending>,
+    /// The hash of all that, once it was asked for and until something changes.
+    hash: OnceLock<u64>,
 }
 
 impl Inode {
@@ -34,6 +40,34 @@ impl Inode {
         &self.durable
     }
 
+    /// Returns a hash of both images and of what is pending.
+    pub(super) fn hash(&self) -> u64 {
+        *self.hash.get_or_init(|| {
+            let mut hash = TraceHash::default();
+            hash.bytes(&self.page);
+            if self.page == self.durable {
+                hash.number(1);
+            } else {
+                hash.bytes(&self.durable);
+            }
+            for pending in &self.pending {
+                match pending {
+                    Pending::Sector { index, content } => {
+                        hash.number(*index);
+                        hash.bytes(content);
+                    }
+                    Pending::Length(length) => hash.number(!length),
+                }
+            }
+            hash.finish()
+        })
+    }
+
+    /// Returns whether power loss would change nothing.
+    pub(super) fn is_settled(&self) -> bool {
+        self.pending.is_empty() && self.page == self.durable
+    }
+
     /// Returns how many pieces power loss may take or leave.
     pub(super) fn pending_units(&self) -> usize {
         self.pending.len()
@@ -41,6 +75,7 @@ impl Inode {
 
     /// Writes into the page image; every sector touched becomes pending.
     pub(super) fn write(&mut self, position: u64, bytes: &[u8], sector: u64) {
+        self.hash.take();
         if bytes.is_empty() {
             return;
         }
@@ -60,6 +95,7 @@ impl Inode {
 
     /// Sets the length; what is cut off reads as zeros if the file grows again.
     pub(super) fn set_length(&mut self, length: u64) {
+        self.hash.take();
         if self.page.len() as u64 != length {
             self.page.resize(length as usize, 0);
             self.pending.push(Pending::Length(length));
@@ -77,11 +113,13 @@ impl Inode {
     /// A flush failed: the kernel marks the pages clean, so they read back and will never be
     /// written, and the next flush succeeds.
     pub(super) fn fail_flush(&mut self) {
+        self.hash.take();
         self.pending.clear();
     }
 
     /// Makes the pieces durable for which `survives` says so, in order, and forgets the others.
     fn settle(&mut self, sector: u64, mut survives: impl FnMut(usize) -> bool) {
+        self.hash.take();
         let mut length = self.durable.len() as u64;
         for (unit, pending) in std::mem::take(&mut self.pending).into_iter().enumerate() {
             if !survives(unit) {
@@ -116,6 +154,7 @@ impl Inode {
 
     /// Flips one bit at rest. Returns whether there is such a byte.
     pub(super) fn rot(&mut self, at: u64, bit: u8) -> bool {
+        self.hash.take();
         let mut hit = false;
         for image in [&mut self.page, &mut self.durable] {
             if let Some(byte) = image.get_mut(at as usize) {

@@ -10,6 +10,7 @@
 //!    it from what will ever be durable, although it reads back.
 //! 3. An operation of a dead incarnation never completes.
 
+mod choices;
 mod inode;
 mod tree;
 
@@ -105,7 +106,7 @@ pub struct Finished {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct OperationId(u64);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct InFlight {
     shard: ShardId,
     token: IoToken,
@@ -113,7 +114,7 @@ struct InFlight {
 }
 
 /// An effect that touches files, without its token.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Operation {
     Write { file: FileName, position: u64, body: WriteBody, sync: Sync },
     Read { file: FileName, position: u64, length: u64 },
@@ -210,8 +211,8 @@ impl Operation {
     }
 }
 
-/// The disk of one node.
-#[derive(Debug)]
+/// The disk of one node. Copies share the files that neither of them has changed since.
+#[derive(Clone, Debug)]
 pub struct SimDisk {
     options: DiskOptions,
     tree: Tree,

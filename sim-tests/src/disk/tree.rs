@@ -1,10 +1,12 @@
 //! Directories: what lookups see, what power loss leaves, and the changes in between.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mainspring_core::io::{DiskErrorKind, FileName};
 
 use super::inode::Inode;
+use crate::trace::TraceHash;
 
 /// Number of a file or directory, never used again.
 type NodeId = u64;
@@ -16,6 +18,15 @@ pub(super) enum Node {
     File(NodeId),
     /// A directory.
     Directory(NodeId),
+}
+
+impl Node {
+    fn number(self) -> u64 {
+        match self {
+            Self::File(id) => id * 2,
+            Self::Directory(id) => id * 2 + 1,
+        }
+    }
 }
 
 /// The names in one directory.
@@ -34,6 +45,27 @@ enum Change {
 }
 
 impl Change {
+    fn hash(&self, hash: &mut TraceHash) {
+        match self {
+            Self::Link { directory, name, node } => {
+                hash.number(directory * 3);
+                hash.bytes(name.as_bytes());
+                hash.number(node.number());
+            }
+            Self::Unlink { directory, name } => {
+                hash.number(directory * 3 + 1);
+                hash.bytes(name.as_bytes());
+            }
+            Self::Rename { from, from_name, to, to_name, node } => {
+                hash.number(from * 3 + 2);
+                hash.bytes(from_name.as_bytes());
+                hash.number(*to);
+                hash.bytes(to_name.as_bytes());
+                hash.number(node.number());
+            }
+        }
+    }
+
     fn touches(&self, directory: NodeId) -> bool {
         match self {
             Self::Link { directory: at, .. } | Self::Unlink { directory: at, .. } => {
@@ -52,11 +84,12 @@ const IS_DIRECTORY: Refusal = (DiskErrorKind::Other, "is a directory");
 const NOT_DIRECTORY: Refusal = (DiskErrorKind::Other, "not a directory");
 const NOT_EMPTY: Refusal = (DiskErrorKind::Other, "directory not empty");
 
-/// All files and directories of one disk. The root directory is number 0.
+/// All files and directories of one disk. The root directory is number 0. Copies share what neither
+/// of them has changed since.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
-    files: BTreeMap<NodeId, Inode>,
-    directories: BTreeMap<NodeId, Directory>,
+    files: BTreeMap<NodeId, Arc<Inode>>,
+    directories: BTreeMap<NodeId, Arc<Directory>>,
     changes: Vec<Change>,
     next: NodeId,
 }
@@ -65,7 +98,7 @@ impl Default for Tree {
     fn default() -> Self {
         Self {
             files: BTreeMap::new(),
-            directories: BTreeMap::from([(0, Directory::default())]),
+            directories: BTreeMap::from([(0, Arc::default())]),
             changes: Vec::new(),
             next: 1,
         }
@@ -78,7 +111,7 @@ impl Tree {
     }
 
     fn directory_mut(&mut self, id: NodeId) -> &mut Directory {
-        self.directories.get_mut(&id).expect("a node of the tree is in its table")
+        Arc::make_mut(self.directories.get_mut(&id).expect("a node of the tree is in its table"))
     }
 
     fn lookup(&self, name: &str) -> Option<Node> {
@@ -110,7 +143,9 @@ impl Tree {
 
     pub(super) fn file_mut(&mut self, name: &FileName) -> Result<&mut Inode, Refusal> {
         match self.lookup(name.as_str()) {
-            Some(Node::File(id)) => Ok(self.files.get_mut(&id).expect("a file is in its table")),
+            Some(Node::File(id)) => {
+                Ok(Arc::make_mut(self.files.get_mut(&id).expect("a file is in its table")))
+            }
             Some(Node::Directory(_)) => Err(IS_DIRECTORY),
             None => Err(NOT_FOUND),
         }
@@ -126,7 +161,7 @@ impl Tree {
         let (directory, last) = self.parent_of(name)?;
         if self.lookup(name.as_str()).is_none() {
             let id = self.take_id();
-            self.files.insert(id, Inode::default());
+            self.files.insert(id, Arc::default());
             self.link(directory, last, Node::File(id));
         }
         self.file_mut(name)
@@ -145,7 +180,7 @@ impl Tree {
             None => {
                 let (directory, last) = self.parent_of(name)?;
                 let id = self.take_id();
-                self.directories.insert(id, Directory::default());
+                self.directories.insert(id, Arc::default());
                 self.link(directory, last, Node::Directory(id));
                 Ok(())
             }
@@ -266,7 +301,7 @@ impl Tree {
     /// Returns every pending piece there is: one for each file and sector or length, in the order
     /// of files, then one for each change of names.
     pub(super) fn pending_units(&self) -> usize {
-        self.files.values().map(Inode::pending_units).sum::<usize>() + self.changes.len()
+        self.files.values().map(|file| file.pending_units()).sum::<usize>() + self.changes.len()
     }
 
     /// Power is lost: of the pending pieces, numbered as in [`pending_units`](Self::pending_units),
@@ -274,13 +309,19 @@ impl Tree {
     pub(super) fn lose_power(&mut self, sector: u64, mut survives: impl FnMut(usize) -> bool) {
         let mut base = 0;
         for file in self.files.values_mut() {
+            if file.is_settled() {
+                continue;
+            }
             let units = file.pending_units();
-            file.lose_power(sector, |unit| survives(base + unit));
+            Arc::make_mut(file).lose_power(sector, |unit| survives(base + unit));
             base += units;
         }
         self.settle(|unit, _| survives(base + unit), false);
         for directory in self.directories.values_mut() {
-            directory.live.clone_from(&directory.durable);
+            if directory.live != directory.durable {
+                let directory = Arc::make_mut(directory);
+                directory.live.clone_from(&directory.durable);
+            }
         }
         self.forget_unreachable();
     }
@@ -307,6 +348,27 @@ impl Tree {
         self.directories = directories;
     }
 
+    /// Takes all that reads may see and power loss may leave into a hash.
+    pub(super) fn hash(&self, hash: &mut TraceHash) {
+        for (id, file) in &self.files {
+            hash.number(*id);
+            hash.number(file.hash());
+        }
+        for (id, directory) in &self.directories {
+            hash.number(!*id);
+            for names in [&directory.live, &directory.durable] {
+                hash.number(names.len() as u64);
+                for (name, node) in names {
+                    hash.bytes(name.as_bytes());
+                    hash.number(node.number());
+                }
+            }
+        }
+        for change in &self.changes {
+            change.hash(hash);
+        }
+    }
+
     /// Returns the bytes of all files that have a name.
     pub(super) fn used(&self) -> u64 {
         self.walk().iter().map(|(_, file)| file.page().len() as u64).sum()
@@ -321,7 +383,7 @@ impl Tree {
                 let whole = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
                 match node {
                     Node::Directory(id) => open.push((whole, *id)),
-                    Node::File(id) => found.push((whole, &self.files[id])),
+                    Node::File(id) => found.push((whole, self.files[id].as_ref())),
                 }
             }
         }
