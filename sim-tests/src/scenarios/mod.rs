@@ -4,6 +4,7 @@ pub mod broker;
 pub mod crash_points;
 pub mod groups;
 mod journal_rot;
+pub mod standard;
 
 use mainspring_core::io::Mark;
 
@@ -39,7 +40,7 @@ pub struct Scenario {
 
 /// Every scenario, in order of their names.
 pub const ALL: &[Scenario] =
-    &[crash_points::SCENARIO, broker::DISK_FULL, groups::SCENARIO, broker::LOG];
+    &[crash_points::SCENARIO, broker::DISK_FULL, groups::SCENARIO, broker::LOG, standard::SCENARIO];
 
 /// Every mark, so that one that nobody reaches is known.
 pub const MARKS: &[Mark] = &[

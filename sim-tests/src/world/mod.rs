@@ -302,6 +302,9 @@ impl<M: Machine> World<M> {
         if let Some(counted) = counted {
             *self.counts.entry(counted).or_insert(0) += 1;
         }
+        if let Fact::FinalLog { records, .. } = fact {
+            *self.counts.entry("final-records").or_insert(0) += records.len() as u64;
+        }
         for checker in &mut self.checkers {
             if let Err(message) = checker.observe(self.now, fact) {
                 self.alarm = Some(Alarm::of(&**checker, message, self.trace.events(), self.now));
