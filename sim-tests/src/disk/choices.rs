@@ -3,7 +3,8 @@
 
 use mainspring_core::io::{CreateKind, FileName};
 
-use super::{InFlight, Operation, OperationId, SimDisk, content};
+use super::operation::{InFlight, Operation, content};
+use super::{OperationId, SimDisk};
 use crate::trace::TraceHash;
 
 /// How far the operations of one name had come: that many are done, and bytes of the next.
@@ -14,30 +15,6 @@ struct Progress {
 }
 
 impl Operation {
-    /// Returns whether it leaves anything when its process dies before it ends.
-    fn changes(&self) -> bool {
-        match self {
-            Self::Write { .. }
-            | Self::Create { .. }
-            | Self::Rename { .. }
-            | Self::Remove { .. }
-            | Self::Truncate { .. } => true,
-            Self::Read { .. }
-            | Self::Sync { .. }
-            | Self::SyncDir { .. }
-            | Self::List { .. }
-            | Self::Space { .. } => false,
-        }
-    }
-
-    /// Returns the names that it must wait for.
-    fn names(&self) -> [&FileName; 2] {
-        match self {
-            Self::Rename { from, to } => [from, to],
-            other => [other.name(), other.name()],
-        }
-    }
-
     fn hash(&self, hash: &mut TraceHash) {
         hash.bytes(self.word().as_bytes());
         for name in self.names() {

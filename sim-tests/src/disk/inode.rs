@@ -117,6 +117,35 @@ impl Inode {
         self.pending.clear();
     }
 
+    /// The device reports everything written so far as durable, and has put it `by` sectors further
+    /// on: what was there is gone, and where it belongs the old bytes stay.
+    pub(super) fn flush_elsewhere(&mut self, sector: u64, by: u64) {
+        for pending in &mut self.pending {
+            if let Pending::Sector { index, .. } = pending {
+                *index += by;
+            }
+        }
+        let length = self.page.len() as u64;
+        self.pending.push(Pending::Length(length));
+        self.settle(sector, |_| true);
+    }
+
+    /// The page cache lets go of the file: reads see what the device has, and what is on its way there.
+    pub(super) fn drop_cache(&mut self, sector: u64) {
+        let mut device = self.clone();
+        device.settle(sector, |_| true);
+        self.page = device.durable;
+        self.hash.take();
+    }
+
+    /// Changes what is at rest, behind everything written so far.
+    pub(super) fn damage(&mut self, sector: u64, change: impl FnOnce(&mut Vec<u8>)) {
+        self.settle(sector, |_| true);
+        change(&mut self.durable);
+        self.page.clone_from(&self.durable);
+        self.hash.take();
+    }
+
     /// Makes the pieces durable for which `survives` says so, in order, and forgets the others.
     fn settle(&mut self, sector: u64, mut survives: impl FnMut(usize) -> bool) {
         self.hash.take();

@@ -9,9 +9,17 @@
 //! 2. A flush that succeeds covers what was written to the file before it; one that fails drops
 //!    it from what will ever be durable, although it reads back.
 //! 3. An operation of a dead incarnation never completes.
+//! 4. What a fault of the device does to a file is seen at once by who reads the device, and by others
+//!    only once the page cache is gone.
 
 mod choices;
+mod damage;
 mod inode;
+mod operation;
+mod options;
+mod power;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,76 +28,21 @@ use bytes::Bytes;
 use mainspring_core::ids::{IoToken, ShardId};
 use mainspring_core::io::{
     Completion, CreateKind, DirectoryEntry, DiskError, DiskErrorKind, Effect, EntryKind, FileName,
-    Sync, WriteBody,
+    Sync,
 };
 
 use crate::rng::Rng;
 use crate::trace::TraceHash;
+pub use damage::FileKind;
+use operation::{InFlight, Operation, content};
+pub use options::{DiskCounters, DiskOptions};
 use tree::{Refusal, Tree};
 
-/// What a disk is like and how it misbehaves. Probabilities are in 1/1000 of operations.
-#[derive(Clone, Debug)]
-pub struct DiskOptions {
-    /// What is written whole or not at all: 512 or 4096 bytes.
-    pub sector: u64,
-    /// Most bytes of all files together, `None` for no limit.
-    pub capacity: Option<u64>,
-    /// Mean time of an operation that need not reach the device, in nanoseconds.
-    pub latency: u64,
-    /// Mean time of a flush, in nanoseconds.
-    pub flush_latency: u64,
-    /// How often an operation takes a hundred times as long.
-    pub slow: u32,
-    /// How often a read fails.
-    pub read_error: u32,
-    /// How often a write fails after a part of it.
-    pub write_error: u32,
-    /// How often a flush fails.
-    pub flush_error: u32,
-    /// How often an operation that needs space finds none, whatever the capacity.
-    pub no_space: u32,
-}
+/// The end of an operation that does not end by itself.
+pub const NEVER: u64 = u64::MAX;
 
-impl Default for DiskOptions {
-    fn default() -> Self {
-        Self {
-            sector: 4096,
-            capacity: None,
-            latency: 50_000,
-            flush_latency: 1_000_000,
-            slow: 0,
-            read_error: 0,
-            write_error: 0,
-            flush_error: 0,
-            no_space: 0,
-        }
-    }
-}
-
-/// How often the disk did what.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct DiskCounters {
-    /// Flushes that succeeded.
-    pub flushes: u64,
-    /// Writes that succeeded.
-    pub writes: u64,
-    /// Reads that failed.
-    pub read_errors: u64,
-    /// Writes that failed.
-    pub write_errors: u64,
-    /// Flushes that failed.
-    pub flush_errors: u64,
-    /// Operations that found no space.
-    pub no_space: u64,
-    /// Operations that took a hundred times as long.
-    pub slow: u64,
-    /// Operations in flight at a crash of the process that were applied in part.
-    pub torn: u64,
-    /// Pieces that power loss took.
-    pub lost_units: u64,
-    /// Bits flipped at rest.
-    pub rotted: u64,
-}
+/// How long a slow flush takes, in nanoseconds.
+const SLOW_FLUSH: u64 = 1_000_000_000;
 
 /// A finished operation.
 #[derive(Debug)]
@@ -106,111 +59,6 @@ pub struct Finished {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct OperationId(u64);
 
-#[derive(Clone, Debug)]
-struct InFlight {
-    shard: ShardId,
-    token: IoToken,
-    operation: Operation,
-}
-
-/// An effect that touches files, without its token.
-#[derive(Clone, Debug)]
-enum Operation {
-    Write { file: FileName, position: u64, body: WriteBody, sync: Sync },
-    Read { file: FileName, position: u64, length: u64 },
-    Create { file: FileName, kind: CreateKind },
-    Sync { file: FileName },
-    SyncDir { directory: FileName },
-    Rename { from: FileName, to: FileName },
-    Remove { file: FileName },
-    Truncate { file: FileName, length: u64 },
-    List { directory: FileName },
-    Space { directory: FileName },
-}
-
-impl Operation {
-    fn of(effect: Effect) -> Result<(Self, IoToken), Effect> {
-        Ok(match effect {
-            Effect::Write { file, position, body, sync, token } => {
-                (Self::Write { file, position, body, sync }, token)
-            }
-            Effect::Read { file, position, length, token } => {
-                (Self::Read { file, position, length }, token)
-            }
-            Effect::Create { file, kind, token } => (Self::Create { file, kind }, token),
-            Effect::Sync { file, token } => (Self::Sync { file }, token),
-            Effect::SyncDir { directory, token } => (Self::SyncDir { directory }, token),
-            Effect::Rename { from, to, token } => (Self::Rename { from, to }, token),
-            Effect::Remove { file, token } => (Self::Remove { file }, token),
-            Effect::Truncate { file, length, token } => (Self::Truncate { file, length }, token),
-            Effect::List { directory, token } => (Self::List { directory }, token),
-            Effect::Space { token } => (Self::Space { directory: FileName::root() }, token),
-            other => return Err(other),
-        })
-    }
-
-    fn word(&self) -> &'static str {
-        match self {
-            Self::Write { .. } => "write",
-            Self::Read { .. } => "read",
-            Self::Create { .. } => "create",
-            Self::Sync { .. } => "fsync",
-            Self::SyncDir { .. } => "fsync of the directory",
-            Self::Rename { .. } => "rename",
-            Self::Remove { .. } => "remove",
-            Self::Truncate { .. } => "truncate",
-            Self::List { .. } => "list",
-            Self::Space { .. } => "space",
-        }
-    }
-
-    /// Returns the name that an error speaks of.
-    fn name(&self) -> &FileName {
-        match self {
-            Self::Write { file, .. }
-            | Self::Read { file, .. }
-            | Self::Create { file, .. }
-            | Self::Sync { file }
-            | Self::Rename { from: file, .. }
-            | Self::Remove { file }
-            | Self::Truncate { file, .. }
-            | Self::SyncDir { directory: file }
-            | Self::List { directory: file }
-            | Self::Space { directory: file } => file,
-        }
-    }
-
-    /// Returns how many bytes it writes.
-    fn len(&self) -> u64 {
-        if let Self::Write { body, .. } = self {
-            body.len()
-        } else if let Self::Create { kind: CreateKind::Filled { length }, .. } = self {
-            *length
-        } else {
-            0
-        }
-    }
-
-    fn flushes(&self) -> bool {
-        matches!(
-            self,
-            Self::Write { sync: Sync::Data, .. }
-                | Self::Sync { .. }
-                | Self::SyncDir { .. }
-                | Self::Create { kind: CreateKind::Filled { .. }, .. }
-        )
-    }
-
-    fn error(&self, (kind, message): Refusal) -> DiskError {
-        DiskError {
-            operation: self.word(),
-            file: self.name().clone(),
-            kind,
-            message: message.into(),
-        }
-    }
-}
-
 /// The disk of one node. Copies share the files that neither of them has changed since.
 #[derive(Clone, Debug)]
 pub struct SimDisk {
@@ -219,7 +67,11 @@ pub struct SimDisk {
     in_flight: BTreeMap<OperationId, InFlight>,
     /// When the last operation on each name ends.
     busy: BTreeMap<FileName, u64>,
+    /// Operations that do not end by themselves.
+    stuck: BTreeSet<OperationId>,
     next: u64,
+    /// All files as they were at [`save`](Self::save).
+    saved: Option<Tree>,
     rng: Rng,
     counters: DiskCounters,
 }
@@ -232,7 +84,9 @@ impl SimDisk {
             tree: Tree::default(),
             in_flight: BTreeMap::new(),
             busy: BTreeMap::new(),
+            stuck: BTreeSet::new(),
             next: 0,
+            saved: None,
             rng,
             counters: DiskCounters::default(),
         }
@@ -260,26 +114,69 @@ impl SimDisk {
         effect: Effect,
     ) -> Result<(OperationId, u64), Effect> {
         let (operation, token) = Operation::of(effect)?;
-        let mean =
-            if operation.flushes() { self.options.flush_latency } else { self.options.latency };
+        let flushes = operation.flushes();
+        let mean = if flushes { self.options.flush_latency } else { self.options.latency };
         let mut takes = self.rng.exponential(mean) + 1;
         if self.rng.chance(self.options.slow) {
             self.counters.slow += 1;
             takes *= 100;
         }
-        let mut begins = at.max(self.busy.get(operation.name()).copied().unwrap_or(0));
-        if let Operation::Rename { to, .. } = &operation {
-            begins = begins.max(self.busy.get(to).copied().unwrap_or(0));
+        if flushes && self.rng.chance(self.options.slow_flush) {
+            self.counters.slow_flushes += 1;
+            takes += SLOW_FLUSH;
         }
-        let ends = begins + takes;
-        self.busy.insert(operation.name().clone(), ends);
-        if let Operation::Rename { to, .. } = &operation {
-            self.busy.insert(to.clone(), ends);
+        let begins = self.free_at(&operation).max(at);
+        let mut ends = begins.saturating_add(takes);
+        if self.rng.chance(self.options.stuck) {
+            self.counters.stuck += 1;
+            ends = NEVER;
         }
         let id = OperationId(self.next);
         self.next += 1;
+        if ends == NEVER {
+            self.stuck.insert(id);
+        }
+        self.occupy(&operation, ends);
         self.in_flight.insert(id, InFlight { shard, token, operation });
         Ok((id, ends))
+    }
+
+    /// Returns when the last operation on the names of this one ends.
+    fn free_at(&self, operation: &Operation) -> u64 {
+        let of = |name: &FileName| self.busy.get(name).copied().unwrap_or(0);
+        match operation {
+            Operation::Rename { from, to } => of(from).max(of(to)),
+            other => of(other.name()),
+        }
+    }
+
+    fn occupy(&mut self, operation: &Operation, ends: u64) {
+        self.busy.insert(operation.name().clone(), ends);
+        if let Operation::Rename { to, .. } = operation {
+            self.busy.insert(to.clone(), ends);
+        }
+    }
+
+    /// Lets the operations go on that do not end by themselves, in the order of their names'
+    /// queues. Returns when each of them ends.
+    pub fn release(&mut self, at: u64) -> Vec<(OperationId, u64)> {
+        let stuck = std::mem::take(&mut self.stuck);
+        self.busy.retain(|_, ends| *ends != NEVER);
+        let mut released = Vec::new();
+        for id in stuck {
+            let Some(InFlight { operation, .. }) = self.in_flight.get(&id) else { continue };
+            let takes = self.rng.exponential(self.options.latency) + 1;
+            let ends = self.free_at(operation).max(at) + takes;
+            let names = match operation {
+                Operation::Rename { from, to } => vec![from.clone(), to.clone()],
+                other => vec![other.name().clone()],
+            };
+            for name in names {
+                self.busy.insert(name, ends);
+            }
+            released.push((id, ends));
+        }
+        released
     }
 
     /// Carries out an operation whose time has come. `None` if a crash has taken it.
@@ -309,6 +206,7 @@ impl SimDisk {
 
     fn carry_out(&mut self, operation: &Operation) -> Result<Completion, Refusal> {
         let sector = self.options.sector;
+        self.check_process(operation)?;
         match operation {
             Operation::Write { file, position, body, sync } => {
                 let (bytes, sealed) = content(body);
@@ -319,6 +217,12 @@ impl SimDisk {
                     self.tree.file_or_create(file)?.write(*position, &bytes[..part], sector);
                     return Err((DiskErrorKind::Other, "input/output error"));
                 }
+                if self.rng.chance(self.options.short_write) {
+                    self.counters.short_writes += 1;
+                    let part = self.rng.index(bytes.len() + 1);
+                    self.tree.file_or_create(file)?.write(*position, &bytes[..part], sector);
+                    return Err((DiskErrorKind::NoSpace, "no space left on device"));
+                }
                 self.tree.file_or_create(file)?.write(*position, &bytes, sector);
                 self.counters.writes += 1;
                 if *sync == Sync::Data {
@@ -327,14 +231,12 @@ impl SimDisk {
                 Ok(Completion::Written(sealed.then_some(bytes)))
             }
             Operation::Read { file, position, length } => {
-                let page = self.tree.file(file)?.page();
+                self.tree.file(file)?;
                 if self.rng.chance(self.options.read_error) {
                     self.counters.read_errors += 1;
                     return Err((DiskErrorKind::Other, "input/output error"));
                 }
-                let from = (*position).min(page.len() as u64);
-                let to = position.saturating_add(*length).min(page.len() as u64).max(from);
-                Ok(Completion::Read(Bytes::copy_from_slice(&page[from as usize..to as usize])))
+                Ok(Completion::Read(self.read(file, *position, *length)?))
             }
             Operation::Create { file, kind } => {
                 match kind {
@@ -393,6 +295,54 @@ impl SimDisk {
         }
     }
 
+    /// Reads a range, perhaps of another place or time, perhaps with a flipped bit.
+    fn read(&mut self, file: &FileName, position: u64, length: u64) -> Result<Bytes, Refusal> {
+        let sector = self.options.sector;
+        let (stale, misdirected, flipped) = (
+            self.rng.chance(self.options.stale_read),
+            self.rng.chance(self.options.misdirected_read),
+            self.rng.chance(self.options.flipped_read),
+        );
+        let inode = self.tree.file(file)?;
+        let right = slice(inode.page(), position, length);
+        let mut bytes = right.to_vec();
+        if stale {
+            bytes = slice(inode.durable(), position, length).to_vec();
+            self.counters.stale_reads += u64::from(bytes != right);
+        }
+        if misdirected && !bytes.is_empty() {
+            let sectors = inode.page().len() as u64 / sector + 1;
+            let elsewhere = (position / sector + 1 + self.rng.below(sectors)) % sectors * sector
+                + position % sector;
+            let mut other = slice(inode.page(), elsewhere, length).to_vec();
+            other.resize(bytes.len(), 0);
+            self.counters.misdirected_reads += u64::from(bytes != other);
+            bytes = other;
+        }
+        if flipped && !bytes.is_empty() {
+            self.counters.flipped_reads += 1;
+            let at = self.rng.index(bytes.len());
+            bytes[at] ^= 1 << self.rng.below(8);
+        }
+        Ok(bytes.into())
+    }
+
+    /// Checks that the process may do this at all.
+    fn check_process(&mut self, operation: &Operation) -> Result<(), Refusal> {
+        if self.options.read_only && operation.changes() {
+            self.counters.read_only += 1;
+            return Err((DiskErrorKind::NotPermitted, "read-only file system"));
+        }
+        // An error of a flush is never one of these: what it was to cover is in doubt.
+        let opens = !matches!(operation, Operation::Sync { .. } | Operation::SyncDir { .. });
+        if opens && self.rng.chance(self.options.exhausted) {
+            self.counters.exhausted += 1;
+            let words = ["too many open files", "cannot allocate memory", "interrupted"];
+            return Err((DiskErrorKind::Exhausted, words[self.rng.index(words.len())]));
+        }
+        Ok(())
+    }
+
     fn check_luck(&mut self) -> Result<(), Refusal> {
         if self.rng.chance(self.options.no_space) {
             self.counters.no_space += 1;
@@ -424,154 +374,22 @@ impl SimDisk {
     fn flush(&mut self, name: &FileName) -> Result<(), Refusal> {
         let luck = self.check_flush();
         let sector = self.options.sector;
+        let lost = self.rng.chance(self.options.lost_write);
+        let misdirected = self.rng.chance(self.options.misdirected_write);
+        let by = if misdirected { 1 + self.rng.below(3) } else { 0 };
         let file = self.tree.file_mut(name)?;
-        if luck.is_err() {
+        luck.inspect_err(|_| file.fail_flush())?;
+        if lost && file.pending_units() > 0 {
             file.fail_flush();
+            self.counters.lost_writes += 1;
+        } else if misdirected && file.pending_units() > 0 {
+            file.flush_elsewhere(sector, by);
+            self.counters.misdirected_writes += 1;
         } else {
             file.flush(sector);
-            self.counters.flushes += 1;
         }
-        luck
-    }
-
-    /// Applies what an operation in flight does before its flush, up to `bytes` bytes of it.
-    fn apply_in_flight(&mut self, operation: &Operation, bytes: Option<usize>) {
-        let sector = self.options.sector;
-        // An operation that would have failed leaves nothing, as it would have in the end.
-        let _refused = match operation {
-            Operation::Write { file, position, body, .. } => {
-                let (content, _) = content(body);
-                let part = bytes.map_or(content.len(), |bytes| bytes.min(content.len()));
-                self.tree
-                    .file_or_create(file)
-                    .map(|inode| inode.write(*position, &content[..part], sector))
-            }
-            Operation::Create { file, kind: CreateKind::Directory } => {
-                self.tree.create_directory(file)
-            }
-            Operation::Create { file, kind: CreateKind::Filled { length } } => {
-                let part = bytes.map_or(*length, |bytes| (bytes as u64).min(*length));
-                self.tree.file_or_create(file).map(|inode| inode.fill(part, sector))
-            }
-            Operation::Rename { from, to } => self.tree.rename(from, to),
-            Operation::Remove { file } => self.tree.remove(file),
-            Operation::Truncate { file, length } => {
-                self.tree.file_mut(file).map(|inode| inode.set_length(*length))
-            }
-            Operation::Read { .. }
-            | Operation::Sync { .. }
-            | Operation::SyncDir { .. }
-            | Operation::List { .. }
-            | Operation::Space { .. } => Ok(()),
-        };
-    }
-
-    /// The process dies: operations in flight are applied wholly, partly or not at all.
-    pub fn crash(&mut self) {
-        let mut stopped = BTreeSet::new();
-        for InFlight { operation, .. } in std::mem::take(&mut self.in_flight).into_values() {
-            // What follows an unfinished operation on the same name had not begun.
-            if stopped.contains(operation.name()) {
-                continue;
-            }
-            match self.rng.below(3) {
-                0 => {
-                    stopped.insert(operation.name().clone());
-                }
-                1 => {
-                    let part = self.rng.below(operation.len() + 1) as usize;
-                    self.counters.torn += 1;
-                    self.apply_in_flight(&operation, Some(part));
-                    stopped.insert(operation.name().clone());
-                }
-                _ => self.apply_in_flight(&operation, None),
-            }
-        }
-        self.busy.clear();
-    }
-
-    /// Lets everything in flight reach the page image and nothing of it the device, so that the
-    /// pieces are there for [`lose_power_but`](Self::lose_power_but) to choose from.
-    pub fn begin_in_flight(&mut self) {
-        for InFlight { operation, .. } in std::mem::take(&mut self.in_flight).into_values() {
-            self.apply_in_flight(&operation, None);
-        }
-        self.busy.clear();
-    }
-
-    /// Returns how many pieces a power loss would take or leave, without those in flight.
-    pub fn pending_units(&self) -> usize {
-        self.tree.pending_units()
-    }
-
-    /// Returns how many of the pieces are changes of names; they come last.
-    pub fn pending_changes(&self) -> usize {
-        self.tree.pending_changes()
-    }
-
-    /// Power is lost; of the pending pieces those remain for which `survives` says so.
-    pub fn lose_power_but(&mut self, mut survives: impl FnMut(usize) -> bool) {
-        self.begin_in_flight();
-        let lost = &mut self.counters.lost_units;
-        self.tree.lose_power(self.options.sector, |unit| {
-            let survives = survives(unit);
-            *lost += u64::from(!survives);
-            survives
-        });
-    }
-
-    /// Power is lost; chance decides what remains. A quarter of the times nothing does.
-    pub fn lose_power(&mut self) {
-        let share = [0, 1, 500, 900][self.rng.index(4)];
-        let mut rng = self.rng.clone();
-        self.lose_power_but(|_| rng.chance(share));
-        self.rng = rng;
-    }
-
-    /// Returns the disk as a power loss at this moment leaves it at the least, ready for a start.
-    #[must_use]
-    pub fn durable_image(&self) -> Self {
-        let mut image = self.copy();
-        image.in_flight.clear();
-        image.lose_power_but(|_| false);
-        image
-    }
-
-    /// Returns a disk with the same content, without operations in flight and without faults.
-    #[must_use]
-    pub fn copy(&self) -> Self {
-        Self {
-            options: DiskOptions {
-                sector: self.options.sector,
-                capacity: self.options.capacity,
-                ..DiskOptions::default()
-            },
-            tree: self.tree.clone(),
-            in_flight: BTreeMap::new(),
-            busy: BTreeMap::new(),
-            next: 0,
-            rng: self.rng.clone(),
-            counters: DiskCounters::default(),
-        }
-    }
-
-    /// Returns a disk as it would be after a power loss at this moment of which just the pieces
-    /// remain for which `survives` says so, those in flight included, ready for a start.
-    #[must_use]
-    pub fn after_power_loss(&self, survives: impl FnMut(usize) -> bool) -> Self {
-        let mut after = self.with_in_flight();
-        after.lose_power_but(survives);
-        after
-    }
-
-    /// Returns a copy in which everything in flight has become pending pieces.
-    #[must_use]
-    pub fn with_in_flight(&self) -> Self {
-        let mut copy = self.copy();
-        for InFlight { operation, .. } in self.in_flight.values() {
-            copy.apply_in_flight(operation, None);
-        }
-        copy
+        self.counters.flushes += 1;
+        Ok(())
     }
 
     /// Returns the bytes of all files.
@@ -605,26 +423,12 @@ impl SimDisk {
     pub fn durable_content(&self, file: &str) -> Option<&[u8]> {
         self.tree.file(&FileName::new(file)).ok().map(inode::Inode::durable)
     }
-
-    /// Flips a bit of a file at rest. Returns whether there is such a byte.
-    pub fn rot(&mut self, file: &str, at: u64, bit: u8) -> bool {
-        let hit = self.tree.file_mut(&FileName::new(file)).is_ok_and(|inode| inode.rot(at, bit));
-        self.counters.rotted += u64::from(hit);
-        hit
-    }
 }
 
-/// Returns what a body writes, and whether the completion carries it.
-fn content(body: &WriteBody) -> (Bytes, bool) {
-    match body {
-        WriteBody::Block(plan) => {
-            let mut block = vec![0; plan.sealed_len()];
-            plan.seal(&mut block);
-            (block.into(), true)
-        }
-        WriteBody::Parts(parts) => (parts.concat().into(), false),
-    }
+/// Returns what lies in a range, cut at the end.
+fn slice(bytes: &[u8], position: u64, length: u64) -> &[u8] {
+    let end = bytes.len() as u64;
+    let from = position.min(end);
+    let to = position.saturating_add(length).min(end).max(from);
+    &bytes[from as usize..to as usize]
 }
-
-#[cfg(test)]
-mod tests;

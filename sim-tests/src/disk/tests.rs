@@ -1,3 +1,5 @@
+use mainspring_core::io::WriteBody;
+
 use super::*;
 use crate::rng::Stream;
 
@@ -311,4 +313,221 @@ fn what_is_not_there_is_not_found_but_may_be_removed() {
     assert_eq!(missing.kind, DiskErrorKind::NotFound);
     assert!(bench.run(write("d/a", 0, b"x", Sync::None)).is_err());
     bench.run(|token| Effect::Remove { file: FileName::new("d/a"), token }).expect("no error");
+}
+
+fn read(file: &str, length: u64) -> impl FnOnce(IoToken) -> Effect + use<> {
+    let file = FileName::new(file);
+    move |token| Effect::Read { file, position: 0, length, token }
+}
+
+fn bytes_of(completion: Completion) -> Bytes {
+    let Completion::Read(bytes) = completion else { panic!("no read: {completion:?}") };
+    bytes
+}
+
+/// A disk with one file of three durable sectors of ones, twos and threes.
+fn three_sectors() -> Bench {
+    let mut bench = Bench::new();
+    let content = [[1; SECTOR as usize], [2; SECTOR as usize], [3; SECTOR as usize]].concat();
+    bench.write("a", 0, &content, Sync::Data);
+    bench.sync_root();
+    bench
+}
+
+#[test]
+fn a_flipped_read_differs_in_one_bit_and_the_next_one_does_not() {
+    let mut bench = three_sectors();
+    bench.disk.options_mut().flipped_read = 1000;
+    let flipped = bytes_of(bench.run(read("a", 100)).expect("it reads"));
+    bench.disk.options_mut().flipped_read = 0;
+    let right = bytes_of(bench.run(read("a", 100)).expect("it reads"));
+    let bits: u32 = flipped.iter().zip(&right).map(|(a, b)| (a ^ b).count_ones()).sum();
+    assert_eq!((bits, bench.disk.counters().flipped_reads), (1, 1));
+}
+
+#[test]
+fn a_misdirected_read_answers_with_another_place_of_the_same_length() {
+    let mut bench = three_sectors();
+    bench.disk.options_mut().misdirected_read = 1000;
+    let found = bytes_of(bench.run(read("a", SECTOR)).expect("it reads"));
+    assert_eq!(found.len() as u64, SECTOR);
+    assert!(found.iter().all(|byte| *byte != 1), "{:?}", &found[..4]);
+    assert_eq!(bench.disk.counters().misdirected_reads, 1);
+}
+
+#[test]
+fn a_stale_read_shows_what_the_device_had_before_the_last_flush() {
+    let mut bench = three_sectors();
+    bench.write("a", 0, &[9; 8], Sync::None);
+    bench.disk.options_mut().stale_read = 1000;
+    assert_eq!(bytes_of(bench.run(read("a", 8)).expect("it reads")), [1; 8][..]);
+    bench.disk.options_mut().stale_read = 0;
+    assert_eq!(bytes_of(bench.run(read("a", 8)).expect("it reads")), [9; 8][..]);
+}
+
+#[test]
+fn a_lost_write_is_reported_as_durable_and_goes_with_the_page_cache() {
+    for power in [false, true] {
+        let mut bench = three_sectors();
+        bench.disk.options_mut().lost_write = 1000;
+        bench.write("a", 0, &[9; 8], Sync::Data);
+        assert_eq!(&bench.disk.page_image("a").expect("a file")[..8], [9; 8]);
+
+        if power {
+            bench.disk.lose_power_but(|_| true);
+        } else {
+            bench.disk.drop_caches();
+        }
+
+        assert_eq!(&bench.disk.page_image("a").expect("a file")[..8], [1; 8]);
+    }
+}
+
+#[test]
+fn a_misdirected_write_leaves_the_old_bytes_and_destroys_others() {
+    let mut bench = three_sectors();
+    bench.disk.options_mut().misdirected_write = 1000;
+    bench.write("a", 0, &[9; SECTOR as usize], Sync::Data);
+    bench.disk.drop_caches();
+    let content = bench.disk.page_image("a").expect("a file").to_vec();
+    let sectors: Vec<u8> = content.chunks(SECTOR as usize).map(|sector| sector[0]).collect();
+    assert_eq!(sectors[0], 1, "the right place keeps what it had");
+    assert!(sectors[1..].contains(&9) || content.len() as u64 == 3 * SECTOR, "{sectors:?}");
+    assert_ne!(sectors, [9, 2, 3]);
+}
+
+#[test]
+fn a_short_write_says_that_there_is_no_space_and_leaves_a_part() {
+    let mut bench = Bench::new();
+    bench.disk.options_mut().short_write = 1000;
+    let mut lengths = BTreeSet::new();
+    for nth in 0..40 {
+        let file = format!("f{nth}");
+        let error = bench.run(write(&file, 0, &[1; 10], Sync::Data)).expect_err("it is short");
+        assert_eq!(error.kind, DiskErrorKind::NoSpace);
+        lengths.insert(bench.disk.page_image(&file).map_or(0, <[u8]>::len));
+    }
+    assert!(lengths.len() > 5, "{lengths:?}");
+}
+
+#[test]
+fn a_lack_of_descriptors_does_nothing_and_is_never_an_error_of_a_flush() {
+    let mut bench = three_sectors();
+    bench.disk.options_mut().exhausted = 1000;
+    let error = bench.run(write("a", 0, &[9], Sync::Data)).expect_err("it lacks something");
+    assert_eq!(error.kind, DiskErrorKind::Exhausted);
+    assert_eq!(bench.disk.page_image("a").expect("a file")[0], 1);
+    bench.sync("a").expect("a flush that lacks something is a failed flush, not this");
+}
+
+#[test]
+fn a_disk_for_reading_only_reads_and_lists_and_changes_nothing() {
+    let mut bench = three_sectors();
+    bench.disk.options_mut().read_only = true;
+    bench.run(read("a", 8)).expect("it reads");
+    for refused in [
+        bench.run(write("a", 0, &[9], Sync::None)),
+        bench.run(|token| Effect::Remove { file: FileName::new("a"), token }),
+        bench.run(|token| Effect::Truncate { file: FileName::new("a"), length: 0, token }),
+    ] {
+        assert_eq!(refused.expect_err("read-only").kind, DiskErrorKind::NotPermitted);
+    }
+    assert_eq!(bench.disk.page_image("a").map(<[u8]>::len), Some(3 * SECTOR as usize));
+}
+
+#[test]
+fn a_stuck_operation_holds_its_name_until_it_is_released() {
+    let mut bench = three_sectors();
+    bench.disk.options_mut().stuck = 1000;
+    let (first, ends) = bench.submit(write("a", 0, &[7], Sync::None));
+    assert_eq!(ends, NEVER);
+    bench.disk.options_mut().stuck = 0;
+    let (second, ends) = bench.submit(write("a", 0, &[8], Sync::None));
+    assert_eq!(ends, NEVER, "what follows on the same name waits, too");
+    let (_, ends) = bench.submit(write("b", 0, &[8], Sync::None));
+    assert_ne!(ends, NEVER);
+
+    let released = bench.disk.release(bench.at);
+    let order: Vec<OperationId> = released.iter().map(|(id, _)| *id).collect();
+    assert_eq!(order, [first, second]);
+    assert!(released[0].1 < released[1].1);
+    for id in order {
+        bench.disk.finish(id).expect("in flight").result.expect("it ends well");
+    }
+    assert_eq!(bench.disk.page_image("a").expect("a file")[0], 8);
+}
+
+#[test]
+fn a_stuck_operation_dies_with_its_process() {
+    let mut bench = three_sectors();
+    bench.disk.options_mut().stuck = 1000;
+    let (stuck, _) = bench.submit(write("a", 0, &[7], Sync::None));
+    bench.disk.crash();
+    assert!(bench.disk.finish(stuck).is_none());
+    assert!(bench.disk.release(bench.at).is_empty());
+    bench.disk.options_mut().stuck = 0;
+    assert_ne!(bench.submit(write("a", 0, &[8], Sync::None)).1, NEVER);
+}
+
+#[test]
+fn a_slow_flush_takes_a_second_and_a_write_does_not() {
+    let mut bench = three_sectors();
+    bench.disk.options_mut().slow_flush = 1000;
+    let before = bench.at;
+    bench.write("a", 0, &[7], Sync::None);
+    assert!(bench.at - before < SLOW_FLUSH);
+    bench.sync("a").expect("it ends well");
+    assert!(bench.at - before > SLOW_FLUSH);
+}
+
+#[test]
+fn files_are_known_by_their_names() {
+    for (name, kind) in [
+        ("meta.properties", Some(FileKind::Identity)),
+        ("checkpoint/0", Some(FileKind::Checkpoint)),
+        ("checkpoint/0.tmp", None),
+        ("journal/2/checkpoint", Some(FileKind::Checkpoint)),
+        ("journal/2/incarnation", Some(FileKind::Starts)),
+        ("journal/0/00000001.journal", Some(FileKind::Journal)),
+        ("orders-0/00000000000000000000.log", Some(FileKind::Segment)),
+        ("orders-0/00000000000000000000.index", Some(FileKind::OffsetIndex)),
+        ("orders-0/00000000000000000000.index.tmp", None),
+        ("orders-0/00000000000000000000.timeindex", Some(FileKind::TimeIndex)),
+        ("orders-0/00000000000000000007.producers", Some(FileKind::Producers)),
+        ("orders-0/leader-epoch-checkpoint", Some(FileKind::Epochs)),
+        ("trash/x/00000000000000000000.log", None),
+        ("somebody-elses", None),
+    ] {
+        assert_eq!(FileKind::of(name), kind, "{name}");
+    }
+}
+
+#[test]
+fn damage_at_rest_survives_power_loss_and_strikes_one_file() {
+    let mut bench = three_sectors();
+    bench.write("b", 0, b"whole", Sync::Data);
+    bench.sync_root();
+    assert!(bench.disk.cut_file("a", 600) && bench.disk.zero_file("a", 0, 4));
+    assert!(bench.disk.plant_file("junk", b"not ours") && !bench.disk.plant_file("b", b""));
+    bench.disk.lose_power_but(|_| false);
+    let content = bench.disk.page_image("a").expect("a file");
+    assert_eq!((content.len(), &content[..5]), (600, &[0, 0, 0, 0, 1][..]));
+    assert_eq!(bench.disk.page_image("b"), Some(&b"whole"[..]));
+    assert_eq!(bench.disk.page_image("junk"), Some(&b"not ours"[..]));
+
+    assert!(bench.disk.lose_file("b") && !bench.disk.lose_file("b"));
+    bench.disk.lose_power_but(|_| true);
+    assert_eq!(bench.disk.files(), ["a", "junk"]);
+}
+
+#[test]
+fn a_wiped_disk_is_empty_and_a_restored_one_is_as_it_was() {
+    let mut bench = three_sectors();
+    assert!(!bench.disk.restore(), "nothing was saved");
+    bench.disk.save();
+    bench.write("a", 0, &[9; 8], Sync::Data);
+    bench.disk.wipe();
+    assert!(bench.disk.files().is_empty());
+    assert!(bench.disk.restore());
+    assert_eq!(&bench.disk.page_image("a").expect("a file")[..8], [1; 8]);
 }

@@ -390,4 +390,56 @@ impl Tree {
         found.sort_by(|a, b| a.0.cmp(&b.0));
         found
     }
+
+    /// Takes a name away from a file, on the device too.
+    pub(super) fn lose(&mut self, name: &FileName) -> bool {
+        let Ok((directory, last)) = self.parent_of(name) else { return false };
+        if !matches!(self.lookup(name.as_str()), Some(Node::File(_))) {
+            return false;
+        }
+        self.settle(|_, change| change.touches(directory), true);
+        let directory = self.directory_mut(directory);
+        directory.live.remove(last);
+        directory.durable.remove(last);
+        true
+    }
+
+    /// Puts a file of somebody else beside ours, on the device too.
+    pub(super) fn plant(&mut self, name: &FileName, bytes: &[u8]) -> bool {
+        if self.lookup(name.as_str()).is_some() {
+            return false;
+        }
+        let Ok(inode) = self.file_or_create(name) else { return false };
+        inode.damage(1, |content| content.extend_from_slice(bytes));
+        let Ok((directory, _)) = self.parent_of(name) else { return false };
+        self.settle(|_, change| change.touches(directory), true);
+        true
+    }
+
+    /// Returns the names of all directories, the root as an empty one.
+    pub(super) fn directories(&self) -> Vec<String> {
+        let mut found = vec![String::new()];
+        let mut open = vec![(String::new(), 0)];
+        while let Some((path, id)) = open.pop() {
+            for (name, node) in &self.directory(id).live {
+                if let Node::Directory(id) = node {
+                    let whole =
+                        if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
+                    found.push(whole.clone());
+                    open.push((whole, *id));
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// The page cache lets go of everything.
+    pub(super) fn drop_caches(&mut self, sector: u64) {
+        for file in self.files.values_mut() {
+            if !file.is_settled() {
+                Arc::make_mut(file).drop_cache(sector);
+            }
+        }
+    }
 }
