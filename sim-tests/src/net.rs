@@ -23,6 +23,16 @@ pub enum Address {
     Client(usize),
 }
 
+impl Address {
+    /// Returns a number of its own, for chance.
+    fn number(self) -> u64 {
+        match self {
+            Self::Node(node) => node as u64,
+            Self::Client(client) => (1 << 32) | client as u64,
+        }
+    }
+}
+
 /// One stream, never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct StreamId(pub u64);
@@ -91,7 +101,7 @@ pub struct Notice {
 }
 
 /// The way from one end to the other, seen from the receiver.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Way {
     /// What the sender has not yet got rid of.
     queued: VecDeque<Bytes>,
@@ -104,9 +114,34 @@ struct Way {
     last_arrival: u64,
     /// The sender said that no more will come.
     ended: bool,
+    /// What happens on this way, whatever happens on others.
+    chance: Rng,
 }
 
 impl Way {
+    fn new(chance: Rng) -> Self {
+        Self {
+            queued: VecDeque::new(),
+            queued_bytes: 0,
+            flying: VecDeque::new(),
+            arrived: BytesMut::new(),
+            flying_bytes: 0,
+            last_arrival: 0,
+            ended: false,
+            chance,
+        }
+    }
+
+    /// Loses all that is under way.
+    fn clear(&mut self) {
+        *self = Self { last_arrival: self.last_arrival, ..Self::new(self.chance.clone()) };
+    }
+
+    /// Draws the delay of a piece around `latency`.
+    fn delay(&mut self, latency: u64) -> u64 {
+        self.chance.exponential(latency) + 1
+    }
+
     fn room(&self, window: usize) -> usize {
         window.saturating_sub(self.flying_bytes + self.arrived.len())
     }
@@ -143,6 +178,8 @@ pub struct SimNet {
     streams: BTreeMap<StreamId, Stream>,
     cuts: BTreeSet<(Address, Address)>,
     next: u64,
+    /// How many streams there were between two addresses.
+    opened: BTreeMap<(Address, Address), u64>,
     rng: Rng,
     counters: NetCounters,
 }
@@ -157,6 +194,7 @@ impl SimNet {
             streams: BTreeMap::new(),
             cuts: BTreeSet::new(),
             next: 0,
+            opened: BTreeMap::new(),
             rng,
             counters: NetCounters::default(),
         }
@@ -172,13 +210,8 @@ impl SimNet {
         self.counters
     }
 
-    /// Draws the delay of a piece.
-    pub fn delay(&mut self) -> u64 {
-        self.rng.exponential(self.options.latency) + 1
-    }
-
-    /// Opens a stream between two addresses.
-    pub fn open(&mut self, from: Address, to: Address) -> StreamId {
+    /// Opens a stream between two addresses. Also returns how long it takes to be there.
+    pub fn open(&mut self, from: Address, to: Address) -> (StreamId, u64) {
         let end = |address| End {
             address,
             reading: true,
@@ -190,11 +223,13 @@ impl SimNet {
         let id = StreamId(self.next);
         self.next += 1;
         self.counters.opened += 1;
-        self.streams.insert(
-            id,
-            Stream { ends: [end(from), end(to)], ways: [Way::default(), Way::default()] },
-        );
-        id
+        let nth = self.opened.entry((from, to)).or_insert(0);
+        let chance = self.rng.child(from.number()).child(to.number()).child(*nth);
+        *nth += 1;
+        let mut ways = [0, 1].map(|side| Way::new(chance.child(side)));
+        let delay = ways[1].delay(self.options.latency);
+        self.streams.insert(id, Stream { ends: [end(from), end(to)], ways });
+        (id, delay)
     }
 
     /// Returns the number that the next stream will have.
@@ -242,7 +277,7 @@ impl SimNet {
             way.queued_bytes += part.len();
             way.queued.push_back(part);
         }
-        let reset = self.rng.chance(self.options.reset);
+        let reset = way.chance.chance(self.options.reset);
         self.pump(at, stream, side, out);
         if reset {
             self.reset_behind_a_byte(at, stream, side, out);
@@ -263,9 +298,9 @@ impl SimNet {
                 break;
             }
             let mut most = front.len().min(room);
-            if self.rng.chance(self.options.split) {
+            if way.chance.chance(self.options.split) {
                 self.counters.splits += 1;
-                most = if self.rng.chance(300) { 1 } else { 1 + self.rng.index(most) };
+                most = if way.chance.chance(300) { 1 } else { 1 + way.chance.index(most) };
             }
             let piece = front.split_to(most);
             if front.is_empty() {
@@ -273,8 +308,7 @@ impl SimNet {
             }
             way.queued_bytes -= most;
             taken += most as u64;
-            let arrival =
-                (at + self.rng.exponential(self.options.latency) + 1).max(way.last_arrival + 1);
+            let arrival = (at + way.delay(self.options.latency)).max(way.last_arrival + 1);
             way.last_arrival = arrival;
             way.flying_bytes += most;
             way.flying.push_back((arrival, piece));
@@ -301,7 +335,7 @@ impl SimNet {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         let way = &mut state.ways[1 - side];
         // What is beyond the byte never arrives; what is before it does, and then the reset.
-        let keep = self.rng.index(way.flying_bytes + 1);
+        let keep = way.chance.index(way.flying_bytes + 1);
         let mut kept = 0;
         let mut flying = VecDeque::new();
         for (arrival, mut piece) in std::mem::take(&mut way.flying) {
@@ -320,11 +354,11 @@ impl SimNet {
     /// Resets a stream; what is under way is lost.
     pub fn reset(&mut self, at: u64, stream: StreamId, out: &mut Vec<Notice>) {
         if let Some(state) = self.streams.get_mut(&stream) {
-            for way in &mut state.ways {
-                *way = Way { last_arrival: way.last_arrival, ..Way::default() };
-            }
+            let times = state.ways.each_mut().map(|way| {
+                way.clear();
+                at + way.delay(self.options.latency)
+            });
             self.counters.resets += 1;
-            let times = [at + self.delay(), at + self.delay()];
             self.close_both(stream, times, out);
         }
     }
@@ -351,9 +385,10 @@ impl SimNet {
 
     /// The process at one end dies. The other end learns of it as of a reset, or never.
     pub fn die(&mut self, at: u64, stream: StreamId, side: Side, out: &mut Vec<Notice>) {
-        let half_open = self.rng.chance(self.options.half_open);
-        let delay = self.delay();
         let Some(state) = self.streams.get_mut(&stream) else { return };
+        let way = &mut state.ways[1 - side];
+        let half_open = way.chance.chance(self.options.half_open);
+        let delay = way.delay(self.options.latency);
         state.ends[side].gone = true;
         state.ways[1 - side].queued.clear();
         state.ways[1 - side].queued_bytes = 0;
@@ -494,7 +529,7 @@ mod tests {
     impl Bench {
         fn new(options: NetOptions, seed: u64) -> (Self, StreamId) {
             let mut net = SimNet::new(options, Rng::new(seed, Chance::Net));
-            let stream = net.open(A, B);
+            let (stream, _) = net.open(A, B);
             let bench = Self {
                 net,
                 notices: Vec::new(),

@@ -1,11 +1,12 @@
 //! Chance: independent streams drawn from one seed.
 //!
-//! Each concern has a stream of its own (schedule, workload, faults, one for each node), so that
-//! taking one fault away does not shift what the others draw. That is what makes a failing run
+//! Each concern has a stream of its own (workload, faults, one for each node), and each part of a concern
+//! a [child](Rng::child) of it (one client, one way of one connection, what follows one fault), so that
+//! taking a fault or a client away does not shift what the others draw. That is what makes a failing run
 //! small enough to read.
-
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+//!
+//! The generator is `SplitMix64`: a stream of its own costs a few multiplications, so that there can be one for
+//! every connection and every event.
 
 /// What a stream is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,22 +41,38 @@ impl Stream {
     }
 }
 
+/// The step of `SplitMix64`, and a number to mix others with.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// One stream of chance.
 #[derive(Clone, Debug)]
-pub struct Rng(ChaCha8Rng);
+pub struct Rng {
+    /// Where it began, for its children.
+    root: u64,
+    state: u64,
+}
 
 impl Rng {
     /// Opens the stream of `seed` that is for `stream`.
     pub fn new(seed: u64, stream: Stream) -> Self {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&seed.to_be_bytes());
-        key[8..16].copy_from_slice(&stream.number().to_be_bytes());
-        Self(ChaCha8Rng::from_seed(key))
+        Self::rooted(mix(seed.wrapping_add(GOLDEN))).child(stream.number())
+    }
+
+    const fn rooted(root: u64) -> Self {
+        Self { root, state: root }
+    }
+
+    /// Opens a stream of its own for one part of what this one is for. It depends on the part alone and
+    /// not on what was drawn before.
+    #[must_use]
+    pub fn child(&self, part: u64) -> Self {
+        Self::rooted(mix(self.root ^ mix(part.wrapping_add(GOLDEN))))
     }
 
     /// Draws 64 bits.
     pub fn bits(&mut self) -> u64 {
-        self.0.next_u64()
+        self.state = self.state.wrapping_add(GOLDEN);
+        mix(self.state)
     }
 
     /// Draws a number in `0..below`; 0 where `below` is 0.
@@ -100,6 +117,12 @@ impl Rng {
     }
 }
 
+const fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +135,30 @@ mod tests {
         assert_ne!(a.bits(), b.bits());
         again.bits();
         assert_eq!(a.bits(), again.bits());
+    }
+
+    #[test]
+    fn a_part_draws_the_same_whatever_its_whole_has_drawn() {
+        let mut whole = Rng::new(7, Stream::Net);
+        let before = whole.child(3).bits();
+        whole.bits();
+        assert_eq!(whole.child(3).bits(), before);
+        assert_ne!(whole.child(4).bits(), before);
+        assert_ne!(whole.child(3).child(3).bits(), before);
+        assert_ne!(Rng::new(8, Stream::Net).child(3).bits(), before);
+    }
+
+    #[test]
+    fn draws_spread_evenly() {
+        let mut counts = [0_u32; 64];
+        for part in 0..1_000 {
+            let mut rng = Rng::new(part, Stream::Schedule).child(part);
+            for _ in 0..64 {
+                counts[rng.index(64)] += 1;
+            }
+        }
+        // 1,000 are expected of each; the standard deviation is about 31.
+        assert!(counts.iter().all(|count| (850..1_150).contains(count)), "{counts:?}");
     }
 
     #[test]

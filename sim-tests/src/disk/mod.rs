@@ -97,6 +97,11 @@ impl SimDisk {
         &mut self.options
     }
 
+    /// Draws chance from another stream from here on.
+    pub fn set_chance(&mut self, rng: Rng) {
+        self.rng = rng;
+    }
+
     /// Returns how often what happened.
     pub fn counters(&self) -> DiskCounters {
         self.counters

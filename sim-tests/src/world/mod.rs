@@ -1,7 +1,7 @@
 //! The world: any number of nodes of any number of shards, their clients, and one heap of events.
 //!
-//! Everything happens in one thread. The event with the least time is next; a random key breaks
-//! ties. What an event brings about enters the trace and is shown to the checkers.
+//! Everything happens in one thread. The event with the least time is next; a random key, which depends on
+//! the event alone, breaks ties. What an event brings about enters the trace and is shown to the checkers.
 //!
 //! Invariants:
 //! 1. Between two inputs of a shard all of its effects are carried out, unless a crash strikes
@@ -97,6 +97,10 @@ pub struct Outcome {
 struct Client {
     actor: Box<dyn Actor>,
     round: u64,
+    /// What it does.
+    chance: Rng,
+    /// On which shards its connections land.
+    landings: Rng,
 }
 
 /// Who is at the accepting end of a stream.
@@ -113,7 +117,6 @@ pub struct World<M> {
     heap: BinaryHeap<Reverse<Due>>,
     number: u64,
     schedule: Rng,
-    workload: Rng,
     chance: Rng,
     net: SimNet,
     nodes: Vec<Node<M>>,
@@ -146,23 +149,27 @@ impl<M: Machine> World<M> {
     ) -> Self {
         let seed = options.seed;
         let nodes = (0..options.nodes)
-            .map(|node| {
-                let chance = Rng::new(seed, Stream::Node(node as u32));
-                let disk =
-                    SimDisk::new(options.disk.clone(), Rng::new(seed, Stream::Disk(node as u32)));
-                Node::new(disk, chance)
+            .map(|node| Node::new(options.disk.clone(), seed, node as u32))
+            .collect();
+        let schedule = Rng::new(seed, Stream::Schedule);
+        let clients = (0..)
+            .zip(actors)
+            .map(|(number, actor)| Client {
+                actor,
+                round: 0,
+                chance: Rng::new(seed, Stream::Workload).child(number),
+                landings: schedule.child(number),
             })
             .collect();
         let mut world = Self {
             now: 0,
             heap: BinaryHeap::new(),
             number: 0,
-            schedule: Rng::new(seed, Stream::Schedule),
-            workload: Rng::new(seed, Stream::Workload),
+            schedule,
             chance: Rng::new(seed, Stream::Faults),
             net: SimNet::new(options.net.clone(), Rng::new(seed, Stream::Net)),
             nodes,
-            clients: actors.into_iter().map(|actor| Client { actor, round: 0 }).collect(),
+            clients,
             openers: BTreeMap::new(),
             accepted: BTreeMap::new(),
             trace: Trace::new(options.keep_lines),
@@ -183,7 +190,7 @@ impl<M: Machine> World<M> {
             world.push(1, Event::Start { node, life: 0 });
         }
         for client in 0..world.clients.len() {
-            let at = world.schedule.between(2, 50 * MILLISECOND);
+            let at = world.clients[client].chance.between(2, 50 * MILLISECOND);
             world.push(at, Event::Actor { client, round: 0 });
         }
         for (at, fault) in std::mem::take(&mut world.options.faults) {
@@ -267,7 +274,8 @@ impl<M: Machine> World<M> {
     }
 
     fn push(&mut self, at: u64, event: Event) {
-        let tie = self.schedule.bits();
+        let (kind, whom) = event.numbers();
+        let tie = self.schedule.child(at).child(kind).child(whom).bits();
         self.number += 1;
         self.heap.push(Reverse(Due { at, tie, number: self.number, event }));
     }

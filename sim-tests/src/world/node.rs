@@ -7,9 +7,9 @@ use mainspring_core::ids::ConnectionId;
 use mainspring_core::time::Instant;
 
 use crate::clock::Clock;
-use crate::disk::SimDisk;
+use crate::disk::{DiskOptions, SimDisk};
 use crate::net::StreamId;
-use crate::rng::Rng;
+use crate::rng::{Rng, Stream};
 
 /// How a process ends.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,8 @@ pub(super) struct Down {
     pub(super) time: u64,
     /// Whether it is a fault, rather than an end of its own.
     pub(super) counted: bool,
+    /// When that was decided, which names what follows to chance.
+    pub(super) since: u64,
 }
 
 /// A running shard.
@@ -35,10 +37,11 @@ pub(super) struct Running<M> {
 }
 
 /// Posts from one shard to another.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lane {
     last_arrival: u64,
     queue: VecDeque<Vec<Post>>,
+    chance: Rng,
 }
 
 /// A node.
@@ -47,7 +50,10 @@ pub(super) struct Node<M> {
     pub(super) disk: SimDisk,
     pub(super) clock: Clock,
     pub(super) wall_ahead_ms: i64,
+    /// What befalls this life of the process, which depends on nothing but what has ended the one before.
     pub(super) chance: Rng,
+    lives: Rng,
+    disk_lives: Rng,
     /// Counted up whenever a process ends.
     pub(super) life: u64,
     /// Empty while the node is down.
@@ -67,12 +73,16 @@ pub(super) struct Node<M> {
 }
 
 impl<M> Node<M> {
-    pub(super) fn new(disk: SimDisk, chance: Rng) -> Self {
+    pub(super) fn new(disk: DiskOptions, seed: u64, node: u32) -> Self {
+        let disk_lives = Rng::new(seed, Stream::Disk(node));
+        let lives = Rng::new(seed, Stream::Node(node));
         Self {
-            disk,
+            disk: SimDisk::new(disk, disk_lives.child(0)),
             clock: Clock::new(0, 0, 0, 0),
             wall_ahead_ms: 0,
-            chance,
+            chance: lives.child(0),
+            lives,
+            disk_lives,
             life: 0,
             shards: Vec::new(),
             streams: BTreeMap::new(),
@@ -95,6 +105,12 @@ impl<M> Node<M> {
             ready: false,
             stopped: false,
         });
+    }
+
+    /// Opens the streams of chance for a crash and for what follows it.
+    pub(super) fn turn_over(&mut self, since: u64) {
+        self.chance = self.lives.child(since);
+        self.disk.set_chance(self.disk_lives.child(since));
     }
 
     /// Ends the process and returns the number of the life that follows.
@@ -163,16 +179,22 @@ impl<M> Node<M> {
         connection
     }
 
-    /// Queues a post and returns when it arrives.
+    /// Queues a post, which takes less than `most` nanoseconds, and returns when it arrives.
     pub(super) fn post(
         &mut self,
         now: u64,
         from: u16,
         to: u16,
         batch: Vec<Post>,
-        delay: u64,
+        most: u64,
     ) -> u64 {
-        let lane = self.posts.entry((from, to)).or_default();
+        let way = (u64::from(from) << 16) | u64::from(to);
+        let lane = self.posts.entry((from, to)).or_insert_with(|| Lane {
+            last_arrival: 0,
+            queue: VecDeque::new(),
+            chance: self.chance.child(way),
+        });
+        let delay = lane.chance.below(most);
         lane.last_arrival = (now + delay).max(lane.last_arrival + 1);
         lane.queue.push_back(batch);
         lane.last_arrival

@@ -37,6 +37,7 @@ impl<M: Machine> World<M> {
         if state.shards.is_empty() {
             return;
         }
+        state.turn_over(down.since);
         if down.power {
             state.disk.lose_power();
         } else {
@@ -62,7 +63,8 @@ impl<M: Machine> World<M> {
         let full = state.disk.counters().no_space > state.no_space_before && !state.is_ready();
         let excused = self.nodes[node].excuse || full;
         self.tell(&Fact::Fatal { node, message, excused });
-        self.crash(node, Down { power: false, time: SECOND, counted: false });
+        let since = self.now;
+        self.crash(node, Down { power: false, time: SECOND, counted: false, since });
     }
 
     pub(super) fn strike(&mut self, fault: &Fault) {
@@ -73,11 +75,13 @@ impl<M: Machine> World<M> {
         let (kind, now) = (fault.kind(), self.now);
         match *fault {
             Fault::Kill { node, effects, down } => {
-                self.nodes[node].doom(effects, Down { power: false, time: down, counted: true });
+                let down = Down { power: false, time: down, counted: true, since: now };
+                self.nodes[node].doom(effects, down);
                 return;
             }
             Fault::PowerCut { node, effects, down } => {
-                self.nodes[node].doom(effects, Down { power: true, time: down, counted: true });
+                let down = Down { power: true, time: down, counted: true, since: now };
+                self.nodes[node].doom(effects, down);
                 return;
             }
             Fault::Stop { node, down } => {
@@ -163,8 +167,9 @@ impl<M: Machine> World<M> {
         if segments.is_empty() {
             return false;
         }
-        let (name, length) = &segments[self.chance.index(segments.len())];
-        let (at, bit) = (self.chance.below(*length), self.chance.below(8) as u8);
+        let mut chance = self.chance.child(self.now);
+        let (name, length) = &segments[chance.index(segments.len())];
+        let (at, bit) = (chance.below(*length), chance.below(8) as u8);
         self.nodes[node].excuse = true;
         self.nodes[node].disk.rot(name, at, bit)
     }

@@ -18,6 +18,9 @@ const EFFECTS_MAX: usize = 1_000_000;
 /// each comes once.)
 const IDLE_WAKEUPS_MAX: u32 = 100;
 
+/// How long a post between two shards of a node takes at most, in nanoseconds.
+const POST_WITHIN: u64 = 20_000;
+
 impl<M: Machine> World<M> {
     pub(super) fn handle(&mut self, node: usize, shard: u16, input: Input) {
         let now = self.nodes[node].clock.at(self.now);
@@ -130,8 +133,7 @@ impl<M: Machine> World<M> {
                 }
             }
             Effect::Post { shard: to, batch } => {
-                let delay = self.schedule.below(20_000);
-                let at = self.nodes[node].post(self.now, shard, to.0, batch, delay);
+                let at = self.nodes[node].post(self.now, shard, to.0, batch, POST_WITHIN);
                 self.push(at, Event::Posts { node, life, from: shard, to: to.0 });
             }
             Effect::Ready => {
@@ -142,7 +144,10 @@ impl<M: Machine> World<M> {
             }
             Effect::Stopped => {
                 if let Some(down) = self.nodes[node].stopped(shard) {
-                    self.crash(node, Down { power: false, time: down, counted: false });
+                    self.crash(
+                        node,
+                        Down { power: false, time: down, counted: false, since: self.now },
+                    );
                 }
             }
             Effect::Fatal { message } => self.fatal(node, message),

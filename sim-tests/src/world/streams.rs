@@ -56,7 +56,8 @@ impl<M: Machine> World<M> {
             self.flush_notices();
             return;
         }
-        let shard = self.schedule.below(u64::from(self.options.shards)) as u16;
+        let shards = u64::from(self.options.shards);
+        let shard = self.clients[client].landings.below(shards) as u16;
         let connection = self.nodes[node].accept(stream);
         self.accepted.insert(stream, Accepted { node, shard, connection });
         self.act(client, ActorEvent::Connected(stream));
@@ -72,20 +73,21 @@ impl<M: Machine> World<M> {
     }
 
     pub(super) fn act(&mut self, client: usize, event: ActorEvent) {
+        let state = &mut self.clients[client];
         let mut hands = Hands {
             now: self.now,
-            rng: &mut self.workload,
+            rng: &mut state.chance,
             next_stream: self.net.next_stream(),
             actions: Vec::new(),
         };
-        self.clients[client].actor.handle(&mut hands, event);
+        state.actor.handle(&mut hands, event);
         for action in hands.actions {
             match action {
                 Action::Open(node) => {
-                    let stream = self.net.open(Address::Client(client), Address::Node(node));
+                    let (stream, delay) =
+                        self.net.open(Address::Client(client), Address::Node(node));
                     self.openers.insert(stream, (client, node));
-                    let at = self.now + self.net.delay();
-                    self.push(at, Event::Accept { stream });
+                    self.push(self.now + delay, Event::Accept { stream });
                 }
                 Action::Send(stream, parts) => {
                     self.net.send(self.now, stream, 0, parts, &mut self.notices);
