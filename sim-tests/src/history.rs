@@ -2,9 +2,11 @@
 //!
 //! True time is the world's. A fact says what was seen, never what it means.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
-use mainspring_core::ids::TopicPartition;
+use mainspring_core::ids::{TopicId, TopicPartition};
 
 use crate::trace::TraceHash;
 
@@ -30,6 +32,44 @@ pub struct SeenRecord {
     pub producer_epoch: i16,
     /// Its sequence, -1 for none.
     pub sequence: i32,
+}
+
+/// What a topic promises of a record that is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Keeping {
+    /// It is flushed: it survives the loss of power.
+    Flushed,
+    /// It is written: it survives the end of the process (`mainspring.flush=lazy`).
+    Written,
+    /// It is in memory: it lives as long as the process (`mainspring.storage=memory`).
+    Memory,
+}
+
+/// One log as it stands on a disk.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ImageLog {
+    /// Its first offset.
+    pub start: i64,
+    /// The offset after its last record.
+    pub end: i64,
+    /// Its batches in order. A batch that was seen before is the same object again.
+    pub batches: Vec<Arc<[SeenRecord]>>,
+}
+
+impl fmt::Debug for ImageLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{} in {} batches", self.start, self.end, self.batches.len())
+    }
+}
+
+impl ImageLog {
+    /// Returns the record at an offset.
+    pub fn record(&self, offset: i64) -> Option<&SeenRecord> {
+        let at = self
+            .batches
+            .partition_point(|batch| batch.last().is_some_and(|last| last.offset < offset));
+        self.batches.get(at)?.iter().find(|record| record.offset == offset)
+    }
 }
 
 /// As whom a client speaks to the coordinator of its group.
@@ -225,6 +265,58 @@ pub enum Fact {
         members: usize,
         /// How many partitions there are to hold.
         total: usize,
+    },
+    /// A topic was made that keeps another promise than [`Keeping::Flushed`].
+    TopicMade {
+        /// Which topic.
+        topic_id: TopicId,
+        /// What it promises.
+        keeping: Keeping,
+    },
+    /// A client asks for a topic to be deleted.
+    AskedDeletion {
+        /// Which topic.
+        topic_id: TopicId,
+    },
+    /// A block of a journal reached the disk, and with it a log.
+    Stored {
+        /// The node.
+        node: usize,
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset after the last record that is there, everything before it included.
+        end: i64,
+        /// Whether it is flushed, rather than written alone.
+        durable: bool,
+    },
+    /// What stands on the disk of a node, read from its files by nobody who wrote them.
+    Image {
+        /// The node.
+        node: usize,
+        /// Whether it is what power loss would leave at the least, rather than what reads see.
+        durable: bool,
+        /// Every log.
+        logs: Arc<BTreeMap<TopicPartition, ImageLog>>,
+    },
+    /// The files of a node do not fit each other.
+    Unreadable {
+        /// The node.
+        node: usize,
+        /// Whether that is what power loss would leave at the least.
+        durable: bool,
+        /// What is wrong.
+        message: String,
+    },
+    /// A node took up a partition, or the start of its log moved.
+    Bounds {
+        /// The node.
+        node: usize,
+        /// The partition.
+        partition: TopicPartition,
+        /// The first offset.
+        log_start: i64,
+        /// The offset after the last committed record.
+        high_watermark: i64,
     },
     /// A node's high watermark moved.
     HighWatermark {

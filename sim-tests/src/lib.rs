@@ -15,6 +15,7 @@ pub mod clock;
 pub mod disk;
 pub mod history;
 pub mod log_bench;
+pub mod naive;
 pub mod net;
 pub mod process;
 pub mod rng;

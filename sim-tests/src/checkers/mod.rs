@@ -9,6 +9,8 @@ pub mod bounds;
 pub mod byte_identity;
 pub mod commit_gate;
 pub mod commit_once;
+pub mod committed_stays;
+pub mod committed_stored;
 pub mod determinism;
 pub mod fencing;
 pub mod fetch_gating;
@@ -95,7 +97,9 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(no_acked_loss::NoAckedLoss::default()),
         Box::new(offsets::Offsets::default()),
         Box::new(high_watermark::HighWatermark::default()),
+        Box::new(committed_stored::CommittedStored::default()),
         Box::new(ack_sound::AckSound::default()),
+        Box::new(committed_stays::CommittedStays::default()),
         Box::new(fetch_gating::FetchGating::default()),
         Box::new(byte_identity::ByteIdentity::default()),
         Box::new(retention::Retention::default()),
@@ -128,10 +132,13 @@ pub fn promise_of(id: &str) -> &'static str {
 
 #[cfg(test)]
 pub(crate) mod testing {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
     use mainspring_core::ids::{PartitionIndex, TopicPartition, Uuid};
 
     use super::Checker;
-    use crate::history::{Fact, Membership, OperationId, SeenRecord};
+    use crate::history::{Fact, ImageLog, Keeping, Membership, OperationId, SeenRecord};
 
     pub(crate) const P: TopicPartition =
         TopicPartition { topic_id: Uuid([7; 16]), partition: PartitionIndex(0) };
@@ -166,6 +173,26 @@ pub(crate) mod testing {
             high_watermark,
             log_start: 0,
         }
+    }
+
+    pub(crate) fn made(keeping: Keeping) -> Fact {
+        Fact::TopicMade { topic_id: P.topic_id, keeping }
+    }
+
+    /// Returns what stands on a disk of the partition: its start, and batches of offsets and hashes.
+    pub(crate) fn image(durable: bool, start: i64, batches: &[&[(i64, u64)]]) -> Fact {
+        let batches: Vec<Arc<[SeenRecord]>> = batches
+            .iter()
+            .map(|batch| batch.iter().map(|&(offset, hash)| seen(offset, hash)).collect())
+            .collect();
+        let last = batches.last().and_then(|batch| batch.last());
+        let end = last.map_or(start, |last| last.offset + 1);
+        let log = ImageLog { start, end, batches };
+        Fact::Image { node: 0, durable, logs: Arc::new(BTreeMap::from([(P, log)])) }
+    }
+
+    pub(crate) fn committed(offset: i64) -> Fact {
+        Fact::HighWatermark { node: 0, partition: P, offset }
     }
 
     pub(crate) fn final_log(records: &[(i64, u64)]) -> Fact {

@@ -58,7 +58,10 @@ pub const LOG: Scenario = Scenario {
         ("purges", 150),
         ("reads-refused", 30),
     ],
-    armed: &["I01", "I03", "I04", "I05", "I13", "I14", "I15", "I18", "I19", "I40", "I41", "L3"],
+    armed: &[
+        "I01", "I03", "I04", "I05", "I06", "I07", "I10", "I13", "I14", "I15", "I16", "I18", "I19",
+        "I40", "I41", "L3",
+    ],
 };
 
 /// A disk that is full at times.
@@ -69,7 +72,10 @@ pub const DISK_FULL: Scenario = Scenario {
         run(options, &[Kind::DiskFull, Kind::DiskFull, Kind::DiskFull, Kind::Kill, Kind::PowerCut])
     },
     floors: &[("acks", 10_000), ("disk-full", 50), ("no-space", 50), ("final-logs", 200)],
-    armed: &["I01", "I03", "I04", "I05", "I13", "I14", "I18", "I19", "I41", "L3"],
+    armed: &[
+        "I01", "I03", "I04", "I05", "I06", "I07", "I10", "I13", "I14", "I16", "I18", "I19", "I41",
+        "L3",
+    ],
 };
 
 /// The shard of core as the world sees it.

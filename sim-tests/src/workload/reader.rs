@@ -299,7 +299,7 @@ pub(super) fn list_offsets(
 }
 
 /// Opens fetched batches; what lies before `from` is left out. Also tells whether every CRC holds.
-fn read_batches(mut bytes: Bytes, from: i64) -> (Vec<SeenRecord>, bool) {
+pub(crate) fn read_batches(mut bytes: Bytes, from: i64) -> (Vec<SeenRecord>, bool) {
     let mut records = Vec::new();
     while !bytes.is_empty() {
         let Ok(batch) = Batch::split_from(&mut bytes) else { return (records, false) };

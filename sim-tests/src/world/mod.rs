@@ -11,6 +11,8 @@
 
 mod event;
 mod fault;
+mod ledger;
+mod look;
 mod machine;
 mod node;
 mod processes;
@@ -39,6 +41,10 @@ use node::Node;
 pub const MILLISECOND: u64 = 1_000_000;
 /// Nanoseconds of a second.
 pub const SECOND: u64 = 1_000 * MILLISECOND;
+
+/// How many checkpoints of the trace pass between two looks at the disks, beside those at each start and
+/// each end of a process.
+const LOOK_EVERY: usize = 16;
 
 /// Makes the shard of a start.
 pub type Factory<M> = Box<dyn Fn(Birth) -> M>;
@@ -216,6 +222,9 @@ impl<M: Machine> World<M> {
             self.step(due);
         }
         if self.alarm.is_none() && self.over {
+            for node in 0..self.nodes.len() {
+                self.look(node);
+            }
             self.finish();
         }
         self.outcome()
@@ -356,6 +365,7 @@ impl<M: Machine> World<M> {
                 if self.nodes[node].life == life
                     && let Some(finished) = self.nodes[node].disk.finish(operation)
                 {
+                    self.stored(node, operation, finished.result.is_ok());
                     let input = Input::Completed { token: finished.token, result: finished.result };
                     self.handle(node, finished.shard.0, input);
                 }
@@ -409,7 +419,11 @@ impl<M: Machine> World<M> {
         for digest in digests {
             self.trace.number(digest);
         }
+        let looks = self.trace.checkpoints().len().is_multiple_of(LOOK_EVERY);
         for node in 0..self.nodes.len() {
+            if looks && self.nodes[node].is_ready() {
+                self.look(node);
+            }
             let queued = self.net.most_queued(Address::Node(node));
             self.tell(&Fact::Size {
                 what: "answer bytes that wait for one client",

@@ -6,6 +6,8 @@ use mainspring_core::broker::post::Post;
 use mainspring_core::ids::ConnectionId;
 use mainspring_core::time::Instant;
 
+use super::ledger::Ledger;
+use super::look::Opened;
 use crate::clock::Clock;
 use crate::disk::{DiskOptions, SimDisk};
 use crate::net::StreamId;
@@ -68,6 +70,10 @@ pub(super) struct Node<M> {
     pub(super) excuse: bool,
     /// How often the disk had been found full when the process began.
     pub(super) no_space_before: u64,
+    /// What of its journals has reached the disk.
+    pub(super) ledger: Ledger,
+    /// Batches found on its disk that were opened before.
+    pub(super) opened: Opened,
     posts: BTreeMap<(u16, u16), Lane>,
     next_connection: u64,
 }
@@ -91,6 +97,8 @@ impl<M> Node<M> {
             stopping: None,
             excuse: false,
             no_space_before: 0,
+            ledger: Ledger::default(),
+            opened: Opened::default(),
             posts: BTreeMap::new(),
             next_connection: 0,
         }
@@ -116,6 +124,7 @@ impl<M> Node<M> {
     /// Ends the process and returns the number of the life that follows.
     pub(super) fn end(&mut self) -> u64 {
         self.life += 1;
+        self.ledger.clear();
         self.shards.clear();
         self.streams.clear();
         self.posts.clear();

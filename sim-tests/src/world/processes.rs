@@ -37,6 +37,8 @@ impl<M: Machine> World<M> {
         if state.shards.is_empty() {
             return;
         }
+        self.look(node);
+        let state = &mut self.nodes[node];
         state.turn_over(down.since);
         if down.power {
             state.disk.lose_power();

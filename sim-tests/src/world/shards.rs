@@ -6,6 +6,7 @@ use mainspring_core::ids::ShardId;
 use mainspring_core::io::{Effect, Event as Observed, Input};
 
 use super::event::Event;
+use super::ledger::Ledger;
 use super::node::Down;
 use super::{Machine, World};
 use crate::history::Fact;
@@ -99,8 +100,12 @@ impl<M: Machine> World<M> {
 
     pub(super) fn perform(&mut self, node: usize, shard: u16, effect: Effect) {
         let life = self.nodes[node].life;
+        let note = Ledger::note(&effect);
         let effect = match self.nodes[node].disk.submit(self.now, ShardId(shard), effect) {
             Ok((operation, ends)) => {
+                if let Some(note) = note {
+                    self.nodes[node].ledger.begin(shard, operation, note);
+                }
                 self.push(ends, Event::Disk { node, life, operation });
                 return;
             }
@@ -140,6 +145,7 @@ impl<M: Machine> World<M> {
                 let ready = self.nodes[node].ready(shard);
                 if ready {
                     self.tell(&Fact::Ready { node });
+                    self.look(node);
                 }
             }
             Effect::Stopped => {
@@ -153,6 +159,18 @@ impl<M: Machine> World<M> {
             Effect::Fatal { message } => self.fatal(node, message),
             Effect::Observe(Observed::Mark(mark)) => {
                 *self.marks.entry(mark).or_insert(0) += 1;
+            }
+            Effect::Observe(Observed::LogBounds {
+                partition,
+                log_start_offset,
+                high_watermark,
+            }) => {
+                self.tell(&Fact::Bounds {
+                    node,
+                    partition,
+                    log_start: log_start_offset.0,
+                    high_watermark: high_watermark.0,
+                });
             }
             Effect::Observe(Observed::HighWatermark { partition, offset }) => {
                 self.tell(&Fact::HighWatermark { node, partition, offset: offset.0 });

@@ -1,0 +1,217 @@
+//! I10: nothing that is committed leaves the disk, but with a deletion, a purge or retention.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use mainspring_core::ids::{TopicId, TopicPartition};
+
+use super::Checker;
+use crate::history::{Fact, ImageLog, Keeping, SeenRecord};
+
+/// Compares each image of a disk with the one before.
+#[derive(Debug, Default)]
+pub struct CommittedStays {
+    keeping: BTreeMap<TopicId, Keeping>,
+    deleted: BTreeSet<TopicId>,
+    committed: BTreeMap<(usize, TopicPartition), i64>,
+    last: BTreeMap<(usize, bool), Arc<BTreeMap<TopicPartition, ImageLog>>>,
+    /// The first offset that purges have asked for.
+    asked: BTreeMap<TopicPartition, i64>,
+    /// Whether records may go by themselves.
+    retention: bool,
+    evaluations: u64,
+}
+
+impl CommittedStays {
+    fn compare(
+        &mut self,
+        node: usize,
+        partition: TopicPartition,
+        before: &ImageLog,
+        after: &ImageLog,
+    ) -> Result<(), String> {
+        let asked = self.asked.get(&partition).copied().unwrap_or(0);
+        if after.start < before.start {
+            return Err(format!(
+                "{partition} began at {} on the disk of node {node} and begins at {} again",
+                before.start, after.start
+            ));
+        }
+        if after.start > before.start && after.start > asked && !self.retention {
+            return Err(format!(
+                "{partition} began at {} on the disk of node {node} and begins at {}; the start was asked \
+                 to be {asked}",
+                before.start, after.start
+            ));
+        }
+        let committed = self.committed.get(&(node, partition)).copied().unwrap_or(0);
+        let mut found = after.batches.iter().peekable();
+        for batch in &before.batches {
+            let (Some(first), Some(last)) = (batch.first(), batch.last()) else { continue };
+            if last.offset < after.start || last.offset >= committed {
+                continue;
+            }
+            self.evaluations += 1;
+            let earlier = |other: &&Arc<[SeenRecord]>| {
+                other.first().is_none_or(|other| other.offset < first.offset)
+            };
+            while found.next_if(earlier).is_some() {}
+            let same =
+                found.peek().is_some_and(|other| Arc::ptr_eq(other, batch) || *other == batch);
+            if !same {
+                return Err(format!(
+                    "the committed batch {}..={} of {partition} has left the disk of node {node}, where \
+                     the log goes from {} to {} now",
+                    first.offset, last.offset, after.start, after.end
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Checker for CommittedStays {
+    fn id(&self) -> &'static str {
+        "I10"
+    }
+
+    fn promise(&self) -> &'static str {
+        "What is committed leaves the disk only with a purge, with retention, or with its topic."
+    }
+
+    fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
+        match fact {
+            Fact::TopicMade { topic_id, keeping } => {
+                self.keeping.insert(*topic_id, *keeping);
+            }
+            Fact::AskedDeletion { topic_id } => {
+                self.deleted.insert(*topic_id);
+            }
+            Fact::Retention { .. } => self.retention = true,
+            Fact::AskedPurge { partition, before } => {
+                let asked = self.asked.entry(*partition).or_insert(0);
+                *asked = (*asked).max(*before);
+            }
+            Fact::HighWatermark { node, partition, offset }
+            | Fact::Bounds { node, partition, high_watermark: offset, .. } => {
+                self.committed.insert((*node, *partition), *offset);
+            }
+            // What was written and not flushed may be gone.
+            Fact::Crashed { node, power: true } => {
+                self.last.remove(&(*node, false));
+            }
+            Fact::Image { node, durable, logs } => {
+                let Some(before) = self.last.insert((*node, *durable), Arc::clone(logs)) else {
+                    return Ok(());
+                };
+                let counts = if *durable { Keeping::Flushed } else { Keeping::Written };
+                for (partition, log) in before.iter() {
+                    let id = partition.topic_id;
+                    let keeping = self.keeping.get(&id).copied().unwrap_or(Keeping::Flushed);
+                    if keeping != counts || self.deleted.contains(&id) {
+                        continue;
+                    }
+                    let Some(after) = logs.get(partition) else {
+                        return Err(format!("{partition} has left the disk of node {node}"));
+                    };
+                    self.compare(*node, *partition, log, after)?;
+                }
+            }
+            Fact::Unreadable { node, message, .. } => {
+                return Err(format!("the disk of node {node} does not hold its logs: {message}"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn evaluations(&self) -> u64 {
+        self.evaluations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    const ALL: &[&[(i64, u64)]] = &[&[(0, 10), (1, 11)], &[(2, 12)]];
+
+    fn purge(before: i64) -> Fact {
+        Fact::AskedPurge { partition: P, before }
+    }
+
+    #[test]
+    fn a_log_may_grow_and_lose_what_was_never_committed() {
+        let grown: &[&[(i64, u64)]] = &[&[(0, 10), (1, 11)], &[(2, 13)], &[(3, 14)]];
+        passes(
+            CommittedStays::default(),
+            &[committed(2), image(true, 0, ALL), image(true, 0, grown), image(true, 0, grown)],
+        );
+    }
+
+    #[test]
+    fn a_committed_batch_that_leaves_is_found() {
+        fails(
+            CommittedStays::default(),
+            &[committed(3), image(true, 0, ALL), image(true, 0, &ALL[..1])],
+        );
+    }
+
+    #[test]
+    fn a_committed_batch_that_changes_is_found() {
+        let other: &[&[(i64, u64)]] = &[&[(0, 10), (1, 19)], &[(2, 12)]];
+        fails(
+            CommittedStays::default(),
+            &[committed(3), image(true, 0, ALL), image(true, 0, other)],
+        );
+    }
+
+    #[test]
+    fn what_was_purged_may_leave_and_nothing_else() {
+        let rest = image(true, 2, &ALL[1..]);
+        passes(
+            CommittedStays::default(),
+            &[committed(3), image(true, 0, ALL), purge(2), rest.clone(), rest.clone()],
+        );
+        fails(CommittedStays::default(), &[committed(3), image(true, 0, ALL), purge(1), rest]);
+    }
+
+    #[test]
+    fn a_start_that_goes_back_is_found() {
+        let (purged, whole) = (image(true, 2, &ALL[1..]), image(true, 0, ALL));
+        fails(CommittedStays::default(), &[committed(3), purged, whole]);
+    }
+
+    #[test]
+    fn a_log_that_is_gone_is_found_unless_its_topic_was_deleted() {
+        let nothing = Fact::Image { node: 0, durable: true, logs: Arc::default() };
+        let deletion = Fact::AskedDeletion { topic_id: P.topic_id };
+        let before = [committed(3), image(true, 0, ALL), image(true, 0, ALL)];
+        fails(CommittedStays::default(), &[&before[..], std::slice::from_ref(&nothing)].concat());
+        passes(CommittedStays::default(), &[&before[..], &[deletion, nothing]].concat());
+    }
+
+    #[test]
+    fn files_that_do_not_fit_each_other_are_found() {
+        let message = "a segment is short".to_owned();
+        fails(CommittedStays::default(), &[Fact::Unreadable { node: 0, durable: true, message }]);
+    }
+
+    #[test]
+    fn a_lazy_topic_may_lose_its_tail_to_a_power_cut_and_not_to_a_kill() {
+        let crash = |power| Fact::Crashed { node: 0, power };
+        let story = |power| {
+            [
+                made(Keeping::Written),
+                committed(3),
+                image(false, 0, ALL),
+                image(false, 0, ALL),
+                crash(power),
+                image(false, 0, &ALL[..1]),
+            ]
+        };
+        passes(CommittedStays::default(), &story(true));
+        fails(CommittedStays::default(), &story(false));
+    }
+}
