@@ -20,6 +20,7 @@ pub mod net;
 pub mod process;
 pub mod rng;
 pub mod scenarios;
+pub mod schedule;
 pub mod swarm;
 pub mod trace;
 pub mod workload;

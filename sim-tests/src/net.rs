@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
 
 use crate::rng::Rng;
 
@@ -41,7 +42,8 @@ pub struct StreamId(pub u64);
 pub type Side = usize;
 
 /// What the network is like. Probabilities are in 1/1000.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct NetOptions {
     /// Mean delay of a piece, in nanoseconds.
     pub latency: u64,

@@ -4,6 +4,7 @@
 use crate::disk::DiskOptions;
 use crate::net::NetOptions;
 use crate::rng::Rng;
+use crate::schedule::Strike;
 use crate::world::{Fault, MILLISECOND, SECOND};
 
 /// The kinds of faults that a scenario may draw from.
@@ -60,7 +61,7 @@ pub fn net(rng: &mut Rng) -> NetOptions {
 }
 
 /// Draws when which faults strike within `time` nanoseconds. A quarter of the stretches stays empty.
-pub fn faults(rng: &mut Rng, kinds: &[Kind], time: u64) -> Vec<(u64, Fault)> {
+pub fn faults(rng: &mut Rng, kinds: &[Kind], time: u64) -> Vec<Strike> {
     let chosen: Vec<Kind> = kinds.iter().copied().filter(|_| rng.chance(550)).collect();
     let chosen = if chosen.is_empty() { kinds.to_vec() } else { chosen };
     // A crash storm has one every tenth of a second; a gentle seed one in several seconds.
@@ -70,7 +71,7 @@ pub fn faults(rng: &mut Rng, kinds: &[Kind], time: u64) -> Vec<(u64, Fault)> {
     while at < time {
         if !(at / (2 * SECOND)).is_multiple_of(4) || rng.chance(300) {
             let kind = chosen[rng.index(chosen.len())];
-            plan.push((at, fault(rng, kind)));
+            plan.push(Strike { at, fault: fault(rng, kind) });
         }
         at += rng.exponential(mean) + MILLISECOND;
     }

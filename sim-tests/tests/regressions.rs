@@ -41,7 +41,7 @@ const FAILURES: &[Failure] = &[
 fn what_failed_once_passes() {
     for Failure { scenario, seed, story } in FAILURES {
         let known = scenarios::find(scenario).expect("a scenario of that name");
-        let outcome = (known.run)(RunOptions { seed: *seed, ..RunOptions::default() });
+        let outcome = known.run(*seed, &RunOptions::default());
         assert_eq!(outcome.alarm, None, "mainspring sim replay {scenario} --seed {seed}: {story}");
         assert!(
             outcome.events < 1_000_000,

@@ -23,12 +23,8 @@ pub(super) fn replay(options: &Options) -> i32 {
         return wrong("replay needs --seed N");
     }
     let seed = options.seeds.start;
-    let outcome = (options.scenario.run)(RunOptions {
-        seed,
-        nodes: options.nodes,
-        until: options.until,
-        keep_lines: true,
-    });
+    let how = RunOptions { until: options.until, keep_lines: true };
+    let outcome = options.scenario.run(seed, &how);
     for line in &outcome.lines {
         say(line);
     }

@@ -91,13 +91,8 @@ pub(super) fn run(options: &Options) -> i32 {
                     if seed >= options.seeds.end {
                         return;
                     }
-                    let run = RunOptions {
-                        seed,
-                        nodes: options.nodes,
-                        until: options.until,
-                        keep_lines: false,
-                    };
-                    if send.send((seed, (options.scenario.run)(run))).is_err() {
+                    let how = RunOptions { until: options.until, ..RunOptions::default() };
+                    if send.send((seed, options.scenario.run(seed, &how))).is_err() {
                         return;
                     }
                 }

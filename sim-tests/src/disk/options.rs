@@ -1,7 +1,10 @@
 //! What a disk is like, how it misbehaves, and how often it did.
 
+use serde::{Deserialize, Serialize};
+
 /// What a disk is like and how it misbehaves. Probabilities are in 1/1000 of operations.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct DiskOptions {
     /// What is written whole or not at all: 512 or 4096 bytes.
     pub sector: u64,

@@ -1,7 +1,6 @@
 //! One node of one or three shards, with producers and readers, under faults: `log` and
 //! `disk-full`.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use mainspring_core::broker::Shard;
@@ -10,26 +9,19 @@ use mainspring_core::ids::ShardId;
 use mainspring_core::io::{Effect, Input};
 use mainspring_core::time::{Instant, Now};
 
-use super::{RunOptions, Scenario};
-use crate::checkers;
+use super::Scenario;
 use crate::rng::{Rng, Stream};
+use crate::schedule::{ClientPlan, GRACE, NodePlan, Plan, Strike, Work, WorldPlan};
 use crate::swarm::{self, Kind};
-use crate::workload::machine_producer::MachineProducer;
-use crate::workload::producer::Producer;
-use crate::workload::purger::Purger;
-use crate::workload::reader::Reader;
-use crate::workload::{Load, Shared, SharedRef};
-use crate::world::{
-    Actor, Birth, Factory, Fault, MILLISECOND, Machine, Outcome, SECOND, World, WorldOptions,
-};
+use crate::world::{Birth, Factory, Fault, MILLISECOND, Machine, SECOND};
 
 /// Crashes, resets and clocks.
 pub const LOG: Scenario = Scenario {
     name: "log",
     about: "one node of 1 or 3 shards under kills, power cuts, resets and clock faults",
-    run: |options| {
-        run(
-            options,
+    draw: |seed| {
+        draw(
+            seed,
             &[
                 Kind::Kill,
                 Kind::Kill,
@@ -68,8 +60,8 @@ pub const LOG: Scenario = Scenario {
 pub const DISK_FULL: Scenario = Scenario {
     name: "disk-full",
     about: "one node whose disk is full at times, with kills and power cuts",
-    run: |options| {
-        run(options, &[Kind::DiskFull, Kind::DiskFull, Kind::DiskFull, Kind::Kill, Kind::PowerCut])
+    draw: |seed| {
+        draw(seed, &[Kind::DiskFull, Kind::DiskFull, Kind::DiskFull, Kind::Kill, Kind::PowerCut])
     },
     floors: &[("acks", 10_000), ("disk-full", 50), ("no-space", 50), ("final-logs", 200)],
     armed: &[
@@ -78,8 +70,11 @@ pub const DISK_FULL: Scenario = Scenario {
     ],
 };
 
+/// Most sends of a producer.
+const SENDS: u64 = 2_000;
+
 /// The shard of core as the world sees it.
-pub(super) struct ShardMachine(Shard);
+pub(crate) struct ShardMachine(Shard);
 
 impl Machine for ShardMachine {
     fn handle(&mut self, now: Now, input: Input) {
@@ -103,51 +98,14 @@ impl Machine for ShardMachine {
     }
 }
 
-/// Makes a configuration with small sizes, so that every edge comes early.
-pub(super) fn node_config(
-    rng: &mut Rng,
-    shards: u16,
-    partitions: i32,
-    retention_ms: Option<u64>,
-    rebalance_delay_ms: u64,
-) -> Arc<NodeConfig> {
-    let mut config = NodeConfig { shards, ..NodeConfig::default() };
-    config.log.journal_first_file_bytes = 64 << 10;
-    config.log.journal_file_bytes = [64 << 10, 256 << 10][rng.index(2)];
-    config.log.journal_max_bytes = 1 << 20;
-    config.log.journal_block_bytes = [8 << 10, 24 << 10][rng.index(2)];
-    config.log.unwritten_max_bytes = 96 << 10;
-    config.log.tail_cache_bytes = [4 << 10, 256 << 10][rng.index(2)];
-    // Segments cannot be small, so they are rolled by their age.
-    let roll = [300, 2_000, 3_600_000][rng.index(3)].to_string();
-    let retention = retention_ms.map_or_else(|| "-1".to_owned(), |ms| ms.to_string());
-    for (key, value) in [
-        ("num.partitions", partitions.to_string().as_str()),
-        ("log.roll.ms", &roll),
-        // A batch must fit a journal file.
-        ("message.max.bytes", "24000"),
-        ("log.index.interval.bytes", "512"),
-        ("log.retention.ms", &retention),
-        ("log.retention.check.interval.ms", "500"),
-        ("group.initial.rebalance.delay.ms", &rebalance_delay_ms.to_string()),
-    ] {
-        config.settings.set(key, value).expect("a setting that is known");
-    }
-    Arc::new(config)
-}
-
-fn run(options: RunOptions, kinds: &[Kind]) -> Outcome {
-    let mut rng = Rng::new(options.seed, Stream::Swarm);
+fn draw(seed: u64, kinds: &[Kind]) -> Plan {
+    let mut rng = Rng::new(seed, Stream::Swarm);
     let shards = if rng.chance(500) { 1 } else { 3 };
     let partitions = rng.between(1, 3) as i32;
-    let load = Load {
-        topics: (0..rng.between(1, 3)).map(|n| format!("topic-{n}")).collect(),
-        partitions,
-        pause: rng.between(2, 40) * MILLISECOND,
-        records: rng.between(1, 8),
-        bytes: [20, 200, 1_000][rng.index(3)],
-        sends: 2_000,
-    };
+    let topics = rng.between(1, 3) as usize;
+    let pause = rng.between(2, 40) * MILLISECOND;
+    let records = rng.between(1, 8);
+    let bytes = [20, 200, 1_000][rng.index(3)];
     let time = rng.between(4, 12) * SECOND;
     // Records go by themselves only where wall clocks can be trusted to say when.
     let retention_ms = rng.chance(250).then(|| rng.between(500, 3_000));
@@ -156,54 +114,50 @@ fn run(options: RunOptions, kinds: &[Kind]) -> Outcome {
         .copied()
         .filter(|kind| retention_ms.is_none() || !matches!(kind, Kind::WallJump | Kind::Drift))
         .collect();
-    let config = node_config(&mut rng, shards, partitions, retention_ms, 0);
-    let shared: SharedRef = Rc::<std::cell::RefCell<Shared>>::default();
-    let mut actors: Vec<Box<dyn Actor>> = Vec::new();
+    let node = NodePlan::draw(&mut rng, retention_ms, 0);
+    let mut clients = Vec::new();
+    let mut client = |work, pause, operations| {
+        clients.push(ClientPlan { number: clients.len(), work, pause, operations });
+    };
     let acks = if rng.chance(250) { 1 } else { -1 };
     for _ in 0..rng.between(1, 4) {
-        let client = actors.len();
-        actors.push(Box::new(Producer::new(client, load.clone(), Rc::clone(&shared), acks)));
+        client(Work::Producer { acks }, pause, Some(SENDS));
     }
     if rng.chance(600) {
-        let client = actors.len();
-        actors.push(Box::new(MachineProducer::new(client, load.clone(), Rc::clone(&shared))));
+        client(Work::MachineProducer, pause, Some(SENDS));
     }
     for nth in 0..rng.between(1, 3) {
-        let client = actors.len();
         let version = [11, 12, 13, 17, 5][rng.index(5)];
-        let age = retention_ms.map(|ms| ms * MILLISECOND);
-        let reader = Reader::new(client, load.clone(), Rc::clone(&shared), version, nth == 0, age);
-        actors.push(Box::new(reader));
+        client(Work::Reader { version, recorder: nth == 0 }, 0, None);
     }
     if rng.chance(350) {
-        let pause = [100, 500, 2_000][rng.index(3)] * MILLISECOND;
-        let client = actors.len();
-        actors.push(Box::new(Purger::new(client, load.clone(), Rc::clone(&shared), pause)));
+        client(Work::Purger, [100, 500, 2_000][rng.index(3)] * MILLISECOND, None);
     }
-    let mut faults = swarm::faults(&mut Rng::new(options.seed, Stream::Faults), &kinds, time);
+    let mut faults = swarm::faults(&mut Rng::new(seed, Stream::Faults), &kinds, time);
     if kinds.contains(&Kind::PowerCut) && rng.chance(500) {
         // What was acknowledged last must survive, too.
         let last = Fault::PowerCut { node: 0, effects: 0, down: 100 * MILLISECOND };
-        faults.push((time - 100 * MILLISECOND, last));
+        faults.push(Strike { at: time - 100 * MILLISECOND, fault: last });
     }
-    let world = WorldOptions {
-        seed: options.seed,
-        nodes: 1,
+    Plan::World(Box::new(WorldPlan {
         shards,
+        topics,
+        partitions,
+        records,
+        bytes,
+        node,
         disk: swarm::disk(&mut rng),
         net: swarm::net(&mut rng),
         drift_ppm: rng.below(500),
-        faults,
         heal_at: time,
-        grace: 200 * SECOND,
-        keep_lines: options.keep_lines,
-        until: options.until,
-    };
-    World::new(world, factory(config), actors, checkers::all()).run()
+        grace: GRACE,
+        clients,
+        faults,
+    }))
 }
 
 /// Returns what makes the shards of a start.
-pub(super) fn factory(config: Arc<NodeConfig>) -> Factory<ShardMachine> {
+pub(crate) fn factory(config: Arc<NodeConfig>) -> Factory<ShardMachine> {
     Box::new(move |birth: Birth| {
         ShardMachine(Shard::new(ShardConfig {
             shard: ShardId(birth.shard),

@@ -17,6 +17,8 @@ use mainspring_core::record::batch::Batch;
 use mainspring_core::record::builder::{BatchBuilder, Producer};
 use mainspring_core::record::compress::Codec;
 
+use serde::{Deserialize, Serialize};
+
 use super::{RunOptions, Scenario, journal_rot};
 use crate::checkers::{self, Alarm, Checker};
 use crate::clock::EPOCH_MS;
@@ -24,6 +26,7 @@ use crate::disk::{DiskOptions, SimDisk};
 use crate::history::Fact;
 use crate::log_bench::{Content, LogBench, Stop, hashes, log, small_config, small_settings};
 use crate::rng::{Rng, Stream};
+use crate::schedule::{Plan, StepPlan, StepsPlan};
 use crate::trace::Trace;
 use crate::world::{FaultCounts, MILLISECOND, Outcome, SECOND};
 
@@ -31,7 +34,7 @@ use crate::world::{FaultCounts, MILLISECOND, Outcome, SECOND};
 pub const SCENARIO: Scenario = Scenario {
     name: "crash-points",
     about: "recovery of the logs at every crash point, with subsets of lost writes",
-    run,
+    draw,
     floors: &[
         ("crash-points", 10_000),
         ("images", 20_000),
@@ -49,19 +52,47 @@ pub const SCENARIO: Scenario = Scenario {
 /// Pending pieces up to which every subset is tried.
 const EXHAUSTIVE_UNITS: usize = 12;
 
-/// One step of a workload.
-#[derive(Clone, Copy, Debug)]
-enum Step {
+/// One step of a workload, on logs 0 to 2.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Step {
+    /// A log is created.
     Create(u8),
-    Append { log: u8, producer: u8, records: u8, bytes: u16 },
-    Bump { log: u8, producer: u8 },
+    /// A batch is appended.
+    Append {
+        /// Which log.
+        log: u8,
+        /// Which producer.
+        producer: u8,
+        /// How many records.
+        records: u8,
+        /// About how many bytes of values.
+        bytes: u16,
+    },
+    /// A producer goes on in its next epoch.
+    Bump {
+        /// Which log.
+        log: u8,
+        /// Which producer.
+        producer: u8,
+    },
+    /// A log begins later.
     MoveStart(u8),
+    /// A log begins at its end.
     Purge(u8),
+    /// A log is deleted.
     Delete(u8),
+    /// A vote is given.
     Vote,
+    /// That many operations end.
     Turn(u8),
+    /// That much time passes, in nanoseconds.
     Pass(u64),
-    Restart { clean: bool },
+    /// The process ends and starts again.
+    Restart {
+        /// Whether it was told to stop.
+        clean: bool,
+    },
 }
 
 const SCRIPT: &[Step] = &[
@@ -157,7 +188,11 @@ impl Promises {
 /// A run in the making.
 struct Run {
     seed: u64,
+    /// What happens by chance in all, and in this step.
+    chances: Rng,
     chance: Rng,
+    /// Whether the crash points of this step are looked at.
+    looks: bool,
     subsets_max: usize,
     promises: Promises,
     checkers: Vec<Box<dyn Checker>>,
@@ -171,46 +206,62 @@ struct Run {
     until: Option<u64>,
 }
 
-fn run(options: RunOptions) -> Outcome {
-    let mut swarm = Rng::new(options.seed, Stream::Swarm);
-    let sector = if swarm.chance(500) { 512 } else { 4096 };
-    let scripted = options.seed.is_multiple_of(8);
-    let disk = SimDisk::new(
-        DiskOptions { sector, ..DiskOptions::default() },
-        Rng::new(options.seed, Stream::Disk(0)),
-    );
-    let mut run = Run {
-        seed: options.seed,
-        chance: Rng::new(options.seed, Stream::Faults),
-        subsets_max: [2, 6, 20][swarm.index(3)],
-        promises: Promises::default(),
-        checkers: checkers::all(),
-        alarm: None,
-        trace: Trace::new(options.keep_lines),
-        counts: BTreeMap::new(),
-        faults: FaultCounts::default(),
-        seen: BTreeSet::new(),
-        incarnation: 0,
-        until: options.until,
-    };
-    let mut marks = BTreeMap::new();
-    let mut time = 0;
-    let mut bench = LogBench::new(small_config(options.seed), disk);
-    let mut workload = Rng::new(options.seed, Stream::Workload);
-    let steps: Vec<Step> = if scripted {
+fn draw(seed: u64) -> Plan {
+    let mut swarm = Rng::new(seed, Stream::Swarm);
+    let mut workload = Rng::new(seed, Stream::Workload);
+    let steps: Vec<Step> = if seed.is_multiple_of(8) {
         SCRIPT.to_vec()
     } else {
         let count = workload.between(20, 60);
         (0..count).map(|_| random_step(&mut workload)).collect()
     };
+    let steps = (1..).zip(steps).map(|(number, step)| StepPlan { number, step, looks: true });
+    Plan::Steps(StepsPlan {
+        sector: if swarm.chance(500) { 512 } else { 4096 },
+        subsets_max: [2, 6, 20][swarm.index(3)],
+        looks_at_start: true,
+        steps: steps.collect(),
+    })
+}
+
+/// Runs a plan; `seed` is that of all chance.
+pub(crate) fn run(plan: &StepsPlan, seed: u64, how: &RunOptions) -> Outcome {
+    let disk = SimDisk::new(
+        DiskOptions { sector: plan.sector, ..DiskOptions::default() },
+        Rng::new(seed, Stream::Disk(0)),
+    );
+    let chances = Rng::new(seed, Stream::Faults);
+    let mut run = Run {
+        seed,
+        chance: chances.child(0),
+        chances,
+        looks: plan.looks_at_start,
+        subsets_max: plan.subsets_max,
+        promises: Promises::default(),
+        checkers: checkers::all(),
+        alarm: None,
+        trace: Trace::new(how.keep_lines),
+        counts: BTreeMap::new(),
+        faults: FaultCounts::default(),
+        seen: BTreeSet::new(),
+        incarnation: 0,
+        until: how.until,
+    };
+    let mut marks = BTreeMap::new();
+    let mut time = 0;
+    let mut bench = LogBench::new(small_config(seed), disk);
+    let workload = Rng::new(seed, Stream::Workload);
     let outcome = bench.recover(&mut |bench| run.look(bench)).map(|_| ());
     run.stopped(outcome);
-    for step in steps {
+    for &StepPlan { number, step, looks } in &plan.steps {
         if run.is_over() {
             break;
         }
+        run.chance = run.chances.child(number);
+        run.looks = looks;
+        bench.disk.set_chance(Rng::new(seed, Stream::Disk(0)).child(number));
         run.trace.line(|| format!("{step:?}"));
-        let outcome = run.step(&mut bench, step, &mut workload);
+        let outcome = run.step(&mut bench, step, &mut workload.child(number));
         run.stopped(outcome);
         if let Step::Restart { clean } = step
             && !run.is_over()
@@ -515,7 +566,7 @@ impl Run {
 
     /// Looks at everything that a crash at this point could leave.
     fn look(&mut self, bench: &LogBench) {
-        if self.is_over() {
+        if self.is_over() || !self.looks {
             return;
         }
         self.trace.begin(bench.now(), 1, bench.effects);

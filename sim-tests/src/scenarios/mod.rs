@@ -8,15 +8,12 @@ pub mod standard;
 
 use mainspring_core::io::Mark;
 
+use crate::schedule::{Plan, Schedule};
 use crate::world::Outcome;
 
 /// How a run is to be made.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct RunOptions {
-    /// The seed.
-    pub seed: u64,
-    /// How many nodes, where the scenario leaves a choice.
-    pub nodes: Option<usize>,
     /// The event at which to stop.
     pub until: Option<u64>,
     /// Whether the last lines of the trace are kept.
@@ -30,12 +27,24 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it does, in one line.
     pub about: &'static str,
-    /// Makes a run.
-    pub run: fn(RunOptions) -> Outcome,
+    /// Draws what happens from a seed.
+    pub draw: fn(u64) -> Plan,
     /// What a hundred seeds together must have counted at least; less is no evidence.
     pub floors: &'static [(&'static str, u64)],
     /// The checkers that must have had something to compare.
     pub armed: &'static [&'static str],
+}
+
+impl Scenario {
+    /// Draws the schedule of a seed.
+    pub fn schedule(&self, seed: u64) -> Schedule {
+        Schedule { scenario: self.name.to_owned(), seed, plan: (self.draw)(seed) }
+    }
+
+    /// Makes the run of a seed.
+    pub fn run(&self, seed: u64, how: &RunOptions) -> Outcome {
+        self.schedule(seed).run(how)
+    }
 }
 
 /// Every scenario, in order of their names.

@@ -1,25 +1,17 @@
 //! The standard load, by which speed is measured: it draws little, so that figures can be compared.
 
-use std::rc::Rc;
-
-use super::broker::{factory, node_config};
-use super::{RunOptions, Scenario};
-use crate::checkers;
+use super::Scenario;
 use crate::net::NetOptions;
 use crate::rng::{Rng, Stream};
+use crate::schedule::{ClientPlan, GRACE, NodePlan, Plan, Strike, Work, WorldPlan};
 use crate::swarm;
-use crate::workload::machine_producer::MachineProducer;
-use crate::workload::member::Member;
-use crate::workload::producer::Producer;
-use crate::workload::reader::Reader;
-use crate::workload::{Load, Shared, SharedRef};
-use crate::world::{Actor, Fault, MILLISECOND, Outcome, SECOND, World, WorldOptions};
+use crate::world::{Fault, MILLISECOND, SECOND};
 
 /// Eight clients at a steady rate, and a crash every ten seconds.
 pub const SCENARIO: Scenario = Scenario {
     name: "standard",
     about: "three shards, 8 clients, 16 partitions, 1,000 acknowledged records/s, a crash every 10 s",
-    run,
+    draw,
     floors: &[
         ("acks", 2_000_000),
         // Nine hundred for each of the 60 seconds.
@@ -53,42 +45,32 @@ const READERS: usize = 2;
 /// In one group.
 const MEMBERS: usize = 2;
 
-fn run(options: RunOptions) -> Outcome {
-    let mut rng = Rng::new(options.seed, Stream::Swarm);
-    let config = node_config(&mut rng, SHARDS, PARTITIONS, None, 0);
-    let shared: SharedRef = Rc::<std::cell::RefCell<Shared>>::default();
-    let load = Load {
-        topics: (0..TOPICS).map(|n| format!("topic-{n}")).collect(),
-        partitions: PARTITIONS,
-        pause: 18 * MILLISECOND,
-        records: 16,
-        bytes: 100,
-        sends: u64::MAX,
+fn draw(seed: u64) -> Plan {
+    let mut rng = Rng::new(seed, Stream::Swarm);
+    let node = NodePlan::draw(&mut rng, None, 0);
+    let mut clients = Vec::new();
+    let mut client = |work, pause| {
+        clients.push(ClientPlan { number: clients.len(), work, pause, operations: None });
     };
-    let mut actors: Vec<Box<dyn Actor>> = Vec::new();
     for _ in 0..BY_HAND {
-        let client = actors.len();
-        actors.push(Box::new(Producer::new(client, load.clone(), Rc::clone(&shared), -1)));
+        client(Work::Producer { acks: -1 }, 18 * MILLISECOND);
     }
-    let singly = Load { pause: 6_600_000, ..load.clone() };
     for _ in 0..MACHINES {
-        let client = actors.len();
-        actors.push(Box::new(MachineProducer::new(client, singly.clone(), Rc::clone(&shared))));
+        client(Work::MachineProducer, 6_600_000);
     }
     for nth in 0..READERS {
-        let client = actors.len();
-        let (load, shared) = (load.clone(), Rc::clone(&shared));
-        actors.push(Box::new(Reader::new(client, load, shared, 17, nth == 0, None)));
+        client(Work::Reader { version: 17, recorder: nth == 0 }, 0);
     }
-    let at_ease = Load { pause: 200 * MILLISECOND, ..load };
     for _ in 0..MEMBERS {
-        let (client, load, shared) = (actors.len(), at_ease.clone(), Rc::clone(&shared));
-        actors.push(Box::new(Member::new(client, 0, false, load, shared)));
+        client(Work::Member { group: 0, is_static: false }, 200 * MILLISECOND);
     }
-    let world = WorldOptions {
-        seed: options.seed,
-        nodes: 1,
+    Plan::World(Box::new(WorldPlan {
         shards: SHARDS,
+        topics: TOPICS,
+        partitions: PARTITIONS,
+        records: 16,
+        bytes: 100,
+        node,
         disk: swarm::disk(&mut rng),
         net: NetOptions {
             latency: rng.between(20_000, 3_000_000),
@@ -98,17 +80,15 @@ fn run(options: RunOptions) -> Outcome {
             half_open: 0,
         },
         drift_ppm: rng.below(500),
-        faults: crashes(&mut Rng::new(options.seed, Stream::Faults)),
         heal_at: TIME,
-        grace: 200 * SECOND,
-        keep_lines: options.keep_lines,
-        until: options.until,
-    };
-    World::new(world, factory(config), actors, checkers::all()).run()
+        grace: GRACE,
+        clients,
+        faults: crashes(&mut Rng::new(seed, Stream::Faults)),
+    }))
 }
 
 /// Draws what each crash is like.
-fn crashes(rng: &mut Rng) -> Vec<(u64, Fault)> {
+fn crashes(rng: &mut Rng) -> Vec<Strike> {
     (CRASH_EVERY / 2..TIME)
         .step_by(CRASH_EVERY as usize)
         .map(|at| {
@@ -119,7 +99,7 @@ fn crashes(rng: &mut Rng) -> Vec<(u64, Fault)> {
             } else {
                 Fault::PowerCut { node, effects, down }
             };
-            (at, crash)
+            Strike { at, fault: crash }
         })
         .collect()
 }

@@ -52,7 +52,7 @@ impl MachineProducer {
         };
         Self {
             client,
-            sends_left: load.sends,
+            sends_left: load.operations,
             load,
             shared,
             machine: Producer::new(config),

@@ -100,6 +100,8 @@ pub struct Member {
     next_work: u64,
     away_until: u64,
     next_operation: u64,
+    /// Turns of work that it still takes; then it only stays.
+    turns_left: u64,
     /// It left for good.
     gone: bool,
     healed_at: Option<u64>,
@@ -115,6 +117,7 @@ impl Member {
             client,
             group,
             group_id: KafkaString::from(format!("group-{group}").as_str()),
+            turns_left: load.operations,
             load,
             shared,
             line: Line::default(),
@@ -297,9 +300,10 @@ impl Member {
             };
             return self.line.send(hands, &request, 4, About::Heartbeat);
         }
-        if hands.now < self.next_work || self.done {
+        if hands.now < self.next_work || self.done || self.turns_left == 0 {
             return;
         }
+        self.turns_left -= 1;
         self.next_work = hands.now + hands.rng.exponential(self.load.pause);
         if self.healed_at.is_none() && hands.rng.chance(30) {
             return self.misbehave(hands);

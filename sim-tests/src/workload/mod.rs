@@ -1,5 +1,6 @@
 //! What clients do: they send, send again, read and purge, over byte streams and the wire codec.
 
+pub mod absent;
 pub mod line;
 pub mod machine_producer;
 pub mod member;
@@ -63,14 +64,15 @@ pub struct Load {
     pub topics: Vec<String>,
     /// Partitions of each.
     pub partitions: i32,
-    /// Mean time between two sends of a client, in nanoseconds.
+    /// Mean time between two operations of a client, in nanoseconds.
     pub pause: u64,
     /// Most records of a batch.
     pub records: u64,
     /// Mean size of a value in bytes.
     pub bytes: u64,
-    /// Sends of a client, after which it only finishes.
-    pub sends: u64,
+    /// Operations that a client begins (sends, fetches, purges, turns of work), after which it only
+    /// finishes what it must.
+    pub operations: u64,
 }
 
 /// Returns the partition as facts name it, once its topic's id is known.

@@ -95,7 +95,7 @@ impl Producer {
         let places = load.topics.len() * load.partitions as usize;
         Self {
             client,
-            sends_left: load.sends,
+            sends_left: load.operations,
             load,
             shared,
             acks,

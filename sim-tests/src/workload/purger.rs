@@ -25,16 +25,18 @@ pub struct Purger {
     client: usize,
     load: Load,
     shared: SharedRef,
-    pause: u64,
+    operations_left: u64,
     line: Line<About>,
     next: u64,
     finished: bool,
 }
 
 impl Purger {
-    /// Makes a purger with a mean time of `pause` nanoseconds between two purges.
-    pub fn new(client: usize, load: Load, shared: SharedRef, pause: u64) -> Self {
-        Self { client, load, shared, pause, line: Line::default(), next: 0, finished: false }
+    /// Makes a purger.
+    pub fn new(client: usize, load: Load, shared: SharedRef) -> Self {
+        let operations_left = load.operations;
+        let line = Line::default();
+        Self { client, load, shared, operations_left, line, next: 0, finished: false }
     }
 
     fn topic_of(&self, place: usize) -> (&str, i32) {
@@ -43,6 +45,9 @@ impl Purger {
     }
 
     fn drive(&mut self, hands: &mut Hands<'_>) {
+        if self.operations_left == 0 && self.line.in_flight() == 0 {
+            return;
+        }
         hands.wake_at(hands.now + 20 * MILLISECOND);
         if self.finished || !self.line.is_ready(hands) || self.line.in_flight() > 0 {
             return;
@@ -53,7 +58,8 @@ impl Purger {
             return;
         }
         let request = list_offsets(topic, index, LATEST);
-        self.next = hands.now + hands.rng.exponential(self.pause);
+        self.next = hands.now + hands.rng.exponential(self.load.pause);
+        self.operations_left -= 1;
         self.line.send(hands, &request, 6, About::Latest(at));
     }
 

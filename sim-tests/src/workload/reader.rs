@@ -61,6 +61,7 @@ pub struct Reader {
     knows_topics: bool,
     partitions: Vec<Partition>,
     next_operation: u64,
+    operations_left: u64,
     finishing: bool,
     /// The final reading has begun.
     last_pass: bool,
@@ -81,6 +82,7 @@ impl Reader {
         let places = load.topics.len() * load.partitions as usize;
         Self {
             client,
+            operations_left: load.operations,
             load,
             shared,
             version,
@@ -102,10 +104,14 @@ impl Reader {
     }
 
     fn drive(&mut self, hands: &mut Hands<'_>) {
-        hands.wake_at(hands.now + 50 * MILLISECOND);
         if let Some(age) = self.retention.take() {
             hands.tell(Fact::Retention { age });
         }
+        let rests = self.operations_left == 0 && !self.finishing && self.line.in_flight() == 0;
+        if rests {
+            return;
+        }
+        hands.wake_at(hands.now + 50 * MILLISECOND);
         if self.done {
             return;
         }
@@ -137,6 +143,10 @@ impl Reader {
             }
             return;
         }
+        if self.operations_left == 0 {
+            return;
+        }
+        self.operations_left -= 1;
         let at = hands.rng.index(self.partitions.len());
         if self.partitions[at].position.is_none() {
             self.ask_earliest(hands, at);

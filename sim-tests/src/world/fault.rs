@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-/// One fault.
-#[derive(Clone, PartialEq, Eq, Debug)]
+use serde::{Deserialize, Serialize};
+
+/// One fault. Its kind and its values stand by their names in the files of schedules.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Fault {
     /// The process of a node dies behind that many further effects; it starts again later.
     Kill {

@@ -117,4 +117,9 @@ pub trait Actor {
 
     /// Says what it still waits for; `None` where it has finished.
     fn pending(&self) -> Option<String>;
+
+    /// Returns whether it takes part in the run.
+    fn takes_part(&self) -> bool {
+        true
+    }
 }

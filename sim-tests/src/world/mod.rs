@@ -196,6 +196,9 @@ impl<M: Machine> World<M> {
             world.push(1, Event::Start { node, life: 0 });
         }
         for client in 0..world.clients.len() {
+            if !world.clients[client].actor.takes_part() {
+                continue;
+            }
             let at = world.clients[client].chance.between(2, 50 * MILLISECOND);
             world.push(at, Event::Actor { client, round: 0 });
         }

@@ -1,0 +1,61 @@
+//! The plan of `crash-points`: steps of the log room.
+
+use serde::{Deserialize, Serialize};
+
+use super::ScheduleError;
+use crate::scenarios::crash_points::Step;
+use crate::world::SECOND;
+
+/// What one step does and whether what a crash could leave is looked at.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepPlan {
+    /// Its number among the steps that were drawn, which chance goes by. The first recovery is number 0.
+    pub number: u64,
+    /// What it does.
+    pub step: Step,
+    /// Whether each of its crash points is looked at.
+    pub looks: bool,
+}
+
+/// Steps of the log room on one disk.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepsPlan {
+    /// What the disk writes whole or not at all: 512 or 4096 bytes.
+    pub sector: u64,
+    /// How many subsets of the pending pieces are tried at each crash point.
+    pub subsets_max: usize,
+    /// Whether the crash points of the first start are looked at.
+    pub looks_at_start: bool,
+    /// What happens.
+    pub steps: Vec<StepPlan>,
+}
+
+impl StepsPlan {
+    pub(super) fn check(&self) -> Result<(), ScheduleError> {
+        super::world::check_sector(self.sector)?;
+        if !(1..=10_000).contains(&self.subsets_max) {
+            return Err(ScheduleError::range("subsets_max", self.subsets_max));
+        }
+        if self.steps.len() > 10_000 {
+            return Err(ScheduleError::range("the number of steps", self.steps.len()));
+        }
+        for StepPlan { step, .. } in &self.steps {
+            let in_range = match *step {
+                Step::Create(log)
+                | Step::MoveStart(log)
+                | Step::Purge(log)
+                | Step::Delete(log)
+                | Step::Bump { log, .. } => log < 3,
+                Step::Append { log, records, .. } => log < 3 && records > 0,
+                Step::Pass(time) => time <= 3_600 * SECOND,
+                Step::Vote | Step::Turn(_) | Step::Restart { .. } => true,
+            };
+            if !in_range {
+                return Err(ScheduleError::range("a step", format!("{step:?}")));
+            }
+        }
+        Ok(())
+    }
+}

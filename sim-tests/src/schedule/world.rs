@@ -1,0 +1,308 @@
+//! The plan of a world: its nodes, its clients and what strikes it.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use mainspring_core::config::NodeConfig;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::ScheduleError;
+use crate::checkers;
+use crate::disk::DiskOptions;
+use crate::net::NetOptions;
+use crate::rng::Rng;
+use crate::scenarios::{RunOptions, broker};
+use crate::workload::absent::Absent;
+use crate::workload::machine_producer::MachineProducer;
+use crate::workload::member::Member;
+use crate::workload::producer::Producer;
+use crate::workload::purger::Purger;
+use crate::workload::reader::Reader;
+use crate::workload::{Load, Shared, SharedRef};
+use crate::world::{Actor, Fault, MILLISECOND, Outcome, SECOND, World, WorldOptions};
+
+/// A fault and when it strikes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Strike {
+    /// When, in nanoseconds.
+    pub at: u64,
+    /// What.
+    pub fault: Fault,
+}
+
+/// What a client is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Work {
+    /// A producer that speaks the wire by hand.
+    Producer {
+        /// The acknowledgements it asks for: -1 or 1.
+        acks: i16,
+    },
+    /// The producer machine of core.
+    MachineProducer,
+    /// A reader.
+    Reader {
+        /// The version of Fetch, 4 to 17.
+        version: i16,
+        /// Whether it reads everything once more at the end.
+        recorder: bool,
+    },
+    /// Whoever deletes records.
+    Purger,
+    /// A member of a consumer group.
+    Member {
+        /// Which group.
+        group: u32,
+        /// Whether it comes back as itself under an instance id.
+        is_static: bool,
+    },
+}
+
+/// One client.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientPlan {
+    /// Its number, by which facts name it and chance goes.
+    pub number: usize,
+    /// What it is.
+    pub work: Work,
+    /// Mean time between two of its operations, in nanoseconds.
+    pub pause: u64,
+    /// How many operations it begins before it only finishes; `None` for no limit.
+    pub operations: Option<u64>,
+}
+
+/// What is particular to the node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodePlan {
+    /// Size of a journal file in bytes.
+    pub journal_file_bytes: u64,
+    /// Size of a block of the journal in bytes.
+    pub journal_block_bytes: usize,
+    /// Size of the cache of each log's tail in bytes.
+    pub tail_cache_bytes: u64,
+    /// Age at which a segment is rolled, in milliseconds.
+    pub roll_ms: u64,
+    /// Age at which records go, in milliseconds; `None` for never.
+    pub retention_ms: Option<u64>,
+    /// How long an empty group waits for more members, in milliseconds.
+    pub rebalance_delay_ms: u64,
+}
+
+impl NodePlan {
+    /// Draws a node with small sizes, so that every edge comes early.
+    pub fn draw(rng: &mut Rng, retention_ms: Option<u64>, rebalance_delay_ms: u64) -> Self {
+        Self {
+            journal_file_bytes: [64 << 10, 256 << 10][rng.index(2)],
+            journal_block_bytes: [8 << 10, 24 << 10][rng.index(2)],
+            tail_cache_bytes: [4 << 10, 256 << 10][rng.index(2)],
+            // Segments cannot be small, so they are rolled by their age.
+            roll_ms: [300, 2_000, 3_600_000][rng.index(3)],
+            retention_ms,
+            rebalance_delay_ms,
+        }
+    }
+
+    /// Returns the configuration.
+    pub fn config(&self, shards: u16, partitions: i32) -> Arc<NodeConfig> {
+        let mut config = NodeConfig { shards, ..NodeConfig::default() };
+        config.log.journal_first_file_bytes = 64 << 10;
+        config.log.journal_file_bytes = self.journal_file_bytes;
+        config.log.journal_max_bytes = 1 << 20;
+        config.log.journal_block_bytes = self.journal_block_bytes;
+        config.log.unwritten_max_bytes = 96 << 10;
+        config.log.tail_cache_bytes = self.tail_cache_bytes;
+        let retention = self.retention_ms.map_or_else(|| "-1".to_owned(), |ms| ms.to_string());
+        for (key, value) in [
+            ("num.partitions", partitions.to_string().as_str()),
+            ("log.roll.ms", &self.roll_ms.to_string()),
+            // A batch must fit a journal file.
+            ("message.max.bytes", "24000"),
+            ("log.index.interval.bytes", "512"),
+            ("log.retention.ms", &retention),
+            ("log.retention.check.interval.ms", "500"),
+            ("group.initial.rebalance.delay.ms", &self.rebalance_delay_ms.to_string()),
+        ] {
+            config.settings.set(key, value).expect("a setting that is known");
+        }
+        Arc::new(config)
+    }
+}
+
+/// One node, its clients, and what strikes it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorldPlan {
+    /// How many shards the node has.
+    pub shards: u16,
+    /// How many topics there are.
+    pub topics: usize,
+    /// How many partitions each has.
+    pub partitions: i32,
+    /// Most records of a batch.
+    pub records: u64,
+    /// Mean size of a value in bytes.
+    pub bytes: u64,
+    /// The node.
+    pub node: NodePlan,
+    /// Its disk.
+    pub disk: DiskOptions,
+    /// The network.
+    pub net: NetOptions,
+    /// How far the clocks of a node may drift at its start, in millionths.
+    pub drift_ppm: u64,
+    /// When the last fault is healed and the clients are told to finish, in nanoseconds.
+    pub heal_at: u64,
+    /// How long after that everything must have come to an end, in nanoseconds.
+    pub grace: u64,
+    /// The clients.
+    pub clients: Vec<ClientPlan>,
+    /// What strikes when.
+    pub faults: Vec<Strike>,
+}
+
+/// How long after the last fault everything must have come to an end.
+pub(crate) const GRACE: u64 = 200 * SECOND;
+
+impl WorldPlan {
+    /// Runs it; `seed` is that of all chance.
+    pub fn run(&self, seed: u64, how: &RunOptions) -> Outcome {
+        let config = self.node.config(self.shards, self.partitions);
+        let options = WorldOptions {
+            seed,
+            nodes: 1,
+            shards: self.shards,
+            disk: self.disk.clone(),
+            net: self.net.clone(),
+            drift_ppm: self.drift_ppm,
+            faults: self.faults.iter().map(|strike| (strike.at, strike.fault.clone())).collect(),
+            heal_at: self.heal_at,
+            grace: self.grace,
+            keep_lines: how.keep_lines,
+            until: how.until,
+        };
+        World::new(options, broker::factory(config), self.actors(), checkers::all()).run()
+    }
+
+    /// Makes the clients, each at the place of its number.
+    fn actors(&self) -> Vec<Box<dyn Actor>> {
+        let shared: SharedRef = Rc::<std::cell::RefCell<Shared>>::default();
+        let most = self.clients.iter().map(|client| client.number + 1).max().unwrap_or(0);
+        let mut actors: Vec<Box<dyn Actor>> = Vec::new();
+        actors.resize_with(most, || Box::new(Absent));
+        for client in &self.clients {
+            actors[client.number] = self.actor(client, Rc::clone(&shared));
+        }
+        actors
+    }
+
+    fn actor(&self, client: &ClientPlan, shared: SharedRef) -> Box<dyn Actor> {
+        let number = client.number;
+        let load = Load {
+            topics: (0..self.topics).map(|n| format!("topic-{n}")).collect(),
+            partitions: self.partitions,
+            pause: client.pause,
+            records: self.records,
+            bytes: self.bytes,
+            operations: client.operations.unwrap_or(u64::MAX),
+        };
+        match client.work {
+            Work::Producer { acks } => Box::new(Producer::new(number, load, shared, acks)),
+            Work::MachineProducer => Box::new(MachineProducer::new(number, load, shared)),
+            Work::Reader { version, recorder } => {
+                let age = self.node.retention_ms.map(|ms| ms * MILLISECOND);
+                Box::new(Reader::new(number, load, shared, version, recorder, age))
+            }
+            Work::Purger => Box::new(Purger::new(number, load, shared)),
+            Work::Member { group, is_static } => {
+                Box::new(Member::new(number, group, is_static, load, shared))
+            }
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), ScheduleError> {
+        let Self { shards, topics, partitions, records, bytes, .. } = *self;
+        let ranges = [
+            ("shards", u64::from(shards), 1, 64),
+            ("topics", topics as u64, 1, 1_000),
+            ("partitions", partitions as u64, 1, 1_000),
+            ("records", records, 0, 1_000),
+            ("bytes", bytes, 0, 20_000),
+            ("drift_ppm", self.drift_ppm, 0, 500_000),
+            ("heal_at", self.heal_at, 1, TIME_MAX),
+            ("grace", self.grace, 1, TIME_MAX),
+            ("node.journal_file_bytes", self.node.journal_file_bytes, 64 << 10, 1 << 30),
+            ("node.journal_block_bytes", self.node.journal_block_bytes as u64, 8 << 10, 32 << 10),
+            ("node.tail_cache_bytes", self.node.tail_cache_bytes, 0, 1 << 30),
+            ("node.roll_ms", self.node.roll_ms, 1, 1 << 40),
+            ("node.retention_ms", self.node.retention_ms.unwrap_or(1), 1, 1 << 40),
+            ("node.rebalance_delay_ms", self.node.rebalance_delay_ms, 0, 1 << 30),
+            ("net.window", self.net.window as u64, 1 << 10, 1 << 30),
+            ("net.latency", self.net.latency, 0, SECOND),
+            ("disk.latency", self.disk.latency, 0, SECOND),
+            ("disk.flush_latency", self.disk.flush_latency, 0, SECOND),
+            ("the number of clients", self.clients.len() as u64, 0, 10_000),
+            ("the number of faults", self.faults.len() as u64, 0, 100_000),
+        ];
+        for (what, value, from, to) in ranges {
+            if !(from..=to).contains(&value) {
+                return Err(ScheduleError::range(what, value));
+            }
+        }
+        check_sector(self.disk.sector)?;
+        let mut numbers = BTreeSet::new();
+        for ClientPlan { number, work, pause, .. } in &self.clients {
+            if *number >= 10_000 || !numbers.insert(*number) {
+                return Err(ScheduleError::range("the number of a client", number));
+            }
+            if *pause > TIME_MAX {
+                return Err(ScheduleError::range("the pause of a client", pause));
+            }
+            let in_range = match work {
+                Work::Producer { acks } => matches!(acks, -1 | 1),
+                Work::Reader { version, .. } => (4..=17).contains(version),
+                Work::MachineProducer | Work::Purger | Work::Member { .. } => true,
+            };
+            if !in_range {
+                return Err(ScheduleError::range("the work of a client", format!("{work:?}")));
+            }
+        }
+        self.faults.iter().try_for_each(check_strike)
+    }
+}
+
+const TIME_MAX: u64 = 7 * 24 * 3_600 * SECOND;
+
+pub(super) fn check_sector(sector: u64) -> Result<(), ScheduleError> {
+    if matches!(sector, 512 | 4096) { Ok(()) } else { Err(ScheduleError::range("sector", sector)) }
+}
+
+/// Checks a fault by the names of its values, whatever its kind.
+fn check_strike(strike: &Strike) -> Result<(), ScheduleError> {
+    let Strike { at, fault } = strike;
+    if *at > TIME_MAX {
+        return Err(ScheduleError::range("the time of a fault", at));
+    }
+    let form = |error: serde_json::Error| ScheduleError::Form(error.to_string());
+    let value = serde_json::to_value(fault).map_err(form)?;
+    for (name, value) in value.as_object().into_iter().flatten() {
+        let most: u64 = match (name.as_str(), value) {
+            // There is one node.
+            ("node", _) => 0,
+            ("ppm", _) => 500_000,
+            // A week, in milliseconds.
+            ("millis", _) => TIME_MAX / MILLISECOND,
+            (_, Value::Number(_)) => TIME_MAX,
+            _ => continue,
+        };
+        if value.as_i64().is_none_or(|number| number.unsigned_abs() > most) {
+            return Err(ScheduleError::range(format!("{name} of {}", fault.kind()), value));
+        }
+    }
+    Ok(())
+}
