@@ -21,6 +21,7 @@ pub mod process;
 pub mod rng;
 pub mod scenarios;
 pub mod schedule;
+pub mod shrink;
 pub mod swarm;
 pub mod trace;
 pub mod workload;

@@ -1,18 +1,51 @@
-//! The command line of the simulator: `list`, `run` and `replay`.
+//! The command line of the simulator: `list`, `run`, `replay` and `shrink`.
 //!
 //! Exit codes are those of every command of Mainspring: 0 done, 1 failed, 2 wrong use, 3 not
 //! found.
 
 mod list;
+mod nearest;
+pub(crate) mod numbers;
 mod options;
 mod replay;
 mod run;
+mod shrink;
+
+use options::Command;
 
 use crate::process;
 
-const USAGE: &str = "usage: mainspring sim list [-o table|json]
-       mainspring sim run SCENARIO [--seeds A..B] [--nodes N] [--mutant ID] [--jobs J] [--json]
-       mainspring sim replay SCENARIO --seed N [--until STEP] [--mutant ID]";
+const USAGE: &str = "\
+usage: mainspring sim list [-o table|json]
+       mainspring sim run SCENARIO [--seeds A..B] [--nodes N] [--faults PROFILE] [--mutant ID]
+                                   [--jobs J] [--until STEP] [--json]
+       mainspring sim replay SCENARIO --seed N [--faults PROFILE] [--mutant ID] [--until STEP]
+       mainspring sim replay --schedule FILE [--mutant ID] [--until STEP]
+       mainspring sim shrink SCENARIO --seed N [--faults PROFILE] [--mutant ID] [--out FILE]
+       mainspring sim shrink --schedule FILE [--mutant ID] [--out FILE]
+profiles: all, none, crashes, network, disk, clocks";
+
+const NOT_FOUND: i32 = 3;
+
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "run",
+        flags: &[
+            "--seeds", "--seed", "--nodes", "--faults", "--mutant", "--jobs", "--until", "--json",
+        ],
+        run: run::run,
+    },
+    Command {
+        name: "replay",
+        flags: &["--seed", "--schedule", "--faults", "--mutant", "--until"],
+        run: replay::replay,
+    },
+    Command {
+        name: "shrink",
+        flags: &["--seed", "--schedule", "--faults", "--mutant", "--out"],
+        run: shrink::shrink,
+    },
+];
 
 /// Runs a command. `args` are the words behind `mainspring sim`.
 ///
@@ -20,16 +53,24 @@ const USAGE: &str = "usage: mainspring sim list [-o table|json]
 pub fn main(args: Vec<String>) -> i32 {
     process::keep_panics_quiet();
     let mut args = args.into_iter();
-    match args.next().as_deref() {
-        Some("list") => list::list_as(&args.collect::<Vec<String>>())
-            .map_or_else(|what| wrong(&what), list::list),
-        Some("run") => options::with_options(args.collect(), run::run),
-        Some("replay") => options::with_options(args.collect(), replay::replay),
-        Some("--help" | "-h" | "help") => {
+    let Some(word) = args.next() else {
+        return wrong("say what to do: list, run, replay or shrink");
+    };
+    let args: Vec<String> = args.collect();
+    if let Some(command) = COMMANDS.iter().find(|command| command.name == word) {
+        return options::with_options(command, args);
+    }
+    match word.as_str() {
+        "list" => list::list_as(&args).map_or_else(|what| wrong(&what), list::list),
+        "--help" | "-h" | "help" => {
             say(USAGE);
             0
         }
-        _ => wrong("say list, run or replay"),
+        _ => {
+            let known = ["list", "help"].into_iter();
+            let known = known.chain(COMMANDS.iter().map(|command| command.name));
+            wrong(&format!("there is no command {word:?}{}", nearest::nearest(&word, known)))
+        }
     }
 }
 
@@ -39,7 +80,7 @@ fn say(text: &str) {
 }
 
 fn wrong(what: &str) -> i32 {
-    eprintln!("mainspring sim: {what}\n{USAGE}");
+    eprintln!("mainspring sim: {what}; `mainspring sim help` tells more");
     2
 }
 
@@ -79,5 +120,13 @@ mod tests {
         assert_eq!(main(args("run crash-points --seeds")), 2);
         assert_eq!(main(args("run crash-points --nodes 3")), 2);
         assert_eq!(main(args("replay crash-points --seeds 1..3")), 2);
+        assert_eq!(main(args("replay crash-points")), 2);
+        assert_eq!(main(args("run crash-points --faults crashes")), 2);
+        assert_eq!(main(args("run log --faults crashs")), 2);
+        assert_eq!(main(args("run log --jobs 0")), 2);
+        assert_eq!(main(args("run --seeds 1..2")), 2);
+        assert_eq!(main(args("shrink log --seed x")), 2);
+        assert_eq!(main(args("replay --schedule /nowhere/at-all.json")), 3);
+        assert_eq!(main(args("run log --mutant P14 --seeds 1..2")), 2);
     }
 }

@@ -1,4 +1,4 @@
-//! `sim replay`: one seed again, to be read.
+//! `sim replay`: one run again, to be read.
 
 use std::fmt::Write as _;
 
@@ -7,30 +7,34 @@ use super::{say, wrong};
 use crate::scenarios::RunOptions;
 use crate::world::{Outcome, SECOND};
 
-/// Returns the line that repeats a seed.
-pub(super) fn replay_line(options: &Options, seed: u64, outcome: &Outcome) -> String {
-    let mutant = options.mutant.as_ref().map_or_else(String::new, |id| format!(" --mutant {id}"));
+/// Returns the lines that repeat a seed and make it smaller.
+pub(super) fn replay_lines(options: &Options, seed: u64, outcome: &Outcome) -> String {
+    let (name, particulars) = (options.scenario.name, options.particulars());
     let alarm = outcome.alarm.as_ref().map_or_else(String::new, |alarm| {
         let step = alarm.step;
         format!("   # {} at step {step} (--until {step})", alarm.checker)
     });
-    format!("replay: mainspring sim replay {} --seed {seed}{mutant}{alarm}", options.scenario.name)
+    format!(
+        "replay: mainspring sim replay {name} --seed {seed}{particulars}{alarm}\n\
+         shrink: mainspring sim shrink {name} --seed {seed}{particulars}"
+    )
 }
 
-/// Runs one seed and keeps its trace.
+/// Runs one schedule and keeps its trace.
 pub(super) fn replay(options: &Options) -> i32 {
-    if options.seeds.end - options.seeds.start != 1 {
-        return wrong("replay needs --seed N");
-    }
-    let seed = options.seeds.start;
+    let schedule = match options.one("replay") {
+        Ok(schedule) => schedule,
+        Err(what) => return wrong(&what),
+    };
     let how = RunOptions { until: options.until, keep_lines: true };
-    let outcome = options.scenario.run(seed, &how);
+    let outcome = schedule.run(&how);
     for line in &outcome.lines {
         say(line);
     }
     let mut end = format!(
-        "{} seed {seed}: {} events, {}.{:03} s, trace {:016x}",
-        options.scenario.name,
+        "{} seed {}: {} events, {}.{:03} s, trace {:016x}",
+        schedule.scenario,
+        schedule.seed,
         outcome.events,
         outcome.time / SECOND,
         outcome.time % SECOND / 1_000_000,

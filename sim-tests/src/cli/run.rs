@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Instant;
@@ -9,9 +10,10 @@ use std::time::Instant;
 use mainspring_core::io::Mark;
 
 use super::options::Options;
-use super::replay::replay_line;
+use super::replay::replay_lines;
 use super::say;
 use crate::scenarios::{self, RunOptions, Scenario};
+use crate::schedule::Profile;
 use crate::world::{FaultCounts, Outcome, SECOND};
 
 /// Fewer seeds than this may miss anything by chance.
@@ -92,22 +94,28 @@ pub(super) fn run(options: &Options) -> i32 {
                         return;
                     }
                     let how = RunOptions { until: options.until, ..RunOptions::default() };
-                    if send.send((seed, options.scenario.run(seed, &how))).is_err() {
+                    if send.send((seed, options.schedule_of(seed).run(&how))).is_err() {
                         return;
                     }
                 }
             });
         }
         drop(send);
+        let terminal = std::io::stderr().is_terminal();
         for (seed, outcome) in receive {
             total.add(seed, &outcome);
+            if terminal {
+                let (done, all) = (total.outcomes, options.seeds.end - options.seeds.start);
+                eprint!("\r{done} of {all} seeds, {} failed   \r", total.failed.len());
+            }
             if let Some(alarm) = &outcome.alarm {
                 eprintln!("seed {seed}: {alarm}");
-                eprintln!("{}", replay_line(options, seed, &outcome));
+                eprintln!("{}", replay_lines(options, seed, &outcome));
             }
         }
     });
-    let vacuous = if options.mutant.is_some() || !total.failed.is_empty() {
+    let chosen = options.mutant.is_some() || options.faults != Profile::All;
+    let vacuous = if chosen || !total.failed.is_empty() {
         Vec::new()
     } else {
         total.vacuous(options.scenario)

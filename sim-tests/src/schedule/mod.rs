@@ -8,12 +8,14 @@
 
 mod error;
 mod file;
+mod profile;
 mod steps;
 mod world;
 
 use serde::{Deserialize, Serialize};
 
 pub use error::ScheduleError;
+pub use profile::Profile;
 pub use steps::{StepPlan, StepsPlan};
 pub(crate) use world::GRACE;
 pub use world::{ClientPlan, NodePlan, Strike, Work, WorldPlan};

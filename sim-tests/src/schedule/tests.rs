@@ -114,3 +114,25 @@ fn a_client_begins_no_more_operations_than_it_may() {
     let outcome = schedule.run(&RunOptions::default());
     assert_eq!((outcome.alarm, outcome.counts["sends"]), (None, 7));
 }
+
+#[test]
+fn a_profile_leaves_its_own_faults_and_no_others() {
+    let kinds = |profile: Profile| {
+        let mut kinds: Vec<&str> = Vec::new();
+        for seed in 1..20 {
+            let mut plan = drawn("log", seed).plan;
+            assert!(profile.apply(&mut plan));
+            let Plan::World(plan) = plan else { panic!("a plan of a world") };
+            kinds.extend(plan.faults.iter().map(|strike| strike.fault.kind()));
+        }
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
+    };
+    assert_eq!(kinds(Profile::None), [""; 0]);
+    assert_eq!(kinds(Profile::Crashes), ["kill", "pause", "power-cut", "stop"]);
+    assert_eq!(kinds(Profile::Network), ["cut", "reset-streams"]);
+    assert_eq!(kinds(Profile::Clocks), ["drift", "wall-jump"]);
+    assert!(kinds(Profile::All).len() > 8);
+    assert!(!Profile::None.apply(&mut drawn("crash-points", 1).plan));
+}

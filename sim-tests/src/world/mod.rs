@@ -76,7 +76,7 @@ pub struct WorldOptions {
 }
 
 /// What a run amounts to.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub struct Outcome {
     /// The first alarm, if there was one.
     pub alarm: Option<Alarm>,
