@@ -3,9 +3,11 @@
 //! Equal seeds give equal hashes on every machine. A checkpoint stands at each 4,096 events, so
 //! that two runs which differ are compared without logging anything.
 
+mod hashing;
+
 use std::collections::VecDeque;
 
-use mainspring_core::io::{Effect, Event, Input, WriteBody};
+use mainspring_core::io::{Effect, Event, Input};
 
 /// Events between two checkpoints.
 pub const CHECKPOINT_EVENTS: u64 = 4096;
@@ -122,26 +124,14 @@ impl Trace {
 
     /// Takes in what goes into a shard.
     pub fn input(&mut self, at: u64, node: usize, shard: u16, input: &Input) {
-        let text = describe_input(input);
-        self.bytes(text.as_bytes());
-        if let Input::Received(_, bytes) = input {
-            self.bytes(bytes);
-        }
-        self.line(|| format!("{at:>15} {node}/{shard} <- {text}"));
+        hashing::input(&mut self.hash, input);
+        self.line(|| format!("{at:>15} {node}/{shard} <- {}", describe_input(input)));
     }
 
     /// Takes in what comes out of a shard.
     pub fn effect(&mut self, at: u64, node: usize, shard: u16, effect: &Effect) {
-        let text = describe_effect(effect);
-        self.bytes(text.as_bytes());
-        if let Effect::Transmit { parts, .. }
-        | Effect::Write { body: WriteBody::Parts(parts), .. } = effect
-        {
-            for part in parts {
-                self.bytes(part);
-            }
-        }
-        self.line(|| format!("{at:>15} {node}/{shard} -> {text}"));
+        hashing::effect(&mut self.hash, effect);
+        self.line(|| format!("{at:>15} {node}/{shard} -> {}", describe_effect(effect)));
     }
 }
 
