@@ -12,10 +12,11 @@ pub mod disk;
 #[cfg(not(madsim))]
 pub mod embedded;
 pub mod node;
+#[cfg(madsim)]
+pub mod simulated;
 
 mod clock;
 mod connection;
-#[cfg(not(madsim))]
 mod console;
 mod lane;
 mod listener;

@@ -1,7 +1,8 @@
 //! The runtime: the only file that names tokio or the simulator's deterministic stand-in for it.
 //!
 //! Under `--cfg madsim` the same names come from madsim: one thread, virtual time, a seeded order
-//! of tasks and a simulated network. What the two differ in is hidden here.
+//! of tasks and a simulated network. What the two differ in is hidden here; what madsim's sockets
+//! lack stands in `simulated`.
 //!
 //! Rules for everything above this file: every `select` is `select_biased!`;
 //! every task starts by [`spawn`]; every pass of writes ends in a flush (madsim sends nothing before
@@ -13,14 +14,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(madsim)]
+pub(crate) mod simulated;
+
+#[cfg(madsim)]
 pub(crate) use madsim::task::JoinHandle;
 pub(crate) use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
-pub(crate) use tokio::net::{TcpListener, TcpStream};
 #[cfg(not(madsim))]
-pub(crate) use tokio::sync::Semaphore;
-pub(crate) use tokio::sync::{Notify, mpsc, oneshot};
+pub(crate) use tokio::net::{TcpListener, TcpStream};
+pub(crate) use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 #[cfg(not(madsim))]
 pub(crate) use tokio::task::JoinHandle;
+
+#[cfg(madsim)]
+pub(crate) use self::simulated::{TcpListener, TcpStream};
 
 /// Waits for several futures at once, the first one named first.
 macro_rules! select_biased {
@@ -33,7 +39,8 @@ pub(crate) use select_biased;
 pub(crate) const TIMER_SLICE: Duration =
     if cfg!(madsim) { Duration::from_millis(100) } else { Duration::from_secs(1) };
 
-/// Starts a task on the current runtime.
+/// Starts a task on the current runtime. Simulations count the tasks by where they were started.
+#[cfg_attr(madsim, track_caller)]
 #[cfg_attr(
     not(madsim),
     expect(clippy::disallowed_methods, reason = "this is the one place that may")
