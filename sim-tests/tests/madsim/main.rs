@@ -5,11 +5,34 @@
 //! waits for no other thread. A plain `cargo test` cannot build them, because the runtime is swapped by
 //! `--cfg madsim`; the one ignored test below tells so by name, where nothing at all would pass for
 //! success.
+#![cfg_attr(
+    madsim,
+    expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "answers are open enums, of which a test expects one"
+    )
+)]
 
 #[cfg(madsim)]
 mod broker;
 #[cfg(madsim)]
+mod connections;
+#[cfg(madsim)]
+mod console;
+#[cfg(madsim)]
+mod groups;
+#[cfg(madsim)]
 mod kills;
+#[cfg(madsim)]
+mod lifecycle;
+#[cfg(madsim)]
+mod listener;
+#[cfg(madsim)]
+mod log;
+#[cfg(madsim)]
+mod peer;
+#[cfg(madsim)]
+mod run;
 
 #[cfg(not(madsim))]
 #[test]

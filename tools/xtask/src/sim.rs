@@ -1,6 +1,8 @@
 //! `cargo sim`: the network code under the deterministic runtime.
 
+use std::collections::BTreeMap;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
 
 use crate::{cargo, root};
 
@@ -34,36 +36,127 @@ pub(crate) fn run(arguments: &[&str]) -> ExitCode {
         if wanted.test.as_ref().is_some_and(|part| !name.contains(part.as_str())) {
             continue;
         }
-        // A determinism check looks at one seed in a process, so it takes a process each.
-        let runs = if wanted.check { wanted.seeds } else { 1 };
-        for run in 0..runs {
-            let seed = wanted.seed + run;
-            let mut test = Command::new(&binary);
-            test.current_dir(root().join("sim-tests"))
-                .args(["--exact", &name, "--nocapture"])
-                .env("MADSIM_TEST_SEED", seed.to_string())
-                .env("MADSIM_TEST_TIME_LIMIT", "600");
-            if wanted.check {
-                test.env("MADSIM_TEST_CHECK_DETERMINISM", "1");
-            } else {
-                test.env("MADSIM_TEST_NUM", wanted.seeds.to_string()).env("MADSIM_TEST_JOBS", "2");
-            }
-            let output = test.stdin(Stdio::null()).output();
-            if output.as_ref().is_ok_and(|output| output.status.success()) {
+        let start = Instant::now();
+        let outcome = if wanted.check {
+            twice(&binary, &name, &wanted)
+        } else {
+            once(&binary, &name, &wanted)
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        match outcome {
+            Ok(seeds) => {
                 passed += 1;
-            } else {
+                println!("{name}: {seeds} seeds from {} in {seconds:.1} s", wanted.seed);
+            }
+            Err((seed, said)) => {
                 failed += 1;
-                if let Ok(output) = output {
-                    println!("{}", String::from_utf8_lossy(&output.stdout));
-                    println!("{}", String::from_utf8_lossy(&output.stderr));
-                }
-                println!("replay: cargo sim --test {name} --seed {seed} --seeds {}", wanted.seeds);
+                println!("{said}");
+                let check = if wanted.check { " --check" } else { "" };
+                println!("{name} fails\nreplay: cargo sim --test {name} --seed {seed}{check}");
             }
         }
-        println!("{name}: {} seeds from {}", wanted.seeds, wanted.seed);
+    }
+    if passed + failed == 0 {
+        println!("no test was run: nothing is shown by that");
+        failed += 1;
     }
     println!("{passed} passed, {failed} failed");
-    if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Seeds over which every state that a test is about must have been reached.
+const MANY: u64 = 50;
+
+/// What the runs of a test came to.
+#[derive(Default)]
+struct Told {
+    /// The hash of the trace of each, by its seed.
+    traces: Vec<(u64, String)>,
+    /// How often the states were reached that the test is about.
+    reached: BTreeMap<String, u64>,
+}
+
+/// A seed that failed, and what was said of it.
+type Failure = (u64, String);
+
+/// Runs a test over all seeds in one process. Every seed must have come to its end.
+fn once(binary: &str, name: &str, wanted: &Wanted) -> Result<u64, Failure> {
+    let mut test = process(binary, name, wanted.seed);
+    test.env("MADSIM_TEST_NUM", wanted.seeds.to_string()).env("MADSIM_TEST_JOBS", "2");
+    let told = told(test, wanted.seed)?;
+    let mut seeds: Vec<u64> = told.traces.iter().map(|(seed, _)| *seed).collect();
+    seeds.sort_unstable();
+    if seeds != (wanted.seed..wanted.seed + wanted.seeds).collect::<Vec<u64>>() {
+        let said =
+            format!("{} seeds were asked for, and {} came to an end", wanted.seeds, seeds.len());
+        return Err((wanted.seed, said));
+    }
+    let never: Vec<&str> = told
+        .reached
+        .iter()
+        .filter(|(_, count)| **count == 0)
+        .map(|(state, _)| state.as_str())
+        .collect();
+    if wanted.seeds >= MANY && !never.is_empty() {
+        return Err((wanted.seed, format!("vacuous: there were no {}", never.join(", no "))));
+    }
+    for (state, count) in &told.reached {
+        println!("{count:>9} {state}");
+    }
+    Ok(wanted.seeds)
+}
+
+/// Runs a test over all seeds, each three times in two processes, which must have equal traces.
+///
+/// The runtime looks at one seed in a process when it compares what two runs draw by chance.
+fn twice(binary: &str, name: &str, wanted: &Wanted) -> Result<u64, Failure> {
+    for seed in wanted.seed..wanted.seed + wanted.seeds {
+        let mut compared = process(binary, name, seed);
+        compared.env("MADSIM_TEST_CHECK_DETERMINISM", "1");
+        let mut all = told(compared, seed)?.traces;
+        all.extend(told(process(binary, name, seed), seed)?.traces);
+        let is_same = all.len() == 3 && all.iter().all(|trace| *trace == all[0] && trace.0 == seed);
+        if !is_same {
+            return Err((seed, format!("the runs of one seed differ: {all:?}")));
+        }
+    }
+    Ok(wanted.seeds)
+}
+
+fn process(binary: &str, name: &str, seed: u64) -> Command {
+    let mut test = Command::new(binary);
+    test.current_dir(root().join("sim-tests"))
+        .args(["--exact", name, "--nocapture"])
+        .env("MADSIM_TEST_SEED", seed.to_string())
+        .env("MADSIM_TEST_TIME_LIMIT", "1200")
+        .stdin(Stdio::null());
+    test
+}
+
+/// Runs a process to its end, and returns what its runs have told.
+fn told(mut test: Command, first: u64) -> Result<Told, Failure> {
+    let output = test.output().map_err(|error| (first, error.to_string()))?;
+    let out = String::from_utf8_lossy(&output.stdout);
+    let err = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        // The runtime names the seed; without it the first one is as good as any.
+        let seed = err.split("MADSIM_TEST_SEED=").nth(1);
+        let digits = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
+        return Err((seed.and_then(digits).unwrap_or(first), format!("{out}\n{err}")));
+    }
+    let mut told = Told::default();
+    for line in out.lines() {
+        let line = line.rsplit_once("... ").map_or(line, |(_, rest)| rest);
+        let Some((what, value)) = line.split_once(": ") else { continue };
+        if let Some(seed) = what.strip_prefix("trace of seed ") {
+            let seed = seed.parse().map_err(|_| (first, line.to_owned()))?;
+            told.traces.push((seed, value.to_owned()));
+        } else if what.starts_with("reached in seed ") {
+            let (count, state) = value.split_once(' ').unwrap_or_default();
+            *told.reached.entry(state.to_owned()).or_default() += count.parse().unwrap_or(0);
+        }
+    }
+    Ok(told)
 }
 
 fn read(arguments: &[&str]) -> Result<Wanted, String> {
@@ -79,6 +172,9 @@ fn read(arguments: &[&str]) -> Result<Wanted, String> {
             "--check" => wanted.check = true,
             other => return Err(format!("there is no option {other}")),
         }
+    }
+    if wanted.seeds == 0 {
+        return Err("at least one seed is needed".to_owned());
     }
     Ok(wanted)
 }

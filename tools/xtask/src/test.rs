@@ -94,11 +94,11 @@ fn fresh_seed() -> String {
 
 fn sim(parts: &mut Parts) {
     swarm(parts, 240);
+    network(parts, 200);
     if root().join("sim-tests/mutants/list.toml").is_file() {
         let check = harness(&["mutants", "--check"]);
-        parts.run("planted bugs", Duration::from_mins(3), Counting::Lines, check);
+        parts.run("planted bugs", Duration::from_mins(5), Counting::Lines, check);
     }
-    network(parts, 200);
 }
 
 /// Runs the simulator of `core` over fresh seeds, for as long as is told.
@@ -143,9 +143,10 @@ fn network(parts: &mut Parts, seeds: u32) {
         sim
     };
     let budget = Duration::from_mins(5) * seeds.div_ceil(1000);
-    let many = sim(&["--seeds", &seeds.to_string()]);
+    let first = fresh_seed();
+    let many = sim(&["--seed", &first, "--seeds", &seeds.to_string()]);
     parts.run("network simulation", budget, Counting::Lines, many);
-    let twice = sim(&["--seeds", "10", "--check"]);
+    let twice = sim(&["--seed", &first, "--seeds", "10", "--check"]);
     let budget = Duration::from_mins(5);
     parts.run("network simulation, each seed twice", budget, Counting::Lines, twice);
 }
