@@ -133,6 +133,8 @@ pub struct Limits {
     pub stop_wait: Duration,
     /// How long the closing of its logs may then take.
     pub close_wait: Duration,
+    /// How many dead records the log of a coordinator must hold before the live ones are copied forward.
+    pub coordinator_dead_records_min: i64,
 }
 
 impl Default for Limits {
@@ -162,6 +164,7 @@ impl Default for Limits {
             controller_wait: Duration::from_secs(30),
             stop_wait: Duration::from_secs(4),
             close_wait: Duration::from_secs(4),
+            coordinator_dead_records_min: 20_000,
         }
     }
 }

@@ -48,6 +48,8 @@ pub enum Keeping {
 /// One log as it stands on a disk.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ImageLog {
+    /// Whether it is kept short by copying forward what lives, so that it may begin later unasked.
+    pub copied_forward: bool,
     /// Its first offset.
     pub start: i64,
     /// The offset after its last record.

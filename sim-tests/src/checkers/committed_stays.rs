@@ -37,7 +37,8 @@ impl CommittedStays {
                 before.start, after.start
             ));
         }
-        if after.start > before.start && after.start > asked && !self.retention {
+        let may_go = self.retention || after.copied_forward;
+        if after.start > before.start && after.start > asked && !may_go {
             return Err(format!(
                 "{partition} began at {} on the disk of node {node} and begins at {}; the start was asked \
                  to be {asked}",

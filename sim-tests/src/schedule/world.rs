@@ -117,6 +117,8 @@ impl NodePlan {
         config.log.journal_block_bytes = self.journal_block_bytes;
         config.log.unwritten_max_bytes = 96 << 10;
         config.log.tail_cache_bytes = self.tail_cache_bytes;
+        // Logs of coordinators are copied forward many times in a run.
+        config.limits.coordinator_dead_records_min = 40;
         let retention = self.retention_ms.map_or_else(|| "-1".to_owned(), |ms| ms.to_string());
         for (key, value) in [
             ("num.partitions", partitions.to_string().as_str()),

@@ -102,6 +102,8 @@ pub struct Member {
     next_operation: u64,
     /// Turns of work that it still takes; then it only stays.
     turns_left: u64,
+    /// When it leaves for good, though nothing is wrong any more.
+    leaves_at: Option<u64>,
     /// It left for good.
     gone: bool,
     healed_at: Option<u64>,
@@ -132,6 +134,7 @@ impl Member {
             next_work: 0,
             away_until: 0,
             next_operation: 0,
+            leaves_at: None,
             gone: false,
             healed_at: None,
             done: false,
@@ -290,6 +293,13 @@ impl Member {
     }
 
     fn work(&mut self, hands: &mut Hands<'_>) {
+        if self.leaves_at.is_some_and(|at| at <= hands.now) {
+            if self.shared.borrow().groups[&self.group].members.len() > 1 {
+                return self.leave(hands);
+            }
+            // Whoever else there was has left meanwhile.
+            self.leaves_at = None;
+        }
         if hands.now >= self.next_heartbeat {
             self.next_heartbeat = hands.now + HEARTBEAT_EVERY;
             let request = HeartbeatRequest {
@@ -324,6 +334,19 @@ impl Member {
         }
     }
 
+    fn leave(&mut self, hands: &mut Hands<'_>) {
+        let request = LeaveGroupRequest {
+            group_id: self.group_id.clone(),
+            members: vec![MemberIdentity {
+                member_id: self.id.clone(),
+                group_instance_id: self.instance.clone(),
+                reason: None,
+            }],
+            ..LeaveGroupRequest::default()
+        };
+        self.line.send(hands, &request, 4, About::Leave);
+    }
+
     fn misbehave(&mut self, hands: &mut Hands<'_>) {
         match hands.rng.below(10) {
             0..3 => {
@@ -335,18 +358,7 @@ impl Member {
                 self.note(hands, None);
                 self.stay_away(hands);
             }
-            3..5 => {
-                let request = LeaveGroupRequest {
-                    group_id: self.group_id.clone(),
-                    members: vec![MemberIdentity {
-                        member_id: self.id.clone(),
-                        group_instance_id: self.instance.clone(),
-                        reason: None,
-                    }],
-                    ..LeaveGroupRequest::default()
-                };
-                self.line.send(hands, &request, 4, About::Leave);
-            }
+            3..5 => self.leave(hands),
             5..8 => {
                 // Past its session; then it commits before it asks how things are.
                 self.away_until = hands.now + SESSION / 2 + hands.rng.below(2 * SESSION);
@@ -470,7 +482,17 @@ impl Member {
                 self.id = KafkaString::default();
                 self.positions.clear();
                 self.note(hands, None);
-                self.stay_away(hands);
+                if self.leaves_at.is_some() {
+                    self.shared
+                        .borrow_mut()
+                        .groups
+                        .entry(self.group)
+                        .or_default()
+                        .part(self.client);
+                    self.gone = true;
+                } else {
+                    self.stay_away(hands);
+                }
             }
             About::Fetch(asked) => self.fetched(hands, &asked, &answer.body()),
             About::Commit(asked) => self.committed(hands, &asked, &answer.body()),
@@ -603,8 +625,16 @@ impl Member {
     fn finish(&mut self, hands: &mut Hands<'_>) {
         self.healed_at = Some(hands.now);
         self.away_until = 0;
-        if !self.gone {
-            hands.tell(Fact::GroupHealed { group: self.group, within: REST_WITHIN });
+        if self.gone {
+            return;
+        }
+        hands.tell(Fact::GroupHealed { group: self.group, within: REST_WITHIN });
+        // The others must take its partitions over, with nothing else happening to them.
+        let mut shared = self.shared.borrow_mut();
+        let group = shared.groups.entry(self.group).or_default();
+        if group.members.len() > 1 && !group.parting && hands.rng.chance(150) {
+            group.parting = true;
+            self.leaves_at = Some(hands.now + hands.rng.between(SECOND, 5 * SECOND));
         }
     }
 

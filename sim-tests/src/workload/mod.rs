@@ -34,6 +34,8 @@ pub struct SharedGroup {
     pub well: BTreeMap<usize, i32>,
     /// Since when all of them are well in one generation, in nanoseconds.
     pub since: Option<u64>,
+    /// Whether one of them leaves for good at the end.
+    pub parting: bool,
 }
 
 impl SharedGroup {
@@ -51,6 +53,13 @@ impl SharedGroup {
         } else if before != generation || self.since.is_none() {
             self.since = Some(at);
         }
+    }
+
+    /// Takes out a member that left for good.
+    pub fn part(&mut self, client: usize) {
+        self.members.remove(&client);
+        self.well.remove(&client);
+        self.since = None;
     }
 }
 

@@ -78,7 +78,8 @@ fn image(
             };
             batches.push(records);
         }
-        image.insert(*id, ImageLog { start: log.start, end: log.end, batches });
+        let copied_forward = log.name == "__consumer_offsets";
+        image.insert(*id, ImageLog { copied_forward, start: log.start, end: log.end, batches });
     }
     Ok(image)
 }

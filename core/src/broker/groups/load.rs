@@ -79,7 +79,7 @@ impl Shard {
         if self.groups.coordinators.contains_key(&id) {
             return;
         }
-        let config = group_config(&self.config.node.settings);
+        let config = group_config(&self.config.node);
         let loading = Loading {
             coordinator: GroupCoordinator::new(config),
             next: self.log.log_start_offset(id).unwrap_or(Offset::ZERO),

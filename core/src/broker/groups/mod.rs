@@ -24,7 +24,7 @@ use crate::broker::post::{Answer, GroupItem};
 use crate::broker::shard::Shard;
 use crate::broker::start::Phase;
 use crate::broker::timers::Timer;
-use crate::config::BrokerSettings;
+use crate::config::NodeConfig;
 use crate::coordinator::group::{GroupConfig, GroupCoordinator, Request, Ticket};
 use crate::digest::Digest;
 use crate::error::ErrorCode;
@@ -259,8 +259,9 @@ impl Shard {
     }
 }
 
-/// Reads the settings of coordinators.
-fn group_config(settings: &BrokerSettings) -> Arc<GroupConfig> {
+/// Reads the settings and limits of coordinators.
+fn group_config(node: &NodeConfig) -> Arc<GroupConfig> {
+    let settings = &node.settings;
     let number = |key| settings.number(key).and_then(|number| u64::try_from(number).ok());
     let ms = |key, default| number(key).map_or(default, Duration::from_millis);
     let count = |key, default| number(key).map_or(default, |number| number as usize);
@@ -283,6 +284,7 @@ fn group_config(settings: &BrokerSettings) -> Arc<GroupConfig> {
             "offsets.retention.check.interval.ms",
             default.offsets_retention_check_interval,
         ),
+        dead_records_min: node.limits.coordinator_dead_records_min,
         ..default
     })
 }
