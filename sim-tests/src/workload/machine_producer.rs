@@ -1,4 +1,4 @@
-//! The producer machine of core on the simulated network: one send for each record.
+//! The producer machine of core on the simulated network: one send for each record, a few at a time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use mainspring_core::client::network::NetworkConfig;
 use mainspring_core::client::producer::accumulator::Ticket;
 use mainspring_core::client::producer::{NewRecord, Producer, ProducerConfig};
 use mainspring_core::client::{ClientError, Effect, Input, Link};
-use mainspring_core::ids::PartitionIndex;
+use mainspring_core::ids::{PartitionIndex, TopicPartition};
 use mainspring_core::time::{Instant, Now, UnixMillis};
 use mainspring_core::wire::KafkaString;
 
@@ -73,11 +73,25 @@ impl MachineProducer {
         }
     }
 
+    /// Sends a few records to one partition, which the machine may gather in a batch.
     fn send(&mut self, hands: &mut Hands<'_>) {
         let topic = self.load.topics[hands.rng.index(self.load.topics.len())].clone();
         let index = hands.rng.below(self.load.partitions as u64) as i32;
         // The id of a topic is learnt from those who speak the wire by hand.
         let Some(partition) = place(&self.shared, &topic, index) else { return };
+        let count = hands.rng.between(1, self.load.records.max(1)).min(self.sends_left);
+        for _ in 0..count {
+            self.send_one(hands, &topic, index, partition);
+        }
+    }
+
+    fn send_one(
+        &mut self,
+        hands: &mut Hands<'_>,
+        topic: &str,
+        index: i32,
+        partition: TopicPartition,
+    ) {
         let operation = OperationId { client: self.client, number: self.next_operation };
         self.next_operation += 1;
         self.sends_left -= 1;
@@ -88,7 +102,7 @@ impl MachineProducer {
         let hash = record_hash(now.wall.0, Some(&key), Some(&value));
         hands.tell(Fact::Invoked { operation, partition, records: vec![hash] });
         let record = NewRecord {
-            topic: KafkaString::from(topic.as_str()),
+            topic: KafkaString::from(topic),
             partition: Some(PartitionIndex(index)),
             timestamp: Some(now.wall.0),
             key: Some(key),
