@@ -1,6 +1,6 @@
 //! I14: a record comes out as it went in; nothing comes out that nobody sent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mainspring_core::ids::TopicPartition;
 
@@ -10,7 +10,7 @@ use crate::history::Fact;
 /// Remembers every record that was ever sent.
 #[derive(Debug, Default)]
 pub struct ByteIdentity {
-    sent: BTreeSet<(TopicPartition, u64)>,
+    sent: BTreeMap<TopicPartition, BTreeSet<u64>>,
     evaluations: u64,
 }
 
@@ -26,12 +26,13 @@ impl Checker for ByteIdentity {
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Invoked { partition, records, .. } => {
-                self.sent.extend(records.iter().map(|hash| (*partition, *hash)));
+                self.sent.entry(*partition).or_default().extend(records);
             }
             Fact::Read { partition, records, .. } | Fact::FinalLog { partition, records, .. } => {
+                let sent = self.sent.get(partition);
                 for record in records {
                     self.evaluations += 1;
-                    if !self.sent.contains(&(*partition, record.hash)) {
+                    if !sent.is_some_and(|sent| sent.contains(&record.hash)) {
                         return Err(format!(
                             "offset {} of {partition} holds {:016x}, which nobody sent there",
                             record.offset, record.hash

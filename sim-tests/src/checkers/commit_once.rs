@@ -5,29 +5,33 @@ use std::collections::BTreeMap;
 use mainspring_core::ids::TopicPartition;
 
 use super::Checker;
-use crate::history::{Fact, OperationId, SeenRecord};
+use crate::history::{Fact, OperationId};
 
 /// Remembers the record at each offset from the first time that anybody was shown it.
 #[derive(Debug, Default)]
 pub struct CommitOnce {
-    committed: BTreeMap<(TopicPartition, i64), u64>,
+    committed: BTreeMap<TopicPartition, BTreeMap<i64, u64>>,
     sent: BTreeMap<OperationId, (TopicPartition, Vec<u64>)>,
     evaluations: u64,
 }
 
 impl CommitOnce {
-    fn commit(&mut self, partition: TopicPartition, offset: i64, hash: u64) -> Result<(), String> {
-        self.evaluations += 1;
-        let first = *self.committed.entry((partition, offset)).or_insert(hash);
-        if first == hash {
-            Ok(())
-        } else {
-            Err(format!("offset {offset} of {partition} held {first:016x} and holds {hash:016x}"))
+    fn commit(
+        &mut self,
+        partition: TopicPartition,
+        records: impl Iterator<Item = (i64, u64)>,
+    ) -> Result<(), String> {
+        let committed = self.committed.entry(partition).or_default();
+        for (offset, hash) in records {
+            self.evaluations += 1;
+            let first = *committed.entry(offset).or_insert(hash);
+            if first != hash {
+                return Err(format!(
+                    "offset {offset} of {partition} held {first:016x} and holds {hash:016x}"
+                ));
+            }
         }
-    }
-
-    fn commit_all(&mut self, partition: TopicPartition, seen: &[SeenRecord]) -> Result<(), String> {
-        seen.iter().try_for_each(|record| self.commit(partition, record.offset, record.hash))
+        Ok(())
     }
 }
 
@@ -49,12 +53,10 @@ impl Checker for CommitOnce {
                 let Some((partition, records)) = self.sent.remove(operation) else {
                     return Ok(());
                 };
-                for (offset, hash) in (*base_offset..).zip(records) {
-                    self.commit(partition, offset, hash)?;
-                }
+                self.commit(partition, (*base_offset..).zip(records))?;
             }
             Fact::Read { partition, records, .. } | Fact::FinalLog { partition, records, .. } => {
-                self.commit_all(*partition, records)?;
+                self.commit(*partition, records.iter().map(|record| (record.offset, record.hash)))?;
             }
             _ => {}
         }

@@ -17,10 +17,19 @@ pub struct Fencing {
 
 impl Fencing {
     fn look(&mut self, partition: TopicPartition, records: &[SeenRecord]) -> Result<(), String> {
-        for record in records.iter().filter(|record| record.producer_id >= 0) {
+        // Of a run of one producer and epoch its ends tell as much as all of it.
+        let runs = records.chunk_by(|one, next| {
+            (one.producer_id, one.producer_epoch) == (next.producer_id, next.producer_epoch)
+        });
+        for run in runs {
+            let [begin, ..] = run else { continue };
+            let record = run.last().unwrap_or(begin);
             let (producer, epoch) = (record.producer_id, record.producer_epoch);
-            let first = self.first.entry((partition, producer, epoch)).or_insert(record.offset);
-            *first = (*first).min(record.offset);
+            if producer < 0 {
+                continue;
+            }
+            let first = self.first.entry((partition, producer, epoch)).or_insert(begin.offset);
+            *first = (*first).min(begin.offset);
             let newer =
                 (partition, producer, epoch.saturating_add(1))..=(partition, producer, i16::MAX);
             for (&(_, _, fence), &since) in self.first.range(newer).filter(|_| epoch < i16::MAX) {
