@@ -394,12 +394,20 @@ impl Shard {
     }
 
     /// Returns the shard that owns a partition.
+    ///
+    /// It goes by the topic's name: a topic made again under the same name has folders of the same names,
+    /// and only one journal can order the old one's deletion before the new one's creation.
     pub(in crate::broker) fn owner(&self, id: TopicPartition) -> ShardId {
         if self.config.node.shards <= 1 {
             return ShardId(0);
         }
         let mut digest = Digest::default();
-        digest.bytes(&id.topic_id.0).signed(i64::from(id.partition.0));
+        match self.image.topic(id.topic_id) {
+            Some(topic) => digest.bytes(topic.name.as_str().as_bytes()),
+            // Any shard can say that it is not known.
+            None => digest.bytes(&id.topic_id.0),
+        };
+        digest.signed(i64::from(id.partition.0));
         ShardId(((digest.finish() % SLOTS) % u64::from(self.config.node.shards)) as u16)
     }
 

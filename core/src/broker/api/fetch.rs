@@ -160,6 +160,11 @@ impl Shard {
 
     /// Returns the shards that may watch for a fetch.
     pub(in crate::broker) fn shards_of(&self, fetch: &PendingFetch) -> Vec<ShardId> {
+        let gone = |slot: &FetchSlot| self.image.topic(slot.item.partition.topic_id).is_none();
+        if fetch.slots.iter().any(gone) {
+            // Nobody knows any more whose the partitions of a deleted topic were.
+            return (0..self.config.node.shards).map(ShardId).collect();
+        }
         let mut out: Vec<ShardId> =
             fetch.slots.iter().map(|slot| self.owner(slot.item.partition)).collect();
         out.sort_unstable();

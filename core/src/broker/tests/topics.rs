@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::broker::testing::{TestNode, batch};
+use crate::ids::{PartitionIndex, ShardId, TopicPartition};
 use crate::wire::KafkaString;
 use crate::wire::api::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use crate::wire::api::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
@@ -259,4 +260,24 @@ fn a_topic_named_twice_is_described_once_and_operations_are_told_where_asked_for
     assert_eq!(operations(&node.call(client, 12, &request)), [3576]);
     request.include_topic_authorized_operations = false;
     assert_eq!(operations(&node.call(client, 12, &request)), [i32::MIN]);
+}
+
+#[test]
+fn a_topic_made_again_under_its_name_belongs_to_the_same_shards() {
+    let mut node = TestNode::started(3);
+    let client = node.connect(0);
+    let owners = |node: &TestNode, topic_id| -> Vec<ShardId> {
+        let partitions = (0..8).map(PartitionIndex);
+        let ids = partitions.map(|partition| TopicPartition { topic_id, partition });
+        ids.map(|id| node.shards[1].owner(id)).collect()
+    };
+    let first = create(&mut node, client, "again", 8);
+    let before = owners(&node, first);
+    assert!(before.iter().any(|owner| *owner != before[0]), "they are spread: {before:?}");
+
+    delete(&mut node, client, "again");
+    let second = create(&mut node, client, "again", 8);
+
+    assert_ne!(first, second);
+    assert_eq!(owners(&node, second), before);
 }
