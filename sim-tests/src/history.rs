@@ -45,6 +45,17 @@ pub enum Keeping {
     Memory,
 }
 
+/// What a topic was used for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum TopicUse {
+    /// Records were sent to it.
+    Produce,
+    /// Records were asked of it.
+    Read,
+    /// An offset was committed.
+    Commit,
+}
+
 /// One log as it stands on a disk.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ImageLog {
@@ -246,6 +257,11 @@ pub enum Fact {
         /// The answer, -1 for none.
         offset: i64,
     },
+    /// A member has read for its group until nothing more came.
+    GroupRead {
+        /// Which group.
+        group: u32,
+    },
     /// Faults are over for a group: from here on it has to come to rest.
     GroupHealed {
         /// Which group.
@@ -279,6 +295,54 @@ pub enum Fact {
     AskedDeletion {
         /// Which topic.
         topic_id: TopicId,
+    },
+    /// A client was told that a topic is made.
+    Created {
+        /// Which topic.
+        topic_id: TopicId,
+    },
+    /// A client was told that a topic is deleted.
+    Deleted {
+        /// Which topic.
+        topic_id: TopicId,
+    },
+    /// A topic that was named by its id was used, or that was refused.
+    Used {
+        /// Which topic.
+        topic_id: TopicId,
+        /// For what.
+        what: TopicUse,
+        /// When it was asked for, in nanoseconds.
+        asked: u64,
+        /// The code of the answer.
+        code: i16,
+    },
+    /// A client commits an offset to a group that it alone has.
+    OffsetAsked {
+        /// Who.
+        client: usize,
+        /// Which partition.
+        partition: TopicPartition,
+        /// The offset.
+        offset: i64,
+    },
+    /// It was told that this offset is committed.
+    OffsetStored {
+        /// Who.
+        client: usize,
+        /// Which partition.
+        partition: TopicPartition,
+        /// The offset.
+        offset: i64,
+    },
+    /// It asked which offset is committed, and was told.
+    OffsetFound {
+        /// Who.
+        client: usize,
+        /// Which partition.
+        partition: TopicPartition,
+        /// The answer, -1 for none.
+        offset: i64,
     },
     /// A block of a journal reached the disk, and with it a log.
     Stored {

@@ -5,12 +5,14 @@
 
 pub mod ack_sound;
 pub mod assignment;
+pub mod at_least_once;
 pub mod bounds;
 pub mod byte_identity;
 pub mod commit_gate;
 pub mod commit_once;
 pub mod committed_stays;
 pub mod committed_stored;
+pub mod conservation;
 pub mod determinism;
 pub mod fencing;
 pub mod fetch_gating;
@@ -20,11 +22,13 @@ pub mod no_acked_loss;
 pub mod no_skip;
 pub mod no_stop;
 pub mod offsets;
+pub mod offsets_of_topic;
 pub mod recovery;
 pub mod refusals;
 pub mod retention;
 pub mod sequences;
 pub mod single_owner;
+pub mod topic_life;
 
 use std::fmt;
 
@@ -111,6 +115,10 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(no_skip::NoSkip::default()),
         Box::new(assignment::Assignment::default()),
         Box::new(group_rest::GroupRest::default()),
+        Box::new(at_least_once::AtLeastOnce::default()),
+        Box::new(conservation::Conservation::default()),
+        Box::new(topic_life::TopicLife::default()),
+        Box::new(offsets_of_topic::OffsetsOfTopic::default()),
         Box::new(bounds::Bounds::default()),
         Box::new(no_stop::NoStop::default()),
         Box::new(refusals::Refusals::default()),

@@ -1,8 +1,8 @@
 //! I03: at the end every acknowledged record is at its offset, exactly once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mainspring_core::ids::TopicPartition;
+use mainspring_core::ids::{TopicId, TopicPartition};
 
 use super::Checker;
 use crate::history::{Fact, OperationId};
@@ -13,6 +13,7 @@ pub struct NoAckedLoss {
     sent: BTreeMap<OperationId, (TopicPartition, Vec<u64>)>,
     acked: BTreeMap<(TopicPartition, i64), u64>,
     last: BTreeMap<TopicPartition, (i64, BTreeMap<i64, u64>)>,
+    deleted: BTreeSet<TopicId>,
     evaluations: u64,
 }
 
@@ -54,6 +55,10 @@ impl Checker for NoAckedLoss {
                     }
                 }
             }
+            // Its records may be gone from then on.
+            Fact::AskedDeletion { topic_id } => {
+                self.deleted.insert(*topic_id);
+            }
             Fact::FinalLog { partition, log_start, records } => {
                 let all = records.iter().map(|record| (record.offset, record.hash)).collect();
                 self.last.insert(*partition, (*log_start, all));
@@ -68,6 +73,9 @@ impl Checker for NoAckedLoss {
             return Ok(());
         }
         for (&(partition, offset), hash) in &self.acked {
+            if self.deleted.contains(&partition.topic_id) {
+                continue;
+            }
             let Some((log_start, log)) = self.last.get(&partition) else {
                 return Err(format!("{partition} with acknowledged records is gone"));
             };

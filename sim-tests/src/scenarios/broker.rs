@@ -52,7 +52,7 @@ pub const LOG: Scenario = Scenario {
     ],
     armed: &[
         "I01", "I03", "I04", "I05", "I06", "I07", "I10", "I13", "I14", "I15", "I16", "I18", "I19",
-        "I40", "I41", "L3",
+        "I37", "I40", "I41", "L3",
     ],
 };
 
@@ -65,8 +65,8 @@ pub const DISK_FULL: Scenario = Scenario {
     },
     floors: &[("acks", 10_000), ("disk-full", 50), ("no-space", 50), ("final-logs", 200)],
     armed: &[
-        "I01", "I03", "I04", "I05", "I06", "I07", "I10", "I13", "I14", "I16", "I18", "I19", "I41",
-        "L3",
+        "I01", "I03", "I04", "I05", "I06", "I07", "I10", "I13", "I14", "I16", "I18", "I19", "I37",
+        "I41", "L3",
     ],
 };
 

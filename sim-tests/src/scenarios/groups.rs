@@ -5,6 +5,7 @@ use super::Scenario;
 use crate::rng::{Rng, Stream};
 use crate::schedule::{ClientPlan, GRACE, NodePlan, Plan, Work, WorldPlan};
 use crate::swarm::{self, Kind};
+use crate::workload::machine_consumer::Habits;
 use crate::world::{MILLISECOND, SECOND};
 
 /// Consumer groups.
@@ -14,6 +15,7 @@ pub const SCENARIO: Scenario = Scenario {
     draw,
     floors: &[
         ("assignments", 2_000),
+        ("reads", 5_000),
         ("commits", 10_000),
         ("commits-refused", 100),
         ("committed-told", 2_000),
@@ -22,7 +24,9 @@ pub const SCENARIO: Scenario = Scenario {
         ("power-cut", 100),
         ("starts", 300),
     ],
-    armed: &["I25", "I26", "I27", "I28", "I40", "I41", "L6"],
+    armed: &[
+        "I03", "I06", "I07", "I10", "I25", "I26", "I27", "I28", "I37", "I40", "I41", "L6", "T3",
+    ],
 };
 
 const KINDS: &[Kind] = &[
@@ -56,12 +60,15 @@ fn draw(seed: u64) -> Plan {
             clients.push(ClientPlan { number: clients.len(), work, pause, operations: None });
         }
     }
+    if rng.chance(500) {
+        machines(&mut rng, &mut clients);
+    }
     Plan::World(Box::new(WorldPlan {
         shards,
         topics,
         partitions,
-        records: 0,
-        bytes: 0,
+        records: 4,
+        bytes: 60,
         node,
         disk: swarm::disk(&mut rng),
         net: swarm::net(&mut rng),
@@ -71,4 +78,26 @@ fn draw(seed: u64) -> Plan {
         clients,
         faults: swarm::faults(&mut Rng::new(seed, Stream::Faults), KINDS, time),
     }))
+}
+
+/// Adds groups of the consumer that ships, with records for it to read.
+fn machines(rng: &mut Rng, clients: &mut Vec<ClientPlan>) {
+    let pause = rng.between(20, 200) * MILLISECOND;
+    let mut client = |work, operations| {
+        clients.push(ClientPlan { number: clients.len(), work, pause, operations });
+    };
+    client(Work::Producer { acks: -1 }, Some(400));
+    client(Work::Reader { version: 17, recorder: true }, None);
+    for group in 100..100 + rng.between(1, 2) as u32 {
+        let habits = Habits {
+            group,
+            cooperative: rng.chance(500),
+            auto_commit: rng.chance(500),
+            prefetch: [0, 2_000, 100_000][rng.index(3)],
+            restless: [0, 5, 30][rng.index(3)],
+        };
+        for _ in 0..rng.between(1, 4) {
+            client(Work::MachineConsumer(habits), None);
+        }
+    }
 }

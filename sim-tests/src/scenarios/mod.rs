@@ -5,6 +5,7 @@ pub mod crash_points;
 pub mod groups;
 mod journal_rot;
 pub mod standard;
+pub mod topics;
 
 use mainspring_core::io::Mark;
 
@@ -48,8 +49,14 @@ impl Scenario {
 }
 
 /// Every scenario, in order of their names.
-pub const ALL: &[Scenario] =
-    &[crash_points::SCENARIO, broker::DISK_FULL, groups::SCENARIO, broker::LOG, standard::SCENARIO];
+pub const ALL: &[Scenario] = &[
+    crash_points::SCENARIO,
+    broker::DISK_FULL,
+    groups::SCENARIO,
+    broker::LOG,
+    standard::SCENARIO,
+    topics::SCENARIO,
+];
 
 /// Every mark, so that one that nobody reaches is known.
 pub const MARKS: &[Mark] = &[

@@ -5,6 +5,7 @@ use crate::net::NetOptions;
 use crate::rng::{Rng, Stream};
 use crate::schedule::{ClientPlan, GRACE, NodePlan, Plan, Strike, Work, WorldPlan};
 use crate::swarm;
+use crate::workload::machine_consumer::Habits;
 use crate::world::{Fault, MILLISECOND, SECOND};
 
 /// Eight clients at a steady rate, and a crash every ten seconds.
@@ -18,15 +19,13 @@ pub const SCENARIO: Scenario = Scenario {
         ("final-records", 5_400_000),
         ("reads", 300_000),
         ("final-logs", 1_600),
-        ("commits", 80_000),
-        ("members-at-rest", 100),
         ("starts", 600),
         ("kill", 150),
         ("power-cut", 150),
     ],
     armed: &[
-        "I01", "I03", "I04", "I05", "I06", "I07", "I10", "I13", "I14", "I16", "I18", "I19", "I25",
-        "I26", "I27", "I28", "I40", "I41", "L3", "L6",
+        "I01", "I03", "I04", "I05", "I06", "I07", "I10", "I13", "I14", "I16", "I18", "I19", "I27",
+        "I37", "I40", "I41", "L3", "T3",
     ],
 };
 
@@ -42,7 +41,7 @@ const BY_HAND: usize = 2;
 /// The machine of core: about 150 records a second, up to 16 at a time.
 const MACHINES: usize = 2;
 const READERS: usize = 2;
-/// In one group.
+/// The machine of core, in one group.
 const MEMBERS: usize = 2;
 
 fn draw(seed: u64) -> Plan {
@@ -62,7 +61,14 @@ fn draw(seed: u64) -> Plan {
         client(Work::Reader { version: 17, recorder: nth == 0 }, 0);
     }
     for _ in 0..MEMBERS {
-        client(Work::Member { group: 0, is_static: false }, 200 * MILLISECOND);
+        let habits = Habits {
+            group: 0,
+            cooperative: true,
+            auto_commit: true,
+            prefetch: 64 << 10,
+            restless: 0,
+        };
+        client(Work::MachineConsumer(habits), MILLISECOND);
     }
     Plan::World(Box::new(WorldPlan {
         shards: SHARDS,

@@ -15,6 +15,8 @@ use crate::net::NetOptions;
 use crate::rng::Rng;
 use crate::scenarios::{RunOptions, broker};
 use crate::workload::absent::Absent;
+use crate::workload::churner::Churner;
+use crate::workload::machine_consumer::{Habits, MachineConsumer};
 use crate::workload::machine_producer::MachineProducer;
 use crate::workload::member::Member;
 use crate::workload::producer::Producer;
@@ -59,6 +61,13 @@ pub enum Work {
         group: u32,
         /// Whether it comes back as itself under an instance id.
         is_static: bool,
+    },
+    /// The consumer machine of core.
+    MachineConsumer(Habits),
+    /// Whoever makes topics, uses them and deletes them.
+    Churner {
+        /// Whether it reads everything once more at the end.
+        recorder: bool,
     },
 }
 
@@ -224,6 +233,13 @@ impl WorldPlan {
             Work::Member { group, is_static } => {
                 Box::new(Member::new(number, group, is_static, load, shared))
             }
+            Work::MachineConsumer(habits) => {
+                Box::new(MachineConsumer::new(number, load, shared, habits))
+            }
+            Work::Churner { recorder } => {
+                let names = (0..self.topics).map(|n| format!("churn-{n}")).collect();
+                Box::new(Churner::new(number, names, shared, client.pause, recorder))
+            }
         }
     }
 
@@ -268,7 +284,11 @@ impl WorldPlan {
             let in_range = match work {
                 Work::Producer { acks } => matches!(acks, -1 | 1),
                 Work::Reader { version, .. } => (4..=17).contains(version),
-                Work::MachineProducer | Work::Purger | Work::Member { .. } => true,
+                Work::MachineConsumer(habits) => habits.restless <= 1_000,
+                Work::MachineProducer
+                | Work::Purger
+                | Work::Member { .. }
+                | Work::Churner { .. } => true,
             };
             if !in_range {
                 return Err(ScheduleError::range("the work of a client", format!("{work:?}")));

@@ -1,7 +1,9 @@
 //! What clients do: they send, send again, read and purge, over byte streams and the wire codec.
 
 pub mod absent;
+pub mod churner;
 pub mod line;
+pub mod machine_consumer;
 pub mod machine_producer;
 pub mod member;
 pub mod producer;
@@ -21,6 +23,8 @@ pub struct Shared {
     pub topics: BTreeMap<String, Uuid>,
     /// How many producers have not finished.
     pub producers: usize,
+    /// What those know who make and delete topics.
+    pub churned: churner::Names,
     /// What the members of each group know of each other.
     pub groups: BTreeMap<u32, SharedGroup>,
 }
