@@ -208,6 +208,10 @@ impl<T> Connection<T> {
                 question = Some(parts);
             }
         }
+        if self.buffer.is_empty() {
+            // Its empty end would keep the memory of the answers.
+            self.buffer = BytesMut::new();
+        }
         Ok(question)
     }
 

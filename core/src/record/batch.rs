@@ -146,7 +146,10 @@ impl Batch {
 
     /// Gives back the memory of its payload, where nobody else holds it.
     pub(crate) fn into_buffer(self) -> Option<Vec<u8>> {
-        self.rest.try_into_mut().ok().map(Vec::from)
+        let mut rest = self.rest.try_into_mut().ok()?;
+        // What is in it would be moved to its front.
+        rest.clear();
+        Some(Vec::from(rest))
     }
 
     /// Computes the CRC-32C of what the header's CRC should cover.

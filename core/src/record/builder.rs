@@ -11,6 +11,9 @@ use crate::record::compress::{Codec, compress_at};
 /// Most bytes of a record besides key, value and headers: every number at its longest.
 pub const RECORD_OVERHEAD_MAX: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
 
+/// Bytes of a buffer's capacity that a builder may touch behind the end of the batch.
+pub const SLACK: usize = HEAD_MAX;
+
 const TIMESTAMP_TYPE_BIT: i16 = 0x08;
 const TRANSACTIONAL_BIT: i16 = 0x10;
 const CONTROL_BIT: i16 = 0x20;
@@ -127,18 +130,20 @@ impl BatchBuilder {
         assert!(i32::try_from(length).is_ok(), "a record is bounded by the batch's size");
 
         let out = &mut self.bytes;
-        out.reserve(length + 5);
-        put_varint(out, length as i64);
-        out.push(0);
-        put_varint(out, timestamp_delta);
-        put_varint(out, i64::from(offset_delta));
-        put_nullable(out, key);
-        put_nullable(out, value);
-        put_varint(out, headers.len() as i64);
+        out.reserve(length + 5 + HEAD_MAX);
+        let mut head = Head::default();
+        head.put(length as i64);
+        head.put(0);
+        head.put(timestamp_delta);
+        head.put(i64::from(offset_delta));
+        head.put_field(out, key);
+        head.put_field(out, value);
+        head.put(headers.len() as i64);
         for (name, value) in headers {
-            put_nullable(out, Some(name));
-            put_nullable(out, *value);
+            head.put_field(out, Some(name));
+            head.put_field(out, *value);
         }
+        head.write(out);
         offset_delta
     }
 
@@ -267,13 +272,50 @@ fn nullable_len(field: Option<&[u8]>) -> usize {
     field.map_or(1, |field| varint_len(field.len() as i64) + field.len())
 }
 
-fn put_nullable(out: &mut Vec<u8>, field: Option<&[u8]>) {
-    match field {
-        None => put_varint(out, -1),
-        Some(field) => {
-            put_varint(out, field.len() as i64);
-            out.extend_from_slice(field);
+/// Most bytes of numbers that stand in a row in a record: length, attributes, both deltas, the mark of a
+/// key that is null, and the length of the value.
+const HEAD_MAX: usize = 32;
+
+/// Numbers between two fields, written at once: a copy of known size costs less than one byte after the
+/// other.
+#[derive(Default)]
+struct Head {
+    bytes: [u8; HEAD_MAX],
+    length: usize,
+}
+
+impl Head {
+    const fn put(&mut self, value: i64) {
+        let mut left = zig_zag(value);
+        while left >= 0x80 {
+            self.bytes[self.length] = left as u8 | 0x80;
+            self.length += 1;
+            left >>= 7;
         }
+        self.bytes[self.length] = left as u8;
+        self.length += 1;
+    }
+
+    fn put_field(&mut self, out: &mut Vec<u8>, field: Option<&[u8]>) {
+        match field {
+            None => self.put(-1),
+            Some(field) => {
+                self.put(field.len() as i64);
+                self.write(out);
+                out.extend_from_slice(field);
+            }
+        }
+        // Headers may hold any number of nulls.
+        if self.length > HEAD_MAX - 10 {
+            self.write(out);
+        }
+    }
+
+    fn write(&mut self, out: &mut Vec<u8>) {
+        let end = out.len() + self.length;
+        out.extend_from_slice(&self.bytes);
+        out.truncate(end);
+        self.length = 0;
     }
 }
 
@@ -285,10 +327,6 @@ const fn zig_zag(value: i64) -> u64 {
 const fn varint_len(value: i64) -> usize {
     let bits = 64 - (zig_zag(value) | 1).leading_zeros() as usize;
     bits.div_ceil(7)
-}
-
-fn put_varint(out: &mut Vec<u8>, value: i64) {
-    put_unsigned(out, zig_zag(value));
 }
 
 fn put_unsigned(out: &mut Vec<u8>, mut left: u64) {
@@ -326,9 +364,9 @@ mod tests {
     #[test]
     fn a_number_takes_as_many_bytes_as_was_reckoned() {
         for value in [0, -1, 1, 63, -64, 64, -65, 8_191, 8_192, 1 << 27, i64::MAX, i64::MIN] {
-            let mut out = Vec::new();
-            put_varint(&mut out, value);
-            assert_eq!(out.len(), varint_len(value), "{value}");
+            let mut head = Head::default();
+            head.put(value);
+            assert_eq!(head.length, varint_len(value), "{value}");
         }
     }
 

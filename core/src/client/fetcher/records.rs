@@ -78,6 +78,14 @@ impl FetchedRecords {
         Iter { records: self, spans: self.0.spans.iter() }
     }
 
+    /// Returns the value of the record at an index, and looks at nothing else of it. `None` where it is
+    /// null, and behind the last.
+    pub fn value(&self, index: usize) -> Option<&[u8]> {
+        let span = self.0.spans.get(index).filter(|span| span.value_len != NULL)?;
+        let start = span.value as usize;
+        Some(&self.0.payloads[span.payload as usize][start..start + span.value_len as usize])
+    }
+
     /// Returns the key of the record at an index without copying it. It keeps the payload of the
     /// whole batch in memory.
     pub fn key_bytes(&self, index: usize) -> Option<Bytes> {

@@ -172,6 +172,7 @@ fn keys_values_and_headers_are_told_as_they_stand_null_and_empty_apart() {
     let headers: Vec<_> = record.headers.iter().map(|header| (header.key, header.value)).collect();
     assert_eq!(headers, [(&b"a"[..], Some(&b"1"[..])), (b"a", None)]);
     assert_eq!((records.key_bytes(0), records.value_bytes(0)), (None, Some(Bytes::new())));
+    assert_eq!((records.value(0), records.value(records.len())), (Some(&b""[..]), None));
     assert_eq!((records.len(), records.get(1).is_none()), (1, true));
 }
 

@@ -11,12 +11,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::partitioner::{Partitioner, Unkeyed};
-use super::{NewRecord, ProducerConfig, RecordRef, Report};
+use super::{NewRecord, ProducerConfig, RecordRef, Report, ValuesRef};
 use crate::client::ClientError;
 use crate::client::metadata::Metadata;
 use crate::ids::{Offset, PartitionIndex};
 use crate::record::batch::Batch;
-use crate::record::builder::{BatchBuilder, NewHeader, Producer as ProducerOfBatch};
+use crate::record::builder::{
+    BatchBuilder, NewHeader, Producer as ProducerOfBatch, RECORD_OVERHEAD_MAX, SLACK,
+};
 use crate::record::compress::Codec;
 use crate::record::iterate::OpenBatch;
 use crate::time::{Instant, Now};
@@ -219,7 +221,7 @@ struct Topic {
 const NEAR: usize = 1 << 12;
 /// Most bytes of buffers that are kept for the next batches: memory that was touched before is much
 /// cheaper than fresh memory.
-const SPARE_BYTES_MAX: usize = 2 << 20;
+const SPARE_BYTES_MAX: usize = 16 << 20;
 
 /// Gathers records into batches.
 #[derive(Clone, Debug)]
@@ -290,6 +292,43 @@ impl Accumulator {
         record: &RecordRef<'_>,
         metadata: &Metadata,
     ) -> Result<Ticket, BufferFull> {
+        self.append_to(now, record, metadata).map(|(ticket, _)| ticket)
+    }
+
+    /// Takes records that have nothing but a value, as `append` takes each of them. Returns how many
+    /// it took: fewer where the buffer has no room.
+    pub(super) fn append_values(
+        &mut self,
+        now: Now,
+        values: &ValuesRef<'_>,
+        metadata: &Metadata,
+    ) -> usize {
+        let (mut lengths, mut bytes) = (values.lengths, values.bytes);
+        while let Some(length) = lengths.first() {
+            let (value, rest) = bytes.split_at(*length as usize);
+            let record = RecordRef {
+                partition: values.partition,
+                value: Some(value),
+                ..RecordRef::new(values.topic)
+            };
+            let Ok((_, queue)) = self.append_to(now, &record, metadata) else {
+                break;
+            };
+            (lengths, bytes) = (&lengths[1..], rest);
+            if let Some(queue) = queue {
+                let is_free = values.partition.is_none();
+                (lengths, bytes) = self.gather_more(queue, now, is_free, lengths, bytes);
+            }
+        }
+        values.lengths.len() - lengths.len()
+    }
+
+    fn append_to(
+        &mut self,
+        now: Now,
+        record: &RecordRef<'_>,
+        metadata: &Metadata,
+    ) -> Result<(Ticket, Option<QueueId>), BufferFull> {
         let size = record.size();
         let is_too_large = size > self.max_record_bytes;
         if self.reserved + size > self.limit && !is_too_large {
@@ -302,7 +341,7 @@ impl Accumulator {
             self.wants_drive = true;
             let error = Err(ClientError::TooLarge(size));
             self.report(record.topic.detached(), record.partition, vec![ticket], error, None);
-            return Ok(ticket);
+            return Ok((ticket, None));
         }
         self.reserved += size;
         let topic = self.topic_of(record.topic);
@@ -310,13 +349,13 @@ impl Accumulator {
             && let Some(queue) = self.choose(topic, record, size, metadata)
         {
             self.gather(queue, ticket, now, record, size);
-        } else {
-            self.wants_drive = true;
-            let waiting = &mut self.topics[topic].unplaced;
-            self.unplaced += usize::from(waiting.is_empty());
-            waiting.push_back((ticket, now, record.to_record()));
+            return Ok((ticket, Some(queue)));
         }
-        Ok(ticket)
+        self.wants_drive = true;
+        let waiting = &mut self.topics[topic].unplaced;
+        self.unplaced += usize::from(waiting.is_empty());
+        waiting.push_back((ticket, now, record.to_record()));
+        Ok((ticket, None))
     }
 
     /// Returns the place of a topic in the list of them.
@@ -499,7 +538,7 @@ impl Accumulator {
                 queue.filled_with = full.tickets.len() + 1;
             }
             let buffer = self.spare.pop().unwrap_or_else(|| {
-                Vec::with_capacity(if queue.filled_with > 0 { self.batch_bytes } else { 0 })
+                Vec::with_capacity(if queue.filled_with > 0 { self.batch_bytes + SLACK } else { 0 })
             });
             queue.batches.push_back(PendingBatch {
                 content: Content::Open(BatchBuilder::within(self.codec, buffer)),
@@ -528,6 +567,54 @@ impl Accumulator {
         batch.tickets.push(ticket);
         batch.reserved += size;
         self.wants_drive |= is_full;
+    }
+
+    /// Puts values into the batch that has just taken one, for as long as the next one would go there
+    /// too; gives back what is left. `is_free` says that their partition is ours to choose.
+    fn gather_more<'a>(
+        &mut self,
+        id: QueueId,
+        now: Now,
+        is_free: bool,
+        mut lengths: &'a [u32],
+        mut bytes: &'a [u8],
+    ) -> (&'a [u32], &'a [u8]) {
+        if is_free && self.unkeyed == Unkeyed::RoundRobin {
+            return (lengths, bytes);
+        }
+        let topic = &mut self.topics[self.last_topic];
+        let batch = self.queues[id.0 as usize].batches.back_mut();
+        let Some(PendingBatch { content: Content::Open(builder), tickets, reserved, .. }) = batch
+        else {
+            return (lengths, bytes);
+        };
+        let (mut count, mut taken) = (0, 0);
+        while let Some(length) = lengths.first() {
+            let size = *length as usize + RECORD_OVERHEAD_MAX;
+            let has_stayed = is_free && topic.sticky_bytes + taken >= self.batch_bytes;
+            if has_stayed
+                || size > self.max_record_bytes
+                || self.reserved + taken + size > self.limit
+                || builder.uncompressed_size() + size > self.batch_bytes
+            {
+                break;
+            }
+            let (value, rest) = bytes.split_at(*length as usize);
+            builder.push(now.wall.0, None, Some(value), &[]);
+            (lengths, bytes) = (&lengths[1..], rest);
+            count += 1;
+            taken += size;
+        }
+        self.wants_drive |= builder.uncompressed_size() >= self.batch_bytes;
+        tickets.extend((self.next_ticket..self.next_ticket + count).map(Ticket));
+        *reserved += taken;
+        self.reserved += taken;
+        self.next_ticket += count;
+        self.pending += count as usize;
+        if is_free {
+            topic.sticky_bytes += taken;
+        }
+        (lengths, bytes)
     }
 
     /// Returns whether something was taken that changes what is due, or when.
@@ -613,7 +700,7 @@ impl Accumulator {
             && (self.spare.len() + 1) * self.batch_bytes <= SPARE_BYTES_MAX
             && self.codec == Codec::None
             && let Some(buffer) = batch.into_buffer()
-            && buffer.capacity() == self.batch_bytes
+            && buffer.capacity() == self.batch_bytes + SLACK
         {
             self.spare.push(buffer);
         }
@@ -683,6 +770,18 @@ impl Accumulator {
 
     pub(super) const fn pending(&self) -> usize {
         self.pending
+    }
+
+    /// Returns how many bytes of the buffer are in batches that wait for nothing but their turn.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        let mut bytes = 0;
+        for (_, queue) in self.queues() {
+            let is_open = |batch: &PendingBatch| batch.is_fresh && batch.size() < self.batch_bytes;
+            let open = usize::from(queue.batches.back().is_some_and(is_open));
+            let closed = queue.batches.iter().take(queue.batches.len() - open);
+            bytes += closed.map(|batch| batch.reserved).sum::<usize>();
+        }
+        bytes
     }
 
     /// Returns when, after `now`, a batch is to be sent or given up. What is due at `now` waits for

@@ -194,6 +194,19 @@ impl<'a> RecordRef<'a> {
     }
 }
 
+/// Records of one topic that have nothing but a value, for [`Producer::append_values`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ValuesRef<'a> {
+    /// Name of the topic.
+    pub topic: &'a KafkaString,
+    /// The partition of all of them; chosen as [`Unkeyed`] says where none is named.
+    pub partition: Option<PartitionIndex>,
+    /// The values, one behind the other.
+    pub bytes: &'a [u8],
+    /// How many bytes each of them has.
+    pub lengths: &'a [u32],
+}
+
 /// What became of the records of one batch, or of records that never came into one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {
@@ -282,6 +295,15 @@ impl Producer {
         self.accumulator.append(now, record, self.sender.metadata())
     }
 
+    /// Takes copies of values as [`append`](Self::append) takes each of them, at less cost. Returns how
+    /// many it took: fewer than there are where the buffer has no room at present.
+    ///
+    /// # Panics
+    /// Where the lengths come to more than there are bytes.
+    pub fn append_values(&mut self, now: Now, values: &ValuesRef<'_>) -> usize {
+        self.accumulator.append_values(now, values, self.sender.metadata())
+    }
+
     /// Returns whether what was appended since the last [`advance`](Self::advance) needs one: a
     /// batch was begun, so that a deadline stands, or filled, so that it can leave.
     pub const fn wants_advance(&self) -> bool {
@@ -340,6 +362,12 @@ impl Producer {
     /// Returns how many records have not come to their end yet.
     pub const fn pending(&self) -> usize {
         self.accumulator.pending()
+    }
+
+    /// Returns how many bytes of the buffer are in full batches that wait for their turn. Looks at every
+    /// batch that is not on its way.
+    pub fn waiting_bytes(&self) -> usize {
+        self.accumulator.waiting_bytes()
     }
 
     /// Returns when to come back at the latest.

@@ -43,6 +43,15 @@ impl World {
         assert_eq!(self.deliveries(), [(ticket, Ok(Some(0)))]);
     }
 
+    fn warm_up_with_linger(&mut self, id: i64) {
+        self.send("warm up");
+        self.producer.flush(self.broker.now);
+        self.settle();
+        self.give_id(id);
+        self.accept(0);
+        assert_eq!(self.deliveries().len(), 1);
+    }
+
     fn send(&mut self, value: &'static str) -> Ticket {
         self.send_to(Some(FIRST), None, value)
     }
@@ -837,4 +846,88 @@ fn a_record_fails_at_its_delivery_timeout_though_its_batch_is_younger() {
     assert_eq!(world.deliveries(), [(first, Err(ClientError::TimedOut))]);
     world.pass(Duration::from_secs(2));
     assert_eq!(world.deliveries(), [(second, Err(ClientError::TimedOut))]);
+}
+
+#[test]
+fn values_go_where_as_many_records_of_nothing_else_would() {
+    let topic = KafkaString::from_static("pair");
+    let lengths: Vec<u32> = (0..60).map(|number| [3, 120, 0, 40, 700, 25][number % 6]).collect();
+    let bytes = vec![b'x'; lengths.iter().sum::<u32>() as usize];
+    let run = |unkeyed, partition, at_once: bool| {
+        let mut world = World::new(|config| {
+            config.unkeyed = unkeyed;
+            config.linger = Duration::from_secs(1);
+            config.batch_bytes = 600;
+            config.max_request_bytes = 650;
+            config.buffer_bytes = 4000;
+        });
+        let mut happened = Vec::new();
+        // At first the topic is not known, then it is.
+        for _ in 0..3 {
+            let mut taken = 0;
+            let mut start = 0;
+            while taken < lengths.len() {
+                let left = &lengths[taken..];
+                let (lengths, bytes) = if at_once {
+                    (left, &bytes[start..])
+                } else {
+                    (&left[..1], &bytes[start..][..left[0] as usize])
+                };
+                let values = ValuesRef { topic: &topic, partition, bytes, lengths };
+                let now = world.broker.now;
+                let count = if at_once {
+                    world.producer.append_values(now, &values)
+                } else {
+                    let value = Some(bytes);
+                    let record = RecordRef { partition, value, ..RecordRef::new(&topic) };
+                    usize::from(world.producer.append(now, &record).is_ok())
+                };
+                start += left[..count].iter().sum::<u32>() as usize;
+                taken += count;
+                if count < lengths.len() {
+                    break;
+                }
+            }
+            happened.push(format!("{taken} taken, wants {}", world.producer.wants_advance()));
+            world.producer.flush(world.broker.now);
+            world.settle();
+            if matches!(world.broker.asked.front(), Some(asked) if matches!(asked.body, Request::InitProducerId(_)))
+            {
+                world.give_id(70);
+            }
+            happened.extend(world.broker.asked.drain(..).map(|asked| format!("{:?}", asked.body)));
+            while let Some(report) = world.producer.poll_report() {
+                happened.push(format!("{report:?}"));
+            }
+        }
+        happened
+    };
+    for unkeyed in [Unkeyed::Sticky, Unkeyed::RoundRobin] {
+        for partition in [None, Some(PartitionIndex(1))] {
+            let (each, all) = (run(unkeyed, partition, false), run(unkeyed, partition, true));
+            assert!(each.iter().any(|line| line.contains("Produce")), "nothing was sent: {each:?}");
+            assert_eq!(each, all, "{unkeyed:?} {partition:?}");
+        }
+    }
+}
+
+#[test]
+fn full_batches_wait_for_their_turn_and_an_open_one_for_more() {
+    let mut world = World::new(|config| {
+        config.linger = Duration::from_secs(1);
+        config.batch_bytes = 200;
+    });
+    world.warm_up_with_linger(70);
+    let value = Some(&[b'x'; 120][..]);
+    let topic = ORDERS;
+    let record = RecordRef { partition: Some(FIRST), value, ..RecordRef::new(&topic) };
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        world.producer.append(world.broker.now, &record).expect("room");
+        waiting.push(world.producer.waiting_bytes());
+    }
+    assert_eq!(waiting, [0, record.size(), 2 * record.size(), 3 * record.size()]);
+    world.producer.advance(world.broker.now);
+    // They are on their way; the last one may take more.
+    assert_eq!(world.producer.waiting_bytes(), 0);
 }
