@@ -21,6 +21,8 @@ mod console;
 mod lane;
 mod listener;
 mod metrics;
+#[cfg(not(madsim))]
+mod nearby;
 mod rt;
 #[cfg(test)]
 mod test_support;

@@ -11,6 +11,8 @@ use crate::clock::Clock;
 use crate::connection;
 use crate::lane::SharedLane;
 use crate::metrics::Metrics;
+#[cfg(not(madsim))]
+use crate::nearby;
 use crate::rt::{self, TcpListener, TcpStream};
 use crate::watched::Reader;
 
@@ -116,6 +118,8 @@ fn begin(
         tracing::debug!(peer, "connection gone before it was served: {error}");
         return;
     }
+    #[cfg(not(madsim))]
+    nearby::tune(&stream);
     let (lane, peer, admission) = (lane.clone(), Arc::from(peer), Arc::clone(admission));
     rt::spawn(async move {
         let Some((id, _guest)) = admission.admit() else { return };

@@ -126,6 +126,9 @@ pub enum ClientError {
     /// The record alone is larger than a request may be.
     #[error("the record of {0} bytes is larger than a request may be")]
     TooLarge(usize),
+    /// Whoever ran the client ended without an answer, by a fault of its own. No machine says so.
+    #[error("a task of the client has panicked; what it said is on standard error")]
+    Abandoned,
 }
 
 /// The end of a sentence that says what a broker last answered.
@@ -177,7 +180,8 @@ impl ClientError {
             | Self::Malformed(_)
             | Self::Unknown { .. }
             | Self::NoStoredOffset
-            | Self::TooLarge(_) => None,
+            | Self::TooLarge(_)
+            | Self::Abandoned => None,
         }
     }
 
@@ -196,7 +200,8 @@ impl ClientError {
             | Self::Malformed(_)
             | Self::Unknown { .. }
             | Self::NoStoredOffset
-            | Self::TooLarge(_) => false,
+            | Self::TooLarge(_)
+            | Self::Abandoned => false,
         }
     }
 
@@ -231,7 +236,8 @@ impl ClientError {
             | Self::Malformed(_)
             | Self::Unknown { .. }
             | Self::NoStoredOffset
-            | Self::TooLarge(_) => false,
+            | Self::TooLarge(_)
+            | Self::Abandoned => false,
         }
     }
 
@@ -252,7 +258,8 @@ impl ClientError {
             | Self::Disconnected
             | Self::TimedOut
             | Self::Malformed(_)
-            | Self::Unknown { .. } => false,
+            | Self::Unknown { .. }
+            | Self::Abandoned => false,
         }
     }
 }

@@ -416,6 +416,7 @@ const fn is_elsewhere(error: &ClientError) -> bool {
         | ClientError::Malformed(_)
         | ClientError::Unknown { .. }
         | ClientError::NoStoredOffset
-        | ClientError::TooLarge(_) => false,
+        | ClientError::TooLarge(_)
+        | ClientError::Abandoned => false,
     }
 }
