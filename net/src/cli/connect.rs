@@ -122,6 +122,7 @@ pub(crate) fn refused(
         | ClientError::Malformed(_) => {
             (Code::Failed, "see whether this address is that of a Kafka broker")
         }
+        ClientError::Abandoned => (Code::Failed, "report it, and try again"),
         _ => (Code::Failed, "try again"),
     };
     let said = message.filter(|message| !message.is_empty());

@@ -11,7 +11,7 @@ use mainspring_core::wire::{Request, Response};
 
 use super::Machine;
 use super::background::{Background, Door, Work, run};
-use super::call::Call;
+use super::call::{Call, Promise};
 
 /// An administrator that any thread may use.
 #[derive(Debug)]
@@ -31,22 +31,25 @@ impl BackgroundAdmin {
         target: AdminTarget,
         request: impl Into<Request>,
     ) -> Call<Result<Response, ClientError>> {
-        let call = Call::default();
-        let answer = call.clone();
         let request = request.into();
-        let sent = self.0.order(move |asking, now| {
+        self.0.request(move |asking, now, promise| {
             let id = asking.admin.call(now, target, request);
-            asking.calls.insert(id, answer);
-        });
-        if !sent {
-            call.complete(Err(ClientError::Disconnected));
-        }
-        call
+            asking.calls.insert(id, promise);
+        })
     }
 
     /// Ends it; what has no answer yet fails.
     pub fn close(&self) {
         self.0.order(|asking, _| asking.is_over = true);
+    }
+}
+
+/// For tests of what becomes of those who wait.
+#[cfg(debug_assertions)]
+impl BackgroundAdmin {
+    /// Has the task panic.
+    pub fn break_down(&self) {
+        self.0.break_down();
     }
 }
 
@@ -58,7 +61,7 @@ impl Drop for BackgroundAdmin {
 
 struct Asking {
     admin: Admin,
-    calls: BTreeMap<CallId, Call<Result<Response, ClientError>>>,
+    calls: BTreeMap<CallId, Promise<Result<Response, ClientError>>>,
     is_over: bool,
 }
 

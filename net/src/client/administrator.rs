@@ -10,7 +10,7 @@ use mainspring_core::wire::{Request, Response};
 
 use super::admin::BackgroundAdmin;
 use super::background::Background;
-use super::call::Call;
+use super::call::{Call, Promise};
 use super::operations::{Asks, Operations, Refusal};
 use crate::rt::mpsc;
 
@@ -42,16 +42,26 @@ impl Administrator {
         T: Send + 'static,
         F: Future<Output = Result<T, Refusal>> + Send + 'static,
     {
-        let call = Call::default();
-        let answer = call.clone();
+        // Its task ends with it: there is nobody who would ask that task for more.
+        let promise = Promise::detached();
+        let call = promise.call();
         let running = operation(Operations::new(self.clone(), self.timeout));
-        self.background.spawn(async move { answer.complete(running.await) });
+        self.background.spawn(async move { promise.complete(running.await) });
         call
     }
 
     /// Ends it; operations that are not at their end fail.
     pub fn close(&self) {
         self.admin.close();
+    }
+}
+
+/// For tests of what becomes of those who wait.
+#[cfg(debug_assertions)]
+impl Administrator {
+    /// Has the task panic that asks for all operations.
+    pub fn break_down(&self) {
+        self.admin.break_down();
     }
 }
 
@@ -74,7 +84,11 @@ impl Asks for Administrator {
                 let _ = done.send(());
             }));
             waiting.recv().await;
-            answers.push(call.take().unwrap_or(Err(ClientError::Disconnected)));
+            answers.push(match call.take() {
+                Some(Ok(answer)) => answer,
+                Some(Err(reason)) => Err(reason.into()),
+                None => Err(ClientError::Disconnected),
+            });
         }
         Ok(answers)
     }

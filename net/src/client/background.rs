@@ -3,19 +3,56 @@
 //! A task owns a machine and its sockets and runs on a shared runtime; a program's threads hand
 //! it closures and get [`Call`]s. Nothing here waits for a program's thread.
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mainspring_core::time::Now;
 
-use super::call::Call;
+use super::call::{Call, Fate, Promise};
+use super::reach::Reach;
 use super::{Driver, Machine, Poke};
 use crate::rt::{Threads, mpsc};
 
 /// The threads that clients run on. They end when this is dropped by all of its users.
 #[derive(Clone, Debug)]
-pub struct Background(Arc<Threads>);
+pub struct Background {
+    threads: Arc<Threads>,
+    told: Arc<Told>,
+}
+
+/// Most words about brokers that wait for somebody to take them.
+const TOLD_MAX: usize = 256;
+
+/// What clients tell of brokers that come and go.
+#[derive(Debug, Default)]
+pub struct Told {
+    waiting: Mutex<VecDeque<Reach>>,
+    changed: Condvar,
+}
+
+impl Told {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Reach>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, told: Vec<Reach>) {
+        let mut waiting = self.lock();
+        waiting.extend(told);
+        let surplus = waiting.len().saturating_sub(TOLD_MAX);
+        waiting.drain(..surplus);
+        drop(waiting);
+        self.changed.notify_all();
+    }
+
+    /// Waits for as long as is given, and takes what there is to tell.
+    pub fn take(&self, limit: Duration) -> Vec<Reach> {
+        let waiting = self.lock();
+        let waited = self.changed.wait_timeout_while(waiting, limit, |waiting| waiting.is_empty());
+        waited.unwrap_or_else(PoisonError::into_inner).0.drain(..).collect()
+    }
+}
 
 impl Background {
     /// Starts so many threads.
@@ -23,12 +60,17 @@ impl Background {
     /// # Errors
     /// The system gives no thread.
     pub fn start(threads: usize) -> io::Result<Self> {
-        Ok(Self(Arc::new(Threads::start(threads)?)))
+        Ok(Self { threads: Arc::new(Threads::start(threads)?), told: Arc::default() })
+    }
+
+    /// Gives what clients tell of brokers that come and go.
+    pub fn told(&self) -> Arc<Told> {
+        Arc::clone(&self.told)
     }
 
     /// Runs a future to its end, in the background.
     pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        self.0.spawn(future);
+        self.threads.spawn(future);
     }
 }
 
@@ -39,11 +81,12 @@ type Order<M> = Box<dyn FnOnce(&mut M, Now) + Send>;
 pub(super) struct Door<M> {
     orders: mpsc::UnboundedSender<Order<M>>,
     poke: Poke,
+    fate: Fate,
 }
 
 impl<M> Clone for Door<M> {
     fn clone(&self) -> Self {
-        Self { orders: self.orders.clone(), poke: self.poke.clone() }
+        Self { orders: self.orders.clone(), poke: self.poke.clone(), fate: self.fate.clone() }
     }
 }
 
@@ -61,18 +104,57 @@ impl<M> Door<M> {
         sent
     }
 
-    /// Asks the machine something. Where it has ended, `ended` is the answer.
+    /// Asks the machine something.
     pub(super) fn ask<T: Send + 'static>(
         &self,
-        ended: T,
         question: impl FnOnce(&mut M, Now) -> T + Send + 'static,
     ) -> Call<T> {
-        let call = Call::default();
-        let answer = call.clone();
-        if !self.order(move |machine, now| answer.complete(question(machine, now))) {
-            call.complete(ended);
-        }
-        call
+        self.request(|machine, now, promise| promise.complete(question(machine, now)))
+    }
+
+    /// Asks the machine for something that it answers in its own time.
+    pub(super) fn request<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(&mut M, Now, Promise<T>) + Send + 'static,
+    ) -> Call<T> {
+        self.try_request(request).0
+    }
+
+    /// Asks the machine for something as [`request`](Self::request) does; it is done with `at_end`
+    /// where the machine has come to its end in order.
+    pub(super) fn request_or<T: Send + 'static>(
+        &self,
+        at_end: T,
+        request: impl FnOnce(&mut M, Now, Promise<T>) + Send + 'static,
+    ) -> Call<T> {
+        let (call, is_asked) = self.try_request(request);
+        if is_asked || self.fate.is_panicked() { call } else { Call::ready(at_end) }
+    }
+
+    fn try_request<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(&mut M, Now, Promise<T>) + Send + 'static,
+    ) -> (Call<T>, bool) {
+        let promise = Promise::new(&self.fate);
+        let call = promise.call();
+        let is_asked = self.order(move |machine, now| request(machine, now, promise));
+        (call, is_asked)
+    }
+
+    /// Returns whether the task that ran the machine has panicked.
+    pub(super) fn is_panicked(&self) -> bool {
+        self.fate.is_panicked()
+    }
+
+    /// Gives what promises are made with that the machine keeps.
+    pub(super) fn fate(&self) -> &Fate {
+        &self.fate
+    }
+
+    /// Has the task panic.
+    #[cfg(debug_assertions)]
+    pub(super) fn break_down(&self) {
+        self.order(|_, _| panic!("a task of a client was told to panic"));
     }
 
     /// Wakes the machine, to look at what it shares with the program.
@@ -91,11 +173,19 @@ pub(super) trait Work: Machine + Send + 'static {
 }
 
 /// Starts a machine in the background.
+///
+/// Where it panics, everything that its task holds is dropped, orders and promises with it: whoever waits
+/// learns of that by them.
 pub(super) fn run<M: Work>(background: &Background, machine: M) -> Door<M> {
-    let mut driver = Driver::new(machine);
-    let (orders, mut queue) = mpsc::unbounded_channel::<Order<M>>();
-    let door = Door { orders, poke: driver.poke() };
+    let driver = Driver::new(machine);
+    let (orders, queue) = mpsc::unbounded_channel::<Order<M>>();
+    let fate = Fate::default();
+    let door = Door { orders, poke: driver.poke(), fate: fate.clone() };
+    let all_told = background.told();
     background.spawn(async move {
+        let (mut driver, mut queue) = (driver, queue);
+        // Dropped first of all: what is dropped after it is known to be dropped by a panic.
+        let _watch = fate.watch();
         loop {
             let now = driver.now();
             // Whoever drops its side orders the end first, so there is no need to look for that.
@@ -107,6 +197,10 @@ pub(super) fn run<M: Work>(background: &Background, machine: M) -> Door<M> {
                 break;
             }
             let until = pause.map(|pause| now.mono + pause);
+            let told = driver.take_told();
+            if !told.is_empty() {
+                all_told.push(told);
+            }
             driver.turn(until).await;
         }
         // Whoever asked meanwhile is answered; whoever asks from here on is told that it has ended.

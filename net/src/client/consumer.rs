@@ -14,13 +14,12 @@ use mainspring_core::client::fetcher::Start;
 use mainspring_core::client::group::{OffsetsId, StoredOffset};
 use mainspring_core::client::producer::accumulator::Place;
 use mainspring_core::client::{ClientError, Effect, Input};
-use mainspring_core::error::ErrorCode;
 use mainspring_core::ids::Offset;
 use mainspring_core::time::{Instant, Now};
 
 use super::Machine;
 use super::background::{Background, Door, Work, run};
-use super::call::Call;
+use super::call::{Call, Promise};
 
 /// What became of a commit, partition by partition.
 pub type Committed = BTreeMap<Place, Result<(), ClientError>>;
@@ -72,14 +71,12 @@ impl BackgroundConsumer {
         Self { progress, door: run(background, reading) }
     }
 
-    /// Has something done to the machine, and answers with what comes of it; `ended` once it has
-    /// ended.
+    /// Has something done to the machine, and answers with what comes of it.
     pub fn with<T: Send + 'static>(
         &self,
-        ended: T,
         action: impl FnOnce(&mut Consumer, Now) -> T + Send + 'static,
     ) -> Call<T> {
-        self.door.ask(ended, |reading, now| {
+        self.door.ask(|reading, now| {
             reading.take_progress(now);
             action(&mut reading.consumer, now)
         })
@@ -88,12 +85,9 @@ impl BackgroundConsumer {
     /// Asks for the next event. What the one before it told counts as dealt with, records of it as
     /// far as they were noted.
     pub fn ask(&self) -> Call<ConsumerEvent> {
-        let call = Call::default();
-        let answer = call.clone();
-        if !self.door.order(move |reading, _| reading.asked.push_back(answer)) {
-            call.complete(ConsumerEvent::Closed);
-        }
-        call
+        self.door.request_or(ConsumerEvent::Closed, |reading, _, promise| {
+            reading.asked.push_back(promise);
+        })
     }
 
     /// Says which records the program works on from now on.
@@ -130,60 +124,52 @@ impl BackgroundConsumer {
         &self,
         offsets: Option<BTreeMap<Place, StoredOffset>>,
     ) -> Call<Result<Committed, ClientError>> {
-        let call = Call::default();
-        let answer = call.clone();
-        let sent = self.door.order(move |reading, now| {
+        self.door.request(move |reading, now, promise| {
             reading.take_progress(now);
             if offsets.as_ref().is_some_and(BTreeMap::is_empty) {
-                answer.complete(Ok(BTreeMap::new()));
+                promise.complete(Ok(BTreeMap::new()));
                 return;
             }
             match reading.consumer.commit(now, offsets) {
                 Ok(id) => {
-                    reading.commits.insert(id, answer);
+                    reading.commits.insert(id, promise);
                 }
-                Err(error) => answer.complete(Err(error)),
+                Err(error) => promise.complete(Err(error)),
             }
-        });
-        if !sent {
-            call.complete(Err(closed()));
-        }
-        call
+        })
     }
 
     /// Asks for what is stored in the group.
     pub fn committed(&self, places: BTreeSet<Place>) -> Call<Result<Fetched, ClientError>> {
-        let call = Call::default();
-        let answer = call.clone();
-        let sent =
-            self.door.order(move |reading, now| match reading.consumer.committed(now, places) {
+        self.door.request(move |reading, now, promise| {
+            match reading.consumer.committed(now, places) {
                 Ok(id) => {
-                    reading.questions.insert(id, answer);
+                    reading.questions.insert(id, promise);
                 }
-                Err(error) => answer.complete(Err(error)),
-            });
-        if !sent {
-            call.complete(Err(closed()));
-        }
-        call
+                Err(error) => promise.complete(Err(error)),
+            }
+        })
     }
 
     /// Stores what is processed, where that is done automatically, and leaves the group, within
     /// `limit`.
     pub fn close(&self, limit: Duration) -> Call<()> {
-        let call = Call::default();
-        let answer = call.clone();
-        let sent = self.door.order(move |reading, now| {
+        self.door.request_or((), move |reading, now, promise| {
             reading.take_progress(now);
             let until = now.mono + limit;
             reading.close_by = Some(reading.close_by.map_or(until, |by| by.min(until)));
-            reading.closes.push(answer);
+            reading.closes.push(promise);
             reading.consumer.close(now);
-        });
-        if !sent {
-            call.complete(());
-        }
-        call
+        })
+    }
+}
+
+/// For tests of what becomes of those who wait.
+#[cfg(debug_assertions)]
+impl BackgroundConsumer {
+    /// Has the task panic.
+    pub fn break_down(&self) {
+        self.door.break_down();
     }
 }
 
@@ -193,20 +179,16 @@ impl Drop for BackgroundConsumer {
     }
 }
 
-const fn closed() -> ClientError {
-    ClientError::Broker(ErrorCode::UnknownMemberId)
-}
-
 /// The consumer with what is asked of it.
 struct Reading {
     consumer: Consumer,
     progress: Arc<Progress>,
     /// The beat that was seen last.
     seen: u64,
-    asked: VecDeque<Call<ConsumerEvent>>,
-    commits: BTreeMap<OffsetsId, Call<Result<Committed, ClientError>>>,
-    questions: BTreeMap<OffsetsId, Call<Result<Fetched, ClientError>>>,
-    closes: Vec<Call<()>>,
+    asked: VecDeque<Promise<ConsumerEvent>>,
+    commits: BTreeMap<OffsetsId, Promise<Result<Committed, ClientError>>>,
+    questions: BTreeMap<OffsetsId, Promise<Result<Fetched, ClientError>>>,
+    closes: Vec<Promise<()>>,
     close_by: Option<Instant>,
     is_over: bool,
 }
@@ -302,16 +284,16 @@ impl Work for Reading {
             }
             return Some(by.since(now.mono));
         }
-        while let Some(call) = self.asked.front() {
-            let call = call.clone();
+        while !self.asked.is_empty() {
             self.take_progress(now);
             let event = self.consumer.poll_event(now);
             self.take_answers();
             let Some(event) = event else {
                 break;
             };
-            self.asked.pop_front();
-            call.complete(event);
+            if let Some(promise) = self.asked.pop_front() {
+                promise.complete(event);
+            }
         }
         let interrupted = self.consumer.is_interrupted();
         self.progress.is_interrupted.store(interrupted, Ordering::Release);

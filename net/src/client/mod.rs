@@ -10,6 +10,7 @@ pub mod admin;
 pub mod administrator;
 #[cfg(not(madsim))]
 pub mod background;
+mod buffers;
 #[cfg(not(madsim))]
 pub mod call;
 #[cfg(not(madsim))]
@@ -17,6 +18,7 @@ pub mod consumer;
 pub mod operations;
 #[cfg(not(madsim))]
 pub mod producer;
+pub mod reach;
 #[cfg(all(test, not(madsim)))]
 mod tests;
 
@@ -24,7 +26,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use mainspring_core::client::admin::Admin;
 use mainspring_core::client::consumer::Consumer;
 use mainspring_core::client::fetcher::Fetcher;
@@ -32,7 +34,11 @@ use mainspring_core::client::producer::Producer;
 use mainspring_core::client::{Effect, Input, Link};
 use mainspring_core::time::{Instant, Now};
 
+use self::buffers::Buffers;
+use self::reach::{Reach, Reachable};
 use crate::clock::Clock;
+#[cfg(not(madsim))]
+use crate::nearby;
 use crate::rt::{self, AsyncReadExt, AsyncWriteExt, JoinHandle, TcpStream, mpsc};
 
 /// A client machine, as its driver sees it.
@@ -110,6 +116,9 @@ pub struct Driver<M> {
     report: mpsc::UnboundedSender<Event>,
     was_connected: bool,
     last_failure: Option<(io::Error, u32)>,
+    reachable: Reachable,
+    /// What there is to tell of brokers that come and go, while somebody takes it.
+    told: Option<Vec<Reach>>,
 }
 
 /// What a connection's task tells the driver.
@@ -158,8 +167,6 @@ impl Drop for Task {
     }
 }
 
-/// Bytes that are read at once, at least.
-const READ: usize = 64 << 10;
 /// Larger answers are handed on piece by piece.
 const GATHER_MAX: usize = 128 << 20;
 
@@ -175,6 +182,20 @@ impl<M: Machine> Driver<M> {
             report,
             was_connected: false,
             last_failure: None,
+            reachable: Reachable::default(),
+            told: None,
+        }
+    }
+
+    /// Takes what there is to tell of brokers that came and went since the last time; the first time
+    /// begins it.
+    pub fn take_told(&mut self) -> Vec<Reach> {
+        std::mem::take(self.told.get_or_insert_default())
+    }
+
+    fn tell(&mut self, reach: Option<Reach>) {
+        if let (Some(told), Some(reach)) = (&mut self.told, reach) {
+            told.push(reach);
         }
     }
 
@@ -242,6 +263,8 @@ impl<M: Machine> Driver<M> {
             Event::Poked => return,
             Event::Refused(link, error) => {
                 let count = self.last_failure.as_ref().map_or(0, |(_, count)| *count);
+                let told = self.reachable.fails(link, &error.to_string());
+                self.tell(told);
                 self.last_failure = Some((error, count + 1));
                 Input::ConnectFailed(link)
             }
@@ -253,8 +276,14 @@ impl<M: Machine> Driver<M> {
                 self.was_connected = true;
                 self.links.contains_key(link)
             }
-            Input::Received(link, _) => self.links.contains_key(link),
+            Input::Received(link, _) => {
+                let told = self.reachable.answers(*link);
+                self.tell(told);
+                self.links.contains_key(link)
+            }
             Input::ConnectFailed(link) | Input::Disconnected(link) => {
+                let told = self.reachable.fails(*link, "the connection was lost");
+                self.tell(told);
                 self.links.remove(link).is_some()
             }
             Input::Wakeup => false,
@@ -269,6 +298,7 @@ impl<M: Machine> Driver<M> {
         while let Some(effect) = self.machine.poll_effect() {
             match effect {
                 Effect::Connect { link, host, port } => {
+                    self.reachable.connects(link, &host, port);
                     let (output, queue) = mpsc::unbounded_channel();
                     let report = self.report.clone();
                     let task = Task(rt::spawn(connection(link, host, port, queue, report)));
@@ -281,6 +311,8 @@ impl<M: Machine> Driver<M> {
                     }
                 }
                 Effect::Close { link } => {
+                    let told = self.reachable.fails(link, "it does not answer");
+                    self.tell(told);
                     self.links.remove(&link);
                 }
             }
@@ -305,13 +337,26 @@ async fn connection(
             return;
         }
     };
+    #[cfg(not(madsim))]
+    nearby::tune(&stream);
     let _ = report.send(Event::Input(Input::Connected(link)));
     let (reader, writer) = rt::split(stream);
+    // However this ends, by a panic too, the machine learns of it.
+    let _farewell = Farewell(link, &report);
     rt::select_biased! {
         () = read(link, reader, &report) => {}
         () = write(writer, queue) => {}
     }
-    let _ = report.send(Event::Input(Input::Disconnected(link)));
+}
+
+/// Says that a connection is gone.
+struct Farewell<'a>(Link, &'a mpsc::UnboundedSender<Event>);
+
+impl Drop for Farewell<'_> {
+    fn drop(&mut self) {
+        // Nobody listens once the driver is gone.
+        let _ = self.1.send(Event::Input(Input::Disconnected(self.0)));
+    }
 }
 
 async fn read(
@@ -319,20 +364,20 @@ async fn read(
     mut reader: rt::ReadHalf<TcpStream>,
     report: &mpsc::UnboundedSender<Event>,
 ) {
-    let mut buffer = BytesMut::new();
+    let mut buffers = Buffers::default();
     let mut missing = 0;
     loop {
         // An answer that comes in many pieces is gathered where it ends up: nobody copies it.
-        buffer.reserve(READ.max(missing));
-        if !matches!(reader.read_buf(&mut buffer).await, Ok(1..)) {
+        let buffer = buffers.for_read(missing);
+        if !matches!(reader.read_buf(buffer).await, Ok(1..)) {
             return;
         }
         let whole;
-        (whole, missing) = frames(&buffer);
+        (whole, missing) = frames(buffer);
         if whole == 0 {
             continue;
         }
-        let frames = buffer.split_to(whole);
+        let frames = buffers.take(whole);
         if report.send(Event::Input(Input::Received(link, frames))).is_err() {
             return;
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -12,13 +13,15 @@ use mainspring_core::client::consumer::{ConsumerConfig, ConsumerEvent, place};
 use mainspring_core::client::fetcher::Start;
 use mainspring_core::client::network::NetworkConfig;
 use mainspring_core::client::producer::ProducerConfig;
+use mainspring_core::client::settings::AdminConfig;
 use mainspring_core::config::NodeConfig;
 use mainspring_core::ids::Offset;
 use mainspring_core::wire::Response;
 
 use super::admin::BackgroundAdmin;
+use super::administrator::Administrator;
 use super::background::Background;
-use super::call::Call;
+use super::call::{Abandoned, Call};
 use super::consumer::BackgroundConsumer;
 use super::producer::{BackgroundProducer, NotTaken, Outgoing};
 use super::{GATHER_MAX, Output, frames};
@@ -47,7 +50,7 @@ fn nowhere() -> NetworkConfig {
 
 fn answer<T>(call: &Call<T>) -> T {
     assert!(call.wait(PATIENCE), "no answer came");
-    call.take().expect("it is taken once")
+    call.take().expect("it is taken once").expect("its task lives")
 }
 
 fn record(value: &[u8]) -> Outgoing<'_> {
@@ -74,7 +77,7 @@ fn records_are_reported_with_their_offsets_and_read_back_in_order() {
     let config = ConsumerConfig::new(network(&broker), None);
     let consumer = BackgroundConsumer::start(&background, config);
     let places = BTreeMap::from([(place("t", 0), Some(Start::Earliest))]);
-    answer(&consumer.with((), |consumer, now| consumer.assign(now, places)));
+    answer(&consumer.with(|consumer, now| consumer.assign(now, places)));
     let mut read = Vec::new();
     while read.len() < values.len() {
         let ConsumerEvent::Records { records, .. } = answer(&consumer.ask()) else {
@@ -102,7 +105,7 @@ fn what_is_processed_is_committed_and_nothing_beyond() {
     };
     let join = |consumer: &BackgroundConsumer| {
         let topics = ["t".into()].into();
-        answer(&consumer.with((), |consumer, now| consumer.subscribe(now, topics)));
+        answer(&consumer.with(|consumer, now| consumer.subscribe(now, topics)));
         loop {
             if let ConsumerEvent::Records { place, records, .. } = answer(&consumer.ask()) {
                 consumer.begin(&place);
@@ -171,6 +174,57 @@ fn an_administrator_answers_and_after_its_end_fails() {
     admin.close();
     let response = answer(&admin.call(AdminTarget::Any, describe_topics(None)));
     assert_eq!(response.err(), Some(ClientError::Disconnected));
+}
+
+#[test]
+fn a_panic_reaches_everyone_who_waits_and_everyone_who_asks_later() {
+    let background = Background::start(2).expect("threads");
+    let panicked = Some(Err(Abandoned::Panicked));
+
+    let config =
+        ProducerConfig { linger: Duration::from_mins(1), ..ProducerConfig::new(nowhere()) };
+    let producer = BackgroundProducer::start(&background, config);
+    let early = producer.send(&record(b"early")).expect("there is room");
+    let flush = producer.flush();
+    let late = producer.send(&record(b"late")).expect("there is room");
+    producer.break_down();
+    for delivery in [early, late] {
+        assert!(delivery.wait(PATIENCE), "a delivery is left waiting");
+        assert_eq!(delivery.result(), Some(Err(ClientError::Abandoned)));
+    }
+    for call in [flush, producer.flush()] {
+        assert!(call.wait(PATIENCE), "a flush is left waiting");
+        assert_eq!(call.take(), panicked);
+    }
+    let close = producer.close(PATIENCE);
+    assert!(close.wait(PATIENCE));
+    assert_eq!(close.take(), Some(Err(Abandoned::Panicked)));
+    assert_eq!(producer.send(&record(b"")).expect_err("it is gone"), NotTaken::Panicked);
+    assert_eq!(producer.pending(), 0);
+
+    let consumer = BackgroundConsumer::start(&background, ConsumerConfig::new(nowhere(), None));
+    let (asked, woken) = (consumer.ask(), Arc::new(AtomicBool::new(false)));
+    let wakes = Arc::clone(&woken);
+    asked.on_done(Box::new(move || wakes.store(true, Ordering::Release)));
+    consumer.break_down();
+    for call in [asked, consumer.ask()] {
+        assert!(call.wait(PATIENCE), "a question is left waiting");
+        assert_eq!(call.take(), Some(Err(Abandoned::Panicked)));
+    }
+    assert!(woken.load(Ordering::Acquire));
+
+    let config = AdminConfig { network: nowhere(), api_timeout: PATIENCE };
+    let administrator = Administrator::start(&background, config);
+    let metadata =
+        administrator.run(|mut operations| async move { operations.metadata(None).await });
+    administrator.break_down();
+    assert!(metadata.wait(PATIENCE), "an operation is left waiting");
+    let refusal =
+        metadata.take().expect("it is there").expect("its own task lives").expect_err("no");
+    assert_eq!(refusal.error, ClientError::Abandoned);
+    let panics = administrator.run::<(), _>(|_| async { panic!("on purpose") });
+    assert!(panics.wait(PATIENCE));
+    assert!(matches!(panics.take(), Some(Err(Abandoned::Panicked))));
 }
 
 #[test]
