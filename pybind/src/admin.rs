@@ -19,6 +19,7 @@ use pyo3::prelude::*;
 
 use crate::call::Call;
 use crate::errors::client_error;
+use crate::guard::guarded;
 use crate::runtime::{Generation, background};
 
 /// Operations on topics, groups and the cluster.
@@ -48,9 +49,11 @@ impl Admin {
     #[new]
     #[expect(clippy::needless_pass_by_value, reason = "Python hands over a list")]
     fn new(py: Python<'_>, bootstrap: &str, settings: Vec<(String, String)>) -> PyResult<Self> {
-        let config = crate::settings::admin(py, bootstrap, &settings)?;
-        let administrator = Administrator::start(&background(py)?, config);
-        Ok(Self { administrator, generation: Generation::current() })
+        guarded(|| {
+            let config = crate::settings::admin(py, bootstrap, &settings)?;
+            let administrator = Administrator::start(&background(py)?, config);
+            Ok(Self { administrator, generation: Generation::current() })
+        })
     }
 
     /// Ends it; what is not done fails.
@@ -60,13 +63,21 @@ impl Admin {
         }
     }
 
+    /// Has the task panic, for tests of what becomes of those who wait.
+    #[cfg(debug_assertions)]
+    fn _break_down(&self) {
+        self.administrator.break_down();
+    }
+
     /// Describes topics: all, or those that are named.
     fn topics(&self, py: Python<'_>, names: Option<Vec<String>>, configs: bool) -> PyResult<Call> {
-        self.run(py, move |mut operations| async move {
-            let names: Option<Vec<KafkaString>> =
-                names.map(|names| names.iter().map(|name| name.as_str().into()).collect());
-            let metadata = operations.metadata(names.as_deref()).await?;
-            describe(&mut operations, metadata, configs).await
+        guarded(|| {
+            self.run(py, move |mut operations| async move {
+                let names: Option<Vec<KafkaString>> =
+                    names.map(|names| names.iter().map(|name| name.as_str().into()).collect());
+                let metadata = operations.metadata(names.as_deref()).await?;
+                describe(&mut operations, metadata, configs).await
+            })
         })
     }
 
@@ -79,20 +90,24 @@ impl Admin {
         replication: Option<i16>,
         configs: Vec<(String, String)>,
     ) -> PyResult<Call> {
-        self.run(py, move |mut operations| async move {
-            let configs: Vec<(KafkaString, KafkaString)> = configs
-                .iter()
-                .map(|(name, value)| (name.as_str().into(), value.as_str().into()))
-                .collect();
-            let name = KafkaString::from(name.as_str());
-            operations.create_topic(&name, partitions, replication, &configs).await.map(drop)
+        guarded(|| {
+            self.run(py, move |mut operations| async move {
+                let configs: Vec<(KafkaString, KafkaString)> = configs
+                    .iter()
+                    .map(|(name, value)| (name.as_str().into(), value.as_str().into()))
+                    .collect();
+                let name = KafkaString::from(name.as_str());
+                operations.create_topic(&name, partitions, replication, &configs).await.map(drop)
+            })
         })
     }
 
     /// Deletes a topic.
     fn delete_topic(&self, py: Python<'_>, name: String) -> PyResult<Call> {
-        self.run(py, move |mut operations| async move {
-            operations.delete_topic(&name.as_str().into()).await
+        guarded(|| {
+            self.run(py, move |mut operations| async move {
+                operations.delete_topic(&name.as_str().into()).await
+            })
         })
     }
 
@@ -104,38 +119,46 @@ impl Admin {
         partitions: Option<i32>,
         configs: Vec<(String, Option<String>)>,
     ) -> PyResult<Call> {
-        self.run(py, move |mut operations| async move {
-            let configs: Vec<(KafkaString, Option<KafkaString>)> = configs
-                .iter()
-                .map(|(name, value)| (name.as_str().into(), value.as_deref().map(Into::into)))
-                .collect();
-            operations.alter_topic(&name.as_str().into(), partitions, &configs).await
+        guarded(|| {
+            self.run(py, move |mut operations| async move {
+                let configs: Vec<(KafkaString, Option<KafkaString>)> = configs
+                    .iter()
+                    .map(|(name, value)| (name.as_str().into(), value.as_deref().map(Into::into)))
+                    .collect();
+                operations.alter_topic(&name.as_str().into(), partitions, &configs).await
+            })
         })
     }
 
     /// Lists groups: name, state, type, protocol, coordinator.
     fn groups(&self, py: Python<'_>) -> PyResult<Call> {
-        self.run(py, |mut operations| async move {
-            let listed = operations.groups().await?.into_iter().map(|(group, node)| {
-                let (name, state) = (group.group_id.to_string(), group.group_state.to_string());
-                let kind = group.group_type.to_string();
-                (name, state, kind, group.protocol_type.to_string(), node.0)
-            });
-            Ok(listed.collect::<Vec<_>>())
+        guarded(|| {
+            self.run(py, |mut operations| async move {
+                let listed = operations.groups().await?.into_iter().map(|(group, node)| {
+                    let (name, state) = (group.group_id.to_string(), group.group_state.to_string());
+                    let kind = group.group_type.to_string();
+                    (name, state, kind, group.protocol_type.to_string(), node.0)
+                });
+                Ok(listed.collect::<Vec<_>>())
+            })
         })
     }
 
     /// Describes a group.
     fn group(&self, py: Python<'_>, name: String) -> PyResult<Call> {
-        self.run(py, move |mut operations| async move {
-            describe_group(&mut operations, &name.as_str().into()).await
+        guarded(|| {
+            self.run(py, move |mut operations| async move {
+                describe_group(&mut operations, &name.as_str().into()).await
+            })
         })
     }
 
     /// Deletes a group.
     fn delete_group(&self, py: Python<'_>, name: String) -> PyResult<Call> {
-        self.run(py, move |mut operations| async move {
-            operations.delete_group(&name.as_str().into()).await
+        guarded(|| {
+            self.run(py, move |mut operations| async move {
+                operations.delete_group(&name.as_str().into()).await
+            })
         })
     }
 
@@ -148,59 +171,67 @@ impl Admin {
         target: (String, i64),
         dry_run: bool,
     ) -> PyResult<Call> {
-        let target = match (target.0.as_str(), target.1) {
-            ("earliest", _) => ResetTarget::Earliest,
-            ("latest", _) => ResetTarget::Latest,
-            ("offset", offset) => ResetTarget::Offset(offset),
-            ("time", millis) => ResetTarget::Time(millis),
-            ("shift", count) => ResetTarget::Shift(count),
-            (other, _) => {
-                return Err(PyValueError::new_err(format!("{other} is no place in a topic")));
-            }
-        };
-        self.run(py, move |mut operations| async move {
-            let group = KafkaString::from(group.as_str());
-            let planned = plan(&mut operations, &group, topics, target).await?;
-            if !dry_run && !planned.is_empty() {
-                operations.store(&group, &planned).await?;
-            }
-            let rows = planned.into_iter().map(|row| (place(&row.place), row.before, row.after));
-            Ok(rows.collect::<Vec<_>>())
+        guarded(|| {
+            let target = match (target.0.as_str(), target.1) {
+                ("earliest", _) => ResetTarget::Earliest,
+                ("latest", _) => ResetTarget::Latest,
+                ("offset", offset) => ResetTarget::Offset(offset),
+                ("time", millis) => ResetTarget::Time(millis),
+                ("shift", count) => ResetTarget::Shift(count),
+                (other, _) => {
+                    return Err(PyValueError::new_err(format!("{other} is no place in a topic")));
+                }
+            };
+            self.run(py, move |mut operations| async move {
+                let group = KafkaString::from(group.as_str());
+                let planned = plan(&mut operations, &group, topics, target).await?;
+                if !dry_run && !planned.is_empty() {
+                    operations.store(&group, &planned).await?;
+                }
+                let rows =
+                    planned.into_iter().map(|row| (place(&row.place), row.before, row.after));
+                Ok(rows.collect::<Vec<_>>())
+            })
         })
     }
 
     /// Describes the cluster: its id, the controller, and the brokers.
     fn cluster(&self, py: Python<'_>) -> PyResult<Call> {
-        self.run(py, |mut operations| async move {
-            let found = operations.cluster().await?;
-            let brokers = found.brokers.iter().map(|broker| {
-                let rack = broker.rack.as_ref().map(ToString::to_string);
-                (broker.broker_id, broker.host.to_string(), broker.port, rack)
-            });
-            let brokers: Vec<_> = brokers.collect();
-            Ok((found.cluster_id.to_string(), found.controller_id, brokers))
+        guarded(|| {
+            self.run(py, |mut operations| async move {
+                let found = operations.cluster().await?;
+                let brokers = found.brokers.iter().map(|broker| {
+                    let rack = broker.rack.as_ref().map(ToString::to_string);
+                    (broker.broker_id, broker.host.to_string(), broker.port, rack)
+                });
+                let brokers: Vec<_> = brokers.collect();
+                Ok((found.cluster_id.to_string(), found.controller_id, brokers))
+            })
         })
     }
 
     /// Describes the log directories of all brokers.
     fn log_dirs(&self, py: Python<'_>) -> PyResult<Call> {
-        self.run(py, |mut operations| async move {
-            let mut told: Vec<LogDirTold> = Vec::new();
-            for (node, directory) in operations.log_dirs().await? {
-                if let Some(error) = ClientError::from_code(directory.error_code) {
-                    return Err(About::Cluster.refused(error));
+        guarded(|| {
+            self.run(py, |mut operations| async move {
+                let mut told: Vec<LogDirTold> = Vec::new();
+                for (node, directory) in operations.log_dirs().await? {
+                    if let Some(error) = ClientError::from_code(directory.error_code) {
+                        return Err(About::Cluster.refused(error));
+                    }
+                    let known = |bytes: i64| Some(bytes).filter(|bytes| *bytes >= 0);
+                    let mut logs = Vec::new();
+                    for topic in &directory.topics {
+                        logs.extend(topic.partitions.iter().map(|log| {
+                            (topic.name.to_string(), log.partition_index, log.partition_size)
+                        }));
+                    }
+                    let (total, usable) =
+                        (known(directory.total_bytes), known(directory.usable_bytes));
+                    told.push((node.0, directory.log_dir.to_string(), total, usable, logs));
                 }
-                let known = |bytes: i64| Some(bytes).filter(|bytes| *bytes >= 0);
-                let mut logs = Vec::new();
-                for topic in &directory.topics {
-                    logs.extend(topic.partitions.iter().map(|log| {
-                        (topic.name.to_string(), log.partition_index, log.partition_size)
-                    }));
-                }
-                let (total, usable) = (known(directory.total_bytes), known(directory.usable_bytes));
-                told.push((node.0, directory.log_dir.to_string(), total, usable, logs));
-            }
-            Ok(told)
+                Ok(told)
+            })
         })
     }
 }
@@ -224,7 +255,8 @@ impl Admin {
     }
 }
 
-fn refused(py: Python<'_>, Refusal { about, error }: &Refusal) -> PyErr {
+/// Makes the error of a refusal.
+pub(crate) fn refused(py: Python<'_>, Refusal { about, error }: &Refusal) -> PyErr {
     let context = match about {
         About::Cluster => Vec::new(),
         About::Topic(topic) => vec![("topic", topic.to_string())],

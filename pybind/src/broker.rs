@@ -11,6 +11,7 @@ use mainspring_net::node::{ListenerOptions, NodeOptions};
 use pyo3::prelude::*;
 
 use crate::errors::error;
+use crate::guard::guarded;
 
 /// A broker in this process, on threads of its own.
 #[pyclass(frozen, module = "mainspring._native")]
@@ -33,26 +34,31 @@ impl Broker {
         node_id: i32,
         settings: Vec<(String, String)>,
     ) -> PyResult<Self> {
-        let memory_only = data_dir.is_none();
-        let node_id = NodeId(node_id);
-        let mut node = NodeConfig { node_id, memory_only, ..NodeConfig::default() };
-        for (key, value) in settings {
-            let set = node.settings.set(&key, &value);
-            set.map_err(|refusal| error(py, "ConfigError", &refusal))?;
-        }
-        node.settings.apply_to(&mut node.limits);
-        let name = "PLAINTEXT".to_owned();
-        let listener = ListenerOptions { name, listen: HostPort { host, port }, advertise: None };
-        let options = NodeOptions { node, listeners: vec![listener], data_dir };
-        wait(py, |wanted| Embedded::start(options, wanted))
-            .map(|node| Self { node, process: std::process::id() })
+        guarded(|| {
+            let memory_only = data_dir.is_none();
+            let node_id = NodeId(node_id);
+            let mut node = NodeConfig { node_id, memory_only, ..NodeConfig::default() };
+            for (key, value) in settings {
+                let set = node.settings.set(&key, &value);
+                set.map_err(|refusal| error(py, "ConfigError", &refusal))?;
+            }
+            node.settings.apply_to(&mut node.limits);
+            let name = "PLAINTEXT".to_owned();
+            let listener =
+                ListenerOptions { name, listen: HostPort { host, port }, advertise: None };
+            let options = NodeOptions { node, listeners: vec![listener], data_dir };
+            wait(py, |wanted| Embedded::start(options, wanted))
+                .map(|node| Self { node, process: std::process::id() })
+        })
     }
 
     /// Where clients reach it, `HOST:PORT`.
     #[getter]
     fn bootstrap(&self, py: Python<'_>) -> PyResult<String> {
-        self.check(py)?;
-        Ok(self.node.addresses()[0].to_string())
+        guarded(|| {
+            self.check(py)?;
+            Ok(self.node.addresses()[0].to_string())
+        })
     }
 
     /// The id of the cluster that it is.
@@ -69,10 +75,12 @@ impl Broker {
 
     /// Stops it; everything acknowledged is durable then.
     fn stop(&self, py: Python<'_>, timeout: f64) -> PyResult<()> {
-        self.check(py)?;
-        let limit = Duration::try_from_secs_f64(timeout);
-        let limit = limit.map_err(|problem| error(py, "ConfigError", &problem))?;
-        wait(py, |wanted| self.node.stop(limit, wanted))
+        guarded(|| {
+            self.check(py)?;
+            let limit = Duration::try_from_secs_f64(timeout);
+            let limit = limit.map_err(|problem| error(py, "ConfigError", &problem))?;
+            wait(py, |wanted| self.node.stop(limit, wanted))
+        })
     }
 }
 

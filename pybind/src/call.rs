@@ -10,7 +10,8 @@ use std::time::Duration;
 use mainspring_net::client::call::{Call as NetCall, Waiter};
 use pyo3::prelude::*;
 
-use crate::errors::error;
+use crate::errors::{abandoned, error};
+use crate::guard::guarded;
 use crate::producer::Delivery;
 use crate::runtime::{seconds, wait};
 
@@ -43,7 +44,10 @@ impl<T: Send> Pending for Converted<T> {
     }
 
     fn take(&self, py: Python<'_>) -> Option<PyResult<Py<PyAny>>> {
-        self.call.take().map(|value| (self.convert)(py, value))
+        self.call.take().map(|outcome| match outcome {
+            Ok(value) => (self.convert)(py, value),
+            Err(reason) => Err(abandoned(py, reason)),
+        })
     }
 }
 
@@ -81,14 +85,18 @@ impl Call {
     /// Waits for it, for so many seconds, and tells whether it is there.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let limit = seconds(py, timeout)?;
-        wait(py, limit, |slice| self.0.wait(slice))
+        guarded(|| {
+            let limit = seconds(py, timeout)?;
+            wait(py, limit, |slice| self.0.wait(slice))
+        })
     }
 
     /// Takes it; to be called once.
     fn take(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.0.take(py).unwrap_or_else(|| {
-            Err(error(py, "InternalError", &"an answer was taken that was not there"))
+        guarded(|| {
+            self.0.take(py).unwrap_or_else(|| {
+                Err(error(py, "InternalError", &"an answer was taken that was not there"))
+            })
         })
     }
 }
@@ -129,11 +137,13 @@ impl Sender {
 impl Bridge {
     #[new]
     fn new() -> PyResult<Self> {
-        let (reader, writer) = UnixStream::pair()?;
-        reader.set_nonblocking(true)?;
-        writer.set_nonblocking(true)?;
-        let sender = Arc::new(Sender { writer, done: Mutex::default() });
-        Ok(Self { reader, sender, futures: Mutex::default() })
+        guarded(|| {
+            let (reader, writer) = UnixStream::pair()?;
+            reader.set_nonblocking(true)?;
+            writer.set_nonblocking(true)?;
+            let sender = Arc::new(Sender { writer, done: Mutex::default() });
+            Ok(Self { reader, sender, futures: Mutex::default() })
+        })
     }
 
     /// The descriptor to be watched for reading.
@@ -149,53 +159,57 @@ impl Bridge {
 
     /// Resolves `future` with `None` in [`Bridge::drain`], once the source is done.
     fn watch(&self, source: &Bound<'_, PyAny>, future: Py<PyAny>) -> PyResult<()> {
-        let slot = {
-            let mut futures = self.futures.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(slot) = futures.free.pop() {
-                futures.slots[slot] = Some(future);
-                slot
+        guarded(|| {
+            let slot = {
+                let mut futures = self.futures.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(slot) = futures.free.pop() {
+                    futures.slots[slot] = Some(future);
+                    slot
+                } else {
+                    futures.slots.push(Some(future));
+                    futures.slots.len() - 1
+                }
+            };
+            let sender = Arc::clone(&self.sender);
+            let waiter: Waiter = Box::new(move || sender.push(slot));
+            if let Ok(delivery) = source.cast::<Delivery>() {
+                delivery.get().on_done(waiter);
             } else {
-                futures.slots.push(Some(future));
-                futures.slots.len() - 1
+                source.cast::<Call>()?.get().on_done(waiter);
             }
-        };
-        let sender = Arc::clone(&self.sender);
-        let waiter: Waiter = Box::new(move || sender.push(slot));
-        if let Ok(delivery) = source.cast::<Delivery>() {
-            delivery.get().on_done(waiter);
-        } else {
-            source.cast::<Call>()?.get().on_done(waiter);
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Resolves the futures whose sources are done. To be called on the loop's thread.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
-        let mut bytes = [0; 64];
-        // What cannot be read now was read before.
-        let _ = (&self.reader).read(&mut bytes);
-        let done = {
-            let mut done = self.sender.done.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *done)
-        };
-        let mut ready = Vec::with_capacity(done.len());
-        {
-            let mut futures = self.futures.lock().unwrap_or_else(PoisonError::into_inner);
-            for slot in done {
-                ready.extend(futures.slots[slot].take());
-                futures.free.push(slot);
+        guarded(|| {
+            let mut bytes = [0; 64];
+            // What cannot be read now was read before.
+            let _ = (&self.reader).read(&mut bytes);
+            let done = {
+                let mut done = self.sender.done.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::take(&mut *done)
+            };
+            let mut ready = Vec::with_capacity(done.len());
+            {
+                let mut futures = self.futures.lock().unwrap_or_else(PoisonError::into_inner);
+                for slot in done {
+                    ready.extend(futures.slots[slot].take());
+                    futures.free.push(slot);
+                }
             }
-        }
-        let (is_done, resolve) = (pyo3::intern!(py, "done"), pyo3::intern!(py, "set_result"));
-        let none = py.None();
-        for future in ready {
-            let future = future.bind(py);
-            // One that was cancelled is done already.
-            if !future.call_method0(is_done)?.is_truthy()? {
-                future.call_method1(resolve, (&none,))?;
+            let (is_done, resolve) = (pyo3::intern!(py, "done"), pyo3::intern!(py, "set_result"));
+            let none = py.None();
+            for future in ready {
+                let future = future.bind(py);
+                // One that was cancelled is done already.
+                if !future.call_method0(is_done)?.is_truthy()? {
+                    future.call_method1(resolve, (&none,))?;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
@@ -249,15 +263,17 @@ impl CallbackQueue {
 
     /// Waits for deliveries that are done, for so many seconds, and takes them.
     fn take(&self, py: Python<'_>, timeout: f64) -> PyResult<Vec<(Py<PyAny>, Py<PyAny>)>> {
-        let limit = seconds(py, Some(timeout))?;
-        wait(py, limit, |slice| {
-            let state = self.0.lock();
-            let waits = |state: &mut QueueState| state.done.is_empty();
-            let waited = self.0.changed.wait_timeout_while(state, slice, waits);
-            !waited.unwrap_or_else(PoisonError::into_inner).0.done.is_empty()
-        })?;
-        let mut state = self.0.lock();
-        let done = std::mem::take(&mut state.done);
-        Ok(done.into_iter().filter_map(|token| state.waiting.remove(&token)).collect())
+        guarded(|| {
+            let limit = seconds(py, Some(timeout))?;
+            wait(py, limit, |slice| {
+                let state = self.0.lock();
+                let waits = |state: &mut QueueState| state.done.is_empty();
+                let waited = self.0.changed.wait_timeout_while(state, slice, waits);
+                !waited.unwrap_or_else(PoisonError::into_inner).0.done.is_empty()
+            })?;
+            let mut state = self.0.lock();
+            let done = std::mem::take(&mut state.done);
+            Ok(done.into_iter().filter_map(|token| state.waiting.remove(&token)).collect())
+        })
     }
 }

@@ -8,21 +8,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use mainspring_core::client::ClientError;
-use mainspring_core::client::admin::{AdminTarget, describe_topics};
 use mainspring_core::client::consumer::{Consumer, ConsumerEvent, TopicPattern};
 use mainspring_core::client::fetcher::Start;
 use mainspring_core::client::group::StoredOffset;
 use mainspring_core::client::producer::accumulator::Place;
+use mainspring_core::client::settings::AdminConfig;
 use mainspring_core::ids::Offset;
-use mainspring_core::wire::{KafkaString, Response};
-use mainspring_net::client::admin::BackgroundAdmin;
-use mainspring_net::client::call::Call as NetCall;
+use mainspring_core::wire::KafkaString;
+use mainspring_net::client::administrator::Administrator;
+use mainspring_net::client::call::{Abandoned, Call as NetCall, Promise};
 use mainspring_net::client::consumer::BackgroundConsumer;
+use mainspring_net::client::operations::About;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
+use crate::admin::refused;
 use crate::call::Call;
-use crate::errors::{client_error, error};
+use crate::errors::{abandoned, client_error, error};
+use crate::guard::guarded;
 use crate::message::{Forms, Message, MessageBatch, Told, partition_key, read_place};
 use crate::runtime::{Generation, background, seconds, wait};
 
@@ -32,6 +35,9 @@ struct State {
     generation: Generation,
     reading: Mutex<Reading>,
     is_stopped: AtomicBool,
+    /// Kept until it is stopped.
+    stop: Mutex<Option<Promise<()>>>,
+    stopped: NetCall<()>,
     /// Deserializers by topic; those under the empty name are for all others.
     forms: BTreeMap<String, Arc<Forms>>,
 }
@@ -71,58 +77,69 @@ impl ConsumerBase {
         settings: Vec<Pair>,
         forms: Vec<PyForms>,
     ) -> PyResult<()> {
-        let config = crate::settings::consumer(py, bootstrap, &settings)?;
-        let consumer = BackgroundConsumer::start(&background(py)?, config);
-        let mut by_topic: BTreeMap<String, Arc<Forms>> = forms
-            .into_iter()
-            .map(|(topic, key, value)| (topic, Arc::new(Forms { key, value })))
-            .collect();
-        by_topic.entry(String::new()).or_default();
-        let state = State {
-            consumer: Arc::new(consumer),
-            generation: Generation::current(),
-            reading: Mutex::default(),
-            is_stopped: AtomicBool::new(false),
-            forms: by_topic,
-        };
-        if self.0.set(state).is_err() {
-            return Err(error(py, "InternalError", &"a consumer was opened twice"));
-        }
-        Ok(())
+        guarded(|| {
+            let config = crate::settings::consumer(py, bootstrap, &settings)?;
+            let consumer = BackgroundConsumer::start(&background(py)?, config);
+            let mut by_topic: BTreeMap<String, Arc<Forms>> = forms
+                .into_iter()
+                .map(|(topic, key, value)| (topic, Arc::new(Forms { key, value })))
+                .collect();
+            by_topic.entry(String::new()).or_default();
+            let stop = Promise::detached();
+            let state = State {
+                consumer: Arc::new(consumer),
+                stopped: stop.call(),
+                stop: Mutex::new(Some(stop)),
+                generation: Generation::current(),
+                reading: Mutex::default(),
+                is_stopped: AtomicBool::new(false),
+                forms: by_topic,
+            };
+            if self.0.set(state).is_err() {
+                return Err(error(py, "InternalError", &"a consumer was opened twice"));
+            }
+            Ok(())
+        })
     }
 
     /// Joins the group for these topics.
     fn _subscribe(&self, py: Python<'_>, topics: Vec<String>) -> PyResult<Call> {
-        let topics: BTreeSet<KafkaString> =
-            topics.iter().map(|topic| KafkaString::from(topic.as_str())).collect();
-        let state = self.state(py)?;
-        state.drop_current();
-        Ok(Call::unit(state.consumer.with((), |consumer, now| consumer.subscribe(now, topics))))
+        guarded(|| {
+            let topics: BTreeSet<KafkaString> =
+                topics.iter().map(|topic| KafkaString::from(topic.as_str())).collect();
+            let state = self.state(py)?;
+            state.drop_current();
+            Ok(Call::unit(state.consumer.with(|consumer, now| consumer.subscribe(now, topics))))
+        })
     }
 
     /// Joins the group for all topics whose names match.
     fn _subscribe_pattern(&self, py: Python<'_>, pattern: &str) -> PyResult<Call> {
-        let regex = regex_lite::Regex::new(pattern).map_err(|problem| {
-            error(py, "ConfigError", &format!("{pattern} is no pattern of topics: {problem}"))
-        })?;
-        let pattern = TopicPattern::new(pattern, move |name| regex.is_match(name));
-        let state = self.state(py)?;
-        state.drop_current();
-        let subscribe = |consumer: &mut Consumer, now| consumer.subscribe_pattern(now, pattern);
-        Ok(Call::unit(state.consumer.with((), subscribe)))
+        guarded(|| {
+            let regex = regex_lite::Regex::new(pattern).map_err(|problem| {
+                error(py, "ConfigError", &format!("{pattern} is no pattern of topics: {problem}"))
+            })?;
+            let pattern = TopicPattern::new(pattern, move |name| regex.is_match(name));
+            let state = self.state(py)?;
+            state.drop_current();
+            let subscribe = |consumer: &mut Consumer, now| consumer.subscribe_pattern(now, pattern);
+            Ok(Call::unit(state.consumer.with(subscribe)))
+        })
     }
 
     /// Reads these partitions. A start is "earliest", "latest", "stored", an offset, or a negative
     /// time in milliseconds less one.
     fn _assign(&self, py: Python<'_>, places: &Bound<'_, PyList>) -> PyResult<Call> {
-        let mut read = BTreeMap::new();
-        for item in places {
-            let (place, start): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
-            read.insert(read_place(&place)?, read_start(&start)?);
-        }
-        let state = self.state(py)?;
-        state.drop_current();
-        Ok(Call::unit(state.consumer.with((), |consumer, now| consumer.assign(now, read))))
+        guarded(|| {
+            let mut read = BTreeMap::new();
+            for item in places {
+                let (place, start): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
+                read.insert(read_place(&place)?, read_start(&start)?);
+            }
+            let state = self.state(py)?;
+            state.drop_current();
+            Ok(Call::unit(state.consumer.with(|consumer, now| consumer.assign(now, read))))
+        })
     }
 
     /// Goes on elsewhere; answers whether the partition is held.
@@ -132,104 +149,119 @@ impl ConsumerBase {
         place: &Bound<'_, PyAny>,
         start: &Bound<'_, PyAny>,
     ) -> PyResult<Call> {
-        let place = read_place(place)?;
-        let start = read_start(start)?.ok_or_else(|| {
-            error(py, "ConfigError", &"seek needs an offset, a time, earliest or latest")
-        })?;
-        let state = self.state(py)?;
-        let asked = {
-            let mut reading = state.reading();
-            if reading.current.as_ref().is_some_and(|(told, _)| told.place == place) {
-                reading.current = None;
-            }
-            reading.asked.clone()
-        };
-        let seek = move |consumer: &mut Consumer, now| {
-            // What was told already is from before.
-            drop(asked.and_then(|asked| asked.take_if(|event| is_of(event, &place))));
-            consumer.seek(now, &place, start)
-        };
-        Ok(bool_call(state.consumer.with(false, seek)))
+        guarded(|| {
+            let place = read_place(place)?;
+            let start = read_start(start)?.ok_or_else(|| {
+                error(py, "ConfigError", &"seek needs an offset, a time, earliest or latest")
+            })?;
+            let state = self.state(py)?;
+            let asked = {
+                let mut reading = state.reading();
+                if reading.current.as_ref().is_some_and(|(told, _)| told.place == place) {
+                    reading.current = None;
+                }
+                reading.asked.clone()
+            };
+            let seek = move |consumer: &mut Consumer, now| {
+                // What was told already is from before.
+                drop(asked.and_then(|asked| asked.take_if(|event| is_of(event, &place))));
+                consumer.seek(now, &place, start)
+            };
+            Ok(bool_call(state.consumer.with(seek)))
+        })
     }
 
     fn _pause(&self, py: Python<'_>, places: &Bound<'_, PyList>, paused: bool) -> PyResult<Call> {
-        let places: BTreeSet<Place> =
-            places.iter().map(|place| read_place(&place)).collect::<PyResult<_>>()?;
-        let state = self.state(py)?;
-        let asked = {
-            let mut reading = state.reading();
-            if paused
-                && reading.current.as_ref().is_some_and(|(told, _)| places.contains(&told.place))
-            {
-                // The rest is read again once it goes on.
-                state.give_back(&mut reading);
-            }
-            reading.asked.clone()
-        };
-        Ok(Call::unit(state.consumer.with((), move |consumer, now| {
-            if !paused {
-                consumer.resume(now, &places);
-                return;
-            }
-            consumer.pause(&places);
-            let is_told = |event: &ConsumerEvent| places.iter().any(|place| is_of(event, place));
-            if let Some(ConsumerEvent::Records { place, records, next_offset, .. }) =
-                asked.and_then(|asked| asked.take_if(is_told))
-            {
-                let first = records.get(0).map_or(next_offset, |record| record.offset);
-                consumer.seek(now, &place, Start::Offset(first));
-            }
-        })))
+        guarded(|| {
+            let places: BTreeSet<Place> =
+                places.iter().map(|place| read_place(&place)).collect::<PyResult<_>>()?;
+            let state = self.state(py)?;
+            let asked = {
+                let mut reading = state.reading();
+                if paused
+                    && reading
+                        .current
+                        .as_ref()
+                        .is_some_and(|(told, _)| places.contains(&told.place))
+                {
+                    // The rest is read again once it goes on.
+                    state.give_back(&mut reading);
+                }
+                reading.asked.clone()
+            };
+            Ok(Call::unit(state.consumer.with(move |consumer, now| {
+                if !paused {
+                    consumer.resume(now, &places);
+                    return;
+                }
+                consumer.pause(&places);
+                let is_told =
+                    |event: &ConsumerEvent| places.iter().any(|place| is_of(event, place));
+                if let Some(ConsumerEvent::Records { place, records, next_offset, .. }) =
+                    asked.and_then(|asked| asked.take_if(is_told))
+                {
+                    let first = records.get(0).map_or(next_offset, |record| record.offset);
+                    consumer.seek(now, &place, Start::Offset(first));
+                }
+            })))
+        })
     }
 
     /// Answers `{partition: (position, high watermark)}` of all that is held.
     fn _positions(&self, py: Python<'_>) -> PyResult<Call> {
-        type Held = Vec<(Place, Option<Offset>, Option<Offset>)>;
-        let call = self.state(py)?.consumer.with(Held::new(), |consumer, _| {
-            let known = |place: Place| {
-                (place.clone(), consumer.position(&place), consumer.high_watermark(&place))
-            };
-            consumer.assignment().into_iter().map(known).collect()
-        });
-        let state_current = self.state(py)?.reading().current.as_ref().map(|(told, index)| {
-            let at = told.records.len().min(*index);
-            let offset =
-                if at == told.records.len() { told.next_offset } else { told.record(at).offset.0 };
-            (told.place.clone(), offset)
-        });
-        Ok(Call::new(call, move |py, held| {
-            let all = PyDict::new(py);
-            for (place, position, end) in held {
-                // The machine has told more than was taken of it.
-                let taken = state_current.as_ref().filter(|(of, _)| *of == place);
-                let position =
-                    taken.map(|(_, at)| *at).or_else(|| position.map(|position| position.0));
-                let key = partition_key(py, place.0.as_str(), place.1.0)?;
-                all.set_item(key, (position, end.map(|end| end.0)))?;
-            }
-            Ok(all.into_any().unbind())
-        }))
+        guarded(|| {
+            type Held = Vec<(Place, Option<Offset>, Option<Offset>)>;
+            let call = self.state(py)?.consumer.with(|consumer, _| -> Held {
+                let known = |place: Place| {
+                    (place.clone(), consumer.position(&place), consumer.high_watermark(&place))
+                };
+                consumer.assignment().into_iter().map(known).collect()
+            });
+            let state_current = self.state(py)?.reading().current.as_ref().map(|(told, index)| {
+                let at = told.records.len().min(*index);
+                let offset = if at == told.records.len() {
+                    told.next_offset
+                } else {
+                    told.record(at).offset.0
+                };
+                (told.place.clone(), offset)
+            });
+            Ok(Call::new(call, move |py, held| {
+                let all = PyDict::new(py);
+                for (place, position, end) in held {
+                    // The machine has told more than was taken of it.
+                    let taken = state_current.as_ref().filter(|(of, _)| *of == place);
+                    let position =
+                        taken.map(|(_, at)| *at).or_else(|| position.map(|position| position.0));
+                    let key = partition_key(py, place.0.as_str(), place.1.0)?;
+                    all.set_item(key, (position, end.map(|end| end.0)))?;
+                }
+                Ok(all.into_any().unbind())
+            }))
+        })
     }
 
     /// Asks for the next event; the same question until it is accepted.
     fn _ask(&self, py: Python<'_>) -> PyResult<Call> {
-        let state = self.state(py)?;
-        let asked = state.ask();
-        Ok(Call::new(asked, |py, _| {
-            Err(error(py, "InternalError", &"an event is taken by _accept alone"))
-        }))
+        guarded(|| {
+            let state = self.state(py)?;
+            let asked = state.ask();
+            Ok(Call::new(asked, |py, _| {
+                Err(error(py, "InternalError", &"an event is taken by _accept alone"))
+            }))
+        })
     }
 
     /// Takes the event that was asked for, if it is there, and tells whether there are records now.
     /// Other events are dealt with, unless only records are wanted: then they wait.
     #[pyo3(signature = (only_records=false))]
     fn _accept(slf: &Bound<'_, Self>, only_records: bool) -> PyResult<bool> {
-        Self::accept(slf, only_records)
+        guarded(|| Self::accept(slf, only_records))
     }
 
     /// Takes the next message of what was told, `None` where there is none left of it.
     fn _take(&self, py: Python<'_>) -> PyResult<Option<Message>> {
-        Ok(self.state(py)?.next_message())
+        guarded(|| Ok(self.state(py)?.next_message()))
     }
 
     /// Moves up to so many messages of what was told to a batch, and tells how many.
@@ -239,58 +271,67 @@ impl ConsumerBase {
         batch: &Bound<'_, MessageBatch>,
         most: usize,
     ) -> PyResult<usize> {
-        let state = self.state(py)?;
-        let mut reading = state.reading();
-        let Some((told, from)) = reading.current.take() else {
-            return Ok(0);
-        };
-        let to = told.records.len().min(from + most);
-        if to < told.records.len() {
-            reading.current = Some((Arc::clone(&told), to));
-        }
-        if to > from {
-            let end =
-                if to < told.records.len() { told.record(to).offset.0 } else { told.next_offset };
-            reading.given.insert(told.place.clone(), end);
-            batch.get().add(told, from, to);
-        }
-        Ok(to - from)
+        guarded(|| {
+            let state = self.state(py)?;
+            let mut reading = state.reading();
+            let Some((told, from)) = reading.current.take() else {
+                return Ok(0);
+            };
+            let to = told.records.len().min(from + most);
+            if to < told.records.len() {
+                reading.current = Some((Arc::clone(&told), to));
+            }
+            if to > from {
+                let end = if to < told.records.len() {
+                    told.record(to).offset.0
+                } else {
+                    told.next_offset
+                };
+                reading.given.insert(told.place.clone(), end);
+                batch.get().add(told, from, to);
+            }
+            Ok(to - from)
+        })
     }
 
     /// Counts a batch as processed.
     fn _processed(&self, py: Python<'_>, batch: &Bound<'_, MessageBatch>) -> PyResult<()> {
-        let ends = batch.get().ends();
-        let state = self.state(py)?;
-        state.reading().given.clear();
-        state.consumer.with((), move |consumer, _| {
-            for (place, offset) in ends {
-                consumer.store(&place, Offset(offset));
-            }
-        });
-        Ok(())
+        guarded(|| {
+            let ends = batch.get().ends();
+            let state = self.state(py)?;
+            state.reading().given.clear();
+            state.consumer.with(move |consumer, _| {
+                for (place, offset) in ends {
+                    consumer.store(&place, Offset(offset));
+                }
+            });
+            Ok(())
+        })
     }
 
     /// Waits for the next message: `None` after so many seconds, and after `stop`.
     #[pyo3(signature = (timeout=None))]
     fn _next(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Option<Message>> {
-        let py = slf.py();
-        let state = slf.get().state(py)?;
-        let limit = seconds(py, timeout)?;
-        loop {
-            if state.is_stopped.load(Ordering::Acquire) {
-                return Ok(None);
+        guarded(|| {
+            let py = slf.py();
+            let state = slf.get().state(py)?;
+            let limit = seconds(py, timeout)?;
+            loop {
+                if state.is_stopped.load(Ordering::Acquire) {
+                    return Ok(None);
+                }
+                if let Some(message) = state.next_message() {
+                    return Ok(Some(message));
+                }
+                let asked = state.ask();
+                let stopped = &state.is_stopped;
+                let ready = |slice| asked.wait(slice) || stopped.load(Ordering::Acquire);
+                if !wait(py, limit, ready)? {
+                    return Ok(None);
+                }
+                Self::accept(slf, false)?;
             }
-            if let Some(message) = state.next_message() {
-                return Ok(Some(message));
-            }
-            let asked = state.ask();
-            let stopped = &state.is_stopped;
-            let ready = |slice| asked.wait(slice) || stopped.load(Ordering::Acquire);
-            if !wait(py, limit, ready)? {
-                return Ok(None);
-            }
-            Self::accept(slf, false)?;
-        }
+        })
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {
@@ -298,68 +339,89 @@ impl ConsumerBase {
     }
 
     fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Message>> {
-        Self::_next(slf, None)
+        guarded(|| Self::_next(slf, None))
     }
 
     /// Stores offsets: all that is processed, a message and what is before it, a batch, or offsets
     /// by partition.
     fn _commit(&self, py: Python<'_>, what: Option<&Bound<'_, PyAny>>) -> PyResult<Call> {
-        let state = self.state(py)?;
-        let offsets = match what {
-            None => {
-                state.note_last();
-                let given = state.reading().given.clone();
-                state.consumer.with((), move |consumer, _| {
-                    for (place, offset) in given {
-                        consumer.store(&place, Offset(offset));
-                    }
-                });
-                None
-            }
-            Some(what) => Some(read_offsets(what)?),
-        };
-        let call = state.consumer.commit(offsets);
-        Ok(Call::new(call, |py, result| {
-            let committed = result.map_err(|error| client_error(py, &error, &[]))?;
-            for (place, result) in committed {
-                if let Err(problem) = result {
-                    return Err(client_error(py, &problem, &context(&place)));
+        guarded(|| {
+            let state = self.state(py)?;
+            let offsets = match what {
+                None => {
+                    state.note_last();
+                    let given = state.reading().given.clone();
+                    state.consumer.with(move |consumer, _| {
+                        for (place, offset) in given {
+                            consumer.store(&place, Offset(offset));
+                        }
+                    });
+                    None
                 }
-            }
-            Ok(py.None())
-        }))
+                Some(what) => Some(read_offsets(what)?),
+            };
+            let call = state.consumer.commit(offsets);
+            Ok(Call::new(call, |py, result| {
+                let committed = result.map_err(|error| client_error(py, &error, &[]))?;
+                for (place, result) in committed {
+                    if let Err(problem) = result {
+                        return Err(client_error(py, &problem, &context(&place)));
+                    }
+                }
+                Ok(py.None())
+            }))
+        })
     }
 
     /// Answers `{partition: offset or None}` of what is stored in the group.
     fn _committed(&self, py: Python<'_>, places: &Bound<'_, PyList>) -> PyResult<Call> {
-        let places: BTreeSet<Place> =
-            places.iter().map(|place| read_place(&place)).collect::<PyResult<_>>()?;
-        let call = self.state(py)?.consumer.committed(places);
-        Ok(Call::new(call, |py, result| {
-            let fetched = result.map_err(|error| client_error(py, &error, &[]))?;
-            let all = PyDict::new(py);
-            for (place, result) in fetched {
-                let stored = result.map_err(|error| client_error(py, &error, &context(&place)))?;
-                let key = partition_key(py, place.0.as_str(), place.1.0)?;
-                all.set_item(key, stored.map(|stored| stored.offset.0))?;
-            }
-            Ok(all.into_any().unbind())
-        }))
+        guarded(|| {
+            let places: BTreeSet<Place> =
+                places.iter().map(|place| read_place(&place)).collect::<PyResult<_>>()?;
+            let call = self.state(py)?.consumer.committed(places);
+            Ok(Call::new(call, |py, result| {
+                let fetched = result.map_err(|error| client_error(py, &error, &[]))?;
+                let all = PyDict::new(py);
+                for (place, result) in fetched {
+                    let stored =
+                        result.map_err(|error| client_error(py, &error, &context(&place)))?;
+                    let key = partition_key(py, place.0.as_str(), place.1.0)?;
+                    all.set_item(key, stored.map(|stored| stored.offset.0))?;
+                }
+                Ok(all.into_any().unbind())
+            }))
+        })
     }
 
     /// Leaves the group within so many seconds, after a last commit where commits are automatic.
     fn _close(&self, py: Python<'_>, timeout: f64) -> PyResult<Call> {
-        let limit = seconds(py, Some(timeout))?.unwrap_or_default();
-        let state = self.state(py)?;
-        state.is_stopped.store(true, Ordering::Release);
-        Ok(Call::unit(state.consumer.close(limit)))
+        guarded(|| {
+            let limit = seconds(py, Some(timeout))?.unwrap_or_default();
+            let state = self.state(py)?;
+            state.stop();
+            Ok(Call::unit(state.consumer.close(limit)))
+        })
+    }
+
+    /// Has the task panic, for tests of what becomes of those who wait.
+    #[cfg(debug_assertions)]
+    fn _break_down(&self, py: Python<'_>) -> PyResult<()> {
+        guarded(|| {
+            self.state(py)?.consumer.break_down();
+            Ok(())
+        })
     }
 
     /// Ends iterations, from any thread or from a signal handler.
     fn stop(&self) {
         if let Some(state) = self.0.get() {
-            state.is_stopped.store(true, Ordering::Release);
+            state.stop();
         }
+    }
+
+    /// Done once `stop` or `close` was called.
+    fn _stopped(&self, py: Python<'_>) -> PyResult<Call> {
+        guarded(|| Ok(Call::unit(self.state(py)?.stopped.clone())))
     }
 
     /// Whether `stop` or `close` was called.
@@ -385,6 +447,15 @@ impl Drop for State {
 }
 
 impl State {
+    /// Ends iterations, and tells those who wait for that.
+    fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Release);
+        let promise = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(promise) = promise {
+            promise.complete(());
+        }
+    }
+
     fn reading(&self) -> MutexGuard<'_, Reading> {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -473,11 +544,15 @@ impl ConsumerBase {
         let event = {
             let mut reading = state.reading();
             let Some(asked) = reading.asked.take() else { return Ok(false) };
-            let Some(event) = asked.take() else {
-                reading.asked = (!asked.is_done()).then_some(asked);
-                return Ok(false);
-            };
-            event
+            match asked.take() {
+                Some(Ok(event)) => event,
+                Some(Err(Abandoned::Ended)) => ConsumerEvent::Closed,
+                Some(Err(reason)) => return Err(abandoned(py, reason)),
+                None => {
+                    reading.asked = (!asked.is_done()).then_some(asked);
+                    return Ok(false);
+                }
+            }
         };
         if let ConsumerEvent::Records { place, records, next_offset, .. } = event {
             let mut reading = state.reading();
@@ -592,31 +667,34 @@ pub(crate) fn _topic_partitions(
     settings: Vec<Pair>,
     topics: Vec<String>,
 ) -> PyResult<Call> {
-    let network = crate::settings::consumer(py, bootstrap, &settings)?.fetcher.network;
-    let timeout = network.request_timeout;
-    let admin = BackgroundAdmin::start(&background(py)?, network, timeout);
-    let names: Vec<KafkaString> =
-        topics.iter().map(|topic| KafkaString::from(topic.as_str())).collect();
-    let call = admin.call(AdminTarget::Any, describe_topics(Some(&names)));
-    Ok(Call::new(call, move |py, answer| {
-        admin.close();
-        let response = answer.map_err(|error| client_error(py, &error, &[]))?;
-        let Response::Metadata(response) = response else {
-            return Err(error(py, "InternalError", &"an answer is not that of its question"));
-        };
-        let list = PyList::empty(py);
-        for topic in response.topics {
-            let name = topic.name.map(|name| name.as_str().to_owned()).unwrap_or_default();
-            if let Some(problem) = ClientError::from_code(topic.error_code) {
-                return Err(client_error(py, &problem, &[("topic", name)]));
+    guarded(|| {
+        let network = crate::settings::consumer(py, bootstrap, &settings)?.fetcher.network;
+        let api_timeout = network.request_timeout;
+        let administrator =
+            Administrator::start(&background(py)?, AdminConfig { network, api_timeout });
+        let names: Vec<KafkaString> =
+            topics.iter().map(|topic| KafkaString::from(topic.as_str())).collect();
+        let call = administrator.run(|mut operations| async move {
+            let metadata = operations.metadata(Some(&names)).await?;
+            let mut found: Vec<(String, i32)> = Vec::new();
+            for topic in metadata.topics {
+                let name = topic.name.unwrap_or_default();
+                if let Some(problem) = ClientError::from_code(topic.error_code) {
+                    return Err(About::Topic(name).refused(problem));
+                }
+                let mut partitions: Vec<i32> =
+                    topic.partitions.iter().map(|partition| partition.partition_index).collect();
+                partitions.sort_unstable();
+                found.extend(partitions.into_iter().map(|partition| (name.to_string(), partition)));
             }
-            let mut partitions: Vec<i32> =
-                topic.partitions.iter().map(|partition| partition.partition_index).collect();
-            partitions.sort_unstable();
-            for partition in partitions {
-                list.append(partition_key(py, &name, partition)?)?;
+            Ok(found)
+        });
+        Ok(Call::new(call, |py, answer| {
+            let list = PyList::empty(py);
+            for (topic, partition) in answer.map_err(|refusal| refused(py, &refusal))? {
+                list.append(partition_key(py, &topic, partition)?)?;
             }
-        }
-        Ok(list.into_any().unbind())
-    }))
+            Ok(list.into_any().unbind())
+        }))
+    })
 }

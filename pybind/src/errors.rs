@@ -5,6 +5,7 @@ use std::fmt::Display;
 
 use mainspring_core::client::ClientError;
 use mainspring_core::error::ErrorCode;
+use mainspring_net::client::call::Abandoned;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule, PyType};
@@ -47,6 +48,19 @@ pub(crate) fn client_error(
         None => format!("{why}; {next}"),
     };
     make(py, class, &message, context, code).unwrap_or_else(|problem| problem)
+}
+
+/// Makes the error of an answer that will never come.
+pub(crate) fn abandoned(py: Python<'_>, reason: Abandoned) -> PyErr {
+    match reason {
+        Abandoned::Ended => error(py, "ClosedError", &format!("{reason}; make another one")),
+        Abandoned::Panicked => panicked(py),
+    }
+}
+
+/// Makes the error of everything that is asked of a client whose task has panicked.
+pub(crate) fn panicked(py: Python<'_>) -> PyErr {
+    client_error(py, &ClientError::Abandoned, &[])
 }
 
 /// Returns every code of the protocol that is known: number, name, and whether a new attempt may
@@ -150,6 +164,7 @@ fn meaning(problem: &ClientError) -> (&'static str, &'static str) {
             "send less in one record, or raise max_request_size here and max.message.bytes of the \
              topic",
         ),
+        ClientError::Abandoned => ("InternalError", "report it, and make another client"),
         _ => ("MainspringError", "try again"),
     }
 }

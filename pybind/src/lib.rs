@@ -1,7 +1,7 @@
 //! The native module of the Python package: what Python cannot do by itself, and nothing more.
 //!
 //! Threads of the broker never take the interpreter's lock. Every wait gives it up and looks for
-//! Ctrl-C in slices. Errors leave as classes of `mainspring.errors`.
+//! Ctrl-C in slices. Errors leave as classes of `mainspring.errors`, panics too.
 
 #![expect(
     clippy::needless_pass_by_value,
@@ -15,6 +15,7 @@ mod bytes;
 mod call;
 mod consumer;
 mod errors;
+mod guard;
 mod message;
 mod producer;
 mod runtime;
@@ -42,6 +43,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(settings::explain_setting, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::_after_fork, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::_shutdown, module)?)?;
+    module.add_function(wrap_pyfunction!(runtime::_told, module)?)?;
+    #[cfg(debug_assertions)]
+    module.add_function(wrap_pyfunction!(guard::_panic, module)?)?;
     module.add_class::<admin::Admin>()?;
     module.add_class::<call::Bridge>()?;
     module.add_class::<call::Call>()?;

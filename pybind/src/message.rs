@@ -10,6 +10,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::errors::error;
+use crate::guard::guarded;
 
 /// How keys and values become objects: callables of bytes and context, or none for bytes.
 #[derive(Default)]
@@ -110,23 +111,27 @@ impl Message {
     /// The key; made once.
     #[getter]
     fn key<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
-        let made = self.key.get_or_try_init(py, || {
-            let record = self.told.record(self.index as usize);
-            let form = self.told.forms.key.as_ref();
-            self.told.object(py, form, record.key, record.offset.0).map(Bound::unbind)
-        })?;
-        Ok(made.bind(py))
+        guarded(|| {
+            let made = self.key.get_or_try_init(py, || {
+                let record = self.told.record(self.index as usize);
+                let form = self.told.forms.key.as_ref();
+                self.told.object(py, form, record.key, record.offset.0).map(Bound::unbind)
+            })?;
+            Ok(made.bind(py))
+        })
     }
 
     /// The value; made once.
     #[getter]
     fn value<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
-        let made = self.value.get_or_try_init(py, || {
-            let record = self.told.record(self.index as usize);
-            let form = self.told.forms.value.as_ref();
-            self.told.object(py, form, record.value, record.offset.0).map(Bound::unbind)
-        })?;
-        Ok(made.bind(py))
+        guarded(|| {
+            let made = self.value.get_or_try_init(py, || {
+                let record = self.told.record(self.index as usize);
+                let form = self.told.forms.value.as_ref();
+                self.told.object(py, form, record.value, record.offset.0).map(Bound::unbind)
+            })?;
+            Ok(made.bind(py))
+        })
     }
 
     /// The bytes of the value as they were sent.
@@ -144,17 +149,19 @@ impl Message {
     /// The headers, in their order.
     #[getter]
     fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        static HEADERS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let class = HEADERS.get_or_try_init(py, || {
-            py.import("mainspring._types")?.getattr("Headers").map(Bound::unbind)
-        })?;
-        let record = self.told.record(self.index as usize);
-        let pairs = PyList::empty(py);
-        for (name, value) in record.headers.iter().map(|header| (header.key, header.value)) {
-            let name = String::from_utf8_lossy(name);
-            pairs.append((name, Told::bytes(py, value)))?;
-        }
-        class.bind(py).call1((pairs,))
+        guarded(|| {
+            static HEADERS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            let class = HEADERS.get_or_try_init(py, || {
+                py.import("mainspring._types")?.getattr("Headers").map(Bound::unbind)
+            })?;
+            let record = self.told.record(self.index as usize);
+            let pairs = PyList::empty(py);
+            for (name, value) in record.headers.iter().map(|header| (header.key, header.value)) {
+                let name = String::from_utf8_lossy(name);
+                pairs.append((name, Told::bytes(py, value)))?;
+            }
+            class.bind(py).call1((pairs,))
+        })
     }
 
     fn __repr__(&self) -> String {
@@ -166,9 +173,11 @@ impl Message {
     }
 
     fn __reduce__(&self) -> PyResult<()> {
-        let message = "a Message is a view of what a consumer holds and cannot be pickled; send its \
+        guarded(|| {
+            let message = "a Message is a view of what a consumer holds and cannot be pickled; send its \
                        value, key and offset instead";
-        Err(PyTypeError::new_err(message))
+            Err(PyTypeError::new_err(message))
+        })
     }
 }
 
@@ -243,63 +252,80 @@ impl MessageBatch {
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self.messages(py)?.try_iter()?.into_any())
+        guarded(|| Ok(self.messages(py)?.try_iter()?.into_any()))
     }
 
     fn __getitem__(&self, index: isize) -> PyResult<Message> {
-        let length = self.__len__();
-        let at = if index < 0 { index + length as isize } else { index };
-        let mut at = usize::try_from(at).ok().filter(|at| *at < length).ok_or_else(|| {
-            PyIndexError::new_err(format!(
-                "the batch has {length} messages, and no message {index}"
-            ))
-        })?;
-        for segment in &*self.segments() {
-            let count = segment.to - segment.from;
-            if at < count {
-                return Ok(Message::new(Arc::clone(&segment.told), segment.from + at));
+        guarded(|| {
+            let length = self.__len__();
+            let at = if index < 0 { index + length as isize } else { index };
+            let mut at = usize::try_from(at).ok().filter(|at| *at < length).ok_or_else(|| {
+                PyIndexError::new_err(format!(
+                    "the batch has {length} messages, and no message {index}"
+                ))
+            })?;
+            for segment in &*self.segments() {
+                let count = segment.to - segment.from;
+                if at < count {
+                    return Ok(Message::new(Arc::clone(&segment.told), segment.from + at));
+                }
+                at -= count;
             }
-            at -= count;
-        }
-        Err(PyIndexError::new_err("no such message"))
+            Err(PyIndexError::new_err("no such message"))
+        })
     }
 
     /// All messages.
     fn messages<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        self.list(py, |told, index| {
-            Ok(Bound::new(py, Message::new(Arc::clone(told), index))?.into_any())
+        guarded(|| {
+            self.list(py, |told, index| {
+                Ok(Bound::new(py, Message::new(Arc::clone(told), index))?.into_any())
+            })
         })
     }
 
     /// All values.
     fn values<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        self.list(py, |told, index| {
-            let record = told.record(index);
-            told.object(py, told.forms.value.as_ref(), record.value, record.offset.0)
+        guarded(|| {
+            self.list(py, |told, index| match told.forms.value.as_ref() {
+                None => Ok(Told::bytes(py, told.records.value(index))),
+                form @ Some(_) => {
+                    let record = told.record(index);
+                    told.object(py, form, record.value, record.offset.0)
+                }
+            })
         })
     }
 
     /// All keys.
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        self.list(py, |told, index| {
-            let record = told.record(index);
-            told.object(py, told.forms.key.as_ref(), record.key, record.offset.0)
+        guarded(|| {
+            self.list(py, |told, index| {
+                let record = told.record(index);
+                told.object(py, told.forms.key.as_ref(), record.key, record.offset.0)
+            })
         })
     }
 
     /// All times, in milliseconds since 1970.
     fn timestamps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        self.list(py, |told, index| Ok(told.record(index).timestamp.into_pyobject(py)?.into_any()))
+        guarded(|| {
+            self.list(py, |told, index| {
+                Ok(told.record(index).timestamp.into_pyobject(py)?.into_any())
+            })
+        })
     }
 
     /// For each topic and partition the offset behind its last message here.
     #[getter]
     fn offsets<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let offsets = PyDict::new(py);
-        for ((topic, partition), offset) in self.ends() {
-            offsets.set_item(partition_key(py, topic.as_str(), partition.0)?, offset)?;
-        }
-        Ok(offsets)
+        guarded(|| {
+            let offsets = PyDict::new(py);
+            for ((topic, partition), offset) in self.ends() {
+                offsets.set_item(partition_key(py, topic.as_str(), partition.0)?, offset)?;
+            }
+            Ok(offsets)
+        })
     }
 
     fn __repr__(&self) -> String {
@@ -307,8 +333,10 @@ impl MessageBatch {
     }
 
     fn __reduce__(&self) -> PyResult<()> {
-        let message = "a MessageBatch cannot be pickled; send its values() instead";
-        Err(PyTypeError::new_err(message))
+        guarded(|| {
+            let message = "a MessageBatch cannot be pickled; send its values() instead";
+            Err(PyTypeError::new_err(message))
+        })
     }
 }
 

@@ -9,15 +9,19 @@ use mainspring_net::client::producer::{
 };
 use pyo3::exceptions::{PyStopIteration, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::bytes::Payload;
 use crate::call::Call;
-use crate::errors::{client_error, error, error_with};
+use crate::errors::{client_error, error, error_with, panicked};
+use crate::guard::guarded;
 use crate::runtime::{Generation, background, seconds, wait};
 
 /// Longest that a send holds the lock before it lets signals and other threads in.
 const MANY: usize = 4096;
+
+/// Longest that a send waits for the task before it takes more of the buffer.
+const PACE: Duration = Duration::from_millis(20);
 
 /// What a producer is once it is open.
 struct State {
@@ -47,15 +51,20 @@ impl ProducerBase {
         settings: Vec<(String, String)>,
         max_block: f64,
     ) -> PyResult<()> {
-        let config = crate::settings::producer(py, bootstrap, &settings)?;
-        let producer = BackgroundProducer::start(&background(py)?, config);
-        let max_block = seconds(py, Some(max_block))?.unwrap_or_default();
-        let state =
-            State { producer: Arc::new(producer), generation: Generation::current(), max_block };
-        if self.0.set(state).is_err() {
-            return Err(error(py, "InternalError", &"a producer was opened twice"));
-        }
-        Ok(())
+        guarded(|| {
+            let config = crate::settings::producer(py, bootstrap, &settings)?;
+            let producer = BackgroundProducer::start(&background(py)?, config);
+            let max_block = seconds(py, Some(max_block))?.unwrap_or_default();
+            let state = State {
+                producer: Arc::new(producer),
+                generation: Generation::current(),
+                max_block,
+            };
+            if self.0.set(state).is_err() {
+                return Err(error(py, "InternalError", &"a producer was opened twice"));
+            }
+            Ok(())
+        })
     }
 
     /// Hands one record over.
@@ -69,29 +78,31 @@ impl ProducerBase {
         partition: Option<i32>,
         timestamp: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let Ok(topic) = topic.cast::<PyString>() else {
-            // A typed topic: Python serializes, and comes back with bytes.
-            let arguments = (topic, value, key, headers, partition, timestamp);
-            return slf.call_method1(pyo3::intern!(py, "_send_typed"), arguments);
-        };
-        let state = slf.get().state(py)?;
-        let value = Payload::of(value, "value")?;
-        let key = key.map(|key| Payload::of(key, "key")).transpose()?;
-        let headers = headers.map(read_headers).transpose()?.unwrap_or_default();
-        let borrowed: Vec<(&[u8], Option<&[u8]>)> =
-            headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
-        let record = Outgoing {
-            topic: topic.to_str()?,
-            partition: check_partition(py, partition)?,
-            timestamp: timestamp.map(read_timestamp).transpose()?,
-            key: key.as_ref().and_then(Payload::bytes),
-            value: value.bytes(),
-            headers: &borrowed,
-        };
-        let delivery = state.send(py, &record)?;
-        let delivery = Delivery { inner: delivery, producer: Arc::clone(&state.producer) };
-        Ok(Bound::new(py, delivery)?.into_any())
+        guarded(|| {
+            let py = slf.py();
+            let Ok(topic) = topic.cast::<PyString>() else {
+                // A typed topic: Python serializes, and comes back with bytes.
+                let arguments = (topic, value, key, headers, partition, timestamp);
+                return slf.call_method1(pyo3::intern!(py, "_send_typed"), arguments);
+            };
+            let state = slf.get().state(py)?;
+            let value = Payload::of(value, "value")?;
+            let key = key.map(|key| Payload::of(key, "key")).transpose()?;
+            let headers = headers.map(read_headers).transpose()?.unwrap_or_default();
+            let borrowed: Vec<(&[u8], Option<&[u8]>)> =
+                headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
+            let record = Outgoing {
+                topic: topic.to_str()?,
+                partition: check_partition(py, partition)?,
+                timestamp: timestamp.map(read_timestamp).transpose()?,
+                key: key.as_ref().and_then(Payload::bytes),
+                value: value.bytes(),
+                headers: &borrowed,
+            };
+            let delivery = state.send(py, &record)?;
+            let delivery = Delivery { inner: delivery, producer: Arc::clone(&state.producer) };
+            Ok(Bound::new(py, delivery)?.into_any())
+        })
     }
 
     /// Hands many records over: values, or pairs of key and value.
@@ -103,12 +114,17 @@ impl ProducerBase {
         keyed: bool,
         partition: Option<i32>,
     ) -> PyResult<usize> {
-        let state = self.state(py)?;
-        let partition = check_partition(py, partition)?;
-        if let Ok(list) = records.cast::<PyList>() {
-            return state.send_all(py, topic, &mut list.iter().map(Ok), keyed, partition);
-        }
-        state.send_all(py, topic, &mut records.try_iter()?, keyed, partition)
+        guarded(|| {
+            let state = self.state(py)?;
+            let partition = check_partition(py, partition)?;
+            if let Ok(list) = records.cast::<PyList>() {
+                if keyed {
+                    return state.send_all(py, topic, &mut list.iter().map(Ok), keyed, partition);
+                }
+                return state.send_values(py, topic, list, partition);
+            }
+            state.send_all(py, topic, &mut records.try_iter()?, keyed, partition)
+        })
     }
 
     /// Hands over as many of the records from an index on as there is room for, and tells how many.
@@ -121,41 +137,54 @@ impl ProducerBase {
         keyed: bool,
         partition: Option<i32>,
     ) -> PyResult<usize> {
-        let state = self.state(py)?;
-        let partition = check_partition(py, partition)?;
-        let mut window = Vec::new();
-        for item in records.iter().skip(from).take(MANY) {
-            window.push(if keyed {
-                let (key, value) = pair(&item)?;
-                (Some(key), value)
-            } else {
-                (None, item)
-            });
-        }
-        state.send_window(py, topic, &window, partition, false)
+        guarded(|| {
+            let state = self.state(py)?;
+            let partition = check_partition(py, partition)?;
+            let mut window = Vec::new();
+            for item in records.iter().skip(from).take(MANY) {
+                window.push(if keyed {
+                    let (key, value) = pair(&item)?;
+                    (Some(key), value)
+                } else {
+                    (None, item)
+                });
+            }
+            state.send_window(py, topic, &window, partition, false)
+        })
     }
 
     /// Sends what was taken so far without waiting for more; done when all of it is reported.
     fn _flush(&self, py: Python<'_>) -> PyResult<Call> {
-        Ok(Call::unit(self.state(py)?.producer.flush()))
+        guarded(|| Ok(Call::unit(self.state(py)?.producer.flush())))
     }
 
     /// Done when the buffer has room again.
     fn _room(&self, py: Python<'_>) -> PyResult<Call> {
-        Ok(Call::unit(self.state(py)?.producer.room()))
+        guarded(|| Ok(Call::unit(self.state(py)?.producer.room())))
     }
 
     /// Ends within so many seconds; answers how many records had no report by then.
     fn _close(&self, py: Python<'_>, timeout: f64) -> PyResult<Call> {
-        let limit = seconds(py, Some(timeout))?.unwrap_or_default();
-        let call = self.state(py)?.producer.close(limit);
-        Ok(Call::new(call, |py, left| Ok(left.into_pyobject(py)?.into_any().unbind())))
+        guarded(|| {
+            let limit = seconds(py, Some(timeout))?.unwrap_or_default();
+            let call = self.state(py)?.producer.close(limit);
+            Ok(Call::new(call, |py, left| Ok(left.into_pyobject(py)?.into_any().unbind())))
+        })
+    }
+
+    /// Has the task panic, for tests of what becomes of those who wait.
+    #[cfg(debug_assertions)]
+    fn _break_down(&self, py: Python<'_>) -> PyResult<()> {
+        guarded(|| {
+            self.state(py)?.producer.break_down();
+            Ok(())
+        })
     }
 
     /// Records without a report.
     #[getter]
     fn pending(&self, py: Python<'_>) -> PyResult<usize> {
-        Ok(self.state(py)?.producer.pending())
+        guarded(|| Ok(self.state(py)?.producer.pending()))
     }
 
     /// Whether no record is taken any more.
@@ -192,6 +221,7 @@ impl ProducerBase {
 
 impl State {
     fn send(&self, py: Python<'_>, record: &Outgoing<'_>) -> PyResult<NetDelivery> {
+        self.wait_for_task(py)?;
         match self.producer.send(record) {
             Ok(delivery) => return Ok(delivery),
             Err(NotTaken::Full) => {}
@@ -218,6 +248,58 @@ impl State {
             return Ok(());
         }
         Err(not_taken(py, NotTaken::Full, topic))
+    }
+
+    /// Lets the task catch up where it is far behind, for as long as something moves.
+    fn wait_for_task(&self, py: Python<'_>) -> PyResult<()> {
+        if self.producer.is_ahead() && !self.max_block.is_zero() {
+            let caught_up = self.producer.caught_up();
+            if !wait(py, Some(self.max_block.min(PACE)), |slice| caught_up.wait(slice))? {
+                self.producer.note_stall();
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the values of a list.
+    fn send_values(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        list: &Bound<'_, PyList>,
+        partition: Option<i32>,
+    ) -> PyResult<usize> {
+        let mut done = 0;
+        let mut values: Vec<Bound<'_, PyBytes>> = Vec::with_capacity(MANY.min(list.len()));
+        while done < list.len() {
+            let end = list.len().min(done + MANY);
+            let items = (done..end).map(|index| list.get_item(index));
+            values.clear();
+            for item in items {
+                match item?.cast_into::<PyBytes>() {
+                    Ok(value) => values.push(value),
+                    Err(_) => break,
+                }
+            }
+            let is_plain = values.len() == end - done;
+            let mut taken = 0;
+            if is_plain {
+                self.wait_for_task(py)?;
+                let mut many = self.producer.many();
+                let place = many.place(topic, partition);
+                let is_taken =
+                    |value: &&Bound<'_, PyBytes>| many.push_value(place, value.as_bytes()).is_ok();
+                taken = values.iter().take_while(is_taken).count();
+            }
+            if done + taken < end {
+                // Other objects, or no room: that is dealt with as for any records.
+                let left = (done + taken..end).map(|index| Ok((None, list.get_item(index)?)));
+                let left = left.collect::<PyResult<Vec<_>>>()?;
+                taken += self.send_window(py, topic, &left, partition, true)?;
+            }
+            done += taken;
+        }
+        Ok(done)
     }
 
     fn send_all<'py>(
@@ -254,6 +336,7 @@ impl State {
             if window.is_empty() && failed.is_none() {
                 return Ok(count);
             }
+            self.wait_for_task(py)?;
             count += self.send_window(py, topic, &window, partition, true)?;
             if let Some(problem) = failed {
                 return Err(problem);
@@ -387,6 +470,7 @@ fn not_taken(py: Python<'_>, reason: NotTaken, topic: &str) -> PyErr {
             ),
             &context,
         ),
+        NotTaken::Panicked => panicked(py),
         NotTaken::Closed => {
             error_with(py, "ClosedError", &"this producer is closed; make another one", &context)
         }
@@ -473,42 +557,52 @@ impl Delivery {
     /// Waits for the report and returns where the record was stored.
     #[pyo3(signature = (timeout=None))]
     fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<RecordMetadata> {
-        self.wait_for(py, timeout)?;
-        self.metadata(py).unwrap_or_else(|| {
-            Err(error(py, "InternalError", &"a report was there and is not any more"))
+        guarded(|| {
+            self.wait_for(py, timeout)?;
+            self.metadata(py).unwrap_or_else(|| {
+                Err(error(py, "InternalError", &"a report was there and is not any more"))
+            })
         })
     }
 
     /// Waits for the report and returns the error, `None` where the record was stored.
     #[pyo3(signature = (timeout=None))]
     fn exception(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
-        self.wait_for(py, timeout)?;
-        let failed = self.metadata(py).and_then(Result::err);
-        Ok(failed.map(|error| error.into_value(py).into_any()))
+        guarded(|| {
+            self.wait_for(py, timeout)?;
+            let failed = self.metadata(py).and_then(Result::err);
+            Ok(failed.map(|error| error.into_value(py).into_any()))
+        })
     }
 
     /// Calls `callback(delivery)` on a thread of its own once the report is there.
     fn add_done_callback(slf: &Bound<'_, Self>, callback: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = slf.py();
-        let callbacks = py.import("mainspring._callbacks")?;
-        callbacks.call_method1(pyo3::intern!(py, "add"), (slf, callback))?;
-        Ok(())
+        guarded(|| {
+            let py = slf.py();
+            let callbacks = py.import("mainspring._callbacks")?;
+            callbacks.call_method1(pyo3::intern!(py, "add"), (slf, callback))?;
+            Ok(())
+        })
     }
 
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        if let Some(metadata) = slf.get().metadata(py) {
-            let value = Some(Py::new(py, metadata?)?.into_any());
-            return Ok(Bound::new(py, Ready(std::sync::Mutex::new(value)))?.into_any());
-        }
-        let module = py.import("mainspring.aio._loop")?;
-        module.call_method1(pyo3::intern!(py, "wait_for_delivery"), (slf,))
+        guarded(|| {
+            let py = slf.py();
+            if let Some(metadata) = slf.get().metadata(py) {
+                let value = Some(Py::new(py, metadata?)?.into_any());
+                return Ok(Bound::new(py, Ready(std::sync::Mutex::new(value)))?.into_any());
+            }
+            let module = py.import("mainspring.aio._loop")?;
+            module.call_method1(pyo3::intern!(py, "wait_for_delivery"), (slf,))
+        })
     }
 
     /// The report that is there.
     fn _metadata(&self, py: Python<'_>) -> PyResult<RecordMetadata> {
-        self.metadata(py).unwrap_or_else(|| {
-            Err(error(py, "InternalError", &"a report was asked for that is not there"))
+        guarded(|| {
+            self.metadata(py).unwrap_or_else(|| {
+                Err(error(py, "InternalError", &"a report was asked for that is not there"))
+            })
         })
     }
 
@@ -532,7 +626,9 @@ impl Ready {
     }
 
     fn __next__(&self) -> PyResult<Py<PyAny>> {
-        let value = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        Err(PyStopIteration::new_err(value))
+        guarded(|| {
+            let value = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            Err(PyStopIteration::new_err(value))
+        })
     }
 }

@@ -8,6 +8,7 @@ use mainspring_net::client::background::Background;
 use pyo3::prelude::*;
 
 use crate::errors::error;
+use crate::guard::guarded;
 
 /// How often a wait looks for signals.
 const SLICE: Duration = Duration::from_millis(50);
@@ -57,6 +58,17 @@ pub(crate) fn _shutdown() {
     {
         std::mem::forget(background);
     }
+}
+
+/// Waits until clients of this process have something to tell of brokers that come and go, for so many
+/// seconds, and takes it. For a thread that does nothing else: it does not look for signals.
+#[pyfunction]
+pub(crate) fn _told(py: Python<'_>, timeout: f64) -> PyResult<Vec<String>> {
+    guarded(|| {
+        let limit = seconds(py, Some(timeout))?.unwrap_or_default();
+        let told = background(py)?.told();
+        Ok(py.detach(|| told.take(limit)).iter().map(ToString::to_string).collect())
+    })
 }
 
 /// Gives the threads, and starts them at the first time.

@@ -9,6 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::errors::error_with;
+use crate::guard::guarded;
 
 /// Reads the settings of a producer.
 pub(crate) fn producer(
@@ -48,8 +49,10 @@ pub(crate) fn admin(
 pub(crate) fn client_settings(
     kind: &str,
 ) -> PyResult<Vec<(&'static str, &'static str, &'static str)>> {
-    let settings = settings::client_settings(kind_of(kind)?);
-    Ok(settings.map(|def| (def.name, def.default, def.documentation)).collect())
+    guarded(|| {
+        let settings = settings::client_settings(kind_of(kind)?);
+        Ok(settings.map(|def| (def.name, def.default, def.documentation)).collect())
+    })
 }
 
 /// Returns what is wrong with the name of a setting, and the name that was probably meant;
@@ -59,9 +62,11 @@ pub(crate) fn explain_setting(
     kind: &str,
     name: &str,
 ) -> PyResult<Option<(String, Option<&'static str>)>> {
-    let kind = kind_of(kind)?;
-    let refused = settings::find_setting(kind, name).err();
-    Ok(refused.map(|refusal| (refusal.to_string(), refusal.meant())))
+    guarded(|| {
+        let kind = kind_of(kind)?;
+        let refused = settings::find_setting(kind, name).err();
+        Ok(refused.map(|refusal| (refusal.to_string(), refusal.meant())))
+    })
 }
 
 /// Checks where brokers are, and settings, as opening a client does; connects to nothing.
@@ -73,11 +78,11 @@ pub(crate) fn check_settings(
     bootstrap: &str,
     given: Vec<(String, String)>,
 ) -> PyResult<()> {
-    match kind_of(kind)? {
+    guarded(|| match kind_of(kind)? {
         ClientKind::Producer => producer(py, bootstrap, &given).map(drop),
         ClientKind::Consumer => consumer(py, bootstrap, &given).map(drop),
         ClientKind::Admin => admin(py, bootstrap, &given).map(drop),
-    }
+    })
 }
 
 fn kind_of(name: &str) -> PyResult<ClientKind> {

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mainspring import _native
+from mainspring import _log, _native
 from mainspring.errors import OperationTimeout
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ def bootstrap_text(bootstrap: Bootstrap) -> str:
 
 
 def watch_exit(client: _Closes) -> None:
-    """Has a client closed when the interpreter ends."""
+    """Has a client closed when the interpreter ends, and what it tells of brokers logged."""
     _open.add(client)
+    _log.begin()
 
 
 def wait(call: _native.Call, timeout: float | None, what: str) -> Any:

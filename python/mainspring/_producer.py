@@ -134,8 +134,10 @@ class Producer(ProducerCore):
         ...     producer.pending
         0
         """
-        if not self._flush().wait(timeout):
+        call = self._flush()
+        if not call.wait(timeout):
             raise FlushTimeout.of(self.pending, timeout)
+        call.take()
 
     def close(self, timeout: float = 30.0) -> None:
         """Sends what was taken, waits for its reports, and ends. Closing it again does nothing.

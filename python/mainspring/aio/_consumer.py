@@ -52,6 +52,7 @@ class Consumer(ConsumerCore[K, V]):
 
     _is_begun = False
     _waited: asyncio.Future[None] | None = None
+    _ended: asyncio.Future[None] | None = None
 
     @overload
     def __init__(
@@ -141,21 +142,20 @@ class Consumer(ConsumerCore[K, V]):
     async def _asked(self, limit: float | None) -> bool:
         """Waits for the next event; false after so many seconds, and after `stop`."""
         loop = asyncio.get_running_loop()
+        # One future for a question, and one for the end, however often they are waited for.
         if self._waited is None or self._waited.get_loop() is not loop:
             call = self._ask()
             if call.done():
                 return True
             self._waited = _loop.watch(call)
-        # One future for a question, however often it is waited for.
-        deadline = None if limit is None else loop.time() + limit
-        while True:
-            left = 0.1 if deadline is None else min(0.1, max(0.0, deadline - loop.time()))
-            await asyncio.wait([self._waited], timeout=left)
-            if self._waited.done():
-                self._waited = None
-                return True
-            if self.is_stopped or (deadline is not None and loop.time() >= deadline):
-                return False
+        if self._ended is None or self._ended.get_loop() is not loop:
+            self._ended = _loop.watch(self._stopped())
+        waiting = (self._waited, self._ended)
+        await asyncio.wait(waiting, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        if not self._waited.done():
+            return False
+        self._waited = None
+        return True
 
     async def __aiter__(self) -> AsyncIterator[Message[K, V]]:
         while True:

@@ -76,8 +76,10 @@ class Producer(ProducerCore):
         Raises:
             FlushTimeout: Records had no report after so many seconds; they are still on their way.
         """
-        if not await _loop.done(self._flush(), timeout):
+        call = self._flush()
+        if not await _loop.done(call, timeout):
             raise FlushTimeout.of(self.pending, timeout)
+        call.take()
 
     async def close(self, timeout: float = 30.0) -> None:
         """Sends what was taken, waits for its reports, and ends. Closing it again does nothing.
