@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 from mainspring import _native, errors
@@ -96,3 +98,22 @@ def test_a_flush_that_ran_out_of_time_says_how_many_records_are_left():
     assert error.remaining == 1
     assert "1 record was not acknowledged after 2.5 s" in str(error)
     assert isinstance(error, TimeoutError)
+
+
+@pytest.mark.skipif(not hasattr(_native, "_panic"), reason="only a build with assertions fails on purpose")
+def test_a_panic_leaves_as_an_error_that_programs_catch():
+    with pytest.raises(errors.InternalError, match="please report it"):
+        _native._panic()
+
+
+def test_every_way_into_the_native_module_lets_no_panic_out_as_one():
+    sources = Path(__file__).parents[2] / "pybind/src"
+    unguarded = []
+    for source in sorted(sources.glob("*.rs")):
+        text = source.read_text()
+        for block in re.findall(r"#\[(?:pymethods|pyfunction)\].*?^\}", text, re.DOTALL | re.MULTILINE):
+            # What cannot fail reads a field, or says so by its type.
+            for name, body in re.findall(r"fn (\w+)[^{;]*PyResult[^{;]*\{\n(.*?)\n    \}", block, re.DOTALL):
+                if not body.strip().startswith("guarded("):
+                    unguarded.append(f"{source.name}: {name}")
+    assert not unguarded

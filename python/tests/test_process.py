@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
+import logging.handlers
 import multiprocessing
 import os
 import pickle
+import queue
 import resource
 import signal
 import subprocess
@@ -15,6 +18,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import mainspring
 import mainspring.aio
@@ -117,6 +121,70 @@ def test_a_callback_is_called_once_with_its_delivery(broker):
         assert called.wait(10)
         assert delivery.exception() is None
     assert seen == [(delivery, "mainspring-callbacks")]
+
+
+breakable = pytest.mark.skipif(
+    not hasattr(mainspring.Producer, "_break_down"), reason="only a build with assertions fails on purpose"
+)
+
+
+@breakable
+def test_a_panic_in_the_background_reaches_every_thread_that_waits():
+    nowhere = "127.0.0.1:1"
+    producer = mainspring.Producer(nowhere, linger_ms=60_000)
+    consumer = mainspring.Consumer(nowhere)
+    admin = mainspring.Admin(nowhere)
+    delivery = producer.send("t", b"")
+    called = threading.Event()
+    delivery.add_done_callback(lambda _: called.set())
+    waits = {
+        "result": delivery.result,
+        "flush": producer.flush,
+        "poll": consumer.poll,
+        "batches": lambda: next(consumer.batches()),
+        "topics": admin.topics,
+    }
+    with ThreadPoolExecutor(len(waits)) as threads:
+        waiting = {name: threads.submit(wait) for name, wait in waits.items()}
+        for client in (producer, consumer, admin._native):
+            client._break_down()
+        for name, future in waiting.items():
+            assert isinstance(future.exception(20), mainspring.errors.InternalError), name
+    assert called.wait(20)
+    assert isinstance(delivery.exception(), mainspring.errors.InternalError)
+    for later in (producer.flush, producer.close, lambda: producer.send("t", b""), consumer.poll):
+        with pytest.raises(mainspring.errors.InternalError, match="panicked.*make another client"):
+            later()
+
+
+@breakable
+def test_a_panic_in_the_background_reaches_every_coroutine_that_waits():
+    async def work() -> list[object]:
+        nowhere = "127.0.0.1:1"
+        producer = mainspring.aio.Producer(nowhere, linger_ms=60_000)
+        consumer = mainspring.aio.Consumer(nowhere)
+        admin = mainspring.aio.Admin(nowhere)
+        waiting = asyncio.gather(
+            _result(producer.send("t", b"")),
+            producer.flush(),
+            consumer.poll(),
+            admin.topics(),
+            return_exceptions=True,
+        )
+        await asyncio.sleep(0)
+        for client in (producer, consumer, admin._native):
+            client._break_down()
+        async with asyncio.timeout(20):
+            early = await waiting
+            return early + await asyncio.gather(
+                producer.flush(), producer.close(), consumer.poll(), return_exceptions=True
+            )
+
+    async def _result(delivery: mainspring.Delivery) -> object:
+        return await delivery
+
+    for outcome in asyncio.run(work()):
+        assert isinstance(outcome, mainspring.errors.InternalError), outcome
 
 
 def forked(work) -> str:
@@ -261,7 +329,33 @@ def test_a_consumer_that_waits_for_long_gathers_nothing(broker):
                 assert await consumer.poll(0.001) is None
             return len(bridge(asyncio.get_running_loop()))
 
-    assert asyncio.run(work()) <= 1
+    # One for the question, and one for the end.
+    assert asyncio.run(work()) <= 2
+
+
+def test_stop_ends_a_wait_in_an_event_loop_at_once_and_without_looking_for_it(broker):
+    async def work() -> int:
+        wakes = 0
+        async with mainspring.aio.Consumer(broker.bootstrap, topics="idle") as consumer:
+            waits = asyncio.ensure_future(consumer.poll())
+            loop = asyncio.get_running_loop()
+            select = loop._selector.select
+
+            def counted(timeout: float | None = None) -> object:
+                nonlocal wakes
+                wakes += 1
+                return select(timeout)
+
+            await asyncio.sleep(0.05)
+            loop._selector.select = counted
+            threading.Timer(1, consumer.stop).start()
+            assert await waits is None
+            return wakes
+
+    with mainspring.Producer(broker.bootstrap) as producer:
+        producer.send("idle", b"").result(10)
+    # Those of the end; whoever looks for it now and then wakes each time.
+    assert asyncio.run(work()) < 10
 
 
 def test_uvloop_works_as_well(broker):
@@ -300,7 +394,8 @@ def test_the_end_of_the_interpreter_waits_once_for_all_clients():
         """
     begun = time.monotonic()
     ended = run(code)
-    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.returncode == 0
+    assert all("cannot be reached" in line for line in ended.stderr.splitlines()), ended.stderr
     assert time.monotonic() - begun < 15
 
 
@@ -403,6 +498,34 @@ def test_a_consumer_goes_on_by_itself_after_the_broker_was_killed(tmp_path):
         assert acknowledged == seen == list(range(20))
         consumer.close()
         producer.close()
+
+
+def test_an_outage_is_told_once_in_the_log_and_its_end_once(tmp_path):
+    first = mainspring.Broker.spawn(tmp_path)
+    port = int(first.bootstrap.rsplit(":")[-1])
+    told: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    handler = logging.handlers.QueueHandler(told)
+    # Clients of other tests may tell of their brokers.
+    handler.addFilter(lambda record: f":{port} " in record.getMessage())
+    log = logging.getLogger("mainspring")
+    log.addHandler(handler)
+    try:
+        with mainspring.Producer(first.bootstrap) as producer:
+            producer.send("log", b"").result(20)
+            first.kill()
+            late = producer.send("log", b"")
+            lost = told.get(timeout=20)
+            # Many attempts lie in between.
+            with pytest.raises(mainspring.OperationTimeout):
+                late.result(1)
+            with mainspring.Broker.spawn(tmp_path, port=port):
+                late.result(30)
+                back = told.get(timeout=20)
+    finally:
+        log.removeHandler(handler)
+    assert "cannot be reached" in lost.getMessage()
+    assert lost.levelno == back.levelno == logging.WARNING
+    assert "is back" in back.getMessage()
 
 
 def test_stop_and_close_are_bounded_while_the_broker_hangs(tmp_path):
