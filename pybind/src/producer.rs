@@ -19,6 +19,8 @@ use crate::runtime::{Generation, background, seconds, wait};
 
 /// Longest that a send holds the lock before it lets signals and other threads in.
 const MANY: usize = 4096;
+/// Bytes after which it does so as well: more would be memory that was not used just now.
+const MANY_BYTES: usize = 512 << 10;
 
 /// Longest that a send waits for the task before it takes more of the buffer.
 const PACE: Duration = Duration::from_millis(20);
@@ -272,16 +274,18 @@ impl State {
         let mut done = 0;
         let mut values: Vec<Bound<'_, PyBytes>> = Vec::with_capacity(MANY.min(list.len()));
         while done < list.len() {
-            let end = list.len().min(done + MANY);
-            let items = (done..end).map(|index| list.get_item(index));
+            let (mut end, mut bytes, mut is_plain) = (done, 0, true);
             values.clear();
-            for item in items {
-                match item?.cast_into::<PyBytes>() {
-                    Ok(value) => values.push(value),
-                    Err(_) => break,
+            while end < list.len().min(done + MANY) && bytes < MANY_BYTES {
+                match list.get_item(end)?.cast_into::<PyBytes>() {
+                    Ok(value) => {
+                        bytes += value.as_bytes().len();
+                        values.push(value);
+                    }
+                    Err(_) => is_plain = false,
                 }
+                end += 1;
             }
-            let is_plain = values.len() == end - done;
             let mut taken = 0;
             if is_plain {
                 self.wait_for_task(py)?;
