@@ -44,8 +44,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(runtime::_after_fork, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::_shutdown, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::_told, module)?)?;
+    // Not added, since it is no part of what the module offers.
     #[cfg(debug_assertions)]
-    module.add_function(wrap_pyfunction!(guard::_panic, module)?)?;
+    module.setattr("_panic", wrap_pyfunction!(guard::_panic, module)?)?;
     module.add_class::<admin::Admin>()?;
     module.add_class::<call::Bridge>()?;
     module.add_class::<call::Call>()?;

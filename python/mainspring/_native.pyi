@@ -23,6 +23,7 @@ __all__ = [
     "__version__",
     "_after_fork",
     "_shutdown",
+    "_told",
     "_topic_partitions",
     "check_settings",
     "client_settings",
