@@ -113,6 +113,7 @@ impl EarlyRefusals {
     }
 
     /// Returns how many are remembered.
+    #[cfg(test)]
     pub(in crate::broker) fn len(&self) -> usize {
         self.first.len()
     }

@@ -215,13 +215,24 @@ impl Shard {
             connection.digest(&mut digest);
         }
         digest
-            .number(self.pending.len() as u64)
-            .number(self.tickets.len() as u64)
-            .number(self.held_posts.len() as u64)
+            .shown(&self.phase)
+            .shown(&self.identity)
+            .shown(&self.watched)
+            .shown(&(&self.dirty, &self.blocked, &self.congested))
+            .shown(&self.pending)
+            .shown(&self.tickets)
+            .number(self.next_ticket)
+            .shown(&self.held_posts)
+            .shown(&self.timers)
+            .number(self.received_bytes as u64)
+            .number(self.answer_bytes)
             .number(self.granted_bytes)
-            .number(self.congested.len() as u64)
-            .number(self.early_refusals.len() as u64)
+            .number(self.parked_fetches as u64)
+            .shown(&self.early_refusals)
             .number(u64::from(self.poisoned.is_some()));
+        if let Some(replay) = &self.replay {
+            digest.signed(replay.position().0);
+        }
         self.producer_ids.digest(&mut digest);
         self.fetch_sessions.digest(&mut digest);
         self.groups.digest(&mut digest);

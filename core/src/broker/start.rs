@@ -85,6 +85,13 @@ pub(in crate::broker) struct Replay {
     end: Offset,
 }
 
+impl Replay {
+    /// Returns the first offset that is still to be applied.
+    pub(in crate::broker) const fn position(&self) -> Offset {
+        self.next
+    }
+}
+
 impl Shard {
     pub(in crate::broker) fn start(&mut self, now: Now) {
         assert_eq!(self.phase, Phase::Idle, "a shard is started once");

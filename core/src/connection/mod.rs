@@ -396,7 +396,24 @@ impl Connection {
             .number(self.buffered_bytes() as u64)
             .number(self.unread_bytes)
             .number(self.waiting_bytes)
-            .number(u64::from(self.closed));
+            .number(self.bytes_in_flight as u64)
+            .number(u64::from(self.held.is_some()))
+            .number(self.last_progress.as_nanos())
+            .shown(&(&self.unread, &self.flow, &self.partial, self.is_partial_timer_armed))
+            .shown(&(self.closed, self.aborted));
+        for slot in &self.slots {
+            digest.number(slot.request_bytes as u64);
+            match &slot.answer {
+                Answer::Pending => digest.number(0),
+                Answer::Silent => digest.number(1),
+                Answer::Parts(parts) => {
+                    for part in parts {
+                        digest.bytes(part);
+                    }
+                    digest.number(2)
+                }
+            };
+        }
     }
 }
 

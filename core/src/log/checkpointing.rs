@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::digest::Digest;
 use crate::ids::{Offset, TopicPartition};
 use crate::io::{Counter, Effects, FileName, Sync, WriteBody};
 use crate::log::block::BlockSequence;
@@ -71,6 +72,15 @@ pub(super) struct Checkpointing {
 impl Checkpointing {
     pub(super) fn is_idle(&self) -> bool {
         self.step == Step::Idle
+    }
+
+    /// Takes in how far it has come, and what it will say.
+    pub(super) fn digest(&self, digest: &mut Digest) {
+        digest.shown(&(self.step, self.cut, self.entries, self.outstanding, self.copy_is_behind));
+        digest.shown(&(&self.logs, &self.goals, &self.renames, &self.directories));
+        for (log, file, content) in &self.snapshots {
+            digest.shown(&(log, file)).bytes(content);
+        }
     }
 
     /// Returns whether the checkpoint waits for the journal.

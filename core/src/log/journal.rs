@@ -565,7 +565,30 @@ impl Journal {
 
     pub(super) fn digest(&self, digest: &mut Digest) {
         digest.number(self.id).number(self.built.0).number(self.written.0).number(self.durable.0);
-        digest.number(self.proven.0).number(self.position).number(self.gathered.len() as u64);
+        digest.number(self.proven.0).number(self.last_content.0).number(self.position);
+        digest.shown(&(self.active, &self.unsynced_since, self.idle_since, self.proof_wanted));
+        digest.shown(&(self.growing, self.grow_after, self.starved, self.urgent, self.spare));
+        digest.number(self.enqueued).number(self.done).signed(self.wall.0);
+        digest.number(u64::from(self.hold_minutes)).number(self.next_file_number);
+        digest.number(match &self.busy {
+            Busy::Idle => 0,
+            Busy::Block { sync: Sync::None, .. } => 1,
+            Busy::Block { sync: Sync::Data, .. } => 2,
+            Busy::Flush { .. } => 3,
+            Busy::Head { .. } => 4,
+        });
+        for (entry, need) in &self.gathered {
+            match entry {
+                Entry::Append { log, batch, .. } => digest.shown(log).bytes(batch.header()),
+                Entry::LogStart { .. }
+                | Entry::Create { .. }
+                | Entry::Delete { .. }
+                | Entry::Vote { .. }
+                | Entry::Reserve { .. }
+                | Entry::Close => digest.shown(entry),
+            };
+            digest.shown(need);
+        }
         for file in &self.files {
             digest.text(file.name.as_str()).number(file.length);
             digest.number(match file.state {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::digest::Digest;
 use crate::ids::{IoToken, TopicPartition};
 use crate::io::{CreateKind, Effect, Effects, FileName, Sync, WriteBody};
 use crate::time::Instant;
@@ -114,8 +115,15 @@ impl Operations {
         self.again.front().map(|(at, _, _)| *at)
     }
 
-    pub(super) fn under_way(&self) -> usize {
-        self.under_way.len()
+    /// Takes in what is under way, in the order of its beginning, and what is tried again. Tokens are
+    /// names and stay out of it.
+    pub(super) fn digest(&self, digest: &mut Digest) {
+        for (purpose, op) in self.under_way.values() {
+            digest.shown(purpose).shown(&std::mem::discriminant(op));
+        }
+        for (at, purpose, op) in &self.again {
+            digest.shown(at).shown(purpose).shown(&std::mem::discriminant(op));
+        }
     }
 
     /// Forgets everything, because the directory has failed or is closed.

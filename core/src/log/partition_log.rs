@@ -481,6 +481,9 @@ impl PartitionLog {
                 TailBytes::Sealed(sealed) => digest.bytes(&sealed[..61]),
             };
         }
+        digest.signed(self.coming_start.0).signed(self.run_end.0).signed(self.reserved_stable.0);
+        digest.shown(&(self.writing, self.created, self.dirty, self.folder_state, self.damaged));
+        digest.shown(&(self.write_due, self.producer_files, &self.image, &self.next_image));
         self.producers.digest(digest);
         self.epochs.digest(digest);
     }

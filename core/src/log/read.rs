@@ -574,7 +574,10 @@ impl LogStore {
     }
 
     pub(super) fn digest_reads(&self, digest: &mut Digest) {
-        digest.number(self.reads.len() as u64);
+        digest.number(self.reads.len() as u64).number(self.next_read);
+        for (id, job) in &self.reads {
+            digest.number(*id).number(job.position);
+        }
     }
 }
 

@@ -13,6 +13,7 @@
 
 use bytes::Bytes;
 
+use crate::digest::Digest;
 use crate::ids::{Incarnation, LeaderEpoch, TopicPartition};
 use crate::io::{
     Completion, CreateKind, DirectoryEntry, DiskError, DiskErrorKind, Effect, Effects, EntryKind,
@@ -124,6 +125,19 @@ impl Recovery {
             scanned: None,
             faults: Vec::new(),
             stale: Vec::new(),
+        }
+    }
+}
+
+impl Recovery {
+    /// Takes in how far it has come. What it has read is for others to tell: it is what the start found.
+    pub(super) fn digest(&self, digest: &mut Digest) {
+        digest.shown(&std::mem::discriminant(&self.stage)).number(self.outstanding as u64);
+        if let Stage::Scan(scan) = &self.stage {
+            scan.digest(digest);
+        }
+        for outcome in &self.outcomes {
+            digest.number(u64::from(outcome.is_some()));
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use bytes::Bytes;
 
+use crate::digest::Digest;
 use crate::io::FileName;
 use crate::log::block::{
     ALIGNMENT, BlockError, BlockSequence, Entry, FileHead, peek_block_len, read_block,
@@ -86,6 +87,11 @@ pub(super) struct Scan {
 }
 
 impl Scan {
+    /// Takes in where it stands.
+    pub(super) fn digest(&self, digest: &mut Digest) {
+        digest.number(self.at as u64).number(self.position).number(self.want);
+    }
+
     /// Begins where entries above `cut`, which a checkpoint covers, may stand.
     ///
     /// `headless` are files without a valid head, with the sequence that their first block claims.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::digest::Digest;
 use crate::ids::{Incarnation, IoToken, LeaderEpoch, Offset, TopicPartition, Uuid};
 use crate::io::{Completion, DiskError, DiskErrorKind, Effects, FileName, Mark};
 use crate::log::api::{FlushPolicy, LogConfig, LogEvent};
@@ -140,6 +141,15 @@ impl LogStore {
             return;
         }
         self.begin_recovery(fx);
+    }
+
+    pub(super) fn digest_phase(&self, digest: &mut Digest) {
+        if let Phase::Recovering(recovery) = &self.phase {
+            // The rest follows from the files that the start has found.
+            recovery.digest(digest);
+        } else {
+            digest.shown(&self.phase);
+        }
     }
 
     /// Takes the completion of a disk operation that the store asked for.

@@ -446,9 +446,9 @@ impl Partition {
             .signed(i64::from(self.id.partition.0))
             .signed(i64::from(self.leader_epoch.0))
             .signed(self.high_watermark.0)
-            .number(self.waiting.len() as u64)
-            .number(self.moving.len() as u64)
-            .number(self.fetches.len() as u64);
+            .shown(&self.waiting)
+            .shown(&self.moving)
+            .shown(&self.fetches);
     }
 }
 

@@ -26,7 +26,7 @@ pub(in crate::broker) struct ProducerIds {
 
 impl ProducerIds {
     pub(in crate::broker) fn digest(&self, digest: &mut Digest) {
-        digest.signed(self.next).signed(self.end).number(self.waiting.len() as u64);
+        digest.signed(self.next).signed(self.end).shown(&(self.is_asking, &self.waiting));
     }
 
     #[cfg(test)]

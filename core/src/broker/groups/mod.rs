@@ -74,9 +74,9 @@ struct Asked {
 
 impl Groups {
     pub(in crate::broker) fn digest(&self, digest: &mut Digest) {
-        digest.number(self.asked.len() as u64).number(self.next_ticket);
+        digest.shown(&self.asked).number(self.next_ticket);
         for (id, slot) in &self.coordinators {
-            digest.signed(i64::from(id.partition.0));
+            digest.signed(i64::from(id.partition.0)).shown(&(slot.armed, slot.reports));
             match &slot.state {
                 State::Loading(loading) => loading.digest(digest),
                 State::Serving(coordinator) => coordinator.digest(digest),

@@ -329,7 +329,8 @@ impl GroupCoordinator {
         for held in self.replies.held() {
             digest.number(held.ticket.0);
         }
-        digest.number(self.next_deadline().map_or(0, Instant::as_nanos));
+        digest.shown(&self.groups).shown(&self.timers).shown(&self.replies);
+        digest.shown(&(&self.deleted_topics, &self.retention_from, self.cleaned));
     }
 
     /// Appends the records as one batch, and takes them in.
