@@ -13,6 +13,7 @@ pub mod checkers;
 pub mod cli;
 pub mod clock;
 pub mod disk;
+pub mod exhaustive;
 pub mod history;
 pub mod log_bench;
 pub mod naive;

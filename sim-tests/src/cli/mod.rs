@@ -1,8 +1,9 @@
-//! The command line of the simulator: `list`, `run`, `replay` and `shrink`.
+//! The command line of the simulator: `list`, `run`, `replay`, `shrink` and `explore`.
 //!
 //! Exit codes are those of every command of Mainspring: 0 done, 1 failed, 2 wrong use, 3 not
 //! found.
 
+mod explore;
 mod list;
 mod nearest;
 pub(crate) mod numbers;
@@ -23,6 +24,7 @@ usage: mainspring sim list [-o table|json]
        mainspring sim replay --schedule FILE [--mutant ID] [--until STEP]
        mainspring sim shrink SCENARIO --seed N [--faults PROFILE] [--mutant ID] [--out FILE]
        mainspring sim shrink --schedule FILE [--mutant ID] [--out FILE]
+       mainspring sim explore [MODEL...] [--states N] [--depth N] [--mutant ID] [--json]
 profiles: all, none, crashes, network, disk, clocks";
 
 const NOT_FOUND: i32 = 3;
@@ -54,7 +56,7 @@ pub fn main(args: Vec<String>) -> i32 {
     process::keep_panics_quiet();
     let mut args = args.into_iter();
     let Some(word) = args.next() else {
-        return wrong("say what to do: list, run, replay or shrink");
+        return wrong("say what to do: list, run, replay, shrink or explore");
     };
     let args: Vec<String> = args.collect();
     if let Some(command) = COMMANDS.iter().find(|command| command.name == word) {
@@ -62,12 +64,13 @@ pub fn main(args: Vec<String>) -> i32 {
     }
     match word.as_str() {
         "list" => list::list_as(&args).map_or_else(|what| wrong(&what), list::list),
+        "explore" => explore::explore(args),
         "--help" | "-h" | "help" => {
             say(USAGE);
             0
         }
         _ => {
-            let known = ["list", "help"].into_iter();
+            let known = ["list", "explore", "help"].into_iter();
             let known = known.chain(COMMANDS.iter().map(|command| command.name));
             wrong(&format!("there is no command {word:?}{}", nearest::nearest(&word, known)))
         }

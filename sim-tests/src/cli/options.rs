@@ -233,7 +233,7 @@ pub(super) fn parse_seeds(text: &str) -> Option<Range<u64>> {
 }
 
 /// Plants the bug of that name, in a build that has them.
-fn set_mutant(id: Option<&str>) -> Result<(), String> {
+pub(super) fn set_mutant(id: Option<&str>) -> Result<(), String> {
     let Some(id) = id else { return Ok(()) };
     plant(id)
 }

@@ -52,6 +52,7 @@ pub(crate) fn soak(arguments: &[&str]) -> ExitCode {
     kills(&mut parts, 300 / part);
     recovery(&mut parts, 40_000 / part);
     swarm(&mut parts, 3600 / part);
+    explore(&mut parts, 1_000_000 / part);
     network(&mut parts, 5000 / part);
     parts.finish()
 }
@@ -94,6 +95,7 @@ fn fresh_seed() -> String {
 
 fn sim(parts: &mut Parts) {
     swarm(parts, 240);
+    explore(parts, 10_000);
     network(parts, 200);
     if root().join("sim-tests/mutants/list.toml").is_file() {
         let check = harness(&["mutants", "--check"]);
@@ -108,6 +110,15 @@ fn swarm(parts: &mut Parts, seconds: u32) {
     let budget = Duration::from_secs(u64::from(seconds) + 60);
     let swarm = harness(&["swarm", "--seconds", &seconds.to_string()]);
     parts.run("simulator over fresh seeds", budget, Counting::Lines, swarm);
+}
+
+/// Searches the small worlds, each up to that many distinct states.
+fn explore(parts: &mut Parts, states: u32) {
+    let mut explore = cargo(&["run", "-q", "--profile", "world", "-p", "mainspring-sim", "--"]);
+    explore.args(["explore", "--states", &states.to_string()]);
+    // More than a thousand states in a second, for each of two worlds that do not close.
+    let budget = Duration::from_mins(3) + Duration::from_secs(u64::from(states) / 500);
+    parts.run("every state of small worlds", budget, Counting::Exit, explore);
 }
 
 /// Builds the binary that the parts with real processes start.
