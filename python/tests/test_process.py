@@ -146,7 +146,7 @@ def test_a_panic_in_the_background_reaches_every_thread_that_waits():
     }
     with ThreadPoolExecutor(len(waits)) as threads:
         waiting = {name: threads.submit(wait) for name, wait in waits.items()}
-        for client in (producer, consumer, admin._native):
+        for client in (producer, consumer, admin._native_admin):
             client._break_down()
         for name, future in waiting.items():
             assert isinstance(future.exception(20), mainspring.errors.InternalError), name
@@ -172,7 +172,7 @@ def test_a_panic_in_the_background_reaches_every_coroutine_that_waits():
             return_exceptions=True,
         )
         await asyncio.sleep(0)
-        for client in (producer, consumer, admin._native):
+        for client in (producer, consumer, admin._native_admin):
             client._break_down()
         async with asyncio.timeout(20):
             early = await waiting
