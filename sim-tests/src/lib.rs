@@ -9,6 +9,7 @@
     reason = "facts, inputs and effects are open enums, of which each part here picks its subject"
 )]
 
+pub mod blackbox;
 pub mod checkers;
 pub mod cli;
 pub mod clock;

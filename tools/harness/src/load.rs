@@ -5,13 +5,14 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
 use mainspring_core::error::ErrorCode;
 use mainspring_core::wire::api::produce::ProduceRequest;
+use mainspring_sim::blackbox::{self, Action, Ending, Operation};
 
 use crate::checks::{Outcome, ensure};
 use crate::client::{Client, PRODUCE, batch, produce_request, produced};
@@ -49,6 +50,14 @@ pub(crate) struct Writer {
 struct Shared {
     stop: AtomicBool,
     acknowledged: AtomicU64,
+    /// Each acknowledged batch: its first number, how many there are, and the offset that was told.
+    told: Mutex<Vec<(u64, u64, i64)>>,
+}
+
+impl Shared {
+    fn told(&self) -> MutexGuard<'_, Vec<(u64, u64, i64)>> {
+        self.told.lock().expect("no writer panics with it")
+    }
 }
 
 impl Writer {
@@ -96,6 +105,9 @@ impl Writer {
     pub(crate) fn verify(&self, client: &mut Client, acknowledged: u64, from: i64) -> Outcome<u64> {
         let name = format!("{}-{}", self.topic, self.partition);
         let log = client.read(&self.topic, self.partition, from)?;
+        if from == 0 {
+            self.judge(&name, &log.records)?;
+        }
         let mut expected = from;
         for (offset, value) in &log.records {
             ensure(*offset == expected, || {
@@ -112,6 +124,37 @@ impl Writer {
         })?;
         Ok(log.records.len() as u64)
     }
+}
+
+impl Writer {
+    /// Holds what the writer was told, and a reading from the first offset on, against each other from
+    /// outside.
+    fn judge(&self, name: &str, records: &[(i64, Bytes)]) -> Outcome {
+        let told = self.shared.told().clone();
+        let sends = told.iter().flat_map(|(first, count, offset)| {
+            (0..*count).map(move |nth| Action::Send {
+                key: name.to_owned(),
+                value: first + nth,
+                offset: Some(offset + nth as i64),
+            })
+        });
+        let records = records.iter().map(|(offset, value)| (*offset, number_of(value))).collect();
+        let poll = Action::Poll { key: name.to_owned(), records, subscribed: false };
+        let operations = sends.map(|action| (0, action)).chain([(1, poll)]);
+        let history: Vec<Operation> = operations
+            .map(|(process, action)| Operation { process, action, ending: Ending::Ok })
+            .collect();
+        match blackbox::check(&history, false).first() {
+            Some(anomaly) => Err(anomaly.to_string()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Returns the number of a record by its value, the largest for one that has none.
+fn number_of(value: &[u8]) -> u64 {
+    let digits = value.split(|byte| *byte == b' ').next().unwrap_or_default();
+    std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX)
 }
 
 impl Drop for Writer {
@@ -206,6 +249,8 @@ impl State {
                 return Err(Broken::Fatal(format!("record {first} was acknowledged at {offset}")));
             }
             if let Some(pending) = self.pending.pop_front() {
+                let told = (first, pending.count, answer.base_offset);
+                self.shared.told().push(told);
                 self.shared.acknowledged.fetch_add(pending.count, Ordering::SeqCst);
             }
         }
