@@ -42,6 +42,9 @@ pub struct NodeConfig {
     /// Sizes of journal and caches. Shard, node id, seed and `memory_only` in it are filled in by
     /// the shard; retention and producer settings come from `settings`.
     pub log: LogConfig,
+    /// What chooses the [rare ways](crate::buggify) that the code takes on purpose; `None` outside of
+    /// simulations.
+    pub buggify: Option<u64>,
 }
 
 impl Default for NodeConfig {
@@ -54,6 +57,7 @@ impl Default for NodeConfig {
             settings: BrokerSettings::default(),
             limits: Limits::default(),
             log: LogConfig::default(),
+            buggify: None,
         }
     }
 }

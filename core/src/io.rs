@@ -491,6 +491,74 @@ pub enum Mark {
     FetchFromFile,
     /// A fetch waited for data and was woken by it.
     FetchWoken,
+    /// A fetch waited to its deadline.
+    FetchTimedOut,
+    /// What seemed damaged was read once more.
+    DamageReadAgain,
+    /// Damage in a segment was found by a read, and its partition takes no more produce.
+    RotFoundOnRead,
+    /// An index was built anew from its segment.
+    IndexBuiltAnew,
+    /// Producers of a log were learned again from its segments.
+    ProducersBuiltAnew,
+    /// One copy of a checkpoint was unusable and the other was taken.
+    CheckpointCopyUsed,
+    /// A checkpoint was made because its two copies differed.
+    CheckpointMadeAlike,
+    /// A checkpoint was made while the node was closing.
+    CheckpointAtClose,
+    /// The count of starts was lost and goes on from far beyond.
+    StartsCountLost,
+    /// A start had to wait for room or descriptors.
+    StartWaits,
+    /// A start refused its data directory.
+    StartRefused,
+    /// A node was told to stop before it served.
+    StoppedBeforeServing,
+    /// Something of a data directory is not ours.
+    ForeignNameFound,
+    /// A start found segments below the start of a log that a journal had moved.
+    RemovalRecovered,
+    /// A start removed files that its checkpoint does not know.
+    StaleFilesRemoved,
+    /// The journal had to wait for a file.
+    JournalStarved,
+    /// There was no room for another journal file.
+    JournalGrowthFailed,
+    /// A block was written for no other reason than to prove the one before it.
+    ProofWritten,
+    /// An operation that lacked room or descriptors is tried again.
+    OperationTriedAgain,
+    /// The log directory failed, and nothing of it is acknowledged any more.
+    LogDirectoryFailed,
+    /// Nothing is deleted by age, because the wall clock is in doubt.
+    RetentionHeld,
+    /// Retention or a purge removed a segment.
+    SegmentRemoved,
+    /// A batch of an older epoch of its producer was refused.
+    ProducerFenced,
+    /// A batch was refused because one before it is missing.
+    SequenceGap,
+    /// A peer is not read from, because it does not take its answers or asks for too much.
+    PeerHeldBack,
+    /// Something for this shard came before it could serve.
+    PostHeld,
+    /// A member of a group was silent for its session.
+    SessionExpired,
+    /// A generation began without members that did not come in time.
+    LateMemberDropped,
+    /// Members did not fetch their assignment in time.
+    SyncTimedOut,
+    /// A member came back under its instance id while its group went on undisturbed.
+    StaticMemberReplaced,
+    /// A commit of an older generation, or of nobody's member, was refused.
+    CommitRefused,
+    /// A coordinator was loaded from segments.
+    CoordinatorReadFromFile,
+    /// A coordinator's log was shortened by copying what lives in it.
+    CoordinatorCleaned,
+    /// A coordinator's log could not be read and is tried again.
+    CoordinatorReadAgain,
 }
 
 /// The one queue of effects, and the source of tokens. Machines write into it and allocate nothing else.

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod broker;
+pub mod buggify;
 pub mod client;
 pub mod config;
 pub mod connection;

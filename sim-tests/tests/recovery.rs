@@ -93,6 +93,7 @@ fn config(seed: u64) -> LogConfig {
         disk_reserve_bytes: None,
         producer_ids_max: 100,
         producer_id_expiration_ms: 86_400_000,
+        buggify: None,
     }
 }
 

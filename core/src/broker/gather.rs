@@ -90,7 +90,10 @@ impl Shard {
     pub(in crate::broker) fn on_request_deadline(&mut self, now: Now, id: RequestId) {
         match self.pending.get(&id) {
             Some(Pending::Gather(_)) => self.finish_gather(now, id),
-            Some(Pending::Fetch(_)) => self.read_fetch(now, id),
+            Some(Pending::Fetch(_)) => {
+                self.fx.mark(crate::io::Mark::FetchTimedOut);
+                self.read_fetch(now, id);
+            }
             Some(Pending::Command { .. }) => {
                 if let Some(Pending::Command { ctx, api, .. }) = self.forget(now, id) {
                     let why = "the controller did not answer in time";

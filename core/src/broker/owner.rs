@@ -25,6 +25,7 @@ use crate::wire::MetadataRecord;
 impl Shard {
     pub(in crate::broker) fn on_post(&mut self, now: Now, from: ShardId, post: Post) {
         if !self.phase.has_logs() {
+            self.fx.mark(Mark::PostHeld);
             self.held_posts.push_back((from, post));
             return;
         }

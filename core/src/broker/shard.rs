@@ -14,6 +14,7 @@ use crate::broker::post::{Answer, FetchItem, Fetched, Post};
 use crate::broker::receive_pool::ReceivePool;
 use crate::broker::start::{Identity, Phase, Replay};
 use crate::broker::timers::{Timer, Timers};
+use crate::buggify::{Buggify, Site};
 use crate::config::{Limits, ShardConfig};
 use crate::connection::{Connection, RequestId};
 use crate::digest::Digest;
@@ -83,6 +84,7 @@ pub struct Shard {
     pub(in crate::broker) congested: BTreeSet<ShardId>,
     pub(in crate::broker) poisoned: Option<Arc<str>>,
     pub(in crate::broker) rng: ChaCha8Rng,
+    pub(in crate::broker) buggify: Buggify,
 }
 
 impl Shard {
@@ -96,6 +98,7 @@ impl Shard {
             node_id: node.node_id,
             seed: config.seed,
             memory_only: node.memory_only,
+            buggify: node.buggify,
             ..node.log.clone()
         };
         if let Some(ms) = number("log.retention.check.interval.ms") {
@@ -119,6 +122,7 @@ impl Shard {
         }
         // A stream of its own, so that the log's draws and these never meet.
         let rng = ChaCha8Rng::seed_from_u64(config.seed ^ 0x6d61_696e_7370_7269);
+        let buggify = Buggify::new(node.buggify, config.seed);
         Self {
             fx: Effects::default(),
             log: LogStore::new(log),
@@ -150,6 +154,7 @@ impl Shard {
             congested: BTreeSet::new(),
             poisoned: None,
             rng,
+            buggify,
             config,
         }
     }
@@ -257,7 +262,12 @@ impl Shard {
             break;
         }
         for (shard, batch) in std::mem::take(&mut self.outbox) {
-            self.fx.push(Effect::Post { shard, batch });
+            if self.buggify.strikes(Site::SplitPosts) {
+                let split = batch.into_iter().map(|post| vec![post]);
+                split.for_each(|batch| self.fx.push(Effect::Post { shard, batch }));
+            } else {
+                self.fx.push(Effect::Post { shard, batch });
+            }
         }
     }
 

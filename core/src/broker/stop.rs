@@ -10,7 +10,7 @@ use crate::broker::timers::Timer;
 use crate::connection::RequestId;
 use crate::error::ErrorCode;
 use crate::ids::{ConnectionId, TopicPartition};
-use crate::io::Effect;
+use crate::io::{Effect, Mark};
 use crate::metadata::CommandAnswer;
 use crate::time::Now;
 
@@ -22,6 +22,7 @@ impl Shard {
         if !self.phase.has_logs() {
             // Nothing was acknowledged in this life, and recovery can be cut off anywhere.
             self.phase = Phase::Closed;
+            self.fx.mark(Mark::StoppedBeforeServing);
             self.fx.push(Effect::Stopped);
             return;
         }

@@ -1,7 +1,7 @@
 //! Whether a connection is read from, and how much at a time.
 
 use crate::ids::ConnectionId;
-use crate::io::{Effect, Effects};
+use crate::io::{Effect, Effects, Mark};
 
 /// Most bytes of a read while no large frame is under way.
 pub const READ_BYTES: usize = 64 << 10;
@@ -38,6 +38,9 @@ impl Flow {
         if on != self.on {
             self.on = on;
             fx.push(Effect::Reading { connection, on });
+            if !on {
+                fx.mark(Mark::PeerHeldBack);
+            }
         }
     }
 }
@@ -45,6 +48,7 @@ impl Flow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::Event;
 
     #[test]
     fn the_driver_is_told_only_what_changes() {
@@ -55,6 +59,8 @@ mod tests {
         assert!(matches!(fx.pop(), Some(Effect::Want { bytes: READ_BYTES_MAX, .. })));
         flow.steer(c, false, want(50 << 20), &mut fx);
         assert!(matches!(fx.pop(), Some(Effect::Reading { on: false, .. })));
+        let held = Effect::Observe(Event::Mark(Mark::PeerHeldBack));
+        assert_eq!(format!("{:?}", fx.pop()), format!("{:?}", Some(held)));
         flow.steer(c, true, want(3), &mut fx);
         assert!(matches!(fx.pop(), Some(Effect::Want { bytes: READ_BYTES, .. })));
         assert!(matches!(fx.pop(), Some(Effect::Reading { on: true, .. })));

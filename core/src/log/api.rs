@@ -39,6 +39,8 @@ pub struct LogConfig {
     pub producer_ids_max: usize,
     /// Idle time after which a producer id is forgotten, in milliseconds (`producer.id.expiration.ms`).
     pub producer_id_expiration_ms: i64,
+    /// What chooses the [rare ways](crate::buggify) that the code takes on purpose.
+    pub buggify: Option<u64>,
 }
 
 impl Default for LogConfig {
@@ -58,6 +60,7 @@ impl Default for LogConfig {
             disk_reserve_bytes: None,
             producer_ids_max: 100_000,
             producer_id_expiration_ms: 86_400_000,
+            buggify: None,
         }
     }
 }

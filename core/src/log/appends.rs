@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::buggify::Site;
 use crate::error::ErrorCode;
 use crate::ids::{LeaderEpoch, Offset, PartitionIndex, TopicName, TopicPartition};
 use crate::io::{Counter, Effects, Mark};
@@ -130,7 +131,8 @@ impl LogStore {
         let base = partition.end;
         batch.assign(base, leader_epoch);
         let append_ms = now.wall;
-        let rolls = partition.rolls(append_ms, batch.size() as u64);
+        let rolls = partition.rolls(append_ms, batch.size() as u64)
+            || (partition.holds_in_active() && self.buggify.strikes(Site::EarlyRoll));
         if rolls && base > partition.start {
             fx.mark(Mark::SegmentRolled);
         }

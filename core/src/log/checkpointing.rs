@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::buggify::Site;
 use crate::digest::Digest;
 use crate::ids::{Offset, TopicPartition};
-use crate::io::{Counter, Effects, FileName, Sync, WriteBody};
+use crate::io::{Counter, Effects, FileName, Mark, Sync, WriteBody};
 use crate::log::block::BlockSequence;
 use crate::log::checkpoint::{self, Checkpoint};
 use crate::log::journal::Journal;
@@ -171,8 +172,12 @@ impl LogStore {
             let due = matches!(self.phase, Phase::Running)
                 && self.may_begin_checkpoint()
                 && (self.checkpoint.copy_is_behind
-                    || self.journal.as_ref().is_some_and(Journal::has_sealed));
+                    || self.journal.as_ref().is_some_and(Journal::has_sealed)
+                    || self.buggify.strikes(Site::EarlyCheckpoint));
             if due {
+                if self.checkpoint.copy_is_behind {
+                    fx.mark(Mark::CheckpointMadeAlike);
+                }
                 self.begin_checkpoint(fx);
             }
         }

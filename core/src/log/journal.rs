@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::buggify::{Buggify, Site};
 use crate::digest::Digest;
 use crate::ids::Incarnation;
 use crate::io::{Counter, CreateKind, Effects, FileName, Mark, Sync, WriteBody};
@@ -28,6 +29,9 @@ use crate::time::{Instant, Now, UnixMillis};
 const LAZY_FLUSH_AFTER: Duration = Duration::from_secs(1);
 /// How long the journal is idle before it writes a block that proves the last one.
 const PROOF_AFTER: Duration = Duration::from_millis(200);
+
+/// How long entries wait where a simulation has it so.
+const LATE_BLOCK: Duration = Duration::from_millis(3);
 
 /// How long to wait before a file is added again after there was no room for one.
 const GROW_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -127,6 +131,9 @@ pub(super) struct Journal {
     pub(super) urgent: bool,
     /// Bytes that a file may take, `None` where that is not known.
     pub(super) spare: Option<u64>,
+    /// Until when entries wait although they could be written.
+    held_until: Option<Instant>,
+    buggify: Buggify,
 }
 
 /// Where a journal stands at the end of recovery.
@@ -190,6 +197,8 @@ impl Journal {
             hold_minutes: 0,
             urgent: true,
             spare: None,
+            held_until: None,
+            buggify: Buggify::new(config.buggify, config.seed ^ 2),
         }
     }
 
@@ -261,6 +270,9 @@ impl Journal {
         if self.in_flight() {
             return None;
         }
+        if self.held_until.is_some() {
+            return self.held_until;
+        }
         if self.starved.is_some() {
             return (self.grow_after > Instant::ZERO && self.growing.is_none())
                 .then_some(self.grow_after);
@@ -303,7 +315,11 @@ impl Journal {
             if !due || self.last_content > self.durable {
                 return;
             }
+            fx.mark(Mark::ProofWritten);
             self.enqueue(Entry::Close, Need::Flushed);
+        }
+        if self.waits(now) {
+            return;
         }
         let (count, entries_len) = self.next_block();
         let length = BlockPlan::sealed_len_of(entries_len) as u64;
@@ -316,13 +332,28 @@ impl Journal {
         self.write_block(now, count, ops, fx);
     }
 
+    /// Returns whether entries wait for a moment, as they would for a slow disk.
+    fn waits(&mut self, now: Now) -> bool {
+        if let Some(until) = self.held_until {
+            if until > now.mono {
+                return true;
+            }
+            self.held_until = None;
+        } else if self.buggify.strikes(Site::LateBlock) {
+            self.held_until = Some(now.mono + LATE_BLOCK);
+            return true;
+        }
+        false
+    }
+
     /// Returns how many entries the next block takes, and their bytes.
-    fn next_block(&self) -> (usize, usize) {
+    fn next_block(&mut self) -> (usize, usize) {
         let mut bytes = 0;
         let mut count = 0;
+        let alone = self.gathered.len() > 1 && self.buggify.strikes(Site::SmallBlock);
         for (entry, _) in &self.gathered {
             let len = entry.encoded_len();
-            if count > 0 && bytes + len > self.block_bytes {
+            if count > 0 && (alone || bytes + len > self.block_bytes) {
                 break;
             }
             bytes += len;
@@ -397,6 +428,9 @@ impl Journal {
             .iter()
             .position(|file| file.state == FileState::Free && file.length >= needed);
         let Some(free) = free else {
+            if self.starved.is_none() {
+                fx.mark(Mark::JournalStarved);
+            }
             self.starved = Some(needed as usize);
             return;
         };
@@ -485,6 +519,7 @@ impl Journal {
 
     /// There was no room for the file. What was made of it goes; a smaller one may fit.
     pub(super) fn on_grow_failed(&self, ops: &mut Operations, fx: &mut Effects) {
+        fx.mark(Mark::JournalGrowthFailed);
         ops.submit(
             Op::Remove { file: Self::file_name(&self.folder, self.next_file_number) },
             Purpose::Journal(JournalStep::GrowFailed),

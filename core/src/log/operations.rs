@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::digest::Digest;
 use crate::ids::{IoToken, TopicPartition};
-use crate::io::{CreateKind, Effect, Effects, FileName, Sync, WriteBody};
+use crate::io::{CreateKind, Effect, Effects, FileName, Mark, Sync, WriteBody};
 use crate::time::Instant;
 
 /// How long to wait before an operation that lacked space or descriptors is tried again.
@@ -106,6 +106,7 @@ impl Operations {
     pub(super) fn retry_due(&mut self, now: Instant, fx: &mut Effects) {
         while self.again.front().is_some_and(|(at, _, _)| *at <= now) {
             if let Some((_, purpose, op)) = self.again.pop_front() {
+                fx.mark(Mark::OperationTriedAgain);
                 self.submit(op, purpose, fx);
             }
         }

@@ -24,9 +24,6 @@ use crate::log::segment::{Extent, Indexes, Segment, segment_file};
 use crate::record::batch::Batch;
 use crate::time::{Instant, UnixMillis};
 
-/// Most bytes of one segment write.
-const RUN_BYTES: u64 = 4 << 20;
-
 #[derive(Clone, Debug)]
 pub(super) enum TailBytes {
     /// As it was appended.
@@ -279,6 +276,11 @@ impl PartitionLog {
             || relative > i64::from(i32::MAX >> 1)
     }
 
+    /// Returns whether the active segment holds anything.
+    pub(super) fn holds_in_active(&self) -> bool {
+        self.segments.back().is_some_and(|active| !active.is_empty())
+    }
+
     /// Takes in a batch that has its offsets: live, right after it went to the journal, and at replay.
     pub(super) fn take_in(&mut self, mono: Instant, batch: Batch, append: UnixMillis, rolls: bool) {
         assert_eq!(batch.base_offset(), self.end, "batches of a log are contiguous");
@@ -366,7 +368,7 @@ impl PartitionLog {
     }
 
     /// Returns the batches that may go to the segment next, in one run within one segment.
-    pub(super) fn next_run(&self) -> Option<Run> {
+    pub(super) fn next_run(&self, most: u64) -> Option<Run> {
         if self.writing || self.is_memory() || self.folder_state != Folder::Made {
             return None;
         }
@@ -379,7 +381,7 @@ impl PartitionLog {
         for batch in self.tail.range(first..) {
             if batch.segment != segment
                 || batch.next > self.stable
-                || (bytes > 0 && bytes + batch.size > RUN_BYTES)
+                || (bytes > 0 && bytes + batch.size > most)
             {
                 break;
             }

@@ -2,7 +2,8 @@
 //!
 //! Every byte that leaves here has been checked: a batch's framing, its CRC, that its offsets follow
 //! the batch before and lie within its segment, and that the log knows its epoch at that offset.
-//! A wrong CRC below the checkpoint is rot: the read says so, and the log takes no more appends.
+//! A wrong CRC that is there when it is read once more is rot: the read says so, and the log takes no more
+//! appends.
 //!
 //! Invariants:
 //! 1. A read returns whole batches, in order, below its end.
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::buggify::Site;
 use crate::digest::Digest;
 use crate::ids::{Offset, TopicPartition};
 use crate::io::{Completion, Counter, DiskError, DiskErrorKind, Effects, Mark};
@@ -82,6 +84,8 @@ pub(super) struct ReadJob {
     from: Offset,
     /// Whether the segment was already read from its beginning.
     from_beginning: bool,
+    /// Up to where batches that seemed damaged were read once more.
+    doubted: u64,
     /// Indexes that were loaded for this read, of the segment with that base: a segment that has
     /// grown meanwhile does not keep them.
     loaded: Option<(Offset, Box<Indexes>)>,
@@ -104,9 +108,10 @@ impl LogStore {
     pub fn read(&mut self, now: Now, range: FileRange, ticket: ReadTicket, fx: &mut Effects) {
         let _ = now;
         fx.mark(Mark::FetchFromFile);
+        let is_short = range.at_least_one && self.buggify.strikes(Site::ShortFetch);
         let goal = Goal::Fetch {
             end: range.end,
-            max_bytes: range.max_bytes,
+            max_bytes: if is_short { 1 } else { range.max_bytes },
             at_least_one: range.at_least_one,
             parts: Vec::new(),
             bytes: 0,
@@ -160,6 +165,7 @@ impl LogStore {
             asked: 0,
             from,
             from_beginning: false,
+            doubted: 0,
             loaded: None,
         };
         self.next_segment(job, fx);
@@ -192,6 +198,7 @@ impl LogStore {
         let segment = &partition.segments[at];
         job.extent = readable_extent(partition, at);
         job.from_beginning = false;
+        job.doubted = 0;
         let loaded = job
             .loaded
             .as_ref()
@@ -210,6 +217,9 @@ impl LogStore {
         job.position = if position < job.extent.bytes { position } else { 0 };
         job.from_beginning = job.position == 0;
         job.want = first_want(&job);
+        if self.buggify.strikes(Site::SmallRead) {
+            job.want = HEADER_LEN as u64;
+        }
         self.read_on(job, fx);
     }
 
@@ -254,11 +264,19 @@ impl LogStore {
             Ok(_) => unreachable!("a read is answered by a read"),
             Err(error) => {
                 let index = matches!(job.state, State::OffsetIndex | State::TimeIndex { .. });
-                if index && error.kind == DiskErrorKind::NotFound {
+                if index {
+                    // What an index says can be told from its segment, whatever has become of it.
+                    if error.kind != DiskErrorKind::NotFound {
+                        fx.warn(format!("{error}; it is built anew from its segment"));
+                    }
                     Bytes::new()
                 } else {
                     let gone = !self.logs.contains_key(&job.log)
                         || self.logs[&job.log].start >= job.extent.end;
+                    if !gone && error.kind == DiskErrorKind::NotFound {
+                        job.from_beginning = true;
+                        return self.corrupt(job, "the file is gone", fx);
+                    }
                     let error = if gone {
                         ReadError::Gone
                     } else {
@@ -351,6 +369,7 @@ impl LogStore {
         }
         // What lies behind damage has no entries; a read that gets there says what is wrong.
         indexes.times.add_entry();
+        fx.mark(Mark::IndexBuiltAnew);
         job.loaded = Some((job.extent.base, Box::new(indexes.clone())));
         self.set_indexes(&job, indexes, true);
         job.state = State::Batches;
@@ -385,6 +404,9 @@ impl LogStore {
                         return self.finish_fetch(job);
                     }
                     job.want = want.max(READ_MIN);
+                    if self.buggify.strikes(Site::SmallRead) {
+                        job.want = want;
+                    }
                     return self.read_on(job, fx);
                 }
                 Next::Corrupt(why) => return self.corrupt(job, why, fx),
@@ -544,6 +566,13 @@ impl LogStore {
             // What comes before the damage is good; the next fetch meets it first.
             return self.finish_fetch(job);
         }
+        if job.doubted <= job.position {
+            // A bit may have flipped on the way and not on the disk.
+            job.doubted = job.position + 1;
+            job.want = READ_MAX;
+            fx.mark(Mark::DamageReadAgain);
+            return self.read_on(job, fx);
+        }
         let Some(partition) = self.logs.get_mut(&job.log) else {
             return self.fail(&job, ReadError::Gone);
         };
@@ -556,6 +585,7 @@ impl LogStore {
         );
         if partition.damaged.is_none() {
             partition.damaged = Some(at);
+            fx.mark(Mark::RotFoundOnRead);
             fx.warn(message.clone());
         }
         self.fail(&job, ReadError::Corrupt(message.into()));
@@ -576,7 +606,7 @@ impl LogStore {
     pub(super) fn digest_reads(&self, digest: &mut Digest) {
         digest.number(self.reads.len() as u64).number(self.next_read);
         for (id, job) in &self.reads {
-            digest.number(*id).number(job.position);
+            digest.number(*id).number(job.position).number(job.doubted);
         }
     }
 }

@@ -15,7 +15,7 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::{Buf, Bytes};
 
 use crate::ids::{Offset, TopicPartition};
-use crate::io::{DiskError, Effects};
+use crate::io::{DiskError, Effects, Mark};
 use crate::log::block::Entry;
 use crate::log::operations::Op;
 use crate::log::partition_log::ProducerFiles;
@@ -133,6 +133,7 @@ impl LogStore {
             let log = self.logs.get_mut(id).expect("it is in the checkpoint");
             let Some(segment) = log.segments.get(rebuild.segment) else {
                 if log.damaged.is_none() {
+                    fx.mark(Mark::ProducersBuiltAnew);
                     log.producer_files = ProducerFiles::Lost;
                     log.dirty = true;
                 }

@@ -13,6 +13,7 @@
 
 use bytes::Bytes;
 
+use crate::buggify::Buggify;
 use crate::digest::Digest;
 use crate::ids::{Incarnation, LeaderEpoch, TopicPartition};
 use crate::io::{
@@ -222,6 +223,7 @@ impl LogStore {
         if let Err(message) = self.advance_recovery(now, stage, outcomes, fx) {
             self.ops.forget();
             self.phase = Phase::Closed;
+            fx.mark(Mark::StartRefused);
             fx.push(Effect::Fatal { message });
         }
     }
@@ -446,6 +448,7 @@ impl LogStore {
             return Err(format!("cannot use the checkpoint ({told}); {then}"));
         }
         if !unusable.is_empty() {
+            fx.mark(Mark::CheckpointCopyUsed);
             fx.warn(format!("{told}; the other copy of the checkpoint is used"));
         }
         Ok(sound)
@@ -502,12 +505,14 @@ impl LogStore {
         if found.is_empty() && cut.is_some_and(|cut| cut.0 > 0) {
             return Err(JOURNAL_GONE.to_owned());
         }
+        let journal_id = recovery.journal_id;
+        let buggify = Buggify::new(self.config.buggify, self.config.seed ^ 3);
         let scan =
-            Scan::new(recovery.journal_id, found, cut, headless).map_err(|error| refuse(&error))?;
+            Scan::new(journal_id, found, cut, headless, buggify).map_err(|error| refuse(&error))?;
         self.go_on_scanning(scan, fx)
     }
 
-    fn go_on_scanning(&mut self, scan: Scan, fx: &mut Effects) -> Result<(), String> {
+    fn go_on_scanning(&mut self, mut scan: Scan, fx: &mut Effects) -> Result<(), String> {
         if let Some((file, position, length)) = scan.next_read() {
             let op = Op::Read { file, position, length };
             self.enter(Stage::Scan(Box::new(scan)), vec![op], fx);
@@ -540,6 +545,7 @@ impl LogStore {
     pub(super) fn on_recovery_without_room(&mut self, error: &DiskError, fx: &mut Effects) {
         let recovery = self.recovery();
         if !std::mem::replace(&mut recovery.told_of_room, true) {
+            fx.mark(Mark::StartWaits);
             fx.warn(format!("the start waits, because something is used up ({error}); free some"));
         }
     }
@@ -558,6 +564,7 @@ impl LogStore {
         let is_lost = recovery.starts.is_none() && !recovery.files.is_empty();
         let further = if is_lost { LOST_STARTS } else { 1 };
         if is_lost {
+            fx.mark(Mark::StartsCountLost);
             fx.warn(lost);
         }
         let incarnation = Incarnation(seen.max(counted).0 + further);

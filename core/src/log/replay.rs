@@ -350,6 +350,7 @@ impl LogStore {
                 continue;
             }
             if self.config.shard.0 == 0 {
+                fx.mark(Mark::ForeignNameFound);
                 fx.warn(format!(
                     "the data directory holds {:?}, which is not ours: left alone",
                     entry.name
@@ -369,6 +370,7 @@ impl LogStore {
         }
         let stale = std::mem::take(&mut recovery.stale);
         if !stale.is_empty() {
+            fx.mark(Mark::StaleFilesRemoved);
             // Before anybody makes files of these names.
             for file in stale {
                 self.remove(file, fx);
@@ -388,6 +390,7 @@ impl LogStore {
             }
         }
         for (folder, extent) in std::mem::take(&mut self.recovered_removals) {
+            fx.mark(Mark::RemovalRecovered);
             self.remove_segment(&folder, extent, fx);
         }
         let (mut absent, mut unwritten) = (Vec::new(), Vec::new());

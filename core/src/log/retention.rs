@@ -172,6 +172,9 @@ impl LogStore {
         let told = self.retention.told_minutes;
         let Some(left) = self.retention.news(now) else { return };
         if (told == 0) != (left == 0) {
+            if left > 0 {
+                fx.mark(Mark::RetentionHeld);
+            }
             fx.push(Effect::Observe(Event::RetentionHeld(left > 0)));
             // A start after an hour or more without the node is no occasion for words.
             if self.retention.distrusts {

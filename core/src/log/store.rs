@@ -8,6 +8,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::buggify::Buggify;
 use crate::digest::Digest;
 use crate::ids::{Incarnation, IoToken, LeaderEpoch, Offset, TopicPartition, Uuid};
 use crate::io::{Completion, DiskError, DiskErrorKind, Effects, FileName, Mark};
@@ -90,12 +91,14 @@ pub struct LogStore {
     pub(super) foreign: BTreeSet<String>,
     pub(super) retention: RetentionClock,
     pub(super) congested: bool,
+    pub(super) buggify: Buggify,
 }
 
 impl LogStore {
     /// Makes the store; nothing happens before [`start`](Self::start).
     pub fn new(config: LogConfig) -> Self {
         Self {
+            buggify: Buggify::new(config.buggify, config.seed ^ 1),
             config,
             phase: Phase::Unborn,
             ops: Operations::default(),
@@ -548,6 +551,7 @@ impl LogStore {
         if checkpoint && !late {
             if self.may_begin_checkpoint() {
                 self.phase = Phase::Stopping { deadline, checkpoint: false, closing: false };
+                fx.mark(Mark::CheckpointAtClose);
                 self.begin_checkpoint(fx);
                 self.advance_checkpoint(fx);
             }
@@ -601,6 +605,7 @@ impl LogStore {
         )
         .into();
         self.phase = Phase::Poisoned(Arc::clone(&why));
+        fx.mark(Mark::LogDirectoryFailed);
         self.ops.forget();
         self.reads.clear();
         fx.warn(why.to_string());

@@ -34,6 +34,7 @@ const SMALL: LogConfig = LogConfig {
     disk_reserve_bytes: None,
     producer_ids_max: 100,
     producer_id_expiration_ms: 86_400_000,
+    buggify: None,
 };
 
 struct Node {
@@ -387,6 +388,78 @@ fn a_wrong_byte_in_a_segment_is_never_served_and_stops_produce() {
     let refused = node.store.append(node.now, log, LeaderEpoch(1), batch(b"x", None), &mut node.fx);
     assert_eq!(refused, Err(AppendError::Damaged(Offset(3))));
     assert_eq!(node.fetch(log, Offset(0), 1_500).len(), 2, "what lies before is served");
+}
+
+/// A node whose log of sixty batches stands in segments, and in memory no more.
+fn node_with_segments() -> (Node, TopicPartition) {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    for number in 0..60_u8 {
+        node.append(log, &[number; 500]);
+    }
+    node.pass(2_000);
+    (node, log)
+}
+
+#[test]
+fn a_bit_that_flips_on_the_way_from_a_segment_is_no_rot() {
+    for at in [3, 100, 2_000] {
+        let (mut node, log) = node_with_segments();
+        node.fetch(log, Offset(0), 100);
+        node.disk.flips = Some((".log".to_owned(), at));
+        let read = node.fetch_all(log);
+        assert_eq!(read.len(), 60, "a wrong byte at {at}");
+        assert!(node.disk.flips.is_none(), "it was read");
+        node.append(log, b"produce goes on");
+    }
+}
+
+#[test]
+fn a_segment_that_is_gone_is_told_as_damage_and_the_others_are_served() {
+    let (mut node, log) = node_with_segments();
+    node.disk.files.remove("topic1-0/00000000000000000000.log").expect("a segment");
+    let end = node.store.stable_end(log).expect("known").value();
+    let range = FileRange { log, from: Offset(3), end, max_bytes: 9_000, at_least_one: true };
+    node.events.clear();
+    node.store.read(node.now, range, ReadTicket(9), &mut node.fx);
+    node.settle();
+    let told = node
+        .events
+        .iter()
+        .any(|event| matches!(event, LogEvent::Read { result: Err(ReadError::Corrupt(_)), .. }));
+    assert!(told, "{:?}", node.events);
+    assert!(!node.fetch(log, Offset(40), 1_000).is_empty(), "the rest is served");
+}
+
+#[test]
+fn an_index_that_cannot_be_read_is_built_anew_and_its_segment_is_served() {
+    for index in [".index", ".timeindex"] {
+        let (mut node, log) = node_with_segments();
+        node.store.stop(node.now, &mut node.fx);
+        node.settle();
+        node.disk.unreadable = Some(index.to_owned());
+        node.restart();
+        assert_eq!(node.fetch_all(log).len(), 60, "{index}");
+    }
+}
+
+#[test]
+fn whatever_rarer_ways_the_code_takes_everything_is_there_after_a_crash() {
+    for seed in 0..40 {
+        let mut node = Node::with(LogConfig { buggify: Some(seed), ..SMALL });
+        node.pass(20);
+        let log = node.create(1, settings());
+        for number in 0..60_u8 {
+            node.append(log, &[number; 500]);
+            node.pass(9);
+        }
+        for _ in 0..2 {
+            assert_eq!(node.fetch_all(log).len(), 60, "seed {seed}");
+            node.start();
+            node.pass(20);
+            assert_eq!(node.fatal, None);
+        }
+    }
 }
 
 #[test]

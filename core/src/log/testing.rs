@@ -19,6 +19,11 @@ pub(crate) struct TestDisk {
     pub(crate) directories: BTreeSet<String>,
     /// Operations on files whose name contains this text fail with that kind.
     pub(crate) failing: Option<(String, DiskErrorKind)>,
+    /// The next read of a file whose name contains this text brings a wrong byte at that place, if it
+    /// reaches it.
+    pub(crate) flips: Option<(String, usize)>,
+    /// Reads of files whose name contains this text fail.
+    pub(crate) unreadable: Option<String>,
     /// Whether no file may grow and nothing be made.
     pub(crate) full: bool,
     /// Bytes that the file system says are free.
@@ -37,6 +42,8 @@ impl Default for TestDisk {
             files: BTreeMap::new(),
             directories: BTreeSet::new(),
             failing: None,
+            flips: None,
+            unreadable: None,
             full: false,
             free: 1 << 29,
             flushes: 0,
@@ -108,7 +115,19 @@ impl TestDisk {
                 let content = self.files.get(file.as_str()).ok_or(DiskErrorKind::NotFound)?;
                 let from = content.len().min(position as usize);
                 let to = content.len().min(from.saturating_add(length as usize));
-                Ok(Completion::Read(Bytes::copy_from_slice(&content[from..to])))
+                let is_named =
+                    |text: Option<&String>| text.is_some_and(|text| file.as_str().contains(text));
+                if is_named(self.unreadable.as_ref()) {
+                    return Err(DiskErrorKind::Other);
+                }
+                let mut bytes = content[from..to].to_vec();
+                if is_named(self.flips.as_ref().map(|(text, _)| text))
+                    && let Some((_, at)) = self.flips.take()
+                    && let Some(byte) = bytes.get_mut(at)
+                {
+                    *byte ^= 1;
+                }
+                Ok(Completion::Read(bytes.into()))
             }
             Effect::Create { file, kind, .. } => {
                 if self.full && !self.directories.contains(file.as_str()) {

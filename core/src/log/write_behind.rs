@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::buggify::Site;
 use crate::ids::{Offset, TopicPartition};
-use crate::io::{Completion, CreateKind, Effects, EntryKind, FileName, Sync, WriteBody};
+use crate::io::{Completion, CreateKind, Effects, EntryKind, FileName, Mark, Sync, WriteBody};
 use crate::log::api::{LogEvent, Storage};
 use crate::log::operations::{Op, Purpose};
 use crate::log::partition_log::{Folder, PartitionLog};
@@ -22,6 +23,8 @@ use crate::time::Now;
 const WRITE_BEHIND_AFTER: Duration = Duration::from_secs(1);
 /// Bytes of one log that begin a segment write at once.
 const WRITE_BEHIND_BYTES: u64 = 1 << 20;
+/// Most bytes of one segment write.
+const RUN_BYTES: u64 = 4 << 20;
 /// Kafka's file that names the topic of a folder. Flushed by the first checkpoint of the log; the
 /// journal tells of the log until then.
 pub(super) const METADATA_FILE: &str = "partition.metadata";
@@ -51,7 +54,9 @@ impl LogStore {
         if partition.is_memory() || partition.writing {
             return;
         }
-        if partition.unwritten_bytes() >= WRITE_BEHIND_BYTES || self.checkpoint.waits_for(log) {
+        let now_or_never = self.checkpoint.waits_for(log)
+            || (partition.lags(partition.stable) && self.buggify.strikes(Site::EarlyWrite));
+        if partition.unwritten_bytes() >= WRITE_BEHIND_BYTES || now_or_never {
             self.begin_run(log, fx);
         } else if partition.write_due.is_none() && partition.lags(partition.stable) {
             let due = now.mono + WRITE_BEHIND_AFTER;
@@ -63,7 +68,8 @@ impl LogStore {
     /// Writes the next run of a log, if there is one and none is under way.
     pub(super) fn begin_run(&mut self, log: TopicPartition, fx: &mut Effects) {
         let Some(partition) = self.logs.get_mut(&log) else { return };
-        let Some(run) = partition.next_run() else { return };
+        let most = if self.buggify.strikes(Site::SmallRun) { 1 } else { RUN_BYTES };
+        let Some(run) = partition.next_run(most) else { return };
         partition.writing = true;
         partition.run_end = run.end;
         let op = Op::Write {
@@ -104,7 +110,9 @@ impl LogStore {
 
     /// Drops the oldest batches from memory beyond the budget, as far as their segments are written.
     pub(super) fn evict(&mut self, fx: &mut Effects) {
-        while self.cache_bytes > self.config.tail_cache_bytes {
+        let budget =
+            if self.buggify.strikes(Site::CacheMiss) { 0 } else { self.config.tail_cache_bytes };
+        while self.cache_bytes > budget {
             let Some(&(log, base, size)) = self.cache.front() else { return };
             if let Some(partition) = self.logs.get_mut(&log)
                 && partition.tail_start() <= base
@@ -300,6 +308,7 @@ impl LogStore {
             .collect();
         let foreign = all - ours.len();
         if foreign > 0 {
+            fx.mark(Mark::ForeignNameFound);
             fx.warn(format!("{folder} holds {foreign} names that are not ours; it stays"));
         } else if ours.is_empty() {
             self.remove(folder.clone(), fx);
@@ -346,6 +355,7 @@ impl LogStore {
     }
 
     pub(super) fn remove_segment(&mut self, folder: &FileName, extent: Extent, fx: &mut Effects) {
+        fx.mark(Mark::SegmentRemoved);
         fx.count(crate::io::Counter::SegmentsDeleted, 1);
         for ending in ["log", "index", "timeindex"] {
             self.remove(segment_file(folder, extent.base, ending), fx);

@@ -200,7 +200,14 @@ impl Partition {
             log_append_time_ms,
             log_start_offset: Offset::ZERO,
         };
-        match log.check_sequence(now, self.id, &batch)? {
+        let sequence = log.check_sequence(now, self.id, &batch).inspect_err(|code| {
+            if *code == ErrorCode::InvalidProducerEpoch {
+                fx.mark(Mark::ProducerFenced);
+            } else if *code == ErrorCode::OutOfOrderSequenceNumber {
+                fx.mark(Mark::SequenceGap);
+            }
+        })?;
+        match sequence {
             Sequence::Duplicate { base_offset, last_offset, timestamp } => {
                 fx.count(Counter::DuplicateBatches, 1);
                 fx.mark(Mark::DuplicateAnswered);

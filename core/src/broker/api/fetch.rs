@@ -18,6 +18,7 @@ use crate::broker::pending::{
 use crate::broker::post::{Answer, Ask, FetchItem, FetchRefusal, Fetched};
 use crate::broker::shard::Shard;
 use crate::broker::timers::Timer;
+use crate::buggify::Site;
 use crate::connection::RequestId;
 use crate::error::ErrorCode;
 use crate::ids::{LeaderEpoch, Offset, PartitionIndex, ShardId, TopicId, TopicPartition};
@@ -45,6 +46,11 @@ impl Shard {
                     .respond(&ctx, FetchResponse { error_code, ..FetchResponse::default() });
             }
         };
+        let mut wait = Duration::from_millis(request.max_wait_ms.max(0) as u64)
+            .min(self.limits().fetch_wait_max);
+        if self.buggify.strikes(Site::EarlyDeadline) {
+            wait /= 16;
+        }
         let mut fetch = PendingFetch {
             ctx,
             topics: Vec::with_capacity(request.topics.len()),
@@ -56,9 +62,7 @@ impl Shard {
             max_bytes: (request.max_bytes.max(0) as u64).min(self.limits().fetch_bytes_max),
             granted: 0,
             read_committed: request.isolation_level == 1,
-            deadline: now.mono
-                + Duration::from_millis(request.max_wait_ms.max(0) as u64)
-                    .min(self.limits().fetch_wait_max),
+            deadline: now.mono + wait,
         };
         self.add_slots(&mut fetch, asked, by_id);
         let asks = self.open_items(&fetch);

@@ -1,5 +1,7 @@
 //! The loading of a coordinator: a replay of its partition, in pieces between which others are served.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::broker::groups::{Slot, State, group_config};
@@ -7,6 +9,7 @@ use crate::broker::shard::{Shard, TicketUse};
 use crate::coordinator::group::GroupCoordinator;
 use crate::digest::Digest;
 use crate::ids::{Offset, TopicId, TopicPartition};
+use crate::io::Mark;
 use crate::log::{FetchPlan, ReadError};
 use crate::partition::Partition;
 use crate::record::batch::Batch;
@@ -16,6 +19,8 @@ use crate::wire::KafkaString;
 
 /// Bytes that are replayed at a time.
 const LOAD_BYTES: u64 = 1 << 20;
+/// How long to wait before a log that could not be read is read again.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// A coordinator on its way.
 #[derive(Clone, Debug)]
@@ -103,6 +108,7 @@ impl Shard {
                 self.loaded(now, id, outcome);
             }
             FetchPlan::File(range) => {
+                self.fx.mark(Mark::CoordinatorReadFromFile);
                 let ticket = self.ticket(TicketUse::LoadGroups(id));
                 self.log.read(now, range, ticket, &mut self.fx);
             }
@@ -117,6 +123,13 @@ impl Shard {
     ) {
         let outcome = match result {
             Ok(parts) => loading_replay(self.loading(id), &parts),
+            Err(ReadError::Disk(why)) if self.poisoned.is_none() => {
+                // What a disk refuses once it may give the next time; nothing is served before.
+                self.fx.mark(Mark::CoordinatorReadAgain);
+                self.fx
+                    .warn(format!("the groups in __consumer_offsets-{} wait: {why}", id.partition));
+                return self.arm_coordinator(now, id, Some(now.mono + READ_AGAIN_AFTER));
+            }
             Err(error) => Err(error.to_string()),
         };
         self.loaded(now, id, outcome);

@@ -7,7 +7,7 @@ use crate::broker::shard::Shard;
 use crate::coordinator::group::{GroupLog, LogRecord};
 use crate::error::ErrorCode;
 use crate::ids::{Offset, TopicPartition, Uuid};
-use crate::io::Effects;
+use crate::io::{Effects, Mark};
 use crate::log::{AppendError, LogStore};
 use crate::partition::Partition;
 use crate::record::builder::BatchBuilder;
@@ -51,6 +51,10 @@ impl GroupLog for PartitionAppender<'_> {
 
     fn next_id(&mut self) -> Uuid {
         Shard::random_id(self.rng)
+    }
+
+    fn mark(&mut self, mark: Mark) {
+        self.fx.mark(mark);
     }
 
     fn retention_time(&mut self, now: Now) -> Option<UnixMillis> {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::error::ErrorCode;
 use crate::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, Uuid};
+use crate::io::Mark;
 use crate::time::{Now, UnixMillis};
 use crate::wire::KafkaString;
 
@@ -42,6 +43,9 @@ pub trait GroupLog {
 
     /// Draws an id that was never used, for a member.
     fn next_id(&mut self) -> Uuid;
+
+    /// Reports that a rare state was reached.
+    fn mark(&mut self, _mark: Mark) {}
 
     /// Returns the wall time that retention counts by; `None` while the clock is in doubt, and
     /// nothing expires then.

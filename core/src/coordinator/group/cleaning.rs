@@ -5,6 +5,7 @@
 use super::{Cx, GroupCoordinator, GroupLog, fitting};
 use crate::error::ErrorCode;
 use crate::ids::Offset;
+use crate::io::Mark;
 use crate::time::Now;
 use crate::wire::group_record::GroupRecord;
 
@@ -41,7 +42,8 @@ impl GroupCoordinator {
             .map(|key| self.stored.record(key).expect("the index names keys that live"))
             .collect();
         records.truncate(fitting(&records, RECORDS_PER_STEP));
-        self.append(&mut Cx { now, log }, &records)?;
+        self.append(&mut Cx { now, log: &mut *log }, &records)?;
+        log.mark(Mark::CoordinatorCleaned);
         let end = self.replies.end();
         let first_live = self.stored.by_place().keys().next().copied().unwrap_or(end);
         let start = self.first_unknown.map_or(first_live, |first| first.min(first_live));

@@ -9,6 +9,7 @@ use super::timers::Timer;
 use super::{Cx, GroupCoordinator};
 use crate::error::ErrorCode;
 use crate::ids::Uuid;
+use crate::io::Mark;
 use crate::wire::KafkaString;
 use crate::wire::reader::MAX_STRING_BYTES;
 
@@ -267,6 +268,7 @@ impl GroupCoordinator {
         self.refresh_session(cx, &group_id, member_id);
         self.note_join(&group_id, member_id);
         if stays {
+            cx.log.mark(Mark::StaticMemberReplaced);
             let group = self.groups.get_mut(&group_id).expect("just put there");
             group.take_joining(member_id);
             let answer = if request.version >= FIRST_VERSION_WITH_SKIPPED_ASSIGNMENT {
@@ -338,6 +340,7 @@ impl GroupCoordinator {
         group.initial_delay = None;
         for late in group.dynamic_members_not_rejoined() {
             group.remove(&late);
+            cx.log.mark(Mark::LateMemberDropped);
             self.timers.cancel(&Timer::Session(group_id.clone(), late));
         }
         if !group.elect_joined_leader() && !group.members().is_empty() {

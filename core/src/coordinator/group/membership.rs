@@ -8,6 +8,7 @@ use super::replies::{join_refused, sync_refused};
 use super::timers::Timer;
 use super::{Cx, GroupCoordinator};
 use crate::error::ErrorCode;
+use crate::io::Mark;
 use crate::wire::KafkaString;
 
 impl GroupCoordinator {
@@ -64,6 +65,7 @@ impl GroupCoordinator {
         };
         if expired {
             self.take_out(group_id, member_id);
+            cx.log.mark(Mark::SessionExpired);
             // An id that never came is no loss for those that are there.
             self.after_departure(cx, group_id, was_member);
         }

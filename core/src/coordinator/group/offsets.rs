@@ -14,6 +14,7 @@ use super::stored::{StoredOffset, TopicOffsets};
 use super::{Cx, GroupCoordinator};
 use crate::error::ErrorCode;
 use crate::ids::{PartitionIndex, TopicId};
+use crate::io::Mark;
 use crate::wire::KafkaString;
 use crate::wire::group_record::{GroupRecord, OffsetCommitKey, OffsetCommitValue};
 
@@ -40,7 +41,10 @@ impl GroupCoordinator {
     ) {
         let answer = match self.try_commit(cx, request) {
             Ok(topics) => Response::OffsetCommit(OffsetCommitAnswer { topics }),
-            Err(error) => commit_refused(&request.topics, error),
+            Err(error) => {
+                cx.log.mark(Mark::CommitRefused);
+                commit_refused(&request.topics, error)
+            }
         };
         self.replies.push(ticket, answer);
     }

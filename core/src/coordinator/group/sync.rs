@@ -8,6 +8,7 @@ use super::replies::{append_error, sync_refused};
 use super::timers::Timer;
 use super::{Cx, GroupCoordinator};
 use crate::error::ErrorCode;
+use crate::io::Mark;
 use crate::wire::KafkaString;
 
 impl GroupCoordinator {
@@ -131,6 +132,7 @@ impl GroupCoordinator {
         if !in_generation || group.pending_sync.is_empty() {
             return;
         }
+        cx.log.mark(Mark::SyncTimedOut);
         for late in std::mem::take(&mut group.pending_sync) {
             group.remove(&late);
             self.timers.cancel(&Timer::Session(group_id.clone(), late));
