@@ -33,6 +33,8 @@ mod log;
 mod peer;
 #[cfg(madsim)]
 mod run;
+#[cfg(madsim)]
+mod sockets;
 
 #[cfg(not(madsim))]
 #[test]

@@ -64,6 +64,9 @@ pub(crate) fn run(arguments: &[&str]) -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// How lines begin that a run prints: the hash of its trace, and a count of a state.
+const TRACE: &str = "trace of seed ";
+const REACHED: &str = "reached in seed ";
 /// Seeds over which every state that a test is about must have been reached.
 const MANY: u64 = 50;
 
@@ -76,6 +79,54 @@ struct Told {
     reached: BTreeMap<String, u64>,
 }
 
+impl Told {
+    /// Reads what the runs have printed.
+    fn read(out: &str) -> Self {
+        let mut told = Self::default();
+        for line in out.lines() {
+            // The first line of a run stands behind the name of the test.
+            let line = line.rsplit_once("... ").map_or(line, |(_, rest)| rest);
+            let Some((what, value)) = line.split_once(": ") else { continue };
+            if let Some(Ok(seed)) = what.strip_prefix(TRACE).map(str::parse) {
+                told.traces.push((seed, value.to_owned()));
+            } else if what.starts_with(REACHED)
+                && let Some((count, state)) = value.split_once(' ')
+            {
+                *told.reached.entry(state.to_owned()).or_default() += count.parse().unwrap_or(0);
+            }
+        }
+        told
+    }
+
+    /// Checks that each seed has come to its end, once, and that many of them have reached all that the
+    /// test is about.
+    fn is_enough(&self, first: u64, seeds: u64) -> Result<(), String> {
+        let mut ended: Vec<u64> = self.traces.iter().map(|(seed, _)| *seed).collect();
+        ended.sort_unstable();
+        if !ended.iter().copied().eq(first..first + seeds) {
+            return Err(format!(
+                "{seeds} seeds were asked for, and {} came to an end",
+                ended.len()
+            ));
+        }
+        let none = self.reached.iter().filter(|(_, count)| **count == 0);
+        let none: Vec<&str> = none.map(|(state, _)| state.as_str()).collect();
+        if seeds >= MANY && !none.is_empty() {
+            return Err(format!("vacuous: there were no {}", none.join(", no ")));
+        }
+        Ok(())
+    }
+
+    /// Checks that these are so many equal traces of one seed.
+    fn is_one(&self, seed: u64, runs: usize) -> Result<(), String> {
+        let is_same = |trace: &(u64, String)| *trace == self.traces[0] && trace.0 == seed;
+        if self.traces.len() != runs || !self.traces.iter().all(is_same) {
+            return Err(format!("{runs} runs of one seed differ: {:?}", self.traces));
+        }
+        Ok(())
+    }
+}
+
 /// A seed that failed, and what was said of it.
 type Failure = (u64, String);
 
@@ -84,22 +135,7 @@ fn once(binary: &str, name: &str, wanted: &Wanted) -> Result<u64, Failure> {
     let mut test = process(binary, name, wanted.seed);
     test.env("MADSIM_TEST_NUM", wanted.seeds.to_string()).env("MADSIM_TEST_JOBS", "2");
     let told = told(test, wanted.seed)?;
-    let mut seeds: Vec<u64> = told.traces.iter().map(|(seed, _)| *seed).collect();
-    seeds.sort_unstable();
-    if seeds != (wanted.seed..wanted.seed + wanted.seeds).collect::<Vec<u64>>() {
-        let said =
-            format!("{} seeds were asked for, and {} came to an end", wanted.seeds, seeds.len());
-        return Err((wanted.seed, said));
-    }
-    let never: Vec<&str> = told
-        .reached
-        .iter()
-        .filter(|(_, count)| **count == 0)
-        .map(|(state, _)| state.as_str())
-        .collect();
-    if wanted.seeds >= MANY && !never.is_empty() {
-        return Err((wanted.seed, format!("vacuous: there were no {}", never.join(", no "))));
-    }
+    told.is_enough(wanted.seed, wanted.seeds).map_err(|said| (wanted.seed, said))?;
     for (state, count) in &told.reached {
         println!("{count:>9} {state}");
     }
@@ -113,12 +149,9 @@ fn twice(binary: &str, name: &str, wanted: &Wanted) -> Result<u64, Failure> {
     for seed in wanted.seed..wanted.seed + wanted.seeds {
         let mut compared = process(binary, name, seed);
         compared.env("MADSIM_TEST_CHECK_DETERMINISM", "1");
-        let mut all = told(compared, seed)?.traces;
-        all.extend(told(process(binary, name, seed), seed)?.traces);
-        let is_same = all.len() == 3 && all.iter().all(|trace| *trace == all[0] && trace.0 == seed);
-        if !is_same {
-            return Err((seed, format!("the runs of one seed differ: {all:?}")));
-        }
+        let mut all = told(compared, seed)?;
+        all.traces.extend(told(process(binary, name, seed), seed)?.traces);
+        all.is_one(seed, 3).map_err(|said| (seed, said))?;
     }
     Ok(wanted.seeds)
 }
@@ -142,21 +175,11 @@ fn told(mut test: Command, first: u64) -> Result<Told, Failure> {
         // The runtime names the seed; without it the first one is as good as any.
         let seed = err.split("MADSIM_TEST_SEED=").nth(1);
         let digits = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
-        return Err((seed.and_then(digits).unwrap_or(first), format!("{out}\n{err}")));
+        let is_of_others = |line: &&str| line.contains(TRACE) || line.contains(REACHED);
+        let out: Vec<&str> = out.lines().filter(|line| !is_of_others(line)).collect();
+        return Err((seed.and_then(digits).unwrap_or(first), format!("{}\n{err}", out.join("\n"))));
     }
-    let mut told = Told::default();
-    for line in out.lines() {
-        let line = line.rsplit_once("... ").map_or(line, |(_, rest)| rest);
-        let Some((what, value)) = line.split_once(": ") else { continue };
-        if let Some(seed) = what.strip_prefix("trace of seed ") {
-            let seed = seed.parse().map_err(|_| (first, line.to_owned()))?;
-            told.traces.push((seed, value.to_owned()));
-        } else if what.starts_with("reached in seed ") {
-            let (count, state) = value.split_once(' ').unwrap_or_default();
-            *told.reached.entry(state.to_owned()).or_default() += count.parse().unwrap_or(0);
-        }
-    }
-    Ok(told)
+    Ok(Told::read(&out))
 }
 
 fn read(arguments: &[&str]) -> Result<Wanted, String> {
@@ -210,4 +233,48 @@ fn tests(binary: &str) -> Vec<String> {
         .lines()
         .filter_map(|line| line.strip_suffix(": test").map(str::to_owned))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What 60 runs print, without the end of some.
+    fn printed(lacks: &[u64], count: u64) -> String {
+        let runs = (7..67).filter(|seed| !lacks.contains(seed)).map(|seed| {
+            format!(
+                "trace of seed {seed}: 00ff over 3 facts\n\
+                 reached in seed {seed}: {count} peers cut off\n"
+            )
+        });
+        format!("running 1 test\ntest rooms::a_claim ... {}", runs.collect::<String>())
+    }
+
+    #[test]
+    fn every_seed_that_was_asked_for_must_come_to_its_end() {
+        assert_eq!(Told::read(&printed(&[], 2)).is_enough(7, 60), Ok(()));
+        assert!(Told::read(&printed(&[30], 2)).is_enough(7, 60).is_err());
+        assert!(Told::read(&printed(&[], 2)).is_enough(8, 60).is_err());
+        assert!(Told::read("running 0 tests\n").is_enough(7, 60).is_err());
+    }
+
+    #[test]
+    fn many_seeds_that_never_reach_a_state_are_vacuous() {
+        let told = Told::read(&printed(&[], 0)).is_enough(7, 60);
+        assert_eq!(told, Err("vacuous: there were no peers cut off".to_owned()));
+        assert_eq!(Told::read(&printed(&[], 2)).reached["peers cut off"], 120);
+    }
+
+    #[test]
+    fn runs_of_one_seed_must_be_as_many_as_asked_for_and_equal() {
+        let read = |hashes: &[&str]| {
+            let line = |hash: &&str| format!("trace of seed 7: {hash}\n");
+            Told::read(&hashes.iter().map(line).collect::<String>())
+        };
+        assert_eq!(read(&["a", "a", "a"]).is_one(7, 3), Ok(()));
+        assert!(read(&["a", "a", "b"]).is_one(7, 3).is_err());
+        assert!(read(&["a", "a"]).is_one(7, 3).is_err());
+        assert!(read(&[]).is_one(7, 3).is_err());
+        assert!(read(&["a", "a", "a"]).is_one(8, 3).is_err());
+    }
 }
