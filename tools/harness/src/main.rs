@@ -16,6 +16,7 @@ mod hostile;
 mod kills;
 mod load;
 mod mutants;
+mod network;
 mod random;
 mod recovery;
 mod simulator;
@@ -33,7 +34,8 @@ harness COMMAND
   commands                         wrong use, and commands that fail
   conformance [--record | --accept | --kafka] [--only WORD]
                                    scripts of requests, answered by Apache Kafka and by Mainspring
-  mutants [--check | --json]       planted bugs, and which of them the simulator finds
+  mutants [--check | --json | --network]
+                                   planted bugs, and which of them the simulator finds
   swarm [--seconds N]              the simulator over fresh seeds
   hostile                          peers that mean harm, beside one that does not
   kills [--cycles N] [--seed S]    kill -9 and power cuts under load, and a broken disk that must be caught
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
             None => Ok(mutants::Mode::All),
             Some("--json") => Ok(mutants::Mode::Json),
             Some("--check") => Ok(mutants::Mode::Controls),
+            Some("--network") => Ok(mutants::Mode::Network),
             Some(other) => Err(format!("there is no option {other}")),
         }
         .map(|mode| mutants::run(&mut checks, mode)),

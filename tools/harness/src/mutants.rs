@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::broker::root;
 use crate::checks::{Checks, Outcome, ensure};
+use crate::network::{self, Found, NetworkTests};
 use crate::random::Random;
 use crate::recovery::{self, RecoveryTest};
 use crate::simulator::Simulator;
@@ -35,6 +36,13 @@ pub fn mutant(number: u32) -> bool {
     ACTIVE.load(std::sync::atomic::Ordering::Relaxed) == number
 }
 ";
+
+/// Tests that learn from their environment which bug is active: the file, the line behind which they
+/// do, and how.
+const SWITCHES: [(&str, &str, &str); 2] = [
+    (recovery::FILE, recovery::ANCHOR, recovery::SWITCH),
+    (network::FILE, network::ANCHOR, network::SWITCH),
+];
 
 #[derive(Deserialize)]
 struct List {
@@ -56,12 +64,26 @@ struct Mutant {
     /// Where it survives although it is looked for: the reason.
     #[serde(default)]
     survives: Option<String>,
+    /// Which simulations look for it.
+    #[serde(default)]
+    tier: Tier,
     /// The file, from the root.
     file: String,
     /// A piece of its text that occurs once.
     anchor: String,
     /// What stands there instead.
     replacement: String,
+}
+
+/// Which simulations look for a planted bug.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Tier {
+    /// Those of the core alone.
+    #[default]
+    Core,
+    /// Those of the network code, which `cargo sim` runs.
+    Network,
 }
 
 /// How much is asked for.
@@ -73,48 +95,44 @@ pub(crate) enum Mode {
     All,
     /// The same, with nothing but one object of JSON on standard output.
     Json,
+    /// Those of the network code alone, with their controls.
+    Network,
 }
 
-/// Builds the edited tree and runs what is asked for.
+/// Makes and builds the edited tree, and runs what is asked for.
 pub(crate) fn run(checks: &mut Checks, mode: Mode) {
     if mode == Mode::Json {
         checks.keep_stdout_free();
     }
     let start = Instant::now();
-    let built = build(checks);
-    let (mutants, edited) = match built {
-        Ok(built) => built,
-        Err(problem) => return checks.note("planted bugs apply and compile", Err(problem)),
+    let mutants = match edit(checks) {
+        Ok(mutants) => mutants,
+        Err(problem) => return checks.note("planted bugs apply", Err(problem)),
     };
-    checks.note("planted bugs apply and compile", Ok(format!("{} edits", mutants.len())));
-    let ordinary = Simulator::ordinary();
-    let scenarios = match ordinary.scenarios() {
-        Ok(scenarios) => scenarios,
-        Err(problem) => return checks.note("the simulator", Err(problem)),
-    };
+    checks.note("planted bugs apply", Ok(format!("{} edits", mutants.len())));
     let first = Random::new(Random::fresh_seed()).below(1 << 40);
-    checks.note("with no bug active the traces are the same", {
-        null(&ordinary, &edited, &scenarios, first)
-    });
-    checks.note("the canary is found at once", {
-        find(&ordinary, &edited, &scenarios, "canary", first, Duration::from_secs(20))
-            .map(|kill| kill.to_string())
-            .ok_or_else(|| "no checker saw it".to_owned())
+    let core = if mode == Mode::Network { None } else { Core::build(checks, mode, first) };
+    let network = NetworkTests::build(&tree());
+    checks.note("planted bugs of the network compile and are not active by themselves", {
+        network.as_ref().map_err(Clone::clone).and_then(|network| network.null(first))
     });
     if mode == Mode::Controls {
         return;
     }
-    let test = match RecoveryTest::build(&tree(), with_edits) {
-        Ok(test) => test,
-        Err(problem) => return checks.note("the recovery test", Err(problem)),
-    };
-    checks.note("with no bug active the recovery test passes", test.null(first));
+    let listed: Vec<&Mutant> = mutants
+        .iter()
+        .filter(|mutant| mutant.id != "canary")
+        .filter(|mutant| mode != Mode::Network || mutant.tier == Tier::Network)
+        .collect();
     let mut survivors = Vec::new();
-    let listed: Vec<&Mutant> = mutants.iter().filter(|mutant| mutant.id != "canary").collect();
     for mutant in &listed {
         let name = format!("{} ({}) {}", mutant.id, mutant.difficulty, mutant.note);
-        let found = find(&ordinary, &edited, &scenarios, &mutant.id, first, BUDGET)
-            .or_else(|| find_by_test(&test, &mutant.id, first));
+        let found = match mutant.tier {
+            Tier::Core => core.as_ref().and_then(|core| core.look(&mutant.id, first)),
+            Tier::Network => {
+                network.as_ref().ok().and_then(|tests| find_in_network(tests, &mutant.id, first))
+            }
+        };
         if let Some(kill) = found {
             let expected = mutant.expected.join(" ");
             checks.note(&name, Ok(format!("killed by {kill}, expected {expected}")));
@@ -140,19 +158,78 @@ pub(crate) fn run(checks: &mut Checks, mode: Mode) {
     }
 }
 
-/// Makes the edited tree and builds it; returns the list and the edited simulator.
-fn build(checks: &mut Checks) -> Outcome<(Vec<Mutant>, Simulator)> {
+/// Reads the list and makes the edited tree.
+fn edit(checks: &mut Checks) -> Outcome<Vec<Mutant>> {
     let text = std::fs::read_to_string(root().join("sim-tests/mutants/list.toml"));
     let text = text.map_err(|error| format!("sim-tests/mutants/list.toml: {error}"))?;
     let list: List = toml::from_str(&text).map_err(|error| error.to_string())?;
     checks.note("every planted bug has a number of its own", numbers(&list.mutant));
     copy(&list.mutant, &tree())?;
+    Ok(list.mutant)
+}
+
+/// What looks for the bugs of the core.
+struct Core {
+    ordinary: Simulator,
+    edited: Simulator,
+    scenarios: Vec<String>,
+    /// The recovery test, unless only the controls are run.
+    test: Option<RecoveryTest>,
+}
+
+impl Core {
+    /// Builds the edited simulator and runs the controls. Where it does not come about, that has been
+    /// noted.
+    fn build(checks: &mut Checks, mode: Mode, first: u64) -> Option<Self> {
+        let edited = build_edited();
+        checks.note("planted bugs compile", {
+            edited.as_ref().map(|_| String::new()).map_err(Clone::clone)
+        });
+        let edited = edited.ok()?;
+        let ordinary = Simulator::ordinary();
+        let scenarios = match ordinary.scenarios() {
+            Ok(scenarios) => scenarios,
+            Err(problem) => {
+                checks.note("the simulator", Err(problem));
+                return None;
+            }
+        };
+        checks.note("with no bug active the traces are the same", {
+            null(&ordinary, &edited, &scenarios, first)
+        });
+        checks.note("the canary is found at once", {
+            find(&ordinary, &edited, &scenarios, "canary", first, Duration::from_secs(20))
+                .map(|kill| kill.to_string())
+                .ok_or_else(|| "no checker saw it".to_owned())
+        });
+        let mut test = None;
+        if mode != Mode::Controls {
+            match RecoveryTest::build(&tree(), with_edits) {
+                Ok(built) => {
+                    checks.note("with no bug active the recovery test passes", built.null(first));
+                    test = Some(built);
+                }
+                Err(problem) => checks.note("the recovery test", Err(problem)),
+            }
+        }
+        Some(Self { ordinary, edited, scenarios, test })
+    }
+
+    /// Looks for one bug.
+    fn look(&self, id: &str, first: u64) -> Option<Kill> {
+        find(&self.ordinary, &self.edited, &self.scenarios, id, first, BUDGET)
+            .or_else(|| find_by_test(self.test.as_ref()?, id, first))
+    }
+}
+
+/// Builds the simulator of the edited tree.
+fn build_edited() -> Outcome<Simulator> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(tree()).args(["build", "-q", "--profile", "world", "-p", "mainspring-sim"]);
     with_edits(&mut command);
     let output = command.output().map_err(|error| error.to_string())?;
     ensure(output.status.success(), || String::from_utf8_lossy(&output.stderr).into_owned())?;
-    Ok((list.mutant, Simulator::within(&target())))
+    Ok(Simulator::within(&target()))
 }
 
 /// Returns where the edited copy lies.
@@ -211,13 +288,14 @@ fn copy(mutants: &[Mutant], tree: &Path) -> Outcome {
         if name == Path::new("core/src/lib.rs") {
             content.extend_from_slice(SWITCH.as_bytes());
         }
-        if name == Path::new(recovery::FILE) {
-            let before = String::from_utf8(content).map_err(|error| error.to_string())?;
-            ensure(before.matches(recovery::ANCHOR).count() == 1, || {
-                format!("{} has no place for the switch of mutants", recovery::FILE)
-            })?;
-            let with = format!("{}{}", recovery::ANCHOR, recovery::SWITCH);
-            content = before.replacen(recovery::ANCHOR, &with, 1).into_bytes();
+        for (file, anchor, switch) in SWITCHES {
+            if name == Path::new(file) {
+                let before = String::from_utf8(content).map_err(|error| error.to_string())?;
+                ensure(before.matches(anchor).count() == 1, || {
+                    format!("{file} has no place for the switch of mutants")
+                })?;
+                content = before.replacen(anchor, &format!("{anchor}{switch}"), 1).into_bytes();
+            }
         }
         let target = tree.join(&name);
         if std::fs::read(&target).is_ok_and(|there| there == content) {
@@ -330,4 +408,12 @@ fn find_by_test(test: &RecoveryTest, id: &str, first: u64) -> Option<Kill> {
         seed,
         after: start.elapsed(),
     })
+}
+
+/// The same by the simulations of the network code.
+fn find_in_network(tests: &NetworkTests, id: &str, first: u64) -> Option<Kill> {
+    let start = Instant::now();
+    let number = id.strip_prefix('P')?.parse().ok()?;
+    let Found { test, seed, said } = tests.find(number, first, 2 * BUDGET)?;
+    Some(Kill { checker: said, scenario: test, seed, after: start.elapsed() })
 }

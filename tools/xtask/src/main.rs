@@ -37,7 +37,7 @@ cargo xtask COMMAND
   rskafka [--bootstrap HOST:PORT]         the tests of the crate rskafka, which build librdkafka
   conformance [--record | --accept | --kafka] [--only WORD]
                                           answers side by side with those of Apache Kafka
-  mutants [--json]                        plants each listed bug and tells which ones are found
+  mutants [--json | --network]            plants each listed bug and tells which ones are found
 ";
 
 /// Returns the root of the repository, whatever folder the command was given in.
