@@ -24,6 +24,7 @@ pub mod rng;
 pub mod scenarios;
 pub mod schedule;
 pub mod shrink;
+pub mod story;
 pub mod swarm;
 pub mod trace;
 pub mod workload;

@@ -1,19 +1,19 @@
-//! The trace of a run: one hash over everything that happened, and the last lines of it as text.
+//! The trace of a run: one hash over everything that happened, and all of it as lines for who wants them.
 //!
 //! Equal seeds give equal hashes on every machine. A checkpoint stands at each 4,096 events, so
 //! that two runs which differ are compared without logging anything.
 
 mod hashing;
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::fmt;
+use std::io::{self, Write};
+use std::rc::Rc;
 
 use mainspring_core::io::{Effect, Event, Input};
 
 /// Events between two checkpoints.
 pub const CHECKPOINT_EVENTS: u64 = 4096;
-
-/// How many lines are kept for a person to read after an alarm.
-const LINES: usize = 200;
 
 /// A quick hash with the same result everywhere. Not for anything that an enemy chooses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,19 +52,58 @@ impl TraceHash {
     }
 }
 
+/// Where the lines of a trace go.
+#[derive(Clone)]
+pub struct Sink(Rc<RefCell<Writer>>);
+
+struct Writer {
+    to: Box<dyn Write>,
+    failed: io::Result<()>,
+}
+
+impl Sink {
+    /// Makes a sink that writes to somewhere.
+    pub fn new(to: impl Write + 'static) -> Self {
+        Self(Rc::new(RefCell::new(Writer { to: Box::new(to), failed: Ok(()) })))
+    }
+
+    fn line(&self, line: fmt::Arguments<'_>) {
+        let mut writer = self.0.borrow_mut();
+        if writer.failed.is_ok() {
+            writer.failed = writeln!(writer.to, "{line}");
+        }
+    }
+
+    /// Writes what is left.
+    ///
+    /// # Errors
+    /// Returns the first error of any line.
+    pub fn close(self) -> io::Result<()> {
+        let mut writer = self.0.borrow_mut();
+        std::mem::replace(&mut writer.failed, Ok(()))?;
+        writer.to.flush()
+    }
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sink")
+    }
+}
+
 /// What happened so far.
 #[derive(Debug, Default)]
 pub struct Trace {
     hash: TraceHash,
     events: u64,
     checkpoints: Vec<u64>,
-    lines: Option<VecDeque<String>>,
+    sink: Option<Sink>,
 }
 
 impl Trace {
-    /// Makes an empty trace. Keeping lines costs time and changes no hash.
-    pub fn new(keep_lines: bool) -> Self {
-        Self { lines: keep_lines.then(VecDeque::new), ..Self::default() }
+    /// Makes an empty trace. Writing lines costs time and changes no hash.
+    pub fn new(sink: Option<Sink>) -> Self {
+        Self { sink, ..Self::default() }
     }
 
     /// Returns the hash over everything so far.
@@ -80,11 +119,6 @@ impl Trace {
     /// Returns the hash at each checkpoint.
     pub fn checkpoints(&self) -> &[u64] {
         &self.checkpoints
-    }
-
-    /// Returns the kept lines, oldest first.
-    pub fn lines(&self) -> impl Iterator<Item = &str> {
-        self.lines.iter().flatten().map(String::as_str)
     }
 
     /// Notes that an event begins. Returns whether a checkpoint is due, for the states of the
@@ -111,14 +145,10 @@ impl Trace {
         self.hash.bytes(bytes);
     }
 
-    /// Keeps a line, if lines are kept.
+    /// Writes a line, if somebody wants lines.
     pub fn line(&mut self, line: impl FnOnce() -> String) {
-        let step = self.events;
-        if let Some(lines) = &mut self.lines {
-            if lines.len() == LINES {
-                lines.pop_front();
-            }
-            lines.push_back(format!("{step:>8} {}", line()));
+        if let Some(sink) = &self.sink {
+            sink.line(format_args!("{:>8} {}", self.events, line()));
         }
     }
 
@@ -178,18 +208,52 @@ mod tests {
         assert_ne!(hash(&[b"\0"]), hash(&[b""]));
     }
 
+    /// Something to write to that can be read afterwards.
+    #[derive(Clone, Default)]
+    struct Paper(Rc<RefCell<Vec<u8>>>);
+
+    impl Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
     #[test]
-    fn keeping_lines_changes_no_hash() {
-        let run = |keep| {
-            let mut trace = Trace::new(keep);
+    fn writing_lines_changes_no_hash() {
+        let run = |sink| {
+            let mut trace = Trace::new(sink);
             for step in 0..5000 {
                 trace.begin(step, 1, 2);
                 trace.input(step, 0, 0, &Input::Wakeup);
             }
-            (trace.hash(), trace.checkpoints().to_vec(), trace.lines().count())
+            (trace.hash(), trace.checkpoints().to_vec())
         };
-        let (with, without) = (run(true), run(false));
-        assert_eq!((with.0, &with.1), (without.0, &without.1));
-        assert_eq!((with.2, without.2, with.1.len()), (LINES, 0, 1));
+        let paper = Paper::default();
+        let (with, without) = (run(Some(Sink::new(paper.clone()))), run(None));
+        assert_eq!(with, without);
+        assert_eq!(with.1.len(), 1);
+        let written = paper.0.borrow();
+        assert_eq!(String::from_utf8_lossy(&written).lines().count(), 5000);
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_written_is_an_error_at_the_end() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let sink = Sink::new(Full);
+        Trace::new(Some(sink.clone())).line(String::new);
+        let error = sink.close().expect_err("nothing could be written");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
 }

@@ -21,7 +21,9 @@ usage: mainspring sim list [-o table|json]
        mainspring sim run SCENARIO [--seeds A..B] [--nodes N] [--faults PROFILE] [--mutant ID]
                                    [--jobs J] [--until STEP] [--json]
        mainspring sim replay SCENARIO --seed N [--faults PROFILE] [--mutant ID] [--until STEP]
+                                   [--full] [--html FILE] [--trace FILE]
        mainspring sim replay --schedule FILE [--mutant ID] [--until STEP]
+                                   [--full] [--html FILE] [--trace FILE]
        mainspring sim shrink SCENARIO --seed N [--faults PROFILE] [--mutant ID] [--out FILE]
        mainspring sim shrink --schedule FILE [--mutant ID] [--out FILE]
        mainspring sim explore [MODEL...] [--states N] [--depth N] [--mutant ID] [--json]
@@ -39,7 +41,16 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "replay",
-        flags: &["--seed", "--schedule", "--faults", "--mutant", "--until"],
+        flags: &[
+            "--seed",
+            "--schedule",
+            "--faults",
+            "--mutant",
+            "--until",
+            "--full",
+            "--html",
+            "--trace",
+        ],
         run: replay::replay,
     },
     Command {

@@ -27,6 +27,7 @@ use crate::history::Fact;
 use crate::log_bench::{Content, LogBench, Stop, hashes, log, small_config, small_settings};
 use crate::rng::{Rng, Stream};
 use crate::schedule::{Plan, StepPlan, StepsPlan};
+use crate::story::{Contents, Lane, Story, What};
 use crate::trace::Trace;
 use crate::world::{FaultCounts, MILLISECOND, Outcome, SECOND};
 
@@ -198,12 +199,18 @@ struct Run {
     checkers: Vec<Box<dyn Checker>>,
     alarm: Option<Alarm>,
     trace: Trace,
+    story: Option<Story>,
+    /// What is looked at, for the story of an alarm.
+    looked_at: Vec<String>,
     counts: BTreeMap<&'static str, u64>,
     faults: FaultCounts,
     /// Images that were recovered under the same promises.
     seen: BTreeSet<(u64, u64)>,
     incarnation: u32,
     until: Option<u64>,
+    sector: u64,
+    /// How long earlier lives were, in nanoseconds.
+    base: u64,
 }
 
 fn draw(seed: u64) -> Plan {
@@ -240,12 +247,16 @@ pub(crate) fn run(plan: &StepsPlan, seed: u64, how: &RunOptions) -> Outcome {
         promises: Promises::default(),
         checkers: checkers::all(),
         alarm: None,
-        trace: Trace::new(how.keep_lines),
+        trace: Trace::new(how.sink.clone()),
+        story: how.story.then(Story::default),
+        looked_at: Vec::new(),
         counts: BTreeMap::new(),
         faults: FaultCounts::default(),
         seen: BTreeSet::new(),
         incarnation: 0,
         until: how.until,
+        sector: plan.sector,
+        base: 0,
     };
     let mut marks = BTreeMap::new();
     let mut time = 0;
@@ -261,6 +272,10 @@ pub(crate) fn run(plan: &StepsPlan, seed: u64, how: &RunOptions) -> Outcome {
         run.looks = looks;
         bench.disk.set_chance(Rng::new(seed, Stream::Disk(0)).child(number));
         run.trace.line(|| format!("{step:?}"));
+        run.base = time;
+        run.write_down(bench.now(), || {
+            What::Note(Lane::Disk(0), format!("step {number}: {step:?}"))
+        });
         let outcome = run.step(&mut bench, step, &mut workload.child(number));
         run.stopped(outcome);
         if let Step::Restart { clean } = step
@@ -292,7 +307,7 @@ pub(crate) fn run(plan: &StepsPlan, seed: u64, how: &RunOptions) -> Outcome {
             .iter()
             .map(|checker| (checker.id(), checker.evaluations()))
             .collect(),
-        lines: run.trace.lines().map(str::to_owned).collect(),
+        story: run.story,
     }
 }
 
@@ -305,11 +320,36 @@ impl Run {
         *self.counts.entry(what).or_insert(0) += by;
     }
 
+    /// Writes down what happens, where somebody wants the story.
+    fn write_down(&mut self, at: u64, what: impl FnOnce() -> What) {
+        let at = self.base + at;
+        if let Some(story) = &mut self.story {
+            story.note(self.trace.events(), at, what());
+        }
+    }
+
+    /// Remembers what is looked at, until something else is: only the last of it is a part of the story.
+    /// `depth` is how much of what was remembered stays.
+    fn looks_at(&mut self, depth: usize, words: impl FnOnce() -> String) {
+        if self.story.is_some() {
+            self.looked_at.truncate(depth);
+            self.looked_at.push(words());
+        }
+    }
+
+    /// Writes down what was looked at when an alarm was raised.
+    fn write_down_look(&mut self, at: u64) {
+        for words in std::mem::take(&mut self.looked_at) {
+            self.write_down(at, || What::Note(Lane::Disk(0), words));
+        }
+    }
+
     fn raise(&mut self, checker: &'static str, message: String, at: u64) {
         if self.alarm.is_none() {
             let step = self.trace.events();
             let promise = checkers::promise_of(checker);
             self.alarm = Some(Alarm { checker, promise, message, step, at });
+            self.write_down_look(at);
         }
     }
 
@@ -321,6 +361,8 @@ impl Run {
             if let Err(message) = checker.observe(at, fact) {
                 let step = self.trace.events();
                 self.alarm = Some(Alarm::of(&**checker, message, step, at));
+                self.write_down_look(at);
+                self.write_down(at, || What::Fact(fact.clone()));
                 return;
             }
         }
@@ -572,6 +614,12 @@ impl Run {
         self.trace.begin(bench.now(), 1, bench.effects);
         self.count("crash-points", 1);
         self.trace.line(|| format!("in flight: {:?}", bench.disk.describe_in_flight()));
+        self.looks_at(0, || {
+            format!(
+                "a crash strikes here; under way: {}",
+                bench.disk.describe_in_flight().join("; ")
+            )
+        });
         let mut promises = self.promises.clone();
         promises.take(bench);
         // The process dies: what was written is there, what was in flight wholly or not.
@@ -597,6 +645,7 @@ impl Run {
         let Some(place) = journal_rot::rot(&mut image, &mut self.chance) else { return };
         self.faults.add("journal-rot", 1);
         self.trace.line(|| format!("rot: {place}"));
+        self.looks_at(1, || format!("a bit is flipped in {place}"));
         let mut damaged = LogBench::new(small_config(self.seed), image);
         match damaged.recover(&mut |_| {}) {
             Ok(_) => {
@@ -620,6 +669,14 @@ impl Run {
             return;
         }
         self.trace.number(key.0);
+        let sector = self.sector;
+        self.looks_at(1, || {
+            let lost =
+                Contents::of(&bench.disk.with_in_flight()).lost(&Contents::of(&image), sector);
+            let lost = if lost.is_empty() { "nothing".to_owned() } else { lost.join("; ") };
+            let end = if power { "power is lost" } else { "the process dies" };
+            format!("{end}, and with it: {lost}; it starts again")
+        });
         self.count("images", 1);
         self.trace.line(|| {
             let promised: Vec<i64> = promises.stable.values().copied().collect();
@@ -659,6 +716,13 @@ impl Run {
         for (nth, image) in durable.into_iter().rev().enumerate() {
             self.count("crashes-in-recovery", u64::from(nth > 0));
             self.trace.line(|| format!("recovered again, crash {nth} of the first recovery"));
+            self.looks_at(2, || {
+                if nth == 0 {
+                    "power is lost behind that start, and it starts again".to_owned()
+                } else {
+                    format!("that start crashes inside, at its {nth}. place, and it starts again")
+                }
+            });
             let mut second = LogBench::new(small_config(key.1 ^ nth as u64), image);
             match second.recover(&mut |_| {}) {
                 Ok(again) if nth == 0 && again.incarnation <= identity.incarnation => {

@@ -10,6 +10,7 @@ pub mod topics;
 use mainspring_core::io::Mark;
 
 use crate::schedule::{Plan, Schedule};
+use crate::trace::Sink;
 use crate::world::Outcome;
 
 /// How a run is to be made.
@@ -17,8 +18,10 @@ use crate::world::Outcome;
 pub struct RunOptions {
     /// The event at which to stop.
     pub until: Option<u64>,
-    /// Whether the last lines of the trace are kept.
-    pub keep_lines: bool,
+    /// Where the lines of the trace go.
+    pub sink: Option<Sink>,
+    /// Whether the story is written down.
+    pub story: bool,
 }
 
 /// A scenario.

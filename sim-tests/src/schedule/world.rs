@@ -194,14 +194,22 @@ impl WorldPlan {
             faults: self.faults.iter().map(|strike| (strike.at, strike.fault.clone())).collect(),
             heal_at: self.heal_at,
             grace: self.grace,
-            keep_lines: how.keep_lines,
+            sink: how.sink.clone(),
+            story: how.story,
             until: how.until,
         };
-        World::new(options, broker::factory(config), self.actors(), checkers::all()).run()
+        let (actors, shared) = self.actors();
+        let world = World::new(options, broker::factory(config), actors, checkers::all());
+        let mut outcome = world.run();
+        if let Some(story) = &mut outcome.story {
+            let shared = shared.borrow();
+            story.topics = shared.topics.iter().map(|(name, id)| (*id, name.clone())).collect();
+        }
+        outcome
     }
 
-    /// Makes the clients, each at the place of its number.
-    fn actors(&self) -> Vec<Box<dyn Actor>> {
+    /// Makes the clients, each at the place of its number, and what they know of each other.
+    fn actors(&self) -> (Vec<Box<dyn Actor>>, SharedRef) {
         let shared: SharedRef = Rc::<std::cell::RefCell<Shared>>::default();
         let most = self.clients.iter().map(|client| client.number + 1).max().unwrap_or(0);
         let mut actors: Vec<Box<dyn Actor>> = Vec::new();
@@ -209,7 +217,7 @@ impl WorldPlan {
         for client in &self.clients {
             actors[client.number] = self.actor(client, Rc::clone(&shared));
         }
-        actors
+        (actors, shared)
     }
 
     fn actor(&self, client: &ClientPlan, shared: SharedRef) -> Box<dyn Actor> {

@@ -33,7 +33,8 @@ use crate::disk::{DiskOptions, SimDisk};
 use crate::history::Fact;
 use crate::net::{Address, NetOptions, Notice, SimNet, StreamId};
 use crate::rng::{Rng, Stream};
-use crate::trace::Trace;
+use crate::story::{Story, What};
+use crate::trace::{Sink, Trace};
 use event::{Due, Event};
 use node::Node;
 
@@ -69,8 +70,10 @@ pub struct WorldOptions {
     pub heal_at: u64,
     /// How long after that everything must have come to an end.
     pub grace: u64,
-    /// Whether lines of the trace are kept.
-    pub keep_lines: bool,
+    /// Where the lines of the trace go.
+    pub sink: Option<Sink>,
+    /// Whether the story is written down.
+    pub story: bool,
     /// The event at which to stop, for looking at it.
     pub until: Option<u64>,
 }
@@ -96,8 +99,8 @@ pub struct Outcome {
     pub counts: BTreeMap<&'static str, u64>,
     /// How often each checker had something to compare.
     pub evaluations: BTreeMap<&'static str, u64>,
-    /// The last lines of the trace, if they were kept.
-    pub lines: Vec<String>,
+    /// The story, if it was asked for.
+    pub story: Option<Story>,
 }
 
 struct Client {
@@ -131,6 +134,7 @@ pub struct World<M> {
     openers: BTreeMap<StreamId, (usize, usize)>,
     accepted: BTreeMap<StreamId, Accepted>,
     trace: Trace,
+    story: Option<Story>,
     checkers: Vec<Box<dyn Checker>>,
     alarm: Option<Alarm>,
     factory: Factory<M>,
@@ -178,7 +182,8 @@ impl<M: Machine> World<M> {
             clients,
             openers: BTreeMap::new(),
             accepted: BTreeMap::new(),
-            trace: Trace::new(options.keep_lines),
+            trace: Trace::new(options.sink.clone()),
+            story: options.story.then(Story::default),
             checkers,
             alarm: None,
             factory,
@@ -268,7 +273,7 @@ impl<M: Machine> World<M> {
                 .iter()
                 .map(|checker| (checker.id(), checker.evaluations()))
                 .collect(),
-            lines: self.trace.lines().map(str::to_owned).collect(),
+            story: self.story,
             alarm: self.alarm,
             faults: self.faults,
             marks: self.marks,
@@ -292,12 +297,20 @@ impl<M: Machine> World<M> {
         self.heap.push(Reverse(Due { at, tie, number: self.number, event }));
     }
 
+    /// Writes down what happens, where somebody wants the story.
+    fn write_down(&mut self, what: impl FnOnce() -> What) {
+        if let Some(story) = &mut self.story {
+            story.note(self.trace.events(), self.now, what());
+        }
+    }
+
     /// Shows a fact to every checker.
     fn tell(&mut self, fact: &Fact) {
         if self.alarm.is_some() {
             return;
         }
         self.trace.line(|| format!("{:>15} {fact:?}", self.now));
+        self.write_down(|| What::Fact(fact.clone()));
         let counted = match fact {
             Fact::Acked { .. } => Some("acks"),
             Fact::Invoked { .. } => Some("sends"),
@@ -372,6 +385,9 @@ impl<M: Machine> World<M> {
                     && let Some(finished) = self.nodes[node].disk.finish(operation)
                 {
                     self.stored(node, operation, finished.result.is_ok());
+                    if let Err(error) = &finished.result {
+                        self.write_down(|| What::Failed { node, error: error.to_string() });
+                    }
                     let input = Input::Completed { token: finished.token, result: finished.result };
                     self.handle(node, finished.shard.0, input);
                 }

@@ -8,6 +8,7 @@ use super::{ActorEvent, Birth, Fault, Machine, SECOND, World};
 use crate::clock::Clock;
 use crate::history::Fact;
 use crate::net::Address;
+use crate::story::{Contents, What};
 
 impl<M: Machine> World<M> {
     pub(super) fn start(&mut self, node: usize) {
@@ -26,6 +27,7 @@ impl<M: Machine> World<M> {
             self.nodes[node].begin(machine);
         }
         let life = self.nodes[node].life;
+        self.write_down(|| What::Start { node, life });
         for shard in 0..shards {
             self.push(self.now, Event::Input { node, shard, life, input: Input::Start });
         }
@@ -40,12 +42,21 @@ impl<M: Machine> World<M> {
         self.look(node);
         let state = &mut self.nodes[node];
         state.turn_over(down.since);
+        let tells = self.story.is_some();
+        let before = tells
+            .then(|| (state.disk.describe_in_flight(), Contents::of(&state.disk.with_in_flight())));
         if down.power {
             state.disk.lose_power();
         } else {
             state.disk.crash();
         }
         let life = state.end();
+        if let Some((in_flight, contents)) = before {
+            let sector = self.options.disk.sector;
+            let lost = contents.lost(&Contents::of(&self.nodes[node].disk), sector);
+            let (power, counted) = (down.power, down.counted);
+            self.write_down(|| What::End { node, power, counted, in_flight, lost });
+        }
         for (stream, side) in self.net.streams_of(Address::Node(node)) {
             self.net.die(self.now, stream, side, &mut self.notices);
             self.accepted.remove(&stream);
@@ -74,6 +85,7 @@ impl<M: Machine> World<M> {
             return;
         }
         self.trace.line(|| format!("{:>15} {fault:?}", self.now));
+        self.write_down(|| What::Fault(fault.clone()));
         let (kind, now) = (fault.kind(), self.now);
         match *fault {
             Fault::Kill { node, effects, down } => {
@@ -177,6 +189,7 @@ impl<M: Machine> World<M> {
     }
 
     pub(super) fn lift(&mut self, lift: Lift) {
+        self.write_down(|| What::Lifted(format!("{lift:?}")));
         match lift {
             Lift::Cuts => {
                 self.net.heal(self.now, &mut self.notices);
@@ -209,6 +222,7 @@ impl<M: Machine> World<M> {
     /// No more faults: everything is mended, and the clients are told to finish.
     pub(super) fn heal(&mut self) {
         self.healed = true;
+        self.write_down(|| What::Healed);
         self.net.heal(self.now, &mut self.notices);
         let net = self.net.options_mut();
         (net.reset, net.half_open) = (0, 0);

@@ -10,6 +10,7 @@ use super::ledger::Ledger;
 use super::node::Down;
 use super::{Machine, World};
 use crate::history::Fact;
+use crate::story::What;
 
 /// Most effects of one input: more is a machine that never comes to rest.
 const EFFECTS_MAX: usize = 1_000_000;
@@ -159,6 +160,7 @@ impl<M: Machine> World<M> {
             Effect::Fatal { message } => self.fatal(node, message),
             Effect::Observe(Observed::Mark(mark)) => {
                 *self.marks.entry(mark).or_insert(0) += 1;
+                self.write_down(|| What::Mark { node, shard, mark });
             }
             Effect::Observe(Observed::LogBounds {
                 partition,

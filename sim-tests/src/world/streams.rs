@@ -8,6 +8,7 @@ use mainspring_core::io::Input;
 use super::event::Event;
 use super::{Accepted, Action, ActorEvent, Hands, Machine, World};
 use crate::net::{Address, Delivery, Notice, StreamId};
+use crate::story::What;
 
 impl<M: Machine> World<M> {
     pub(super) fn flush_notices(&mut self) {
@@ -27,7 +28,10 @@ impl<M: Machine> World<M> {
                         self.act(client, ActorEvent::Received(stream, bytes));
                     }
                     Delivery::Transmitted(_) => {}
-                    Delivery::Closed => self.act(client, ActorEvent::Disconnected(stream)),
+                    Delivery::Closed => {
+                        self.write_down(|| What::Disconnected { client });
+                        self.act(client, ActorEvent::Disconnected(stream));
+                    }
                 }
             } else {
                 let Some(accepted) = self.accepted.get(&stream).copied() else { continue };
@@ -58,6 +62,7 @@ impl<M: Machine> World<M> {
         }
         let shards = u64::from(self.options.shards);
         let shard = self.clients[client].landings.below(shards) as u16;
+        self.write_down(|| What::Connected { client, shard });
         let connection = self.nodes[node].accept(stream);
         self.accepted.insert(stream, Accepted { node, shard, connection });
         self.act(client, ActorEvent::Connected(stream));

@@ -100,7 +100,8 @@ fn run(seed: u64, faults: Vec<(u64, Fault)>, panics: bool) -> Outcome {
         faults,
         heal_at: SECOND,
         grace: 5 * SECOND,
-        keep_lines: false,
+        sink: None,
+        story: false,
         until: None,
     };
     let actors: Vec<Box<dyn Actor>> =
@@ -150,7 +151,8 @@ fn a_client_that_waits_for_ever_is_an_alarm() {
         faults: vec![],
         heal_at: SECOND,
         grace: SECOND,
-        keep_lines: false,
+        sink: None,
+        story: false,
         until: None,
     };
     let factory: Factory<Echo> = Box::new(|_| Echo::default());
