@@ -2,8 +2,14 @@
 //!
 //! A seed is the same run only as long as nothing changes the order of events, so each story also names the
 //! test that holds the thing itself. Seeds stay, because they cost little and found something before.
+//!
+//! Schedules that failed stand as files in `regressions`, each with its story in `about`. They mean the same
+//! faults and clients whatever becomes of the drawing.
+
+use std::path::Path;
 
 use mainspring_sim::scenarios::{self, RunOptions};
+use mainspring_sim::schedule::Schedule;
 
 /// A seed that failed.
 struct Failure {
@@ -49,4 +55,24 @@ fn what_failed_once_passes() {
             outcome.events
         );
     }
+}
+
+#[test]
+fn schedules_that_failed_once_pass() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/regressions");
+    let files = std::fs::read_dir(folder).expect("the folder of schedules");
+    let mut count = 0;
+    for file in files {
+        let path = file.expect("an entry of the folder").path();
+        let text = std::fs::read_to_string(&path).expect("a text");
+        let schedule = Schedule::read(&text);
+        let schedule = schedule.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let about = text.lines().find(|line| line.contains("\"about\""));
+        let about = about.unwrap_or_else(|| panic!("{} has no story", path.display()));
+        let outcome = schedule.run(&RunOptions::default());
+        let path = path.display();
+        assert_eq!(outcome.alarm, None, "mainspring sim replay --schedule {path}: {about}");
+        count += 1;
+    }
+    assert!(count > 0, "there are schedules");
 }

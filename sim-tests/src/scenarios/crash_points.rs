@@ -192,8 +192,13 @@ struct Run {
     /// What happens by chance in all, and in this step.
     chances: Rng,
     chance: Rng,
+    /// The same of the step; that of a look is a child of it.
+    step_chance: Rng,
     /// Whether the crash points of this step are looked at.
     looks: bool,
+    /// How many of them, the first, are passed by, and how many there were.
+    skips: u64,
+    looked: u64,
     subsets_max: usize,
     promises: Promises,
     checkers: Vec<Box<dyn Checker>>,
@@ -222,7 +227,8 @@ fn draw(seed: u64) -> Plan {
         let count = workload.between(20, 60);
         (0..count).map(|_| random_step(&mut workload)).collect()
     };
-    let steps = (1..).zip(steps).map(|(number, step)| StepPlan { number, step, looks: true });
+    let steps =
+        (1..).zip(steps).map(|(number, step)| StepPlan { number, step, looks: true, skips: 0 });
     Plan::Steps(StepsPlan {
         sector: if swarm.chance(500) { 512 } else { 4096 },
         subsets_max: [2, 6, 20][swarm.index(3)],
@@ -241,6 +247,9 @@ pub(crate) fn run(plan: &StepsPlan, seed: u64, how: &RunOptions) -> Outcome {
     let mut run = Run {
         seed,
         chance: chances.child(0),
+        step_chance: chances.child(0),
+        skips: 0,
+        looked: 0,
         chances,
         looks: plan.looks_at_start,
         subsets_max: plan.subsets_max,
@@ -264,12 +273,12 @@ pub(crate) fn run(plan: &StepsPlan, seed: u64, how: &RunOptions) -> Outcome {
     let workload = Rng::new(seed, Stream::Workload);
     let outcome = bench.recover(&mut |bench| run.look(bench)).map(|_| ());
     run.stopped(outcome);
-    for &StepPlan { number, step, looks } in &plan.steps {
+    for &StepPlan { number, step, looks, skips } in &plan.steps {
         if run.is_over() {
             break;
         }
-        run.chance = run.chances.child(number);
-        run.looks = looks;
+        (run.step_chance, run.looked) = (run.chances.child(number), 0);
+        (run.looks, run.skips) = (looks, skips);
         bench.disk.set_chance(Rng::new(seed, Stream::Disk(0)).child(number));
         run.trace.line(|| format!("{step:?}"));
         run.base = time;
@@ -611,6 +620,11 @@ impl Run {
         if self.is_over() || !self.looks {
             return;
         }
+        self.looked += 1;
+        if self.looked <= self.skips {
+            return;
+        }
+        self.chance = self.step_chance.child(self.looked);
         self.trace.begin(bench.now(), 1, bench.effects);
         self.count("crash-points", 1);
         self.trace.line(|| format!("in flight: {:?}", bench.disk.describe_in_flight()));

@@ -53,6 +53,10 @@ impl Schedule {
             Some(other) => return Err(ScheduleError::Format(other.to_string())),
             None => return Err(ScheduleError::Format(String::new())),
         }
+        // Why somebody kept it, for people.
+        if fields.remove("about").is_some_and(|about| !about.is_string()) {
+            return Err(ScheduleError::Form("`about` is no text".to_owned()));
+        }
         let schedule: Self = serde_json::from_value(value).map_err(form)?;
         schedule.check()?;
         Ok(schedule)

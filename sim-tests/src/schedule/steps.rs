@@ -14,8 +14,16 @@ pub struct StepPlan {
     pub number: u64,
     /// What it does.
     pub step: Step,
-    /// Whether each of its crash points is looked at.
+    /// Whether its crash points are looked at.
     pub looks: bool,
+    /// How many of them, the first, are passed by.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skips: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Steps of the log room on one disk.

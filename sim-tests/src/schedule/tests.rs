@@ -53,6 +53,9 @@ fn what_is_no_schedule_is_refused_by_its_kind() {
     assert!(matches!(Schedule::read("[]"), Err(ScheduleError::Form(_))));
     assert!(matches!(Schedule::read("{}"), Err(ScheduleError::Format(_))));
     assert!(matches!(Schedule::read(&"[".repeat(100_000)), Err(ScheduleError::Form(_))));
+    let about = |about| good.replacen('{', &format!("{{\"about\": {about},"), 1);
+    assert!(Schedule::read(&about("\"why\"")).is_ok());
+    assert!(matches!(Schedule::read(&about("7")), Err(ScheduleError::Form(_))));
     let large = " ".repeat(17 << 20);
     assert!(matches!(Schedule::read(&large), Err(ScheduleError::TooLarge { .. })));
     assert!(matches!(with("schedule-1", "schedule-9"), ScheduleError::Format(_)));

@@ -18,7 +18,7 @@ use crate::schedule::{Plan, Schedule};
 use crate::world::Outcome;
 
 /// Events that all runs together may have, about a minute of work.
-const EVENTS_MAX: u64 = 20_000_000;
+const EVENTS_MAX: u64 = 30_000_000;
 
 /// How large a schedule and the run of it are.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -161,6 +161,12 @@ impl Shrinker<'_> {
             })
     }
 
+    /// Returns how often other chance is tried where a smaller schedule does not fail: a small world costs
+    /// little.
+    fn tries(&self) -> u64 {
+        (20_000 / self.size.events.max(1)).clamp(1, 6)
+    }
+
     /// Looks for other chance by which the same plan fails sooner.
     fn try_luck(&mut self, tries: u64) {
         for luck in 1..=tries {
@@ -182,7 +188,8 @@ impl Shrinker<'_> {
                 let mut candidate = self.best.clone();
                 let list = items_mut(&mut candidate);
                 list.drain(from..(from + part).min(list.len()));
-                if !self.attempt(candidate, Bound::Longer) {
+                let tries = self.tries();
+                if !self.attempt_by_luck(&candidate, Bound::Longer, tries) {
                     from += part;
                 }
                 if self.is_spent() {

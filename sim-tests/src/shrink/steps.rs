@@ -19,8 +19,10 @@ impl Shrinker<'_> {
     pub(super) fn shrink_steps(&mut self) {
         self.fewest_first_steps();
         self.look_at_little();
+        self.pass_by();
         self.take_away(|schedule| &plan(schedule).steps, |schedule| &mut plan_mut(schedule).steps);
         self.simpler_steps();
+        self.pass_by();
         for subsets in [2, 6] {
             let candidate =
                 self.with_steps(|plan| plan.subsets_max = plan.subsets_max.min(subsets));
@@ -68,6 +70,26 @@ impl Shrinker<'_> {
         for at in 0..steps {
             let candidate = self.with_steps(|plan| plan.steps[at].looks = false);
             self.attempt(candidate, Bound::Longer);
+        }
+    }
+
+    /// Passes by as many crash points of each step as can be: those before the one that fails.
+    fn pass_by(&mut self) {
+        for at in 0..plan(&self.best).steps.len() {
+            if !plan(&self.best).steps[at].looks {
+                continue;
+            }
+            let mut fails = plan(&self.best).steps[at].skips;
+            let mut passes = fails + self.size.events;
+            while fails + 1 < passes && !self.is_spent() {
+                let middle = u64::midpoint(fails, passes);
+                let candidate = self.with_steps(|plan| plan.steps[at].skips = middle);
+                if self.attempt(candidate, Bound::Longer) {
+                    fails = middle;
+                } else {
+                    passes = middle;
+                }
+            }
         }
     }
 

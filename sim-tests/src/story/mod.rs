@@ -102,6 +102,8 @@ pub enum What {
         node: usize,
         /// The error.
         error: String,
+        /// There is no such file, as a start finds it where nothing was yet.
+        missing: bool,
     },
     /// A shard reached a rare state.
     Mark {
@@ -164,6 +166,9 @@ impl Story {
         let index = partition.partition.0;
         match self.topics.get(&partition.topic_id) {
             Some(name) => format!("{name}-{index}"),
+            None if partition == TopicPartition::CLUSTER_METADATA => {
+                format!("__cluster_metadata-{index}")
+            }
             None => partition.to_string(),
         }
     }
@@ -181,6 +186,8 @@ impl Story {
         for (id, name) in &self.topics {
             text = text.replace(&id.to_string(), name);
         }
+        let metadata = TopicPartition::CLUSTER_METADATA;
+        text = text.replace(&metadata.to_string(), &self.name(metadata));
         text
     }
 }
@@ -205,7 +212,9 @@ impl Moment {
         match &self.what {
             What::Fault(_) | What::Lifted(_) | What::Healed => Class::Fault,
             What::Fact(fact) => class_of(fact),
-            What::Connected { .. } | What::Mark { .. } => Class::Detail,
+            What::Connected { .. } | What::Mark { .. } | What::Failed { missing: true, .. } => {
+                Class::Detail
+            }
             What::Disconnected { .. } => Class::Client,
             What::Failed { .. } | What::Note(Lane::Disk(_), _) => Class::Disk,
             What::Start { .. } | What::End { .. } | What::Note(..) => Class::Life,

@@ -180,6 +180,11 @@ impl Story {
                 let what = if *durable { "is sure to hold" } else { "reads as" };
                 format!("{what}: {}", if logs.is_empty() { "no log".into() } else { list(&logs) })
             }
+            Fact::Unreadable { durable, message, .. } => {
+                let when =
+                    if *durable { "after a power cut at this moment" } else { "as it reads" };
+                format!("does not hold its logs, {when}: {message}")
+            }
             Fact::Bounds { partition, log_start, high_watermark, .. } => {
                 format!("has {} from offset {log_start} to {high_watermark}", self.name(*partition))
             }

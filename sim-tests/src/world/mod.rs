@@ -23,7 +23,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use mainspring_core::ids::{ConnectionId, ShardId};
-use mainspring_core::io::{Input, Mark};
+use mainspring_core::io::{DiskErrorKind, Input, Mark};
 
 pub use fault::{Fault, FaultCounts};
 pub use machine::{Action, Actor, ActorEvent, Birth, Hands, Machine};
@@ -386,7 +386,9 @@ impl<M: Machine> World<M> {
                 {
                     self.stored(node, operation, finished.result.is_ok());
                     if let Err(error) = &finished.result {
-                        self.write_down(|| What::Failed { node, error: error.to_string() });
+                        let missing = error.kind == DiskErrorKind::NotFound;
+                        let error = error.to_string();
+                        self.write_down(|| What::Failed { node, error, missing });
                     }
                     let input = Input::Completed { token: finished.token, result: finished.result };
                     self.handle(node, finished.shard.0, input);
