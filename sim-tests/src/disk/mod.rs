@@ -32,7 +32,6 @@ use mainspring_core::io::{
 };
 
 use crate::rng::Rng;
-use crate::trace::TraceHash;
 pub use damage::FileKind;
 use operation::{InFlight, Operation, content};
 pub use options::{DiskCounters, DiskOptions};
@@ -400,18 +399,6 @@ impl SimDisk {
     /// Returns the bytes of all files.
     pub fn used(&self) -> u64 {
         self.tree.used()
-    }
-
-    /// Returns a hash of all files with what reads see of them and what is durable.
-    pub fn fingerprint(&self) -> u64 {
-        let mut hash = TraceHash::default();
-        for (name, inode) in self.tree.walk() {
-            hash.bytes(name.as_bytes());
-            hash.bytes(inode.page());
-            hash.number(u64::from(inode.page() == inode.durable()));
-        }
-        hash.number(self.tree.pending_units() as u64);
-        hash.finish()
     }
 
     /// Returns the names of all files, in order.

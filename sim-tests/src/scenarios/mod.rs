@@ -58,6 +58,7 @@ pub const ALL: &[Scenario] = &[
     groups::SCENARIO,
     broker::LOG,
     standard::SCENARIO,
+    crash_points::script::SCENARIO,
     topics::SCENARIO,
 ];
 

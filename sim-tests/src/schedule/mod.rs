@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::ScheduleError;
 pub use profile::Profile;
-pub use steps::{StepPlan, StepsPlan};
+pub use steps::{SlicePlan, StepPlan, StepsPlan};
 pub(crate) use world::GRACE;
 pub use world::{ClientPlan, NodePlan, Strike, Work, WorldPlan};
 

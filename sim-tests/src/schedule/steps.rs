@@ -26,6 +26,18 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+/// Every `parts`th crash point, beginning with number `part`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlicePlan {
+    /// Which part.
+    pub part: u64,
+    /// Of how many.
+    pub parts: u64,
+    /// The seed of what happens; that of the schedule chooses what is looked at by chance alone.
+    pub seed: u64,
+}
+
 /// Steps of the log room on one disk.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,6 +46,10 @@ pub struct StepsPlan {
     pub sector: u64,
     /// How many subsets of the pending pieces are tried at each crash point.
     pub subsets_max: usize,
+    /// Which crash points are looked at, and then with every subset; all of them with a choice where
+    /// there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<SlicePlan>,
     /// Whether the crash points of the first start are looked at.
     pub looks_at_start: bool,
     /// What happens.
@@ -46,6 +62,11 @@ impl StepsPlan {
         if !(1..=10_000).contains(&self.subsets_max) {
             return Err(ScheduleError::range("subsets_max", self.subsets_max));
         }
+        if let Some(SlicePlan { part, parts, .. }) = self.slice
+            && part >= parts
+        {
+            return Err(ScheduleError::range("the part of the crash points", part));
+        }
         if self.steps.len() > 10_000 {
             return Err(ScheduleError::range("the number of steps", self.steps.len()));
         }
@@ -55,8 +76,8 @@ impl StepsPlan {
                 | Step::MoveStart(log)
                 | Step::Purge(log)
                 | Step::Delete(log)
-                | Step::Bump { log, .. } => log < 3,
-                Step::Append { log, records, .. } => log < 3 && records > 0,
+                | Step::Bump { log, .. } => log < 8,
+                Step::Append { log, records, .. } => log < 8 && records > 0,
                 Step::Pass(time) => time <= 3_600 * SECOND,
                 Step::Vote | Step::Turn(_) | Step::Restart { .. } => true,
             };

@@ -53,6 +53,7 @@ pub(crate) fn soak(arguments: &[&str]) -> ExitCode {
     recovery(&mut parts, 40_000 / part);
     swarm(&mut parts, 3600 / part);
     explore(&mut parts, 1_000_000 / part);
+    storage_script(&mut parts, 2_048 / part);
     network(&mut parts, 5000 / part);
     parts.finish()
 }
@@ -119,6 +120,16 @@ fn explore(parts: &mut Parts, states: u32) {
     // More than a thousand states in a second, for each of two worlds that do not close.
     let budget = Duration::from_mins(3) + Duration::from_secs(u64::from(states) / 500);
     parts.run("every state of small worlds", budget, Counting::Exit, explore);
+}
+
+/// Looks at that many of the 2,048 parts of the storage script's crash points.
+fn storage_script(parts: &mut Parts, seeds: u32) {
+    let mut run = cargo(&["run", "-q", "--profile", "world", "-p", "mainspring-sim", "--"]);
+    let seeds_wanted = format!("1..{}", seeds + 1);
+    run.args(["run", "storage-script", "--jobs", "2", "--seeds", &seeds_wanted]);
+    // A part takes a few seconds.
+    let budget = Duration::from_mins(5) + Duration::from_secs(u64::from(seeds) * 4);
+    parts.run("crash points of the storage script", budget, Counting::Exit, run);
 }
 
 /// Builds the binary that the parts with real processes start.
