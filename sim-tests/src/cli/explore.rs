@@ -8,8 +8,9 @@ use super::{NOT_FOUND, say, wrong};
 use crate::exhaustive::search::{Bounds, Report};
 use crate::exhaustive::{self, Exploration};
 
-/// Bounds of a search that names none: about five minutes of one core.
-const DEFAULT: Bounds = Bounds { states: 1_000_000, depth: u32::MAX };
+/// Bounds of a search that names none. States that are still to be looked at stay in memory, some tens of
+/// kilobytes each.
+const DEFAULT: Bounds = Bounds { states: 100_000, depth: u32::MAX };
 
 /// Explores the models that are named, or all of them, and returns the exit code.
 pub(super) fn explore(args: Vec<String>) -> i32 {

@@ -52,7 +52,7 @@ pub(crate) fn soak(arguments: &[&str]) -> ExitCode {
     kills(&mut parts, 300 / part);
     recovery(&mut parts, 40_000 / part);
     swarm(&mut parts, 3600 / part);
-    explore(&mut parts, 1_000_000 / part);
+    explore(&mut parts, 100_000 / part);
     storage_script(&mut parts, 2_048 / part);
     network(&mut parts, 5000 / part);
     parts.finish()
