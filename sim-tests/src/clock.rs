@@ -64,6 +64,12 @@ impl Clock {
         self.drift_ppm = drift_ppm;
     }
 
+    /// Both clocks stood still from one true time to another.
+    pub fn stand_still(&mut self, from: u64, to: u64) {
+        self.mono = self.mono_at(from);
+        self.since = to;
+    }
+
     /// Lets the monotonic clock leap, as after the suspension of a machine.
     pub fn leap(&mut self, by: Duration) {
         self.mono += by.as_nanos() as u64;
@@ -94,6 +100,17 @@ mod tests {
             assert!(clock.at(at).mono >= deadline, "{drift}");
             assert!(clock.at(at - 1).mono < deadline, "{drift}");
         }
+    }
+
+    #[test]
+    fn clocks_that_stood_still_go_on_from_where_they_stood() {
+        let mut clock = Clock::new(0, 500, 100_000, 7);
+        let before = clock.at(2_000_000_000);
+        clock.stand_still(2_000_000_000, 9_000_000_000);
+        assert_eq!(clock.at(9_000_000_000), before);
+        let after = clock.at(10_000_000_000);
+        assert_eq!(after.mono.since(before.mono), Duration::from_millis(1_100));
+        assert_eq!(after.wall.0 - before.wall.0, 1_100);
     }
 
     #[test]

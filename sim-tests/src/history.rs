@@ -413,6 +413,42 @@ pub enum Fact {
         /// Whether power was lost too.
         power: bool,
     },
+    /// The world has only faults of 100 ms at most.
+    Gentle,
+    /// A fault strikes, and ends by itself.
+    Strikes {
+        /// When it ends, in nanoseconds.
+        until: u64,
+    },
+    /// A request was not answered for so long that its client gave up.
+    Unanswered {
+        /// When it was sent, in nanoseconds.
+        since: u64,
+    },
+    /// A client was told that an offset is damaged, and reads on behind it.
+    ToldDamaged {
+        /// Which partition.
+        partition: TopicPartition,
+        /// Which offset.
+        offset: i64,
+    },
+    /// A node may have lost or taken back what it had acknowledged, and cannot know.
+    Reverted {
+        /// The node.
+        node: usize,
+    },
+    /// A fault struck a node for which it may fail to read, or give its directory up.
+    Troubled {
+        /// The node.
+        node: usize,
+    },
+    /// No more faults come to a node, and what could be mended is.
+    Healed {
+        /// The node.
+        node: usize,
+        /// Whether it serves clients.
+        serves: bool,
+    },
     /// A node serves clients.
     Ready {
         /// The node.

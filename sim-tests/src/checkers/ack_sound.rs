@@ -17,6 +17,8 @@ pub struct AckSound {
     keeping: BTreeMap<TopicId, Keeping>,
     sent: BTreeMap<OperationId, (TopicPartition, Vec<u64>)>,
     committed: BTreeMap<TopicPartition, i64>,
+    /// The node that keeps each partition.
+    keepers: BTreeMap<TopicPartition, usize>,
     /// Acknowledged since the disk was last read; what was found there once is held by I10.
     fresh: BTreeMap<(TopicPartition, i64), u64>,
     gone: BTreeSet<TopicId>,
@@ -58,13 +60,15 @@ impl AckSound {
 
     fn compare(
         &mut self,
-        durable: bool,
+        (node, durable): (usize, bool),
         logs: &BTreeMap<TopicPartition, ImageLog>,
     ) -> Result<(), String> {
         let counts = if durable { Keeping::Flushed } else { Keeping::Written };
-        let (looked_at, rest) = std::mem::take(&mut self.fresh)
-            .into_iter()
-            .partition(|((partition, _), _)| self.keeping(partition.topic_id) == counts);
+        let (looked_at, rest) =
+            std::mem::take(&mut self.fresh).into_iter().partition(|((partition, _), _)| {
+                self.keeping(partition.topic_id) == counts
+                    && self.keepers.get(partition).is_none_or(|keeper| *keeper == node)
+            });
         self.fresh = rest;
         let looked_at: BTreeMap<(TopicPartition, i64), u64> = looked_at;
         for ((partition, offset), hash) in looked_at {
@@ -109,8 +113,9 @@ impl Checker for AckSound {
                 self.gone.insert(*topic_id);
             }
             Fact::Crashed { power: true, .. } => self.power_lost = true,
-            Fact::HighWatermark { partition, offset, .. }
-            | Fact::Bounds { partition, high_watermark: offset, .. } => {
+            Fact::HighWatermark { node, partition, offset }
+            | Fact::Bounds { node, partition, high_watermark: offset, .. } => {
+                self.keepers.insert(*partition, *node);
                 let committed = self.committed.entry(*partition).or_insert(0);
                 *committed = (*committed).max(*offset);
             }
@@ -120,7 +125,7 @@ impl Checker for AckSound {
             Fact::Acked { operation, base_offset } => {
                 return self.acked(*operation, *base_offset);
             }
-            Fact::Image { durable, logs, .. } => return self.compare(*durable, logs),
+            Fact::Image { node, durable, logs } => return self.compare((*node, *durable), logs),
             Fact::Recovered { partition, acked, recovered, .. } => {
                 let mut found = recovered.iter();
                 for (offset, hash) in acked {

@@ -18,15 +18,18 @@ pub mod fencing;
 pub mod fetch_gating;
 pub mod group_rest;
 pub mod high_watermark;
+pub mod honest;
 pub mod no_acked_loss;
 pub mod no_skip;
 pub mod no_stop;
 pub mod offsets;
 pub mod offsets_of_topic;
+pub mod ready_again;
 pub mod recovery;
 pub mod refusals;
 pub mod retention;
 pub mod sequences;
+pub mod short_faults;
 pub mod single_owner;
 pub mod topic_life;
 
@@ -119,6 +122,8 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(conservation::Conservation::default()),
         Box::new(topic_life::TopicLife::default()),
         Box::new(offsets_of_topic::OffsetsOfTopic::default()),
+        Box::new(short_faults::ShortFaults::default()),
+        Box::new(ready_again::ReadyAgain::default()),
         Box::new(bounds::Bounds::default()),
         Box::new(no_stop::NoStop::default()),
         Box::new(refusals::Refusals::default()),
@@ -136,6 +141,15 @@ pub fn promise_of(id: &str) -> &'static str {
         None if id == "I12" => VOTES,
         None => "",
     }
+}
+
+/// Returns the checkers of what holds even where acknowledged data may be lost for good.
+pub fn under_damage() -> Vec<Box<dyn Checker>> {
+    vec![
+        Box::new(honest::Honest::default()),
+        Box::new(bounds::Bounds::default()),
+        Box::new(no_stop::NoStop::default()),
+    ]
 }
 
 #[cfg(test)]

@@ -4,10 +4,16 @@
 use super::Checker;
 use crate::history::Fact;
 
+/// How long after the last fault requests may still meet what it has left, in nanoseconds.
+const EASE: u64 = 10_000_000_000;
+
 /// Looks at refusals, of which a correct client in a healthy world sees none.
 #[derive(Debug, Default)]
 pub struct Refusals {
     starts_move: bool,
+    is_troubled: bool,
+    /// Since when nothing strikes any more.
+    healed: Option<u64>,
     evaluations: u64,
 }
 
@@ -20,10 +26,23 @@ impl Checker for Refusals {
         "What a client asks for in good order succeeds in the end; it is refused only with errors that pass."
     }
 
-    fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
+    fn observe(&mut self, at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Acked { .. } | Fact::Read { .. } => self.evaluations += 1,
             Fact::Retention { .. } | Fact::AskedPurge { .. } => self.starts_move = true,
+            Fact::Healed { .. } => self.healed = Some(at),
+            Fact::Unanswered { since }
+                if self.healed.is_some_and(|healed| *since > healed + EASE) =>
+            {
+                return Err(format!(
+                    "a request of {}.{:03} s was never answered, though nothing strikes any more",
+                    since / 1_000_000_000,
+                    since / 1_000_000 % 1_000
+                ));
+            }
+            Fact::Troubled { .. } => self.is_troubled = true,
+            // A disk that does not read what it holds, and a log directory that has failed.
+            Fact::ReadFailed { code: 56, .. } if self.is_troubled => {}
             // The client gave up by itself; a node that stops leads nothing any more.
             Fact::Refused { code: 0, .. } | Fact::ReadFailed { code: 6, .. } => {}
             Fact::Refused { operation, code } => {
@@ -58,10 +77,21 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_is_never_answered_is_found_once_all_is_well() {
+        let healed = Fact::Healed { node: 0, serves: true };
+        let unanswered = |since| [acked(0, 0), healed.clone(), Fact::Unanswered { since }];
+        passes(Refusals::default(), &unanswered(EASE));
+        fails(Refusals::default(), &unanswered(EASE + 5));
+        passes(Refusals::default(), &[acked(0, 0), Fact::Unanswered { since: EASE + 5 }]);
+    }
+
+    #[test]
     fn a_read_that_fails_is_found_unless_its_offset_may_be_gone() {
         let failed = |code| [read(0, &[], 0), Fact::ReadFailed { partition: P, code }];
         fails(Refusals::default(), &failed(1));
         fails(Refusals::default(), &failed(2));
+        fails(Refusals::default(), &failed(56));
+        passes(Refusals::default(), &[&[Fact::Troubled { node: 0 }], &failed(56)[..]].concat());
         let purged = Fact::AskedPurge { partition: P, before: 1 };
         passes(Refusals::default(), &[&[purged], &failed(1)[..]].concat());
     }

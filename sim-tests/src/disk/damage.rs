@@ -1,13 +1,15 @@
 //! Damage at rest: what happens to files while nobody writes them.
 
 use mainspring_core::io::FileName;
+use serde::{Deserialize, Serialize};
 
 use super::SimDisk;
 use super::tree::Tree;
 use crate::trace::TraceHash;
 
 /// What a file of a data directory is for, as its name tells.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum FileKind {
     /// Batches of a partition.
     Segment,
@@ -34,6 +36,38 @@ pub enum FileKind {
 }
 
 impl FileKind {
+    /// Every kind.
+    pub const ALL: [Self; 11] = [
+        Self::Segment,
+        Self::OffsetIndex,
+        Self::TimeIndex,
+        Self::Snapshot,
+        Self::Producers,
+        Self::Epochs,
+        Self::PartitionMetadata,
+        Self::Checkpoint,
+        Self::Journal,
+        Self::Starts,
+        Self::Identity,
+    ];
+
+    /// Returns what damage to such a file is counted as.
+    pub const fn damaged(self) -> &'static str {
+        match self {
+            Self::Segment => "damaged-segment",
+            Self::OffsetIndex => "damaged-offset-index",
+            Self::TimeIndex => "damaged-time-index",
+            Self::Snapshot => "damaged-snapshot",
+            Self::Producers => "damaged-producers",
+            Self::Epochs => "damaged-epochs",
+            Self::PartitionMetadata => "damaged-partition-metadata",
+            Self::Checkpoint => "damaged-checkpoint",
+            Self::Journal => "damaged-journal",
+            Self::Starts => "damaged-starts",
+            Self::Identity => "damaged-identity",
+        }
+    }
+
     /// Returns what a file is for; `None` for one that is not ours or on its way to its name.
     pub fn of(name: &str) -> Option<Self> {
         if name.starts_with("trash/") {

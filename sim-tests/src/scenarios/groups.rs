@@ -4,9 +4,9 @@
 use super::Scenario;
 use crate::rng::{Rng, Stream};
 use crate::schedule::{ClientPlan, GRACE, NodePlan, Plan, Work, WorldPlan};
-use crate::swarm::{self, Kind};
+use crate::swarm::{self, Kind, Scope};
 use crate::workload::machine_consumer::Habits;
-use crate::world::{MILLISECOND, SECOND};
+use crate::world::{DiskTrouble, MILLISECOND, SECOND};
 
 /// Consumer groups.
 pub const SCENARIO: Scenario = Scenario {
@@ -40,6 +40,11 @@ const KINDS: &[Kind] = &[
     Kind::ResetStreams,
     Kind::Cut,
     Kind::SlowDisk,
+    Kind::CrashInRecovery,
+    Kind::StopKilled,
+    Kind::Link,
+    Kind::Flap,
+    Kind::Disk(DiskTrouble::Exhausted),
 ];
 
 fn draw(seed: u64) -> Plan {
@@ -57,13 +62,23 @@ fn draw(seed: u64) -> Plan {
     for group in 0..rng.between(1, 3) as u32 {
         for _ in 0..rng.between(1, most) {
             let work = Work::Member { group, is_static: rng.chance(200) };
-            clients.push(ClientPlan { number: clients.len(), work, pause, operations: None });
+            clients.push(ClientPlan {
+                number: clients.len(),
+                work,
+                pause,
+                operations: None,
+                home: 0,
+            });
         }
     }
     if rng.chance(500) {
         machines(&mut rng, &mut clients);
     }
+    let scope = Scope { nodes: 1, clients: clients.len() };
     Plan::World(Box::new(WorldPlan {
+        nodes: 1,
+        unrecoverable: false,
+        permanent: Vec::new(),
         shards,
         topics,
         partitions,
@@ -76,7 +91,7 @@ fn draw(seed: u64) -> Plan {
         heal_at: time,
         grace: GRACE,
         clients,
-        faults: swarm::faults(&mut Rng::new(seed, Stream::Faults), KINDS, time),
+        faults: swarm::faults(&mut Rng::new(seed, Stream::Faults), KINDS, scope, time),
     }))
 }
 
@@ -84,7 +99,7 @@ fn draw(seed: u64) -> Plan {
 fn machines(rng: &mut Rng, clients: &mut Vec<ClientPlan>) {
     let pause = rng.between(20, 200) * MILLISECOND;
     let mut client = |work, operations| {
-        clients.push(ClientPlan { number: clients.len(), work, pause, operations });
+        clients.push(ClientPlan { number: clients.len(), work, pause, operations, home: 0 });
     };
     client(Work::Producer { acks: -1 }, Some(400));
     client(Work::Reader { version: 17, recorder: true }, None);

@@ -51,10 +51,13 @@ impl Scenario {
     }
 }
 
-/// Every scenario, in order of their names.
+/// Every scenario, in order of their names. `broker::UNRECOVERABLE` joins them once it is clean over many
+/// seeds.
 pub const ALL: &[Scenario] = &[
     crash_points::SCENARIO,
+    broker::DISK_FAULTS,
     broker::DISK_FULL,
+    broker::FLAPS,
     groups::SCENARIO,
     broker::LOG,
     standard::SCENARIO,
@@ -75,6 +78,40 @@ pub const MARKS: &[Mark] = &[
     Mark::BackPressure,
     Mark::FetchFromFile,
     Mark::FetchWoken,
+    Mark::FetchTimedOut,
+    Mark::DamageReadAgain,
+    Mark::RotFoundOnRead,
+    Mark::IndexBuiltAnew,
+    Mark::ProducersBuiltAnew,
+    Mark::CheckpointCopyUsed,
+    Mark::CheckpointMadeAlike,
+    Mark::CheckpointAtClose,
+    Mark::StartsCountLost,
+    Mark::StartWaits,
+    Mark::StartRefused,
+    Mark::StoppedBeforeServing,
+    Mark::ForeignNameFound,
+    Mark::RemovalRecovered,
+    Mark::StaleFilesRemoved,
+    Mark::JournalStarved,
+    Mark::JournalGrowthFailed,
+    Mark::ProofWritten,
+    Mark::OperationTriedAgain,
+    Mark::LogDirectoryFailed,
+    Mark::RetentionHeld,
+    Mark::SegmentRemoved,
+    Mark::ProducerFenced,
+    Mark::SequenceGap,
+    Mark::PeerHeldBack,
+    Mark::PostHeld,
+    Mark::SessionExpired,
+    Mark::LateMemberDropped,
+    Mark::SyncTimedOut,
+    Mark::StaticMemberReplaced,
+    Mark::CommitRefused,
+    Mark::CoordinatorReadFromFile,
+    Mark::CoordinatorCleaned,
+    Mark::CoordinatorReadAgain,
 ];
 
 /// Returns a scenario by its name.

@@ -49,7 +49,7 @@ fn draw(seed: u64) -> Plan {
     let node = NodePlan::draw(&mut rng, None, 0);
     let mut clients = Vec::new();
     let mut client = |work, pause| {
-        clients.push(ClientPlan { number: clients.len(), work, pause, operations: None });
+        clients.push(ClientPlan { number: clients.len(), work, pause, operations: None, home: 0 });
     };
     for _ in 0..BY_HAND {
         client(Work::Producer { acks: -1 }, 18 * MILLISECOND);
@@ -71,6 +71,9 @@ fn draw(seed: u64) -> Plan {
         client(Work::MachineConsumer(habits), MILLISECOND);
     }
     Plan::World(Box::new(WorldPlan {
+        nodes: 1,
+        unrecoverable: false,
+        permanent: Vec::new(),
         shards: SHARDS,
         topics: TOPICS,
         partitions: PARTITIONS,

@@ -3,7 +3,7 @@
 use super::Scenario;
 use crate::rng::{Rng, Stream};
 use crate::schedule::{ClientPlan, GRACE, NodePlan, Plan, Work, WorldPlan};
-use crate::swarm::{self, Kind};
+use crate::swarm::{self, Kind, Scope};
 use crate::world::{MILLISECOND, SECOND};
 
 /// Topics that come and go.
@@ -49,7 +49,7 @@ fn draw(seed: u64) -> Plan {
     let topics = rng.between(1, 4) as usize;
     let mut clients = Vec::new();
     let mut client = |work, pause, operations| {
-        clients.push(ClientPlan { number: clients.len(), work, pause, operations });
+        clients.push(ClientPlan { number: clients.len(), work, pause, operations, home: 0 });
     };
     for nth in 0..rng.between(2, 5) {
         let pause = rng.between(3, 40) * MILLISECOND;
@@ -58,7 +58,11 @@ fn draw(seed: u64) -> Plan {
     // Topics that stay, whose clients must not notice.
     client(Work::Producer { acks: -1 }, rng.between(5, 40) * MILLISECOND, Some(2_000));
     client(Work::Reader { version: 17, recorder: true }, 0, None);
+    let scope = Scope { nodes: 1, clients: clients.len() };
     Plan::World(Box::new(WorldPlan {
+        nodes: 1,
+        unrecoverable: false,
+        permanent: Vec::new(),
         shards,
         topics,
         partitions: 1,
@@ -71,6 +75,6 @@ fn draw(seed: u64) -> Plan {
         heal_at: time,
         grace: GRACE,
         clients,
-        faults: swarm::faults(&mut Rng::new(seed, Stream::Faults), KINDS, time),
+        faults: swarm::faults(&mut Rng::new(seed, Stream::Faults), KINDS, scope, time),
     }))
 }

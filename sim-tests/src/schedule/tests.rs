@@ -79,7 +79,7 @@ fn what_a_world_does_not_have_is_out_of_range() {
     assert_eq!(refused(&|plan| plan.shards = 0), "shards");
     assert_eq!(refused(&|plan| plan.disk.sector = 7), "sector");
     assert_eq!(refused(&|plan| plan.clients[0].number = 1), "the number of a client");
-    assert_eq!(refused(&|plan| plan.faults = strike(Fault::Rot { node: 1 })), "node of rot");
+    assert_eq!(refused(&|plan| plan.faults = strike(Fault::Rot { node: 9 })), "node of rot");
     assert_eq!(
         refused(&|plan| plan.faults = strike(Fault::Drift { node: 0, ppm: -1_000_000 })),
         "ppm of drift"

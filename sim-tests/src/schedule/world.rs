@@ -22,7 +22,7 @@ use crate::workload::member::Member;
 use crate::workload::producer::Producer;
 use crate::workload::purger::Purger;
 use crate::workload::reader::Reader;
-use crate::workload::{Load, Shared, SharedRef};
+use crate::workload::{Load, SharedRef};
 use crate::world::{Actor, Fault, MILLISECOND, Outcome, SECOND, World, WorldOptions};
 
 /// A fault and when it strikes.
@@ -83,6 +83,9 @@ pub struct ClientPlan {
     pub pause: u64,
     /// How many operations it begins before it only finishes; `None` for no limit.
     pub operations: Option<u64>,
+    /// The node that it takes for the whole cluster.
+    #[serde(default)]
+    pub home: usize,
 }
 
 /// What is particular to the node.
@@ -101,6 +104,12 @@ pub struct NodePlan {
     pub retention_ms: Option<u64>,
     /// How long an empty group waits for more members, in milliseconds.
     pub rebalance_delay_ms: u64,
+    /// What chooses the rarer ways that the code takes on purpose; `None` for none.
+    #[serde(default)]
+    pub buggify: Option<u64>,
+    /// Whether records of any time are taken, because wall clocks leap.
+    #[serde(default)]
+    pub any_time: bool,
 }
 
 impl NodePlan {
@@ -114,12 +123,15 @@ impl NodePlan {
             roll_ms: [300, 2_000, 3_600_000][rng.index(3)],
             retention_ms,
             rebalance_delay_ms,
+            buggify: rng.chance(500).then(|| rng.bits()),
+            any_time: false,
         }
     }
 
     /// Returns the configuration.
     pub fn config(&self, shards: u16, partitions: i32) -> Arc<NodeConfig> {
         let mut config = NodeConfig { shards, ..NodeConfig::default() };
+        config.buggify = self.buggify;
         config.log.journal_first_file_bytes = 64 << 10;
         config.log.journal_file_bytes = self.journal_file_bytes;
         config.log.journal_max_bytes = 1 << 20;
@@ -141,15 +153,22 @@ impl NodePlan {
         ] {
             config.settings.set(key, value).expect("a setting that is known");
         }
+        if self.any_time {
+            let (key, value) = ("log.message.timestamp.after.max.ms", i64::MAX.to_string());
+            config.settings.set(key, &value).expect("a setting that is known");
+        }
         Arc::new(config)
     }
 }
 
-/// One node, its clients, and what strikes it.
+/// Nodes that know nothing of each other, their clients, and what strikes them.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorldPlan {
-    /// How many shards the node has.
+    /// How many nodes there are.
+    #[serde(default = "one")]
+    pub nodes: usize,
+    /// How many shards each has.
     pub shards: u16,
     /// How many topics there are.
     pub topics: usize,
@@ -159,7 +178,7 @@ pub struct WorldPlan {
     pub records: u64,
     /// Mean size of a value in bytes.
     pub bytes: u64,
-    /// The node.
+    /// What each node is like.
     pub node: NodePlan,
     /// Its disk.
     pub disk: DiskOptions,
@@ -175,6 +194,16 @@ pub struct WorldPlan {
     pub clients: Vec<ClientPlan>,
     /// What strikes when.
     pub faults: Vec<Strike>,
+    /// Whether faults may take the last good copy of what was acknowledged.
+    #[serde(default)]
+    pub unrecoverable: bool,
+    /// What stays wrong, or goes wrong then, when all else is healed.
+    #[serde(default)]
+    pub permanent: Vec<Fault>,
+}
+
+const fn one() -> usize {
+    1
 }
 
 /// How long after the last fault everything must have come to an end.
@@ -186,7 +215,7 @@ impl WorldPlan {
         let config = self.node.config(self.shards, self.partitions);
         let options = WorldOptions {
             seed,
-            nodes: 1,
+            nodes: self.nodes,
             shards: self.shards,
             disk: self.disk.clone(),
             net: self.net.clone(),
@@ -194,28 +223,45 @@ impl WorldPlan {
             faults: self.faults.iter().map(|strike| (strike.at, strike.fault.clone())).collect(),
             heal_at: self.heal_at,
             grace: self.grace,
+            homes: self.homes(),
+            unrecoverable: self.unrecoverable,
+            permanent: self.permanent.clone(),
             sink: how.sink.clone(),
             story: how.story,
             until: how.until,
         };
+        let checkers = if self.unrecoverable { checkers::under_damage() } else { checkers::all() };
         let (actors, shared) = self.actors();
-        let world = World::new(options, broker::factory(config), actors, checkers::all());
+        let world = World::new(options, broker::factory(config), actors, checkers);
         let mut outcome = world.run();
         if let Some(story) = &mut outcome.story {
-            let shared = shared.borrow();
-            story.topics = shared.topics.iter().map(|(name, id)| (*id, name.clone())).collect();
+            for shared in shared {
+                let shared = shared.borrow();
+                let names = shared.topics.iter().map(|(name, id)| (*id, name.clone()));
+                story.topics.extend(names);
+            }
         }
         outcome
     }
 
-    /// Makes the clients, each at the place of its number, and what they know of each other.
-    fn actors(&self) -> (Vec<Box<dyn Actor>>, SharedRef) {
-        let shared: SharedRef = Rc::<std::cell::RefCell<Shared>>::default();
+    /// Returns the node of each client.
+    fn homes(&self) -> Vec<usize> {
+        let most = self.clients.iter().map(|client| client.number + 1).max().unwrap_or(0);
+        let mut homes = vec![0; most];
+        for client in &self.clients {
+            homes[client.number] = client.home;
+        }
+        homes
+    }
+
+    /// Makes the clients, each at the place of its number, and what those of each node know of each other.
+    fn actors(&self) -> (Vec<Box<dyn Actor>>, Vec<SharedRef>) {
+        let shared: Vec<SharedRef> = (0..self.nodes).map(|_| Rc::default()).collect();
         let most = self.clients.iter().map(|client| client.number + 1).max().unwrap_or(0);
         let mut actors: Vec<Box<dyn Actor>> = Vec::new();
         actors.resize_with(most, || Box::new(Absent));
         for client in &self.clients {
-            actors[client.number] = self.actor(client, Rc::clone(&shared));
+            actors[client.number] = self.actor(client, Rc::clone(&shared[client.home]));
         }
         (actors, shared)
     }
@@ -229,6 +275,7 @@ impl WorldPlan {
             records: self.records,
             bytes: self.bytes,
             operations: client.operations.unwrap_or(u64::MAX),
+            gives_up: self.unrecoverable,
         };
         match client.work {
             Work::Producer { acks } => Box::new(Producer::new(number, load, shared, acks)),
@@ -254,6 +301,7 @@ impl WorldPlan {
     pub(super) fn check(&self) -> Result<(), ScheduleError> {
         let Self { shards, topics, partitions, records, bytes, .. } = *self;
         let ranges = [
+            ("nodes", self.nodes as u64, 1, 9),
             ("shards", u64::from(shards), 1, 64),
             ("topics", topics as u64, 1, 1_000),
             ("partitions", partitions as u64, 1, 1_000),
@@ -282,7 +330,10 @@ impl WorldPlan {
         }
         check_sector(self.disk.sector)?;
         let mut numbers = BTreeSet::new();
-        for ClientPlan { number, work, pause, .. } in &self.clients {
+        for ClientPlan { number, work, pause, home, .. } in &self.clients {
+            if *home >= self.nodes {
+                return Err(ScheduleError::range("the node of a client", home));
+            }
             if *number >= 10_000 || !numbers.insert(*number) {
                 return Err(ScheduleError::range("the number of a client", number));
             }
@@ -302,7 +353,9 @@ impl WorldPlan {
                 return Err(ScheduleError::range("the work of a client", format!("{work:?}")));
             }
         }
-        self.faults.iter().try_for_each(check_strike)
+        let at = self.heal_at;
+        let last = self.permanent.iter().map(|fault| Strike { at, fault: fault.clone() });
+        self.faults.iter().cloned().chain(last).try_for_each(|strike| check_strike(&strike, self))
     }
 }
 
@@ -312,8 +365,17 @@ pub(super) fn check_sector(sector: u64) -> Result<(), ScheduleError> {
     if matches!(sector, 512 | 4096) { Ok(()) } else { Err(ScheduleError::range("sector", sector)) }
 }
 
+/// Checks that there is such a node or client.
+fn check_address(value: &Value, world: &WorldPlan) -> Result<(), ScheduleError> {
+    let clients = world.clients.iter().map(|client| client.number as u64 + 1).max().unwrap_or(0);
+    let most = [("node", world.nodes as u64), ("client", clients)];
+    let is_there =
+        |(kind, count): &(&str, u64)| value[kind].as_u64().is_some_and(|number| number < *count);
+    if most.iter().any(is_there) { Ok(()) } else { Err(ScheduleError::range("an address", value)) }
+}
+
 /// Checks a fault by the names of its values, whatever its kind.
-fn check_strike(strike: &Strike) -> Result<(), ScheduleError> {
+fn check_strike(strike: &Strike, world: &WorldPlan) -> Result<(), ScheduleError> {
     let Strike { at, fault } = strike;
     if *at > TIME_MAX {
         return Err(ScheduleError::range("the time of a fault", at));
@@ -322,11 +384,14 @@ fn check_strike(strike: &Strike) -> Result<(), ScheduleError> {
     let value = serde_json::to_value(fault).map_err(form)?;
     for (name, value) in value.as_object().into_iter().flatten() {
         let most: u64 = match (name.as_str(), value) {
-            // There is one node.
-            ("node", _) => 0,
+            ("node", _) => world.nodes as u64 - 1,
+            ("from" | "to", Value::Object(_)) => {
+                check_address(value, world)?;
+                continue;
+            }
             ("ppm", _) => 500_000,
-            // A week, in milliseconds.
-            ("millis", _) => TIME_MAX / MILLISECOND,
+            // Twenty years, in milliseconds.
+            ("millis", _) => 20 * 365 * 24 * 3_600_000,
             (_, Value::Number(_)) => TIME_MAX,
             _ => continue,
         };

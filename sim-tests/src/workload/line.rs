@@ -12,6 +12,7 @@ use mainspring_core::wire::{
 };
 
 use super::SharedRef;
+use crate::history::Fact;
 use crate::net::StreamId;
 use crate::world::{Hands, SECOND};
 
@@ -49,7 +50,7 @@ impl<T> Answer<T> {
     }
 }
 
-/// A connection to node 0 that is made again when it is lost.
+/// A connection to the client's node that is made again when it is lost.
 #[derive(Debug)]
 pub struct Line<T> {
     stream: Option<StreamId>,
@@ -79,10 +80,17 @@ impl<T> Line<T> {
         let overdue =
             self.sent.values().next().is_some_and(|sent| hands.now >= sent.at + ANSWER_WITHIN);
         if overdue {
+            let oldest = self.sent.values().next();
+            // Whoever joins a group waits for others.
+            if let Some(Sent { key, at, .. }) = oldest
+                && !matches!(key, ApiKey::JoinGroup | ApiKey::SyncGroup)
+            {
+                hands.tell(Fact::Unanswered { since: *at });
+            }
             self.drop_stream(hands);
         }
         if self.stream.is_none() && hands.now >= self.retry_at {
-            self.stream = Some(hands.connect(0));
+            self.stream = Some(hands.connect(hands.home));
         }
         self.connected
     }

@@ -121,7 +121,7 @@ impl MachineProducer {
         while let Some(effect) = self.machine.poll_effect() {
             match effect {
                 Effect::Connect { link, .. } => {
-                    let stream = hands.connect(0);
+                    let stream = hands.connect(hands.home);
                     self.streams.insert(link, stream);
                     self.links.insert(stream, link);
                 }

@@ -86,7 +86,13 @@ pub struct Load {
     /// Operations that a client begins (sends, fetches, purges, turns of work), after which it only
     /// finishes what it must.
     pub operations: u64,
+    /// Whether it gives up in the end what a node refuses again and again, because the node may have lost
+    /// it for good.
+    pub gives_up: bool,
 }
+
+/// How often a client that gives up tries before it does.
+pub(crate) const PATIENCE: u32 = 40;
 
 /// Returns the partition as facts name it, once its topic's id is known.
 pub fn place(shared: &SharedRef, topic: &str, partition: i32) -> Option<TopicPartition> {

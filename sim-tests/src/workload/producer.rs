@@ -18,7 +18,7 @@ use mainspring_core::wire::api::produce::{
 };
 
 use super::line::{Answer, Line};
-use super::{Load, SharedRef, place};
+use super::{Load, PATIENCE, SharedRef, place};
 use crate::clock::EPOCH_MS;
 use crate::history::{Fact, OperationId, record_hash};
 use crate::world::{Actor, ActorEvent, Hands, MILLISECOND};
@@ -86,6 +86,8 @@ pub struct Producer {
     done: bool,
     /// The last answer that was an error.
     last_error: Option<(&'static str, i16)>,
+    /// How often it was refused since it has been finishing.
+    refusals: u32,
 }
 
 impl Producer {
@@ -108,6 +110,7 @@ impl Producer {
             finishing: false,
             done: false,
             last_error: None,
+            refusals: 0,
         }
     }
 
@@ -353,6 +356,17 @@ impl Producer {
                 hands.tell(Fact::Fenced { operation });
                 return;
             }
+        }
+        if self.finishing && self.load.gives_up {
+            self.refusals += 1;
+            if self.refusals > PATIENCE {
+                hands.tell(Fact::Refused { operation, code: 0 });
+                self.partitions[chosen] = Partition::default();
+                return;
+            }
+        }
+        if code == ErrorCode::UnknownTopicOrPartition {
+            self.knows_topics = false;
         }
         if code.is_retriable() || code == ErrorCode::OutOfOrderSequenceNumber {
             // One that failed for a passing reason takes those behind it along: begin anew.

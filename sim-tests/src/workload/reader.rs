@@ -14,7 +14,7 @@ use mainspring_core::wire::api::list_offsets::{
 use mainspring_core::wire::api::metadata::MetadataResponse;
 
 use super::line::{Answer, Line};
-use super::{Load, SharedRef, place};
+use super::{Load, PATIENCE, SharedRef, place};
 use crate::history::{Fact, OperationId, SeenRecord, record_hash};
 use crate::world::{Actor, ActorEvent, Hands, MILLISECOND};
 
@@ -27,6 +27,10 @@ const EARLIEST: i64 = -2;
 pub(super) const LATEST: i64 = -1;
 /// Nothing stands at the offset that was asked for.
 const OUT_OF_RANGE: i16 = 1;
+/// There is no topic of that name.
+const UNKNOWN_TOPIC: i16 = 3;
+/// There is no topic of that id.
+const UNKNOWN_TOPIC_ID: i16 = 100;
 
 #[derive(Clone, Copy, Debug)]
 enum About {
@@ -65,6 +69,8 @@ pub struct Reader {
     finishing: bool,
     /// The final reading has begun.
     last_pass: bool,
+    /// How often it was refused in the final reading.
+    refusals: u32,
     done: bool,
 }
 
@@ -94,6 +100,7 @@ impl Reader {
             next_operation: 0,
             finishing: false,
             last_pass: false,
+            refusals: 0,
             done: false,
         }
     }
@@ -238,12 +245,24 @@ impl Reader {
         if data.error_code != 0 {
             let damaged = data.error_code == 2;
             hands.tell(Fact::ReadFailed { partition, code: data.error_code });
+            if matches!(data.error_code, UNKNOWN_TOPIC | UNKNOWN_TOPIC_ID) {
+                self.knows_topics = false;
+            }
+            if self.last_pass && self.load.gives_up && !damaged {
+                self.refusals += 1;
+                self.partitions[at].told |= self.refusals > PATIENCE;
+            }
             if data.error_code == OUT_OF_RANGE {
                 self.partitions[at].position = None;
             }
-            if damaged && self.last_pass {
-                // Rot that was injected: the range is told as damaged and is no loss in silence.
-                self.partitions[at].told = true;
+            if damaged
+                && self.last_pass
+                && let Some(position) = &mut self.partitions[at].position
+            {
+                // Told as damaged, it is no loss in silence; what lies behind it is served.
+                hands.tell(Fact::ToldDamaged { partition, offset: *position });
+                *position += 1;
+                self.tell_if_read(hands, at);
             }
             return;
         }

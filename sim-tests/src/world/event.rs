@@ -2,9 +2,9 @@
 
 use mainspring_core::io::Input;
 
-use super::Fault;
+use super::{DiskTrouble, Fault};
 use crate::disk::OperationId;
-use crate::net::{Notice, StreamId};
+use crate::net::{Address, LinkTrouble, Notice, StreamId};
 
 #[derive(Debug)]
 pub(super) enum Event {
@@ -25,8 +25,24 @@ pub(super) enum Event {
 /// The end of a fault that lasts.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Lift {
-    Cuts,
+    Cut {
+        node: usize,
+        outbound: bool,
+    },
+    Link {
+        from: Address,
+        to: Address,
+        trouble: LinkTrouble,
+    },
+    Disk(usize, DiskTrouble),
     Pause(usize, u64),
+    /// A machine goes on that stood still since then.
+    Suspension {
+        node: usize,
+        life: u64,
+        since: u64,
+        set_right: bool,
+    },
     Capacity(usize),
     FlushErrors(usize),
     ReadErrors(usize),

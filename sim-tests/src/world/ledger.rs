@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use mainspring_core::ids::TopicPartition;
-use mainspring_core::io::{Effect, FileName, Sync, WriteBody};
+use mainspring_core::io::{
+    Completion, DiskError, DiskErrorKind, Effect, FileName, Sync, WriteBody,
+};
 use mainspring_core::log::block::Entry;
 
 use crate::disk::OperationId;
@@ -33,6 +35,25 @@ pub(super) struct Note {
     file: FileName,
     ends: Option<Vec<(TopicPartition, i64)>>,
     flushes: bool,
+}
+
+/// How an operation ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ended {
+    Done,
+    /// It lacked space or descriptors.
+    Lacking,
+    Failed,
+}
+
+impl Ended {
+    pub(super) fn of(result: &Result<Completion, DiskError>) -> Self {
+        match result.as_ref().map_err(|error| error.kind) {
+            Ok(_) => Self::Done,
+            Err(DiskErrorKind::NoSpace | DiskErrorKind::Exhausted) => Self::Lacking,
+            Err(_) => Self::Failed,
+        }
+    }
 }
 
 /// A log reaches further on the disk.
@@ -85,15 +106,21 @@ impl Ledger {
     }
 
     /// Takes in how an operation ended. Returns what reaches further by it.
-    pub(super) fn end(&mut self, operation: OperationId, succeeded: bool) -> Vec<Reach> {
+    pub(super) fn end(&mut self, operation: OperationId, ended: Ended) -> Vec<Reach> {
         let Some((shard, Note { file, flushes, .. })) = self.notes.remove(&operation) else {
             return Vec::new();
         };
         let Some(blocks) = self.shards.get_mut(&shard) else { return Vec::new() };
         let mut reaches = Vec::new();
-        if !succeeded {
+        match ended {
+            Ended::Done => {}
+            // It is tried again, as an operation of its own.
+            Ended::Lacking => {
+                blocks.retain(|block| block.operation != Some(operation));
+                return reaches;
+            }
             // What a failed flush has dropped is never durable, nor does anything count behind it.
-            return reaches;
+            Ended::Failed => return reaches,
         }
         let before = blocks.iter().take_while(|block| block.state >= State::Written).count();
         for block in blocks.iter_mut() {

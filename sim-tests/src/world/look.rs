@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mainspring_core::ids::TopicPartition;
 
-use super::ledger::Reach;
+use super::ledger::{Ended, Reach};
 use super::{Machine, World};
 use crate::disk::OperationId;
 use crate::history::{Fact, ImageLog, SeenRecord};
@@ -24,7 +24,7 @@ impl<M: Machine> World<M> {
     /// would. Tells what is found.
     pub(super) fn look(&mut self, node: usize) {
         // A disk that lies, rots or fails keeps no promise that could be held.
-        if self.nodes[node].excuse || self.alarm.is_some() {
+        if self.nodes[node].has_lied || self.alarm.is_some() {
             return;
         }
         self.look_at(node, true);
@@ -32,8 +32,8 @@ impl<M: Machine> World<M> {
     }
 
     /// Tells how far logs reach on the disk of a node by the end of an operation.
-    pub(super) fn stored(&mut self, node: usize, operation: OperationId, succeeded: bool) {
-        for Reach { partition, end, durable } in self.nodes[node].ledger.end(operation, succeeded) {
+    pub(super) fn stored(&mut self, node: usize, operation: OperationId, ended: Ended) {
+        for Reach { partition, end, durable } in self.nodes[node].ledger.end(operation, ended) {
             self.tell(&Fact::Stored { node, partition, end, durable });
         }
     }

@@ -1,5 +1,6 @@
 //! What the world needs of a shard, and of a client.
 
+use mainspring_core::ids::ConnectionId;
 use mainspring_core::io::{Effect, Input};
 use mainspring_core::time::{Instant, Now};
 
@@ -16,6 +17,12 @@ pub trait Machine {
 
     /// Returns when the machine wants to be woken.
     fn next_deadline(&self) -> Option<Instant>;
+
+    /// Takes the oldest wish for a connection to another node. It will be `connection`, a number never used
+    /// before in this process; `Input::Connected` with it follows, or `Input::Disconnected`.
+    fn poll_dial(&mut self, _connection: ConnectionId) -> Option<usize> {
+        None
+    }
 
     /// Says who wants to be woken, for a person.
     fn who_waits(&self) -> String {
@@ -76,6 +83,8 @@ pub struct Hands<'a> {
     pub now: u64,
     /// Chance for what clients do.
     pub rng: &'a mut crate::rng::Rng,
+    /// The node that it takes for the whole cluster.
+    pub home: usize,
     pub(super) next_stream: u64,
     pub(super) actions: Vec<Action>,
 }

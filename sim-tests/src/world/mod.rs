@@ -9,6 +9,7 @@
 //! 2. Posts between two shards of a node arrive in the order in which they were sent.
 //! 3. Nothing that belongs to a dead incarnation reaches a living one.
 
+mod atlas;
 mod event;
 mod fault;
 mod ledger;
@@ -18,6 +19,7 @@ mod node;
 mod processes;
 mod shards;
 mod streams;
+mod strikes;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -25,7 +27,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use mainspring_core::ids::{ConnectionId, ShardId};
 use mainspring_core::io::{DiskErrorKind, Input, Mark};
 
-pub use fault::{Fault, FaultCounts};
+pub use fault::{Damage, DiskTrouble, Fault, FaultCounts};
 pub use machine::{Action, Actor, ActorEvent, Birth, Hands, Machine};
 
 use crate::checkers::{Alarm, Checker};
@@ -36,7 +38,9 @@ use crate::rng::{Rng, Stream};
 use crate::story::{Story, What};
 use crate::trace::{Sink, Trace};
 use event::{Due, Event};
+use ledger::Ended;
 use node::Node;
+use strikes::SHORT;
 
 /// Nanoseconds of a millisecond.
 pub const MILLISECOND: u64 = 1_000_000;
@@ -70,6 +74,12 @@ pub struct WorldOptions {
     pub heal_at: u64,
     /// How long after that everything must have come to an end.
     pub grace: u64,
+    /// Which node each client takes for the whole cluster; node 0 for those that are not named.
+    pub homes: Vec<usize>,
+    /// Whether faults may take the last good copy of what was acknowledged.
+    pub unrecoverable: bool,
+    /// What stays wrong when everything else is healed.
+    pub permanent: Vec<Fault>,
     /// Where the lines of the trace go.
     pub sink: Option<Sink>,
     /// Whether the story is written down.
@@ -112,12 +122,28 @@ struct Client {
     landings: Rng,
 }
 
-/// Who is at the accepting end of a stream.
+/// A shard at an end of a stream.
 #[derive(Clone, Copy, Debug)]
-struct Accepted {
+struct Attached {
     node: usize,
     shard: u16,
     connection: ConnectionId,
+}
+
+/// Who opened a stream.
+#[derive(Clone, Copy, Debug)]
+enum Opener {
+    Client(usize),
+    Shard(Attached),
+}
+
+impl Opener {
+    const fn address(self) -> Address {
+        match self {
+            Self::Client(client) => Address::Client(client),
+            Self::Shard(attached) => Address::Node(attached.node),
+        }
+    }
 }
 
 /// Nodes, clients, network and time.
@@ -130,9 +156,9 @@ pub struct World<M> {
     net: SimNet,
     nodes: Vec<Node<M>>,
     clients: Vec<Client>,
-    /// The opening end of each stream.
-    openers: BTreeMap<StreamId, (usize, usize)>,
-    accepted: BTreeMap<StreamId, Accepted>,
+    /// The opening end of each stream, and the node that it was opened to.
+    openers: BTreeMap<StreamId, (Opener, usize)>,
+    accepted: BTreeMap<StreamId, Attached>,
     trace: Trace,
     story: Option<Story>,
     checkers: Vec<Box<dyn Checker>>,
@@ -207,6 +233,11 @@ impl<M: Machine> World<M> {
             let at = world.clients[client].chance.between(2, 50 * MILLISECOND);
             world.push(at, Event::Actor { client, round: 0 });
         }
+        let faults = &world.options.faults;
+        let is_short = |(_, fault): &(u64, Fault)| fault.time().is_some_and(|time| time <= SHORT);
+        if !faults.is_empty() && faults.iter().all(is_short) {
+            world.tell(&Fact::Gentle);
+        }
         for (at, fault) in std::mem::take(&mut world.options.faults) {
             world.push(at, Event::Strike(fault));
         }
@@ -240,17 +271,7 @@ impl<M: Machine> World<M> {
 
     fn outcome(mut self) -> Outcome {
         for node in &self.nodes {
-            let disk = node.disk.counters();
-            for (kind, count) in [
-                ("read-error", disk.read_errors),
-                ("write-error", disk.write_errors),
-                ("flush-error", disk.flush_errors),
-                ("no-space", disk.no_space),
-                ("slow-operation", disk.slow),
-                ("torn-operation", disk.torn),
-                ("lost-unit", disk.lost_units),
-                ("rotted-bit", disk.rotted),
-            ] {
+            for (kind, count) in node.disk.counters().faults() {
                 self.faults.add(kind, count);
             }
         }
@@ -260,6 +281,7 @@ impl<M: Machine> World<M> {
             ("reset", net.resets),
             ("half-open", net.half_open),
             ("held-piece", net.held),
+            ("lost-piece", net.stalls),
         ] {
             self.faults.add(kind, count);
         }
@@ -332,6 +354,7 @@ impl<M: Machine> World<M> {
             Fact::OffsetStored { .. } => Some("offsets-stored"),
             Fact::Ready { .. } => Some("starts"),
             Fact::Fatal { .. } => Some("fatal"),
+            Fact::ToldDamaged { .. } => Some("told-damaged"),
             Fact::FinalLog { .. } => Some("final-logs"),
             _ => None,
         };
@@ -384,7 +407,7 @@ impl<M: Machine> World<M> {
                 if self.nodes[node].life == life
                     && let Some(finished) = self.nodes[node].disk.finish(operation)
                 {
-                    self.stored(node, operation, finished.result.is_ok());
+                    self.stored(node, operation, Ended::of(&finished.result));
                     if let Err(error) = &finished.result {
                         let missing = error.kind == DiskErrorKind::NotFound;
                         let error = error.to_string();
@@ -420,12 +443,9 @@ impl<M: Machine> World<M> {
             | Event::Posts { node, .. }
             | Event::Timer { node, .. }
             | Event::Disk { node, .. } => Some(*node),
-            Event::Net(notice) if notice.side == 1 => {
-                self.accepted.get(&notice.stream).map(|accepted| accepted.node)
-            }
+            Event::Net(notice) => self.attached(notice.stream, notice.side).map(|end| end.node),
             Event::Accept { stream } => self.openers.get(stream).map(|(_, node)| *node),
-            Event::Net(_)
-            | Event::Actor { .. }
+            Event::Actor { .. }
             | Event::Strike(_)
             | Event::Lift(_)
             | Event::Start { .. }

@@ -6,11 +6,12 @@ use mainspring_core::broker::post::Post;
 use mainspring_core::ids::ConnectionId;
 use mainspring_core::time::Instant;
 
+use super::atlas::Atlas;
 use super::ledger::Ledger;
 use super::look::Opened;
 use crate::clock::Clock;
 use crate::disk::{DiskOptions, SimDisk};
-use crate::net::StreamId;
+use crate::net::{Side, StreamId};
 use crate::rng::{Rng, Stream};
 
 /// How a process ends.
@@ -60,10 +61,18 @@ pub(super) struct Node<M> {
     pub(super) life: u64,
     /// Empty while the node is down.
     pub(super) shards: Vec<Running<M>>,
-    pub(super) streams: BTreeMap<ConnectionId, StreamId>,
+    pub(super) streams: BTreeMap<ConnectionId, (StreamId, Side)>,
     pub(super) paused: bool,
     /// How many effects are left, and what then.
     pub(super) doomed: Option<(u32, Down)>,
+    /// How the next starts end: behind how many effects, and what then.
+    pub(super) doomed_starts: VecDeque<(u32, Down)>,
+    /// Its disk was made to lie, rot or fail at some time.
+    pub(super) has_lied: bool,
+    /// What of its disk is damaged.
+    pub(super) atlas: Atlas,
+    /// It gave its directory up for good.
+    pub(super) given_up: bool,
     /// The node was told to stop; how long it is to stay down then.
     pub(super) stopping: Option<u64>,
     /// A fault was injected that entitles the node to give up.
@@ -94,6 +103,10 @@ impl<M> Node<M> {
             streams: BTreeMap::new(),
             paused: false,
             doomed: None,
+            doomed_starts: VecDeque::new(),
+            has_lied: false,
+            atlas: Atlas::default(),
+            given_up: false,
             stopping: None,
             excuse: false,
             no_space_before: 0,
@@ -181,10 +194,16 @@ impl<M> Node<M> {
         is
     }
 
-    pub(super) fn accept(&mut self, stream: StreamId) -> ConnectionId {
+    /// Returns the number that the next connection will have.
+    pub(super) const fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.next_connection + 1)
+    }
+
+    /// Gives a connection to this node's end of a stream.
+    pub(super) fn attach(&mut self, stream: StreamId, side: Side) -> ConnectionId {
         self.next_connection += 1;
         let connection = ConnectionId(self.next_connection);
-        self.streams.insert(connection, stream);
+        self.streams.insert(connection, (stream, side));
         connection
     }
 

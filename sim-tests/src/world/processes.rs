@@ -2,9 +2,9 @@
 
 use mainspring_core::io::Input;
 
-use super::event::{Event, Lift};
+use super::event::Event;
 use super::node::Down;
-use super::{ActorEvent, Birth, Fault, Machine, SECOND, World};
+use super::{ActorEvent, Birth, Machine, SECOND, World};
 use crate::clock::Clock;
 use crate::history::Fact;
 use crate::net::Address;
@@ -26,6 +26,9 @@ impl<M: Machine> World<M> {
             let machine = (self.factory)(birth);
             self.nodes[node].begin(machine);
         }
+        if let Some((effects, down)) = self.nodes[node].doomed_starts.pop_front() {
+            self.nodes[node].doom(effects, down);
+        }
         let life = self.nodes[node].life;
         self.write_down(|| What::Start { node, life });
         for shard in 0..shards {
@@ -41,6 +44,7 @@ impl<M: Machine> World<M> {
         }
         self.look(node);
         let state = &mut self.nodes[node];
+        let served = state.is_ready();
         state.turn_over(down.since);
         let tells = self.story.is_some();
         let before = tells
@@ -59,10 +63,17 @@ impl<M: Machine> World<M> {
         }
         for (stream, side) in self.net.streams_of(Address::Node(node)) {
             self.net.die(self.now, stream, side, &mut self.notices);
-            self.accepted.remove(&stream);
+            if side == 1 {
+                self.accepted.remove(&stream);
+            } else {
+                self.openers.remove(&stream);
+            }
         }
         self.flush_notices();
         self.resume(node);
+        if down.counted && !served {
+            self.faults.add("crash-in-recovery", 1);
+        }
         if down.counted {
             self.faults.add(if down.power { "power-cut" } else { "kill" }, 1);
             self.tell(&Fact::Crashed { node, power: down.power });
@@ -78,136 +89,10 @@ impl<M: Machine> World<M> {
         self.tell(&Fact::Fatal { node, message, excused });
         let since = self.now;
         self.crash(node, Down { power: false, time: SECOND, counted: false, since });
-    }
-
-    pub(super) fn strike(&mut self, fault: &Fault) {
-        if self.healed {
-            return;
-        }
-        self.trace.line(|| format!("{:>15} {fault:?}", self.now));
-        self.write_down(|| What::Fault(fault.clone()));
-        let (kind, now) = (fault.kind(), self.now);
-        match *fault {
-            Fault::Kill { node, effects, down } => {
-                let down = Down { power: false, time: down, counted: true, since: now };
-                self.nodes[node].doom(effects, down);
-                return;
-            }
-            Fault::PowerCut { node, effects, down } => {
-                let down = Down { power: true, time: down, counted: true, since: now };
-                self.nodes[node].doom(effects, down);
-                return;
-            }
-            Fault::Stop { node, down } => {
-                if !self.nodes[node].is_ready() {
-                    return;
-                }
-                self.nodes[node].stopping = Some(down);
-                let life = self.nodes[node].life;
-                for shard in 0..self.options.shards {
-                    self.push(now, Event::Input { node, shard, life, input: Input::Stop });
-                }
-            }
-            Fault::Pause { node, time } => {
-                self.nodes[node].paused = true;
-                let life = self.nodes[node].life;
-                self.push(now + time, Event::Lift(Lift::Pause(node, life)));
-            }
-            Fault::WallJump { node, millis } => {
-                let by = millis - self.nodes[node].wall_ahead_ms;
-                self.nodes[node].wall_ahead_ms = millis;
-                self.nodes[node].clock.jump(by);
-            }
-            Fault::Drift { node, ppm } => self.nodes[node].clock.set_drift(now, ppm),
-            Fault::ResetStreams { node } => {
-                for (stream, _) in self.net.streams_of(Address::Node(node)) {
-                    self.net.reset(now, stream, &mut self.notices);
-                }
-                self.flush_notices();
-            }
-            Fault::Cut { node, outbound, time } => {
-                for client in 0..self.clients.len() {
-                    let (client, node) = (Address::Client(client), Address::Node(node));
-                    if outbound {
-                        self.net.cut(node, client);
-                    } else {
-                        self.net.cut(client, node);
-                    }
-                }
-                self.push(now + time, Event::Lift(Lift::Cuts));
-            }
-            Fault::DiskFull { node, room, time } => {
-                let disk = &mut self.nodes[node].disk;
-                let used = disk.used();
-                disk.options_mut().capacity = Some(used + room);
-                self.push(now + time, Event::Lift(Lift::Capacity(node)));
-            }
-            Fault::FlushErrors { node, time } => {
-                self.nodes[node].excuse = true;
-                self.nodes[node].disk.options_mut().flush_error = 300;
-                self.push(now + time, Event::Lift(Lift::FlushErrors(node)));
-            }
-            Fault::ReadErrors { node, time } => {
-                self.nodes[node].excuse = true;
-                self.nodes[node].disk.options_mut().read_error = 300;
-                self.push(now + time, Event::Lift(Lift::ReadErrors(node)));
-            }
-            Fault::SlowDisk { node, time } => {
-                self.nodes[node].disk.options_mut().slow = 100;
-                self.push(now + time, Event::Lift(Lift::Slowness(node)));
-            }
-            Fault::Rot { node } => {
-                if !self.rot(node) {
-                    return;
-                }
-            }
-        }
-        self.faults.add(kind, 1);
-    }
-
-    /// Flips a bit of a segment file.
-    pub(super) fn rot(&mut self, node: usize) -> bool {
-        let disk = &mut self.nodes[node].disk;
-        let segments: Vec<(String, u64)> = disk
-            .files()
-            .into_iter()
-            .filter(|name| name.rsplit_once('.').is_some_and(|(_, kind)| kind == "log"))
-            .map(|name| {
-                let length = disk.page_image(&name).map_or(0, <[u8]>::len) as u64;
-                (name, length)
-            })
-            .filter(|(_, length)| *length > 0)
-            .collect();
-        if segments.is_empty() {
-            return false;
-        }
-        let mut chance = self.chance.child(self.now);
-        let (name, length) = &segments[chance.index(segments.len())];
-        let (at, bit) = (chance.below(*length), chance.below(8) as u8);
-        self.nodes[node].excuse = true;
-        self.nodes[node].disk.rot(name, at, bit)
-    }
-
-    pub(super) fn lift(&mut self, lift: Lift) {
-        self.write_down(|| What::Lifted(format!("{lift:?}")));
-        match lift {
-            Lift::Cuts => {
-                self.net.heal(self.now, &mut self.notices);
-                self.flush_notices();
-            }
-            Lift::Pause(node, life) => {
-                if self.nodes[node].life == life {
-                    self.resume(node);
-                }
-            }
-            Lift::Capacity(node) => {
-                self.nodes[node].disk.options_mut().capacity = self.options.disk.capacity;
-            }
-            Lift::FlushErrors(node) => self.nodes[node].disk.options_mut().flush_error = 0,
-            Lift::ReadErrors(node) => self.nodes[node].disk.options_mut().read_error = 0,
-            Lift::Slowness(node) => {
-                self.nodes[node].disk.options_mut().slow = self.options.disk.slow;
-            }
+        if self.healed && excused {
+            // It would say the same again, until somebody comes.
+            self.nodes[node].given_up = true;
+            self.end_if_all_is_done();
         }
     }
 
@@ -230,13 +115,21 @@ impl<M: Machine> World<M> {
         for node in 0..self.nodes.len() {
             let state = &mut self.nodes[node];
             state.doomed = None;
+            state.doomed_starts.clear();
             let disk = state.disk.options_mut();
-            (disk.flush_error, disk.read_error, disk.write_error, disk.no_space, disk.slow) =
-                (0, 0, 0, 0, 0);
+            *disk = disk.sound();
             disk.capacity = self.options.disk.capacity;
+            // A node whose files may be gone for good may say so for ever.
+            state.excuse &= self.options.unrecoverable;
+            self.release(node);
         }
         for node in 0..self.nodes.len() {
             self.resume(node);
+            let serves = self.nodes[node].is_ready();
+            self.tell(&Fact::Healed { node, serves });
+        }
+        for fault in std::mem::take(&mut self.options.permanent) {
+            self.strike_for_good(&fault);
         }
         for client in 0..self.clients.len() {
             self.act(client, ActorEvent::Finish);
@@ -244,7 +137,12 @@ impl<M: Machine> World<M> {
     }
 
     pub(super) fn deadline(&mut self) {
-        let waits = self.clients.iter().find_map(|client| client.actor.pending());
+        let waits = self
+            .clients
+            .iter()
+            .enumerate()
+            .filter(|(client, _)| !self.nodes[self.home_of(*client)].given_up)
+            .find_map(|(_, client)| client.actor.pending());
         if let Some(what) = waits {
             self.tell(&Fact::Stuck {
                 what: format!("{} s after the last fault: {what}", self.options.grace / SECOND),

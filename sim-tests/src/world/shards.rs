@@ -9,6 +9,7 @@ use super::event::Event;
 use super::ledger::Ledger;
 use super::node::Down;
 use super::{Machine, World};
+use crate::disk::NEVER;
 use crate::history::Fact;
 use crate::story::What;
 
@@ -61,6 +62,7 @@ impl<M: Machine> World<M> {
                 return;
             };
             let Some(effect) = effect else {
+                self.dial(node, shard);
                 self.rearm(node, shard);
                 return;
             };
@@ -107,34 +109,36 @@ impl<M: Machine> World<M> {
                 if let Some(note) = note {
                     self.nodes[node].ledger.begin(shard, operation, note);
                 }
-                self.push(ends, Event::Disk { node, life, operation });
+                if ends < NEVER {
+                    self.push(ends, Event::Disk { node, life, operation });
+                }
                 return;
             }
             Err(effect) => effect,
         };
         match effect {
             Effect::Transmit { connection, parts } => {
-                if let Some(stream) = self.nodes[node].streams.get(&connection).copied() {
-                    self.net.send(self.now, stream, 1, parts, &mut self.notices);
+                if let Some((stream, side)) = self.nodes[node].streams.get(&connection).copied() {
+                    self.net.send(self.now, stream, side, parts, &mut self.notices);
                 }
             }
             Effect::Reading { connection, on } => {
-                if let Some(stream) = self.nodes[node].streams.get(&connection).copied() {
-                    self.net.set_reading(self.now, stream, 1, on, &mut self.notices);
+                if let Some((stream, side)) = self.nodes[node].streams.get(&connection).copied() {
+                    self.net.set_reading(self.now, stream, side, on, &mut self.notices);
                 }
             }
             Effect::Want { connection, bytes } => {
-                if let Some(stream) = self.nodes[node].streams.get(&connection).copied() {
-                    self.net.set_want(stream, 1, bytes);
+                if let Some((stream, side)) = self.nodes[node].streams.get(&connection).copied() {
+                    self.net.set_want(stream, side, bytes);
                 }
             }
             Effect::Close { connection } => {
-                if let Some(stream) = self.nodes[node].streams.get(&connection).copied() {
-                    self.net.close(self.now, stream, 1, &mut self.notices);
+                if let Some((stream, side)) = self.nodes[node].streams.get(&connection).copied() {
+                    self.net.close(self.now, stream, side, &mut self.notices);
                 }
             }
             Effect::Abort { connection } => {
-                if let Some(stream) = self.nodes[node].streams.get(&connection).copied() {
+                if let Some((stream, _)) = self.nodes[node].streams.get(&connection).copied() {
                     self.net.reset(self.now, stream, &mut self.notices);
                 }
             }

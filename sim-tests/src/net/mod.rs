@@ -1,22 +1,30 @@
 //! The network: byte streams between any two addresses.
 //!
 //! Within one stream bytes keep their order; nothing else does. What is sent is cut into pieces
-//! down to one byte, delayed, and joined again by chance; a stream may be reset behind any byte,
-//! stay half open after its peer has died, and be held up by a cut between two addresses.
+//! down to one byte, delayed, and joined again by chance; a stream may be reset behind any byte and
+//! stay half open after its peer has died. Each way from one address to another may be in trouble of its
+//! own: cut, late, lossy, slow, narrow, crumbling, resetting, or silent about deaths.
 //!
 //! Invariants:
 //! 1. A receiver that does not read fills the window, and then the sender waits.
 //! 2. A closed stream delivers what was sent before the close, a reset one need not.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod link;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use crate::rng::Rng;
+use link::Link;
+pub use link::LinkTrouble;
 
 /// Whom one can connect to or from: a node or a client.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Address {
     /// A node.
     Node(usize),
@@ -78,6 +86,8 @@ pub struct NetCounters {
     pub half_open: u64,
     /// Pieces held up by a cut.
     pub held: u64,
+    /// Pieces that were lost and sent again.
+    pub stalls: u64,
 }
 
 /// What an end is told.
@@ -178,7 +188,8 @@ struct Stream {
 pub struct SimNet {
     options: NetOptions,
     streams: BTreeMap<StreamId, Stream>,
-    cuts: BTreeSet<(Address, Address)>,
+    /// What is wrong between two addresses, in one direction.
+    links: BTreeMap<(Address, Address), Link>,
     next: u64,
     /// How many streams there were between two addresses.
     opened: BTreeMap<(Address, Address), u64>,
@@ -194,7 +205,7 @@ impl SimNet {
         Self {
             options,
             streams: BTreeMap::new(),
-            cuts: BTreeSet::new(),
+            links: BTreeMap::new(),
             next: 0,
             opened: BTreeMap::new(),
             rng,
@@ -241,23 +252,64 @@ impl SimNet {
 
     /// Returns whether nothing passes from one address to the other.
     pub fn is_cut(&self, from: Address, to: Address) -> bool {
-        self.cuts.contains(&(from, to))
+        self.link(from, to).cut
     }
 
-    /// Stops everything from one address to the other; it is held until the cut is healed.
-    pub fn cut(&mut self, from: Address, to: Address) {
-        self.cuts.insert((from, to));
+    fn link(&self, from: Address, to: Address) -> Link {
+        self.links.get(&(from, to)).copied().unwrap_or_default()
     }
 
-    /// Heals every cut; what was held arrives from now on.
+    /// Puts the way from one address to the other into trouble. What a cut stops is held until it ends.
+    pub fn trouble(&mut self, from: Address, to: Address, trouble: LinkTrouble) {
+        self.links.entry((from, to)).or_default().set(trouble);
+    }
+
+    /// Ends a trouble; what was held arrives from now on.
+    pub fn relieve(
+        &mut self,
+        at: u64,
+        (from, to): (Address, Address),
+        trouble: LinkTrouble,
+        out: &mut Vec<Notice>,
+    ) {
+        if let Some(link) = self.links.get_mut(&(from, to)) {
+            link.clear(trouble);
+        }
+        self.look_again(
+            at,
+            |stream, side| (stream.ends[1 - side].address, stream.ends[side].address) == (from, to),
+            out,
+        );
+    }
+
+    /// Ends every trouble between addresses; what was held arrives from now on.
     pub fn heal(&mut self, at: u64, out: &mut Vec<Notice>) {
-        self.cuts.clear();
+        self.links.clear();
+        self.look_again(at, |_, _| true, out);
+    }
+
+    /// Lets the ends look again that may have something to learn now.
+    fn look_again(
+        &mut self,
+        at: u64,
+        concerns: impl Fn(&Stream, Side) -> bool,
+        out: &mut Vec<Notice>,
+    ) {
+        let mut waiting = Vec::new();
         for (&stream, state) in &self.streams {
-            for side in 0..2 {
-                if !state.ways[side].flying.is_empty() || state.ends[side].closed.is_some() {
+            for side in (0..2).filter(|side| concerns(state, *side)) {
+                let way = &state.ways[side];
+                if !way.flying.is_empty() || state.ends[side].closed.is_some() {
                     out.push(Notice { at: at + 1, stream, side });
                 }
+                if !way.queued.is_empty() {
+                    waiting.push((stream, 1 - side));
+                }
             }
+        }
+        // A window that was made small may have grown.
+        for (stream, side) in waiting {
+            self.pump(at, stream, side, out);
         }
     }
 
@@ -279,7 +331,9 @@ impl SimNet {
             way.queued_bytes += part.len();
             way.queued.push_back(part);
         }
-        let reset = way.chance.chance(self.options.reset);
+        let link = (state.ends[side].address, state.ends[1 - side].address);
+        let link = self.links.get(&link).copied().unwrap_or_default();
+        let reset = way.chance.chance(self.options.reset.max(link.reset));
         self.pump(at, stream, side, out);
         if reset {
             self.reset_behind_a_byte(at, stream, side, out);
@@ -291,30 +345,46 @@ impl SimNet {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         let other = 1 - side;
         let mut taken = 0;
+        let addresses = (state.ends[side].address, state.ends[other].address);
+        let mut link = self.links.get(&addresses).copied().unwrap_or_default();
+        let window = link.window(self.options.window);
         loop {
             let way = &mut state.ways[other];
-            let room = way.room(self.options.window);
+            let room = way.room(window);
             let Some(front) = way.queued.front_mut() else { break };
             // A window that opens byte by byte would be filled byte by byte for ever.
-            if room < front.len().min(self.options.window / 4).max(1) {
+            if room < front.len().min(window / 4).max(1) {
                 break;
             }
             let mut most = front.len().min(room);
-            if way.chance.chance(self.options.split) {
+            if way.chance.chance(self.options.split.max(link.split)) {
                 self.counters.splits += 1;
-                most = if way.chance.chance(300) { 1 } else { 1 + way.chance.index(most) };
+                most = if link.split > 0 || way.chance.chance(300) {
+                    1
+                } else {
+                    1 + way.chance.index(most)
+                };
             }
+            most = link.piece(most);
             let piece = front.split_to(most);
             if front.is_empty() {
                 way.queued.pop_front();
             }
             way.queued_bytes -= most;
             taken += most as u64;
-            let arrival = (at + way.delay(self.options.latency)).max(way.last_arrival + 1);
+            let mut delay = way.delay(self.options.latency) + link.delay(&mut way.chance);
+            if way.chance.chance(link.stall) {
+                self.counters.stalls += 1;
+                delay += link::RESEND + way.chance.exponential(link::RESEND);
+            }
+            let arrival = (link.passes(at, most) + delay).max(way.last_arrival + 1);
             way.last_arrival = arrival;
             way.flying_bytes += most;
             way.flying.push_back((arrival, piece));
             out.push(Notice { at: arrival, stream, side: other });
+        }
+        if let Some(known) = self.links.get_mut(&addresses) {
+            *known = link;
         }
         if taken > 0 {
             state.ends[side].transmitted += taken;
@@ -388,8 +458,10 @@ impl SimNet {
     /// The process at one end dies. The other end learns of it as of a reset, or never.
     pub fn die(&mut self, at: u64, stream: StreamId, side: Side, out: &mut Vec<Notice>) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
+        let link = (state.ends[side].address, state.ends[1 - side].address);
+        let silent = self.links.get(&link).is_some_and(|link| link.silent);
         let way = &mut state.ways[1 - side];
-        let half_open = way.chance.chance(self.options.half_open);
+        let half_open = silent || way.chance.chance(self.options.half_open);
         let delay = way.delay(self.options.latency);
         state.ends[side].gone = true;
         state.ways[1 - side].queued.clear();
@@ -444,7 +516,7 @@ impl SimNet {
             return None;
         }
         let link = (state.ends[1 - side].address, state.ends[side].address);
-        let held = self.cuts.contains(&link);
+        let held = self.links.get(&link).is_some_and(|link| link.cut);
         let way = &mut state.ways[side];
         let arrived = way.flying.iter().take_while(|(arrival, _)| *arrival <= at).count();
         for (_, piece) in way.flying.drain(..if held { 0 } else { arrived }) {
@@ -507,168 +579,5 @@ impl SimNet {
             }
         }
         found
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rng::Stream as Chance;
-
-    const A: Address = Address::Client(0);
-    const B: Address = Address::Node(0);
-
-    struct Bench {
-        net: SimNet,
-        notices: Vec<Notice>,
-        received: [Vec<u8>; 2],
-        largest: usize,
-        transmitted: [u64; 2],
-        closed: [bool; 2],
-        at: u64,
-    }
-
-    impl Bench {
-        fn new(options: NetOptions, seed: u64) -> (Self, StreamId) {
-            let mut net = SimNet::new(options, Rng::new(seed, Chance::Net));
-            let (stream, _) = net.open(A, B);
-            let bench = Self {
-                net,
-                notices: Vec::new(),
-                received: [Vec::new(), Vec::new()],
-                largest: 0,
-                transmitted: [0; 2],
-                closed: [false; 2],
-                at: 0,
-            };
-            (bench, stream)
-        }
-
-        fn send(&mut self, stream: StreamId, side: Side, bytes: &[u8]) {
-            let bytes = Bytes::copy_from_slice(bytes);
-            self.net.send(self.at, stream, side, [bytes], &mut self.notices);
-        }
-
-        /// Lets time pass until nothing more happens.
-        fn settle(&mut self) {
-            while !self.notices.is_empty() {
-                self.notices.sort_by_key(|notice| std::cmp::Reverse(notice.at));
-                let notice = self.notices.pop().expect("not empty");
-                self.at = self.at.max(notice.at);
-                while let Some(delivery) =
-                    self.net.deliver(self.at, notice.stream, notice.side, &mut self.notices)
-                {
-                    match delivery {
-                        Delivery::Received(bytes) => {
-                            self.largest = self.largest.max(bytes.len());
-                            self.received[notice.side].extend_from_slice(&bytes);
-                        }
-                        Delivery::Transmitted(bytes) => self.transmitted[notice.side] += bytes,
-                        Delivery::Closed => self.closed[notice.side] = true,
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn bytes_arrive_in_order_however_they_are_cut() {
-        let sent: Vec<u8> = (0..5000).map(|i| i as u8).collect();
-        for seed in 0..20 {
-            let (mut bench, stream) =
-                Bench::new(NetOptions { split: 900, ..NetOptions::default() }, seed);
-            for piece in sent.chunks(700) {
-                bench.send(stream, 0, piece);
-            }
-            bench.settle();
-            assert_eq!(bench.received[1], sent);
-            assert_eq!(bench.transmitted[0], 5000);
-        }
-    }
-
-    #[test]
-    fn pieces_down_to_one_byte_are_delivered_and_joined() {
-        let (mut bench, stream) =
-            Bench::new(NetOptions { split: 1000, ..NetOptions::default() }, 3);
-        bench.net.set_want(stream, 1, 7);
-        bench.send(stream, 0, &[1; 500]);
-        bench.settle();
-        assert_eq!(bench.received[1].len(), 500);
-        assert!(bench.largest <= 7 && bench.net.counters().splits > 5);
-    }
-
-    #[test]
-    fn a_full_window_does_not_crumble_what_follows() {
-        let options = NetOptions { split: 700, window: 2_048, ..NetOptions::default() };
-        let (mut bench, stream) = Bench::new(options, 5);
-        bench.send(stream, 0, &vec![1; 100_000]);
-        bench.settle();
-        assert_eq!(bench.received[1].len(), 100_000);
-        let splits = bench.net.counters().splits;
-        assert!(splits < 1_000, "{splits} pieces of 100 bytes or less on the average");
-    }
-
-    #[test]
-    fn who_does_not_read_stops_the_sender_at_the_window() {
-        let (mut bench, stream) =
-            Bench::new(NetOptions { window: 1000, ..NetOptions::default() }, 1);
-        bench.net.set_reading(0, stream, 1, false, &mut bench.notices);
-        bench.send(stream, 0, &[1; 5000]);
-        bench.settle();
-        assert_eq!((bench.transmitted[0], bench.received[1].len()), (1000, 0));
-
-        bench.net.set_reading(bench.at, stream, 1, true, &mut bench.notices);
-        bench.settle();
-        assert_eq!((bench.transmitted[0], bench.received[1].len()), (5000, 5000));
-    }
-
-    #[test]
-    fn a_close_lets_what_was_sent_arrive_and_tells_both_ends() {
-        let (mut bench, stream) = Bench::new(NetOptions::default(), 1);
-        bench.send(stream, 1, &[1; 3000]);
-        bench.net.close(0, stream, 1, &mut bench.notices);
-        bench.settle();
-        assert_eq!(bench.received[0].len(), 3000);
-        assert_eq!(bench.closed, [true, true]);
-    }
-
-    #[test]
-    fn a_reset_strikes_behind_any_byte() {
-        let mut lengths = BTreeSet::new();
-        for seed in 0..60 {
-            let (mut bench, stream) =
-                Bench::new(NetOptions { reset: 1000, ..NetOptions::default() }, seed);
-            bench.send(stream, 0, &[1; 10]);
-            bench.settle();
-            assert_eq!(bench.closed, [true, true]);
-            lengths.insert(bench.received[1].len());
-        }
-        assert!(lengths.contains(&0) && lengths.contains(&10) && lengths.len() > 6, "{lengths:?}");
-    }
-
-    #[test]
-    fn a_peer_that_died_half_open_is_never_heard_of() {
-        for (half_open, told) in [(0, true), (1000, false)] {
-            let (mut bench, stream) =
-                Bench::new(NetOptions { half_open, ..NetOptions::default() }, 1);
-            bench.net.die(0, stream, 1, &mut bench.notices);
-            bench.settle();
-            assert_eq!(bench.closed, [told, false]);
-        }
-    }
-
-    #[test]
-    fn a_cut_holds_one_direction_until_it_is_healed() {
-        let (mut bench, stream) = Bench::new(NetOptions::default(), 1);
-        bench.net.cut(A, B);
-        bench.send(stream, 0, b"held");
-        bench.send(stream, 1, b"passes");
-        bench.settle();
-        assert_eq!((&bench.received[1][..], &bench.received[0][..]), (&b""[..], &b"passes"[..]));
-
-        let at = bench.at;
-        bench.net.heal(at, &mut bench.notices);
-        bench.settle();
-        assert_eq!(bench.received[1], b"held");
     }
 }
