@@ -260,12 +260,11 @@ pub fn permanent(rng: &mut Rng, scope: Scope) -> Vec<Fault> {
             let node = rng.index(scope.nodes);
             let (from, to) = way(rng, scope);
             let link = |trouble| Fault::Link { from, to, trouble, time };
-            match rng.below(6) {
+            match rng.below(5) {
                 0 => Fault::Disk { node, trouble: DiskTrouble::SlowFlushes, permille: 10, time },
                 1 => Fault::Drift { node, ppm: rng.between(0, 200_000) as i64 - 100_000 },
                 2 => link(LinkTrouble::Delay(rng.between(1, 30) * MILLISECOND)),
                 3 => link(LinkTrouble::Crumble(300)),
-                4 => link(LinkTrouble::Stall(5)),
                 _ => Fault::Damage {
                     node,
                     damage: Damage::Lose,

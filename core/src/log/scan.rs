@@ -289,17 +289,14 @@ impl Scan {
             self.phase = Phase::Search;
             self.position = position;
             self.want = CHUNK;
-            self.end_if_past_file();
-            return Ok(());
+            return self.end_if_past_file();
         }
         self.out.torn = peek_block_len(rest).is_some();
         self.broken_at = Some((self.files[self.order[self.at]].name.clone(), position));
         self.phase = Phase::Search;
         self.position = position;
         self.want = CHUNK;
-        self.check_heads()?;
-        self.end_if_past_file();
-        Ok(())
+        self.end_if_past_file()
     }
 
     /// Follows the chain into the next file.
@@ -334,7 +331,7 @@ impl Scan {
             let rest = bytes.slice(offset..);
             if let Some(length) = peek_block_len(&rest)
                 && here + length as u64 <= file.length
-                && mark_of(&rest) > self.last
+                && (mark_of(&rest) > self.last || self.begins_a_start(&rest))
             {
                 if rest.len() < length {
                     self.position = here;
@@ -346,29 +343,49 @@ impl Scan {
                 if let Ok(block) = read_block(&rest, self.journal_id, here)
                     && block.header.sequence >= file.first_sequence
                 {
-                    return Err(self.rot(format!("{} at byte {here}", file.name)));
+                    if block.header.durable_mark > self.last {
+                        return Err(self.rot(format!("{} at byte {here}", file.name)));
+                    }
+                    // What that start could read above its mark it wrote again, behind what it read. So
+                    // what is missing before it was never durable: a flush had failed, the start read it
+                    // out of the page cache, and then the power went.
+                    self.phase = Phase::Chain;
+                    self.goes_on = false;
+                    self.out.torn = false;
+                    self.position = here;
+                    self.want = CHUNK;
+                    return Ok(());
                 }
             }
             offset += ALIGNMENT;
         }
         self.position += (offset as u64).max(ALIGNMENT as u64);
         self.want = CHUNK;
-        self.end_if_past_file();
-        Ok(())
+        self.end_if_past_file()
     }
 
-    fn end_if_past_file(&mut self) {
+    /// Returns whether the block at the front of `bytes` claims to be the first of a later start, which
+    /// knew of nothing durable that is not here.
+    fn begins_a_start(&self, bytes: &[u8]) -> bool {
+        let sequence = word_at(bytes, 16);
+        sequence.counter() == 1 && sequence.follows(self.last) && mark_of(bytes) <= self.last
+    }
+
+    fn end_if_past_file(&mut self) -> Result<(), ScanError> {
         while self.position + ALIGNMENT as u64 > self.files[self.order[self.at]].length {
             if self.goes_on {
-                return self.go_on_in_next();
+                self.go_on_in_next();
+                return Ok(());
             }
+            self.check_heads()?;
             self.at += 1;
             self.position = ALIGNMENT as u64;
             if self.at == self.order.len() {
                 self.phase = Phase::Done;
-                return;
+                return Ok(());
             }
         }
+        Ok(())
     }
 
     fn rot(&self, witness: String) -> ScanError {
@@ -379,9 +396,13 @@ impl Scan {
 
 /// Returns the durable mark that a block at the front of `bytes` claims.
 fn mark_of(bytes: &[u8]) -> BlockSequence {
-    let mut mark = [0; 8];
-    mark.copy_from_slice(&bytes[32..40]);
-    BlockSequence(u64::from_be_bytes(mark))
+    word_at(bytes, 32)
+}
+
+fn word_at(bytes: &[u8], at: usize) -> BlockSequence {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    BlockSequence(u64::from_be_bytes(word))
 }
 
 /// Returns the sequence that the first block of a file claims to have, by its header alone. `bytes` are
@@ -601,6 +622,30 @@ mod tests {
         disk.block(0, 3 * 4096, sequence(2, 1), sequence(1, 2));
         let scanned = disk.scan(None).expect("clean");
         assert_eq!(scanned.last, sequence(2, 1));
+    }
+
+    #[test]
+    fn a_block_that_a_later_start_wrote_again_is_not_missed() {
+        let mut disk = three_blocks();
+        // Block 3 was in the page cache alone; start 2 read it there, wrote it again, and went on.
+        disk.block(0, 4 * 4096, sequence(2, 1), sequence(1, 2));
+        disk.block(0, 5 * 4096, sequence(2, 2), sequence(2, 1));
+        disk.head(1, sequence(2, 3));
+        disk.block(1, 4096, sequence(2, 3), sequence(2, 2));
+        for lost in [3 * 4096 + 100, 3 * 4096 + 3] {
+            let mut disk = Disk(disk.0.clone());
+            disk.0[0][lost] ^= 1;
+            let scanned = disk.scan(None).expect("nothing that was durable is missing");
+            assert_eq!((scanned.last, scanned.end), (sequence(2, 3), Some((1, 8192))));
+        }
+    }
+
+    #[test]
+    fn a_later_start_that_knew_the_missing_block_durable_tells_of_rot() {
+        let mut disk = three_blocks();
+        disk.block(0, 4 * 4096, sequence(2, 1), sequence(1, 3));
+        disk.0[0][3 * 4096 + 100] ^= 1;
+        assert!(matches!(disk.scan(None), Err(ScanError::Rot { position: 12_288, .. })));
     }
 
     #[test]

@@ -219,13 +219,18 @@ pub const FLAPS: Scenario = Scenario {
             }
             world.faults.retain(|strike| strike.fault.time().is_some());
             (world.net.reset, world.net.half_open, world.disk.slow) = (0, 0, 0);
+            // Nothing waits for its turn on a line that is too narrow for the load.
+            world.net.window = 1 << 20;
+            for client in &mut world.clients {
+                client.pause = client.pause.max(60 * MILLISECOND);
+            }
             world.node.buggify = None;
             world.permanent.clear();
         }
         plan
     },
     floors: &[
-        ("acks", 10000),
+        ("acks", 4_000),
         ("final-logs", 150),
         ("flap", 500),
         ("link-cut", 200),
