@@ -12,12 +12,19 @@ use mainspring_core::io::Mark;
 use super::options::Options;
 use super::replay::replay_lines;
 use super::say;
+use crate::checkers::determinism::Determinism;
+use crate::checkers::{Alarm, Checker as _};
+use crate::history::Fact;
 use crate::scenarios::{self, RunOptions, Scenario};
 use crate::schedule::Profile;
+use crate::trace::CHECKPOINT_EVENTS;
 use crate::world::{FaultCounts, Outcome, SECOND};
 
 /// Fewer seeds than this may miss anything by chance.
 const FLOOR_SEEDS: u64 = 50;
+
+/// One seed in so many is run twice in this process; the swarm of the test command compares processes.
+const TWICE_EVERY: u64 = 16;
 
 /// What all seeds of a run amount to.
 #[derive(Default)]
@@ -93,8 +100,7 @@ pub(super) fn run(options: &Options) -> i32 {
                     if seed >= options.seeds.end {
                         return;
                     }
-                    let how = RunOptions { until: options.until, ..RunOptions::default() };
-                    if send.send((seed, options.schedule_of(seed).run(&how))).is_err() {
+                    if send.send((seed, one(options, seed))).is_err() {
                         return;
                     }
                 }
@@ -130,6 +136,29 @@ pub(super) fn run(options: &Options) -> i32 {
         say(&table(options, &total, wall));
     }
     i32::from(!total.failed.is_empty() || !vacuous.is_empty())
+}
+
+/// Runs one seed; some of them twice, to see that it is the same run.
+fn one(options: &Options, seed: u64) -> Outcome {
+    let how = RunOptions { until: options.until, ..RunOptions::default() };
+    let mut outcome = options.schedule_of(seed).run(&how);
+    if outcome.alarm.is_none() && seed.is_multiple_of(TWICE_EVERY) {
+        let again = options.schedule_of(seed).run(&how);
+        let mut checker = Determinism::default();
+        let fact = Fact::RanTwice { first: outcome.trace_hash, second: again.trace_hash };
+        let verdict = checker.observe(outcome.time, &fact);
+        *outcome.evaluations.entry(checker.id()).or_insert(0) += checker.evaluations();
+        if let Err(message) = verdict {
+            let same = outcome.checkpoints.iter().zip(&again.checkpoints);
+            let same = same.take_while(|(one, two)| one == two).count() as u64;
+            let message =
+                format!("{message}; they are the same up to event {}", same * CHECKPOINT_EVENTS);
+            let (step, at) = (outcome.events, outcome.time);
+            let (id, promise) = (checker.id(), checker.promise());
+            outcome.alarm = Some(Alarm { checker: id, promise, message, step, at });
+        }
+    }
+    outcome
 }
 
 fn table(options: &Options, total: &Total, wall: f64) -> String {
