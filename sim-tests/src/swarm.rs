@@ -218,7 +218,7 @@ fn series(rng: &mut Rng, kind: Kind, scope: Scope, at: u64, plan: &mut Vec<Strik
         }
         Kind::Flap => {
             let mut begins = at;
-            for _ in 0..1 + rng.below(8) {
+            for _ in 0..=rng.below(8) {
                 let (up, time) = (rng.exponential(100 * MILLISECOND), rng.below(100 * MILLISECOND));
                 for outbound in [false, true] {
                     let fault = Fault::Cut { node, outbound, time };
@@ -255,7 +255,7 @@ fn series(rng: &mut Rng, kind: Kind, scope: Scope, at: u64, plan: &mut Vec<Strik
 /// could not live with.
 pub fn permanent(rng: &mut Rng, scope: Scope) -> Vec<Fault> {
     let time = 1_000 * SECOND;
-    (0..1 + rng.below(3))
+    (0..=rng.below(3))
         .map(|_| {
             let node = rng.index(scope.nodes);
             let (from, to) = way(rng, scope);
@@ -317,8 +317,10 @@ const fn share(trouble: DiskTrouble, hard: u32) -> u32 {
         DiskTrouble::FlippedReads | DiskTrouble::MisdirectedReads | DiskTrouble::StaleReads => {
             10 * hard
         }
-        DiskTrouble::SlowFlushes | DiskTrouble::WriteErrors => 30 * hard,
-        DiskTrouble::MisdirectedWrites | DiskTrouble::LostWrites => 30 * hard,
+        DiskTrouble::SlowFlushes
+        | DiskTrouble::WriteErrors
+        | DiskTrouble::MisdirectedWrites
+        | DiskTrouble::LostWrites => 30 * hard,
         DiskTrouble::ShortWrites | DiskTrouble::NoSpace | DiskTrouble::Exhausted => 100 * hard,
     }
 }

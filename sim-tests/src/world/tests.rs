@@ -205,7 +205,9 @@ impl Machine for Gossip {
             }
             Input::Wakeup => {
                 let links: Vec<ConnectionId> = self.links.keys().copied().collect();
-                links.into_iter().for_each(|link| self.tell(link));
+                for link in links {
+                    self.tell(link);
+                }
                 self.timer = Some(now.mono + std::time::Duration::from_millis(40));
             }
             _ => {}
