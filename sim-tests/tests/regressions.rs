@@ -21,6 +21,18 @@ struct Failure {
 
 const FAILURES: &[Failure] = &[
     Failure {
+        scenario: "log",
+        seed: 102_451_567_857,
+        story: "a clock leapt ten years ahead, was not believed, and went twenty years back; what producers sent \
+                then was stamped as of long ago, so they were forgotten at once and a repeated batch stood twice",
+    },
+    Failure {
+        scenario: "disk-faults",
+        seed: 72,
+        story: "a flush failed and left its block in the page cache; the next start read it there, wrote it again \
+                and went on; when the power took the first copy, the start after it refused to start",
+    },
+    Failure {
         scenario: "disk-full",
         seed: 614_725_311_237,
         story: "of the simulator itself: 10.7 million events for 12 s, because a full window opened by one \

@@ -153,7 +153,10 @@ impl LogStore {
         self.tell_of_hold(now, fx);
         let mut moves = Vec::new();
         for log in self.logs.values_mut() {
-            log.producers.expire(wall.0, self.config.producer_id_expiration_ms);
+            // Batches are stamped by the wall clock as it is; with it in doubt nobody's last one is old.
+            if by_time {
+                log.producers.expire(wall.0, self.config.producer_id_expiration_ms);
+            }
             if !log.settings.delete {
                 continue;
             }

@@ -1,6 +1,7 @@
 //! The clock that retention may trust, over restarts, and records that are past their retention.
 
 use super::*;
+use crate::ids::{ProducerEpoch, ProducerId};
 use crate::io::Counter;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -59,4 +60,25 @@ fn records_past_their_retention_are_counted_and_told_of_once_for_each_topic() {
         })
         .collect();
     assert!(matches!(words[..], [text] if text.contains("topic1") && text.contains("10000")));
+}
+
+#[test]
+fn a_clock_in_doubt_forgets_no_producer() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    let producer = Producer { id: ProducerId(7), epoch: ProducerEpoch(0), base_sequence: 0 };
+    node.pass(2_000);
+    node.now.wall = node.now.wall.plus(2 * HOUR_MS);
+    node.pass(2_000);
+    // It is not believed, and goes back much further: what comes now is stamped as of long ago.
+    node.now.wall = node.now.wall.plus(-10 * 365 * 24 * HOUR_MS);
+    let sent = batch(b"once", Some(producer));
+    assert_eq!(node.store.check_sequence(node.now, log, &sent), Ok(Sequence::Append));
+    node.store.append(node.now, log, LeaderEpoch(1), sent.clone(), &mut node.fx).expect("taken");
+    node.settle();
+    node.pass(5_000);
+
+    let again = node.store.check_sequence(node.now, log, &sent);
+
+    assert!(matches!(again, Ok(Sequence::Duplicate { .. })), "{again:?}");
 }
