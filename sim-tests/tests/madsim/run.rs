@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 thread_local! {
     /// A run has a thread of its own.
-    static TRACE: RefCell<Trace> = RefCell::new(Trace::new(false));
+    static TRACE: RefCell<Trace> = RefCell::new(Trace::new(None));
     static REACHED: RefCell<BTreeMap<&'static str, u64>> = const { RefCell::new(BTreeMap::new()) };
 }
 
