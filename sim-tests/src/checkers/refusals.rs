@@ -5,7 +5,7 @@ use super::Checker;
 use crate::history::Fact;
 
 /// How long after the last fault requests may still meet what it has left, in nanoseconds.
-const EASE: u64 = 10_000_000_000;
+const EASE: u64 = 40_000_000_000;
 
 /// Looks at refusals, of which a correct client in a healthy world sees none.
 #[derive(Debug, Default)]
