@@ -424,6 +424,8 @@ pub enum Fact {
     Unanswered {
         /// When it was sent, in nanoseconds.
         since: u64,
+        /// When its connection was asked for, in nanoseconds.
+        opened: u64,
     },
     /// A client was told that an offset is damaged, and reads on behind it.
     ToldDamaged {

@@ -54,6 +54,8 @@ impl<T> Answer<T> {
 #[derive(Debug)]
 pub struct Line<T> {
     stream: Option<StreamId>,
+    /// When the stream was asked for.
+    opened: u64,
     connected: bool,
     received: BytesMut,
     sent: BTreeMap<i32, Sent<T>>,
@@ -65,6 +67,7 @@ impl<T> Default for Line<T> {
     fn default() -> Self {
         Self {
             stream: None,
+            opened: 0,
             connected: false,
             received: BytesMut::new(),
             sent: BTreeMap::new(),
@@ -85,12 +88,13 @@ impl<T> Line<T> {
             if let Some(Sent { key, at, .. }) = oldest
                 && !matches!(key, ApiKey::JoinGroup | ApiKey::SyncGroup)
             {
-                hands.tell(Fact::Unanswered { since: *at });
+                hands.tell(Fact::Unanswered { since: *at, opened: self.opened });
             }
             self.drop_stream(hands);
         }
         if self.stream.is_none() && hands.now >= self.retry_at {
             self.stream = Some(hands.connect(hands.home));
+            self.opened = hands.now;
         }
         self.connected
     }

@@ -95,7 +95,7 @@ fn fresh_seed() -> String {
 }
 
 fn sim(parts: &mut Parts) {
-    swarm(parts, 150);
+    swarm(parts, 240);
     explore(parts, 10_000);
     network(parts, 200);
     if root().join("sim-tests/mutants/list.toml").is_file() {
