@@ -337,6 +337,8 @@ def test_stop_ends_a_wait_in_an_event_loop_at_once_and_without_looking_for_it(br
     async def work() -> int:
         wakes = 0
         async with mainspring.aio.Consumer(broker.bootstrap, topics="idle") as consumer:
+            # Whatever a first wait has to make is made.
+            assert await consumer.poll(timeout=0.5) is None
             waits = asyncio.ensure_future(consumer.poll())
             loop = asyncio.get_running_loop()
             select = loop._selector.select
@@ -346,7 +348,6 @@ def test_stop_ends_a_wait_in_an_event_loop_at_once_and_without_looking_for_it(br
                 wakes += 1
                 return select(timeout)
 
-            await asyncio.sleep(0.05)
             loop._selector.select = counted
             threading.Timer(1, consumer.stop).start()
             assert await waits is None

@@ -362,3 +362,31 @@ fn the_log_of_a_coordinator_is_shortened_and_loses_nothing() {
         }
     }
 }
+
+#[test]
+fn a_coordinator_whose_log_cannot_be_read_for_a_moment_answers_loading_and_then_loses_nothing() {
+    for shards in SHARDS {
+        let mut node = started(shards);
+        let client = node.connect(0);
+        create(&mut node, client, "t", 1);
+        find(&mut node, client, "g");
+        assert_eq!(commit(&mut node, client, "g", "t", &[(0, 5)]), [0]);
+        node.stop();
+        for disk in &mut node.disks {
+            disk.unreadable = Some("__consumer_offsets-".to_owned());
+        }
+
+        node.restart();
+        let client = node.connect(0);
+        assert_eq!(committed(&mut node, client, "g", "t", &[0]), (14, vec![]));
+        node.pass(Duration::from_secs(3));
+        assert_eq!(committed(&mut node, client, "g", "t", &[0]), (14, vec![]));
+        for disk in &mut node.disks {
+            disk.unreadable = None;
+        }
+        node.pass(Duration::from_secs(1));
+
+        assert_eq!(committed(&mut node, client, "g", "t", &[0]), (0, vec![5]));
+        assert_eq!(commit(&mut node, client, "g", "t", &[(0, 6)]), [0]);
+    }
+}
