@@ -50,7 +50,8 @@ pub(super) fn read(files: &[Bytes], cut: u64) -> Result<Vec<Entry>, String> {
     Ok(entries)
 }
 
-/// Takes the sound blocks of a file, by their sequences.
+/// Takes the sound blocks of a file, by their sequences. What is not one is passed over: a later start may
+/// have gone on behind a block that it could read and that was not durable yet.
 fn gather(file: &Bytes, cut: u64, blocks: &mut BTreeMap<u64, Bytes>) {
     if file.len() < ALIGNMENT || file[..4] != *b"MSJH" {
         return;
@@ -60,26 +61,36 @@ fn gather(file: &Bytes, cut: u64, blocks: &mut BTreeMap<u64, Bytes>) {
     }
     let (journal, first) = (be64(file, 8), be64(file, 16));
     let mut at = ALIGNMENT;
-    while at + ALIGNMENT <= file.len() && file[at..at + 4] == *b"MSJB" {
-        let length = be32(file, at + 48) as usize;
-        if length < ALIGNMENT || !length.is_multiple_of(ALIGNMENT) || at + length > file.len() {
-            return;
-        }
-        let block = &file[at..at + length];
-        let (sequence, position) = (be64(block, 16), be64(block, 24));
-        let ours = be64(block, 8) == journal && position == at as u64 && sequence >= first;
-        if !ours {
-            return;
-        }
-        if sequence > cut {
-            if crc32c(&[&block[..60], &[0; 4], &block[64..]]) != be32(block, 60) {
-                return;
+    while at + ALIGNMENT <= file.len() {
+        at += match sound_block(&file[at..], journal, first, at, cut) {
+            Some((sequence, length)) => {
+                if sequence > cut {
+                    let bytes = be32(file, at + 52) as usize;
+                    blocks.insert(sequence, file.slice(at + HEADER..at + HEADER + bytes));
+                }
+                length
             }
-            let bytes = be32(block, 52) as usize;
-            blocks.insert(sequence, file.slice(at + HEADER..at + HEADER + bytes));
-        }
-        at += length;
+            None => ALIGNMENT,
+        };
     }
+}
+
+/// Returns sequence and length of the block at the front of `rest`, if one stands there. The CRC of what
+/// a checkpoint covers is not looked at.
+fn sound_block(rest: &[u8], journal: u64, first: u64, at: usize, cut: u64) -> Option<(u64, usize)> {
+    if rest[..4] != *b"MSJB" {
+        return None;
+    }
+    let length = be32(rest, 48) as usize;
+    if length < ALIGNMENT || !length.is_multiple_of(ALIGNMENT) || length > rest.len() {
+        return None;
+    }
+    let block = &rest[..length];
+    let (sequence, position) = (be64(block, 16), be64(block, 24));
+    let ours = be64(block, 8) == journal && position == at as u64 && sequence >= first;
+    let sound =
+        sequence <= cut || crc32c(&[&block[..60], &[0; 4], &block[64..]]) == be32(block, 60);
+    (ours && sound).then_some((sequence, length))
 }
 
 fn decode(mut body: Bytes, entries: &mut Vec<Entry>) -> Result<(), String> {
