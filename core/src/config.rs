@@ -71,6 +71,8 @@ pub struct ListenerConfig {
     pub advertised_host: String,
     /// The port that clients are told.
     pub advertised_port: u16,
+    /// Whether other nodes of the cluster come in by it. The APIs between nodes are served there alone.
+    pub peers: bool,
 }
 
 impl Default for ListenerConfig {
@@ -79,6 +81,7 @@ impl Default for ListenerConfig {
             name: "PLAINTEXT".to_owned(),
             advertised_host: "127.0.0.1".to_owned(),
             advertised_port: 9092,
+            peers: false,
         }
     }
 }

@@ -338,6 +338,7 @@ fn advertised(options: &ListenerOptions, port: u16) -> ListenerConfig {
         } else {
             told.port
         },
+        peers: false,
     }
 }
 

@@ -143,7 +143,7 @@ impl Shard {
                 return false;
             }
         };
-        if self.must_wait(&frame) {
+        if self.must_wait(id, &frame) {
             if let Some(connection) = self.connections.get_mut(&id) {
                 connection.hold(frame);
                 // A held frame has given up its size field.
@@ -158,10 +158,21 @@ impl Shard {
         true
     }
 
+    /// Returns whether other nodes of the cluster come in by the listener.
+    pub(in crate::broker) fn is_for_peers(&self, listener: ListenerIndex) -> bool {
+        self.config.node.listeners.get(usize::from(listener.0)).is_some_and(|it| it.peers)
+    }
+
+    /// Returns the API that a frame asks for, `None` where there is none such on its listener.
+    fn api_of(&self, id: ConnectionId, frame: &[u8]) -> Option<ApiKey> {
+        let listener = self.connections.get(&id)?.listener();
+        ApiKey::from_key(i16::from_be_bytes([frame[0], frame[1]]))
+            .filter(|api| api.is_served(self.is_for_peers(listener)))
+    }
+
     /// Returns whether a request may not be decided yet.
-    fn must_wait(&self, frame: &[u8]) -> bool {
-        let key = i16::from_be_bytes([frame[0], frame[1]]);
-        match ApiKey::from_key(key) {
+    fn must_wait(&self, id: ConnectionId, frame: &[u8]) -> bool {
+        match self.api_of(id, frame) {
             Some(ApiKey::ApiVersions) | None => false,
             // A commit does not wait with the producers: heartbeats come behind it on the same
             // connection, and its bytes are bounded by the requests in flight.
@@ -171,9 +182,8 @@ impl Shard {
     }
 
     fn dispatch(&mut self, now: Now, id: ConnectionId, frame: Bytes) {
-        let key = i16::from_be_bytes([frame[0], frame[1]]);
         let version = i16::from_be_bytes([frame[2], frame[3]]);
-        let Some(api) = ApiKey::from_key(key) else {
+        let Some(api) = self.api_of(id, &frame) else {
             return self.close_broken(now, id);
         };
         if !api.serves(version) {
@@ -253,6 +263,22 @@ impl Shard {
             Request::DescribeGroups(request) => self.on_describe_groups(now, ctx, &request),
             Request::ListGroups(request) => self.on_list_groups(now, ctx, request),
             Request::DeleteGroups(request) => self.on_delete_groups(now, ctx, &request),
+            request @ (Request::ElectLeaders(_)
+            | Request::AlterPartitionReassignments(_)
+            | Request::ListPartitionReassignments(_)
+            | Request::Vote(_)
+            | Request::BeginQuorumEpoch(_)
+            | Request::EndQuorumEpoch(_)
+            | Request::DescribeQuorum(_)
+            | Request::AlterPartition(_)
+            | Request::UpdateFeatures(_)
+            | Request::Envelope(_)
+            | Request::FetchSnapshot(_)
+            | Request::BrokerRegistration(_)
+            | Request::BrokerHeartbeat(_)
+            | Request::AllocateProducerIds(_)
+            | Request::PeerHello(_)
+            | Request::ReplicaAck(_)) => self.on_only_decoded(&ctx, &request),
         }
     }
 

@@ -315,6 +315,9 @@ impl Shard {
                 | MetadataRecord::FeatureLevelRecord(_)
                 | MetadataRecord::ProducerIdsRecord(_)
                 | MetadataRecord::BrokerRegistrationChangeRecord(_)
+                | MetadataRecord::FenceBrokerRecord(_)
+                | MetadataRecord::UnfenceBrokerRecord(_)
+                | MetadataRecord::UnregisterBrokerRecord(_)
                 | MetadataRecord::NoOpRecord(_) => {}
                 MetadataRecord::PartitionChangeRecord(r) => {
                     let partition = PartitionIndex(r.partition_id);

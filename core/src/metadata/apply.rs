@@ -71,17 +71,26 @@ impl MetadataImage {
                 self.next_producer_id = r.next_producer_id;
             }
             MetadataRecord::BrokerRegistrationChangeRecord(r) => {
-                let broker =
-                    self.brokers.get_mut(&NodeId(r.broker_id)).ok_or("the broker is not known")?;
+                let broker = self.registered(r.broker_id)?;
                 match r.fenced {
                     1 => broker.fenced = true,
                     -1 => broker.fenced = false,
                     _ => {}
                 }
             }
+            MetadataRecord::FenceBrokerRecord(r) => self.registered(r.id)?.fenced = true,
+            MetadataRecord::UnfenceBrokerRecord(r) => self.registered(r.id)?.fenced = false,
+            MetadataRecord::UnregisterBrokerRecord(r) => {
+                self.registered(r.broker_id)?;
+                self.brokers.remove(&NodeId(r.broker_id));
+            }
             MetadataRecord::NoOpRecord(_) => {}
         }
         Ok(())
+    }
+
+    fn registered(&mut self, id: i32) -> Result<&mut BrokerImage, &'static str> {
+        self.brokers.get_mut(&NodeId(id)).ok_or("the broker is not known")
     }
 
     /// A registration is a new life of the node: the epoch of every partition that it led rises.

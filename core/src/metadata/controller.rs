@@ -355,7 +355,23 @@ fn failed(answer: CommandAnswer, code: ErrorCode, why: &str) -> CommandAnswer {
         | Response::ListGroups(_)
         | Response::DeleteGroups(_)
         | Response::OffsetDelete(_)
-        | Response::ListConfigResources(_) => {
+        | Response::ListConfigResources(_)
+        | Response::ElectLeaders(_)
+        | Response::AlterPartitionReassignments(_)
+        | Response::ListPartitionReassignments(_)
+        | Response::Vote(_)
+        | Response::BeginQuorumEpoch(_)
+        | Response::EndQuorumEpoch(_)
+        | Response::DescribeQuorum(_)
+        | Response::AlterPartition(_)
+        | Response::UpdateFeatures(_)
+        | Response::Envelope(_)
+        | Response::FetchSnapshot(_)
+        | Response::BrokerRegistration(_)
+        | Response::BrokerHeartbeat(_)
+        | Response::AllocateProducerIds(_)
+        | Response::PeerHello(_)
+        | Response::ReplicaAck(_) => {
             unreachable!("the controller answers no {:?}", response.api_key())
         }
     }

@@ -262,6 +262,12 @@ pub fn leader_change(
     control(2, &value, timestamp, BatchBuilder::new(Codec::None))
 }
 
+/// Builds a control batch of the metadata log from the kind and the value of its only record, as
+/// [`ControlRecord`](crate::wire::control_record::ControlRecord) encodes them.
+pub fn quorum_control(kind: i16, value: &[u8], timestamp: i64) -> Batch {
+    control(kind as u8, value, timestamp, BatchBuilder::new(Codec::None))
+}
+
 fn control(kind: u8, value: &[u8], timestamp: i64, mut builder: BatchBuilder) -> Batch {
     builder.attributes |= CONTROL_BIT;
     builder.push(timestamp, Some(&[0, 0, 0, kind]), Some(value), &[]);

@@ -1,4 +1,4 @@
-//! The APIs that are served, their versions, and requests as one type.
+//! The APIs that are known, who may ask them, their versions, and requests as one type.
 
 use bytes::Bytes;
 
@@ -317,17 +317,76 @@ apis! {
     35 DescribeLogDirs describe_log_dirs DescribeLogDirsRequest DescribeLogDirsResponse;
     37 CreatePartitions create_partitions CreatePartitionsRequest CreatePartitionsResponse;
     42 DeleteGroups delete_groups DeleteGroupsRequest DeleteGroupsResponse;
+    43 ElectLeaders elect_leaders ElectLeadersRequest ElectLeadersResponse;
     44 IncrementalAlterConfigs incremental_alter_configs
         IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse;
+    45 AlterPartitionReassignments alter_partition_reassignments
+        AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse;
+    46 ListPartitionReassignments list_partition_reassignments
+        ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse;
     47 OffsetDelete offset_delete OffsetDeleteRequest OffsetDeleteResponse;
+    52 Vote vote VoteRequest VoteResponse;
+    53 BeginQuorumEpoch begin_quorum_epoch BeginQuorumEpochRequest BeginQuorumEpochResponse;
+    54 EndQuorumEpoch end_quorum_epoch EndQuorumEpochRequest EndQuorumEpochResponse;
+    55 DescribeQuorum describe_quorum DescribeQuorumRequest DescribeQuorumResponse;
+    56 AlterPartition alter_partition AlterPartitionRequest AlterPartitionResponse;
+    57 UpdateFeatures update_features UpdateFeaturesRequest UpdateFeaturesResponse;
+    58 Envelope envelope EnvelopeRequest EnvelopeResponse;
+    59 FetchSnapshot fetch_snapshot FetchSnapshotRequest FetchSnapshotResponse;
     60 DescribeCluster describe_cluster DescribeClusterRequest DescribeClusterResponse;
+    62 BrokerRegistration broker_registration
+        BrokerRegistrationRequest BrokerRegistrationResponse;
+    63 BrokerHeartbeat broker_heartbeat BrokerHeartbeatRequest BrokerHeartbeatResponse;
+    67 AllocateProducerIds allocate_producer_ids
+        AllocateProducerIdsRequest AllocateProducerIdsResponse;
     74 ListConfigResources list_config_resources
         ListConfigResourcesRequest ListConfigResourcesResponse;
     75 DescribeTopicPartitions describe_topic_partitions
         DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse;
+    31000 PeerHello peer_hello PeerHelloRequest PeerHelloResponse;
+    31001 ReplicaAck replica_ack ReplicaAckRequest ReplicaAckResponse;
 }
 
 impl ApiKey {
+    /// The first key that is ours and not Kafka's.
+    pub const FIRST_OWN_KEY: i16 = 31000;
+
+    /// Returns whether only nodes of the cluster may ask it. On a listener for clients there is no such
+    /// API.
+    pub const fn is_for_peers(self) -> bool {
+        matches!(
+            self,
+            Self::Vote
+                | Self::BeginQuorumEpoch
+                | Self::EndQuorumEpoch
+                | Self::AlterPartition
+                | Self::Envelope
+                | Self::FetchSnapshot
+                | Self::BrokerRegistration
+                | Self::BrokerHeartbeat
+                | Self::AllocateProducerIds
+                | Self::PeerHello
+                | Self::ReplicaAck
+        )
+    }
+
+    /// Returns whether nothing answers it yet but an error, so that clients are not told of it.
+    const fn is_only_decoded(self) -> bool {
+        matches!(
+            self,
+            Self::ElectLeaders
+                | Self::AlterPartitionReassignments
+                | Self::ListPartitionReassignments
+                | Self::DescribeQuorum
+                | Self::UpdateFeatures
+        )
+    }
+
+    /// Returns whether there is this API on a listener, which is one for peers or one for clients.
+    pub const fn is_served(self, to_peers: bool) -> bool {
+        to_peers || !self.is_for_peers() && !self.is_only_decoded()
+    }
+
     /// Returns the number of the API.
     pub const fn key(self) -> i16 {
         self as i16
@@ -354,10 +413,12 @@ impl ApiKey {
     }
 }
 
-/// Returns the ranges that `ApiVersions` advertises: exactly what is decoded.
-pub fn advertised() -> Vec<ApiVersion> {
+/// Returns the ranges that `ApiVersions` advertises on a listener for peers or for clients: exactly what
+/// is decoded there.
+pub fn advertised(to_peers: bool) -> Vec<ApiVersion> {
     ApiKey::ALL
         .iter()
+        .filter(|api| api.is_served(to_peers))
         .map(|api| ApiVersion {
             api_key: api.key(),
             min_version: api.min_version(),

@@ -38,6 +38,21 @@ messages! {
         eligible_leader_replicas [2+] null [2+] tag 1: Option<Vec<i32>> = None;
         last_known_elr [2+] null [2+] tag 2: Option<Vec<i32>> = None;
     }
+    /// A broker was taken out of the cluster.
+    UnregisterBrokerRecord versions [0] flexible [0] {
+        broker_id [0+]: i32;
+        broker_epoch [0+]: i64;
+    }
+    /// A broker was fenced. Read only: [`BrokerRegistrationChangeRecord`] is written.
+    FenceBrokerRecord versions [0] flexible [0] {
+        id [0+]: i32;
+        epoch [0+]: i64;
+    }
+    /// A broker was unfenced. Read only: [`BrokerRegistrationChangeRecord`] is written.
+    UnfenceBrokerRecord versions [0] flexible [0] {
+        id [0+]: i32;
+        epoch [0+]: i64;
+    }
     /// A setting of a resource; null takes it away.
     ConfigRecord versions [0] flexible [0] {
         resource_type [0+]: i8;
@@ -229,10 +244,13 @@ macro_rules! metadata_records {
 
 metadata_records! {
     0 RegisterBrokerRecord 4;
+    1 UnregisterBrokerRecord 0;
     2 TopicRecord 0;
     3 PartitionRecord 2;
     4 ConfigRecord 0;
     5 PartitionChangeRecord 2;
+    7 FenceBrokerRecord 0;
+    8 UnfenceBrokerRecord 0;
     9 RemoveTopicRecord 0;
     12 FeatureLevelRecord 0;
     15 ProducerIdsRecord 0;
@@ -277,7 +295,7 @@ mod tests {
             }
             seen.insert((id, version));
         }
-        assert_eq!(seen.len(), 21, "every version of every record");
+        assert_eq!(seen.len(), 24, "every version of every record");
     }
 
     #[test]

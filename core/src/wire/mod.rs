@@ -10,7 +10,8 @@
 //! Invariants:
 //! 1. No input makes decoding panic, and none makes it reserve more memory than its budget.
 //! 2. Every count is checked against the bytes that are left before anything is reserved.
-//! 3. What `ApiVersions` advertises is exactly what [`Request::decode`] decodes.
+//! 3. What `ApiVersions` advertises on a listener is exactly what is served there, and what is served there
+//!    [`Request::decode`] decodes.
 //! 4. The size before a frame equals the bytes that follow it.
 //!
 //! Source: Kafka protocol guide; KIP-482 (flexible versions), KIP-511 (`ApiVersions`).
@@ -22,6 +23,7 @@ pub mod api;
 pub mod api_key;
 pub mod codec;
 pub mod consumer_protocol;
+pub mod control_record;
 pub mod error;
 pub mod frame;
 pub mod fuzz;

@@ -23,8 +23,8 @@ impl Shard {
             };
             return self.respond(&ctx, response);
         }
-        let mut response =
-            ApiVersionsResponse { api_keys: advertised(), ..ApiVersionsResponse::default() };
+        let api_keys = advertised(self.is_for_peers(ctx.listener));
+        let mut response = ApiVersionsResponse { api_keys, ..ApiVersionsResponse::default() };
         if ctx.version >= 3 {
             // Its lower end is above 0: old clients fail on features that begin at 0 (KAFKA-17011).
             response.supported_features.push(SupportedFeatureKey {

@@ -21,5 +21,6 @@ pub(in crate::broker) mod list_offsets;
 mod metadata;
 mod node_endpoints;
 pub(in crate::broker) mod offset_for_leader_epoch;
+mod only_decoded;
 mod operations;
 pub(in crate::broker) mod produce;

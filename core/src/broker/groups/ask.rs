@@ -178,7 +178,23 @@ pub(in crate::broker) fn fill(
         | Response::IncrementalAlterConfigs(_)
         | Response::DescribeCluster(_)
         | Response::ListConfigResources(_)
-        | Response::DescribeTopicPartitions(_) => {
+        | Response::DescribeTopicPartitions(_)
+        | Response::ElectLeaders(_)
+        | Response::AlterPartitionReassignments(_)
+        | Response::ListPartitionReassignments(_)
+        | Response::Vote(_)
+        | Response::BeginQuorumEpoch(_)
+        | Response::EndQuorumEpoch(_)
+        | Response::DescribeQuorum(_)
+        | Response::AlterPartition(_)
+        | Response::UpdateFeatures(_)
+        | Response::Envelope(_)
+        | Response::FetchSnapshot(_)
+        | Response::BrokerRegistration(_)
+        | Response::BrokerHeartbeat(_)
+        | Response::AllocateProducerIds(_)
+        | Response::PeerHello(_)
+        | Response::ReplicaAck(_) => {
             unreachable!("no coordinator answers {:?}", gather.response.api_key());
         }
     }

@@ -9,6 +9,7 @@ mod idempotence;
 mod leaders;
 mod life;
 mod offsets;
+mod peers;
 mod produce;
 mod topics;
 

@@ -123,8 +123,8 @@ fn api_versions_is_answered_without_tagged_fields_in_the_header() {
 }
 
 #[test]
-fn what_is_advertised_is_what_is_decoded() {
-    // Key, lowest and highest version of Kafka 4.3, for what is served.
+fn what_is_advertised_is_what_is_served_and_decoded() {
+    // Key, lowest and highest version of Kafka 4.3, for what clients are served.
     let expected = [
         (0, 0, 13),
         (1, 4, 18),
@@ -156,11 +156,13 @@ fn what_is_advertised_is_what_is_decoded() {
         (74, 0, 1),
         (75, 0, 0),
     ];
-    let ranges: Vec<_> = advertised()
+    let ranges: Vec<_> = advertised(false)
         .iter()
         .map(|range| (range.api_key, range.min_version, range.max_version))
         .collect();
     assert_eq!(ranges, expected);
+    let all: Vec<i16> = advertised(true).iter().map(|range| range.api_key).collect();
+    assert!(all.iter().copied().eq(ApiKey::ALL.iter().map(|api| api.key())), "{all:?}");
 
     for &api in ApiKey::ALL {
         for version in [api.min_version() - 1, api.max_version() + 1] {

@@ -146,7 +146,8 @@ fn the_golden_data_holds_every_version_that_is_decoded() {
         let case = Case::of(&line);
         seen.entry((case.api_key.key(), case.is_request)).or_default().insert(case.version);
     }
-    for &api in ApiKey::ALL {
+    let of_kafka = ApiKey::ALL.iter().filter(|api| api.key() < ApiKey::FIRST_OWN_KEY);
+    for &api in of_kafka {
         // Kafka has no classes for Produce 0-2, which are read only to be refused.
         let from = if api == ApiKey::Produce { 3 } else { api.min_version() };
         let decoded: BTreeSet<i16> = (from..=api.max_version()).collect();

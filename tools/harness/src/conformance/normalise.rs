@@ -185,7 +185,7 @@ pub(super) fn comparable(line: &str) -> String {
     {
         keys.retain(|entry| {
             let key = entry["apiKey"].as_i64().and_then(|key| i16::try_from(key).ok());
-            key.and_then(ApiKey::from_key).is_some()
+            key.and_then(ApiKey::from_key).is_some_and(|api| api.is_served(false))
         });
     }
     format!("{connection} {api} {version} {answer}")

@@ -1,0 +1,79 @@
+//! The APIs between nodes, and who may ask them.
+
+use crate::broker::testing::{Client, TestNode};
+use crate::wire::api::api_versions::ApiVersionsRequest;
+use crate::wire::api::replica_ack::ReplicaAckRequest;
+use crate::wire::api::vote::VoteRequest;
+use crate::wire::{ApiKey, Reader, Request, Response, decode_response_header};
+
+fn on_a_listener_for_peers() -> TestNode {
+    TestNode::with(1, |config| config.listeners[0].peers = true)
+}
+
+fn advertised(node: &mut TestNode, client: Client) -> Vec<i16> {
+    let response = node.call(client, 0, &ApiVersionsRequest::default());
+    response.api_keys.iter().map(|range| range.api_key).collect()
+}
+
+/// The smallest request of an API in its newest version, as a whole frame.
+fn frame(api: ApiKey) -> Vec<u8> {
+    let version = api.max_version();
+    let mut entropy = crate::wire::tests::entropy::Entropy::new(Vec::new());
+    Request::arbitrary(api, version, &mut entropy).frame(7, None, version).concat()
+}
+
+fn not_for_clients() -> impl Iterator<Item = ApiKey> {
+    ApiKey::ALL.iter().copied().filter(|api| !api.is_served(false))
+}
+
+#[test]
+fn to_clients_there_are_no_apis_between_nodes() {
+    let mut node = TestNode::started(1);
+    let client = node.connect(0);
+    let told = advertised(&mut node, client);
+    assert_eq!(not_for_clients().count(), 16);
+    for (index, api) in not_for_clients().enumerate() {
+        let client = node.connect(0);
+
+        node.send_bytes(client, &frame(api));
+
+        assert!(!told.contains(&api.key()), "{api:?}");
+        assert_eq!(node.closed.len(), index + 1, "{api:?}");
+        assert!(node.take_frame(client).is_none(), "{api:?}");
+    }
+}
+
+#[test]
+fn peers_are_told_of_every_api_that_is_decoded() {
+    let mut node = on_a_listener_for_peers();
+    let peer = node.connect(0);
+    let told = advertised(&mut node, peer);
+    assert!(told.iter().copied().eq(ApiKey::ALL.iter().map(|api| api.key())), "{told:?}");
+}
+
+#[test]
+fn what_nothing_serves_is_refused_by_a_code_and_the_connection_goes_on() {
+    let mut node = on_a_listener_for_peers();
+    let peer = node.connect(0);
+    for api in not_for_clients().filter(|&api| api != ApiKey::ReplicaAck) {
+        node.send_bytes(peer, &frame(api));
+
+        let version = api.max_version();
+        let mut reader = Reader::new(node.take_frame(peer).expect("answered"));
+        let header = api.response_header_version(version);
+        assert_eq!(decode_response_header(&mut reader, header), Ok(7));
+        let response = Response::decode(api, version, &mut reader).expect("an answer of the API");
+        assert_eq!(response.to_json(version)["errorCode"], 35, "{api:?}");
+    }
+    assert!(node.closed.is_empty());
+}
+
+#[test]
+fn an_acknowledgement_of_a_replica_is_never_answered() {
+    let mut node = on_a_listener_for_peers();
+    let peer = node.connect(0);
+    node.send(peer, 0, &ReplicaAckRequest::default());
+    assert!(node.take_frame(peer).is_none());
+    let vote = node.call(peer, 2, &VoteRequest::default());
+    assert_eq!(vote.error_code, 35, "what comes behind it is answered");
+}
