@@ -23,6 +23,7 @@ pub mod io;
 pub mod log;
 pub mod metadata;
 pub mod partition;
+pub mod quorum;
 pub mod record;
 pub mod time;
 pub mod wire;

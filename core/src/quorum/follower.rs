@@ -1,0 +1,279 @@
+//! A follower: finding the leader, fetching from it, cutting what it does not have.
+
+use crate::ids::{LeaderEpoch, NodeId, Offset};
+use crate::quorum::messages::{Ask, FetchAnswer, FetchAsk, FetchOutcome, Standing};
+use crate::quorum::{Action, Following, LogView, Quorum, Role};
+use crate::time::Instant;
+
+/// What is to be done with the answer to a fetch, before [`Quorum::appended`] is called.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Append the records that came with it; what they say of the high watermark goes to
+    /// [`Quorum::appended`].
+    Append {
+        /// The end of what is committed.
+        high_watermark: Offset,
+    },
+    /// Cut the log to this offset.
+    Truncate(Offset),
+    /// Drop the log and begin anew at this offset.
+    Reset(Offset),
+    /// Nothing.
+    Nothing,
+    /// The leader's log lacks what is committed: nothing may go on.
+    Broken(String),
+}
+
+impl Quorum {
+    /// Takes in that a node leads an epoch, or none is known there.
+    ///
+    /// Returns whether that changed what this node is.
+    pub(super) fn learn(
+        &mut self,
+        now: Instant,
+        epoch: LeaderEpoch,
+        leader: Option<NodeId>,
+        log: &impl LogView,
+    ) -> bool {
+        if epoch < self.epoch {
+            return false;
+        }
+        match leader {
+            Some(leader) if leader == self.config.me.node => {
+                // Somebody still believes in an earlier life of this node.
+                if epoch > self.epoch {
+                    self.detach(now, epoch);
+                    return true;
+                }
+                false
+            }
+            Some(leader) if epoch > self.epoch || self.leader().is_none() => {
+                self.follow(now, epoch, leader, log);
+                true
+            }
+            None if epoch > self.epoch => {
+                self.detach(now, epoch);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    fn follow(&mut self, now: Instant, epoch: LeaderEpoch, leader: NodeId, log: &impl LogView) {
+        self.enter(epoch);
+        self.role = Role::Follower(Following {
+            leader,
+            fetch_by: now + self.config.fetch_timeout,
+            fetching: false,
+            retry_at: None,
+            agrees: false,
+        });
+        self.actions.push_back(Action::Leader { epoch, leader: Some(leader) });
+        self.fetch(log);
+    }
+
+    /// Asks for what follows in the log, if nothing is under way.
+    pub(super) fn fetch(&mut self, log: &impl LogView) {
+        let epoch = self.epoch;
+        let Role::Follower(following) = &mut self.role else { return };
+        if following.fetching {
+            return;
+        }
+        following.fetching = true;
+        following.retry_at = None;
+        let ask = FetchAsk { epoch, from: log.end(), last_epoch: log.last_epoch() };
+        let node = following.leader;
+        self.actions.push_back(Action::Ask { node, ask: Ask::Fetch(ask) });
+    }
+
+    /// A node that does not vote asks the voters in turn who leads.
+    pub(super) fn look_for_leader(&mut self, now: Instant, log: &impl LogView) {
+        let others = self.others();
+        self.detach(now, self.epoch);
+        if others.is_empty() {
+            return;
+        }
+        let pick = self.election_wait().as_nanos() as usize % others.len();
+        let ask = FetchAsk { epoch: self.epoch, from: log.end(), last_epoch: log.last_epoch() };
+        self.actions.push_back(Action::Ask { node: others[pick], ask: Ask::Fetch(ask) });
+    }
+
+    /// Takes in that a node leads an epoch, by its own word. Returns the answer.
+    pub fn on_epoch_begun(
+        &mut self,
+        now: Instant,
+        leader: NodeId,
+        epoch: LeaderEpoch,
+        log: &impl LogView,
+    ) -> Standing {
+        self.learn(now, epoch, Some(leader), log);
+        self.standing()
+    }
+
+    /// Takes in that a node leads an epoch no more, by its own word. Returns the answer.
+    pub fn on_epoch_ended(
+        &mut self,
+        now: Instant,
+        leader: NodeId,
+        epoch: LeaderEpoch,
+        preferred: &[NodeId],
+        log: &impl LogView,
+    ) -> Standing {
+        self.learn(now, epoch, None, log);
+        if epoch == self.epoch && self.leader() == Some(leader) && leader != self.config.me.node {
+            let place = preferred.iter().position(|&node| node == self.config.me.node);
+            self.detach(now, epoch);
+            if let (Some(0), Role::Unattached { election_at: Some(at) }) = (place, &mut self.role) {
+                // The first of them stands at once.
+                *at = now;
+                self.wake(now, log);
+            }
+        }
+        self.standing()
+    }
+
+    pub(super) const fn standing(&self) -> Standing {
+        Standing { epoch: self.epoch, leader: self.leader() }
+    }
+
+    /// Takes the answer to the beginning or the end of an epoch in.
+    pub fn on_standing(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        standing: Standing,
+        log: &impl LogView,
+    ) {
+        if !self.learn(now, standing.epoch, standing.leader, log) && standing.epoch == self.epoch {
+            self.heard_of_epoch(node);
+        }
+    }
+
+    /// Takes the answer to a fetch in. The driver does what the step says, and then calls
+    /// [`appended`](Self::appended).
+    pub fn on_fetch_answer(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        ask: &FetchAsk,
+        answer: FetchAnswer,
+        log: &impl LogView,
+    ) -> Step {
+        if self.learn(now, answer.epoch, answer.leader, log) {
+            return Step::Nothing;
+        }
+        let fetch_timeout = self.config.fetch_timeout;
+        let retry = self.config.retry;
+        let high_watermark = self.high_watermark;
+        let epoch = self.epoch;
+        let Role::Follower(following) = &mut self.role else { return Step::Nothing };
+        if following.leader != node || ask.epoch != epoch {
+            return Step::Nothing;
+        }
+        following.fetching = false;
+        if answer.epoch != epoch {
+            following.retry_at = Some(now + retry);
+            return Step::Nothing;
+        }
+        if answer.leader != Some(node) {
+            // It has resigned, or lives anew.
+            self.leave(now, node);
+            return Step::Nothing;
+        }
+        if ask.from != log.end() || ask.last_epoch != log.last_epoch() {
+            // The log has changed since it was asked; nothing of the answer fits.
+            return Step::Nothing;
+        }
+        match answer.outcome {
+            FetchOutcome::Records { high_watermark } => {
+                following.fetch_by = now + fetch_timeout;
+                Step::Append { high_watermark }
+            }
+            FetchOutcome::Diverging { epoch, end } => {
+                following.fetch_by = now + fetch_timeout;
+                let (mine, my_end) = log.end_of_epoch(epoch);
+                // KIP-279: the smaller of both ends; a smaller epoch of ours is asked about in the next
+                // round.
+                let to = if mine == epoch { my_end.min(end) } else { my_end };
+                let to = to.min(log.end());
+                if to < high_watermark {
+                    return Step::Broken(format!(
+                        "its log parts from this one at offset {to}, and everything below \
+                         {high_watermark} is committed"
+                    ));
+                }
+                Step::Truncate(to)
+            }
+            FetchOutcome::TooEarly { start } => {
+                following.fetch_by = now + fetch_timeout;
+                Step::Reset(start)
+            }
+            FetchOutcome::NotLeader => {
+                self.leave(now, node);
+                Step::Nothing
+            }
+        }
+    }
+
+    /// Takes in that a step was carried out, and asks for what follows. `agreed` is what the leader said
+    /// of the high watermark, where the log was found to agree with its.
+    pub fn appended(&mut self, now: Instant, agreed: Option<Offset>, log: &impl LogView) {
+        let Role::Follower(following) = &mut self.role else { return };
+        if following.fetching || following.retry_at.is_some_and(|at| at > now) {
+            return;
+        }
+        if let Some(high_watermark) = agreed {
+            let newly = !std::mem::replace(&mut following.agrees, true);
+            let committed = high_watermark.min(log.end());
+            if committed > self.high_watermark {
+                self.high_watermark = committed;
+                self.actions.push_back(Action::Committed(committed));
+            }
+            if newly {
+                self.acknowledge(log);
+            }
+        }
+        self.fetch(log);
+    }
+
+    /// Tells the leader what is proven here.
+    pub(super) fn acknowledge(&mut self, log: &impl LogView) {
+        let Role::Follower(following) = &self.role else { return };
+        if following.agrees && self.is_voter() {
+            let ask = Ask::Ack { epoch: self.epoch, proven: log.proven() };
+            self.actions.push_back(Action::Ask { node: following.leader, ask });
+        }
+    }
+
+    /// Takes in that more of the log is proven here.
+    pub fn on_proven(&mut self, log: &impl LogView) {
+        match self.role {
+            Role::Follower(_) => self.acknowledge(log),
+            Role::Leader(_) => self.advance(log),
+            Role::Unattached { .. } | Role::Prospective(_) | Role::Candidate(_) => {}
+        }
+    }
+
+    /// Takes in that a request got no answer.
+    pub fn on_failed(&mut self, now: Instant, node: NodeId, ask: &Ask) {
+        let retry = self.config.retry;
+        match (&mut self.role, ask) {
+            (Role::Follower(following), Ask::Fetch(fetch))
+                if following.leader == node && fetch.epoch == self.epoch =>
+            {
+                following.fetching = false;
+                following.retry_at = Some(now + retry);
+            }
+            (Role::Leader(leading), Ask::BeginEpoch { epoch }) if *epoch == self.epoch => {
+                leading.tell_again(node, now + retry);
+            }
+            // Votes are asked for anew with the next election; acknowledgements with the next fetch.
+            _ => {}
+        }
+    }
+
+    /// Takes in that a link to a node stands again: what it did not get is said once more.
+    pub fn on_reachable(&mut self, log: &impl LogView) {
+        self.acknowledge(log);
+    }
+}

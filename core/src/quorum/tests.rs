@@ -1,0 +1,460 @@
+//! A few nodes, a network that loses, delays and repeats, and disks that lose what is not proven.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::messages::{FetchAnswer, FetchAsk, Standing};
+use super::*;
+
+const MS: u64 = 1_000_000;
+
+#[derive(Clone, Default, Debug)]
+struct Log {
+    records: Vec<(LeaderEpoch, u64)>,
+    proven: usize,
+}
+
+impl LogView for Log {
+    fn start(&self) -> Offset {
+        Offset::ZERO
+    }
+    fn end(&self) -> Offset {
+        Offset(self.records.len() as i64)
+    }
+    fn last_epoch(&self) -> LeaderEpoch {
+        self.records.last().map_or(LeaderEpoch::UNKNOWN, |(epoch, _)| *epoch)
+    }
+    fn end_of_epoch(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        let end = self.records.iter().rposition(|(e, _)| *e <= epoch);
+        end.map_or((LeaderEpoch::UNKNOWN, Offset::ZERO), |at| {
+            (self.records[at].0, Offset(at as i64 + 1))
+        })
+    }
+    fn proven(&self) -> Offset {
+        Offset(self.proven as i64)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Message {
+    Ask(Ask),
+    Vote(messages::VoteAsk, VoteAnswer),
+    Standing(Standing),
+    Fetched(FetchAsk, FetchAnswer, Vec<(LeaderEpoch, u64)>),
+    Failed(Ask),
+}
+
+#[derive(Clone, Debug)]
+struct Flight {
+    at: Instant,
+    from: usize,
+    to: usize,
+    life: u32,
+    message: Message,
+}
+
+struct Node {
+    quorum: Option<Quorum>,
+    log: Log,
+    /// What is proven of votes, and what is on its way to be.
+    vote: Option<(LeaderEpoch, NodeId)>,
+    persisting: Vec<(LeaderEpoch, NodeId)>,
+    callers: BTreeMap<u64, (usize, messages::VoteAsk)>,
+    next_caller: u64,
+    life: u32,
+}
+
+struct World {
+    now: Instant,
+    nodes: Vec<Node>,
+    flights: Vec<Flight>,
+    cut: BTreeSet<(usize, usize)>,
+    rng: ChaCha8Rng,
+    next_value: u64,
+    committed: BTreeMap<i64, (LeaderEpoch, u64)>,
+    leaders: BTreeMap<LeaderEpoch, usize>,
+    votes: BTreeMap<(LeaderEpoch, usize), NodeId>,
+    faulty: bool,
+}
+
+fn key(index: usize) -> ReplicaKey {
+    ReplicaKey { node: NodeId(index as i32 + 1), directory: Uuid([index as u8 + 1; 16]) }
+}
+
+fn index(node: NodeId) -> usize {
+    (node.0 - 1) as usize
+}
+
+fn config(me: usize, count: usize, seed: u64) -> QuorumConfig {
+    QuorumConfig {
+        me: key(me),
+        voters: (0..count).map(key).collect(),
+        fetch_timeout: Duration::from_secs(2),
+        lost_leader: Duration::from_millis(300),
+        election_min: Duration::from_millis(300),
+        election_max: Duration::from_millis(600),
+        retry: Duration::from_millis(50),
+        seed,
+    }
+}
+
+impl World {
+    fn new(count: usize, seed: u64) -> Self {
+        let mut world = Self {
+            now: Instant::ZERO,
+            nodes: Vec::new(),
+            flights: Vec::new(),
+            cut: BTreeSet::new(),
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            next_value: 1,
+            committed: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            faulty: true,
+        };
+        for _ in 0..count {
+            world.nodes.push(Node {
+                quorum: None,
+                log: Log::default(),
+                vote: None,
+                persisting: Vec::new(),
+                callers: BTreeMap::new(),
+                next_caller: 0,
+                life: 0,
+            });
+        }
+        for node in 0..count {
+            world.start(node);
+        }
+        world
+    }
+
+    fn chance(&mut self, one_in: u64) -> bool {
+        self.rng.next_u64().is_multiple_of(one_in)
+    }
+
+    fn start(&mut self, at: usize) {
+        let (count, seed) = (self.nodes.len(), self.rng.next_u64());
+        let node = &mut self.nodes[at];
+        node.life += 1;
+        let mut quorum = Quorum::new(config(at, count, seed), node.vote, &node.log);
+        quorum.start(self.now, &node.log);
+        node.quorum = Some(quorum);
+        self.settle(at);
+    }
+
+    fn crash(&mut self, at: usize) {
+        let keep = self.rng.next_u64() as usize;
+        let node = &mut self.nodes[at];
+        node.quorum = None;
+        node.persisting.clear();
+        node.callers.clear();
+        let unproven = node.log.records.len() - node.log.proven;
+        node.log.records.truncate(node.log.proven + keep % (unproven + 1));
+        // What a start reads back is flushed before it is used.
+        node.log.proven = node.log.records.len();
+    }
+
+    fn send(&mut self, from: usize, to: usize, life: u32, message: Message) {
+        let lost = self.cut.contains(&(from, to)) || (self.faulty && self.chance(20));
+        let delay = if self.faulty && self.chance(30) { 400 } else { 5 };
+        let at = self.now + Duration::from_nanos(MS / 2 + self.rng.next_u64() % (delay * MS));
+        if lost {
+            if let Message::Ask(ask) = message {
+                // The one who asked finds out in the end.
+                let flight = Flight {
+                    at: self.now + Duration::from_millis(100),
+                    from: to,
+                    to: from,
+                    life,
+                    message: Message::Failed(ask),
+                };
+                self.flights.push(flight);
+            } else if let Message::Fetched(ask, ..) = message {
+                let message = Message::Failed(Ask::Fetch(ask));
+                let at = self.now + Duration::from_millis(100);
+                self.flights.push(Flight { at, from, to, life, message });
+            }
+            return;
+        }
+        if self.faulty && self.chance(40) && matches!(message, Message::Ask(Ask::Vote(_) | Ask::Ack { .. })) {
+            let at = at + Duration::from_nanos(self.rng.next_u64() % (800 * MS));
+            self.flights.push(Flight { at, from, to, life, message: message.clone() });
+        }
+        self.flights.push(Flight { at, from, to, life, message });
+    }
+
+    /// Carries out what a node wants.
+    fn settle(&mut self, at: usize) {
+        loop {
+            let node = &mut self.nodes[at];
+            let Some(action) = node.quorum.as_mut().and_then(Quorum::poll_action) else { return };
+            let life = node.life;
+            match action {
+                Action::Persist { epoch, candidate } => {
+                    node.persisting.push((epoch, candidate));
+                    let before = self.votes.insert((epoch, at), candidate);
+                    assert!(before.is_none_or(|other| other == candidate), "one vote in an epoch");
+                }
+                Action::Ask { node: to, ask } => {
+                    self.send(at, index(to), life, Message::Ask(ask));
+                }
+                Action::AnswerVote { caller, answer } => {
+                    let (to, ask) = node.callers.remove(&caller.0).expect("somebody waits");
+                    if answer.granted && !ask.pre_vote {
+                        assert_eq!(node.vote, Some((ask.epoch, ask.candidate.node)), "proven");
+                    }
+                    let life = self.nodes[to].life;
+                    self.send(at, to, life, Message::Vote(ask, answer));
+                }
+                Action::BeginEpoch { epoch, granting } => {
+                    assert!(granting.len() > self.nodes.len() / 2);
+                    let before = self.leaders.insert(epoch, at);
+                    assert!(before.is_none(), "one leader in epoch {epoch:?}");
+                    for (&offset, record) in &self.committed {
+                        let held = self.nodes[at].log.records.get(offset as usize);
+                        assert_eq!(held, Some(record), "a leader has all that is committed");
+                    }
+                    self.append(at);
+                    let node = &mut self.nodes[at];
+                    let begun = Offset(node.log.end().0 - 1);
+                    node.quorum.as_mut().expect("up").begun(begun, &node.log);
+                }
+                Action::Committed(end) => {
+                    for offset in 0..end.0 {
+                        let record = self.nodes[at].log.records[offset as usize];
+                        let before = self.committed.insert(offset, record);
+                        assert!(
+                            before.is_none_or(|before| before == record),
+                            "what is committed stays"
+                        );
+                    }
+                }
+                Action::Resigned | Action::Leader { .. } => {}
+            }
+        }
+    }
+
+    fn append(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        let epoch = node.quorum.as_ref().expect("up").epoch();
+        node.log.records.push((epoch, self.next_value));
+        self.next_value += 1;
+    }
+
+    fn deliver(&mut self, flight: Flight) {
+        let Flight { from, to, life, message, .. } = flight;
+        if self.cut.contains(&(from, to)) && !matches!(message, Message::Failed(_)) {
+            return;
+        }
+        let now = self.now;
+        if self.nodes[to].quorum.is_none() {
+            if let Message::Ask(ask) = message {
+                let at = now + Duration::from_millis(2);
+                let message = Message::Failed(ask);
+                self.flights.push(Flight { at, from: to, to: from, life, message });
+            }
+            return;
+        }
+        let sender = NodeId(from as i32 + 1);
+        let node = &mut self.nodes[to];
+        let stale = life != node.life;
+        let Node { quorum: Some(quorum), log, .. } = node else { return };
+        match message {
+            Message::Ask(Ask::Vote(ask)) => {
+                node.next_caller += 1;
+                node.callers.insert(node.next_caller, (from, ask));
+                quorum.on_vote_asked(now, Caller(node.next_caller), &ask, log);
+            }
+            Message::Ask(Ask::BeginEpoch { epoch }) => {
+                let standing = quorum.on_epoch_begun(now, sender, epoch, log);
+                self.send(to, from, life, Message::Standing(standing));
+            }
+            Message::Ask(Ask::EndEpoch { epoch, preferred }) => {
+                let standing = quorum.on_epoch_ended(now, sender, epoch, &preferred, log);
+                self.send(to, from, life, Message::Standing(standing));
+            }
+            Message::Ask(Ask::Ack { epoch, proven }) => {
+                quorum.on_ack(key(from), epoch, proven, log);
+            }
+            Message::Ask(Ask::Fetch(ask)) => {
+                let (answer, records) = match quorum.on_fetch(now, key(from), &ask, log) {
+                    FetchVerdict::Read => {
+                        let records = log.records[ask.from.0 as usize..].to_vec();
+                        (quorum.fetch_answer(), records.into_iter().take(3).collect())
+                    }
+                    FetchVerdict::Answer(answer) => (answer, Vec::new()),
+                };
+                self.send(to, from, life, Message::Fetched(ask, answer, records));
+            }
+            // Answers to an earlier life reach nobody.
+            _ if stale => {}
+            Message::Vote(ask, answer) => quorum.on_vote_answer(now, sender, &ask, answer, log),
+            Message::Standing(standing) => quorum.on_standing(now, sender, standing, log),
+            Message::Failed(ask) => quorum.on_failed(now, sender, &ask),
+            Message::Fetched(ask, answer, records) => {
+                let step = quorum.on_fetch_answer(now, sender, &ask, answer, log);
+                let agreed = match step {
+                    Step::Append { high_watermark } => {
+                        log.records.extend(records);
+                        Some(high_watermark)
+                    }
+                    Step::Truncate(end) => {
+                        log.records.truncate(end.0 as usize);
+                        log.proven = log.proven.min(log.records.len());
+                        None
+                    }
+                    Step::Nothing => None,
+                    Step::Reset(_) | Step::Broken(_) => panic!("{step:?}"),
+                };
+                quorum.appended(now, agreed, log);
+            }
+        }
+        self.settle(to);
+    }
+
+    fn step(&mut self) {
+        self.now = self.now + Duration::from_nanos(MS);
+        let now = self.now;
+        self.flights.sort_by_key(|flight| flight.at);
+        let due = self.flights.iter().take_while(|flight| flight.at <= now).count();
+        for flight in self.flights.drain(..due).collect::<Vec<_>>() {
+            self.deliver(flight);
+        }
+        for at in 0..self.nodes.len() {
+            self.tick(at);
+        }
+    }
+
+    fn tick(&mut self, at: usize) {
+        let now = self.now;
+        if self.nodes[at].quorum.is_none() {
+            if !self.faulty || self.chance(400) {
+                self.start(at);
+            }
+            return;
+        }
+        if self.chance(3) {
+            let node = &mut self.nodes[at];
+            node.log.proven = node.log.records.len();
+            node.quorum.as_mut().expect("up").on_proven(&node.log);
+        }
+        if !self.nodes[at].persisting.is_empty() && self.chance(4) {
+            let node = &mut self.nodes[at];
+            let (epoch, candidate) = node.persisting.remove(0);
+            node.vote = Some((epoch, candidate));
+            node.quorum.as_mut().expect("up").persisted(now, epoch, candidate, &node.log);
+        }
+        let node = &mut self.nodes[at];
+        node.quorum.as_mut().expect("up").wake(now, &node.log);
+        self.settle(at);
+        if self.nodes[at].quorum.as_ref().expect("up").is_leader() && self.chance(10) {
+            self.append(at);
+        }
+        if self.faulty && self.chance(4_000) {
+            self.crash(at);
+        } else if self.faulty && self.chance(5_000) {
+            let node = &mut self.nodes[at];
+            node.quorum.as_mut().expect("up").leave_office(now);
+            self.settle(at);
+            self.crash(at);
+        }
+    }
+
+    fn shake(&mut self) {
+        let count = self.nodes.len() as u64;
+        if self.chance(1_500) {
+            let (a, b) = ((self.rng.next_u64() % count) as usize, (self.rng.next_u64() % count) as usize);
+            self.cut.insert((a, b));
+            if self.chance(2) {
+                self.cut.insert((b, a));
+            }
+        }
+        if self.chance(1_000) {
+            self.cut.clear();
+        }
+    }
+
+    fn leader(&self) -> Option<usize> {
+        let leads = |node: &&Node| node.quorum.as_ref().is_some_and(Quorum::is_leader);
+        let newest = self.nodes.iter().filter(leads).max_by_key(|node| {
+            node.quorum.as_ref().map(Quorum::epoch)
+        })?;
+        self.nodes.iter().position(|node| std::ptr::eq(node, newest))
+    }
+}
+
+fn matching_logs(world: &World) {
+    for a in &world.nodes {
+        for b in &world.nodes {
+            let same = a.log.records.iter().zip(&b.log.records).rposition(|(a, b)| a.0 == b.0);
+            if let Some(at) = same {
+                assert_eq!(a.log.records[..=at], b.log.records[..=at], "logs match by epochs");
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_is_lost_delayed_repeated_or_crashed_what_is_committed_stays() {
+    let (mut elections, mut commits) = (0, 0);
+    for seed in 0..60 {
+        let count = [1, 3, 5][(seed % 3) as usize];
+        let mut world = World::new(count, seed);
+        for _ in 0..8_000 {
+            world.step();
+            world.shake();
+        }
+        matching_logs(&world);
+        // Faults end: soon somebody leads, and what it appends becomes committed everywhere.
+        world.faulty = false;
+        world.cut.clear();
+        let before = world.committed.len();
+        for _ in 0..6_000 {
+            world.step();
+        }
+        let leader = world.leader().unwrap_or_else(|| panic!("seed {seed}: nobody leads"));
+        assert!(world.committed.len() > before + 50, "seed {seed}: nothing goes on");
+        for (at, node) in world.nodes.iter().enumerate() {
+            let quorum = node.quorum.as_ref().expect("all are up");
+            assert_eq!(quorum.leader(), Some(key(leader).node), "seed {seed}: node {at}");
+            assert!(quorum.high_watermark().0 + 100 > world.committed.len() as i64, "seed {seed}");
+        }
+        matching_logs(&world);
+        elections += world.leaders.len();
+        commits += world.committed.len();
+    }
+    assert!(elections > 200 && commits > 20_000, "{elections} elections, {commits} records");
+}
+
+#[test]
+fn a_lone_voter_leads_as_soon_as_its_vote_is_proven() {
+    let log = Log::default();
+    let mut quorum = Quorum::new(config(0, 1, 7), None, &log);
+    quorum.start(Instant::ZERO, &log);
+    let persist = Action::Persist { epoch: LeaderEpoch(1), candidate: NodeId(1) };
+    let actions: Vec<Action> = std::iter::from_fn(|| quorum.poll_action()).collect();
+    assert!(actions.contains(&persist) && !quorum.is_leader(), "{actions:?}");
+    quorum.persisted(Instant::ZERO, LeaderEpoch(1), NodeId(1), &log);
+    assert!(quorum.is_leader());
+    assert_eq!(quorum.next_deadline(), None, "it never resigns for want of others");
+}
+
+#[test]
+fn an_empty_directory_of_a_known_node_is_no_voter() {
+    let log = Log::default();
+    let mut quorum = Quorum::new(config(0, 3, 7), None, &log);
+    quorum.start(Instant::ZERO, &log);
+    let ask = messages::VoteAsk {
+        epoch: LeaderEpoch(5),
+        candidate: ReplicaKey { directory: Uuid([9; 16]), ..key(1) },
+        voter: key(0),
+        last_epoch: LeaderEpoch(4),
+        end: Offset(100),
+        pre_vote: false,
+    };
+    while quorum.poll_action().is_some() {}
+    quorum.on_vote_asked(Instant::ZERO, Caller(1), &ask, &log);
+    let answer = VoteAnswer { epoch: LeaderEpoch(0), leader: None, granted: false };
+    assert_eq!(quorum.poll_action(), Some(Action::AnswerVote { caller: Caller(1), answer }));
+}

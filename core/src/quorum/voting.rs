@@ -1,0 +1,199 @@
+//! Votes and pre-votes: asking for them, giving them, counting them.
+
+use std::collections::BTreeSet;
+
+use crate::ids::{LeaderEpoch, NodeId};
+use crate::quorum::messages::{Ask, VoteAnswer, VoteAsk};
+use crate::quorum::{Action, Caller, LogView, Quorum, Role, Tally};
+use crate::time::Instant;
+
+impl Quorum {
+    /// Asks the others whether they would vote for this node.
+    pub(super) fn ask_for_pre_votes(&mut self, now: Instant, log: &impl LogView) {
+        if self.leaving || !self.is_voter() {
+            return self.detach(now, self.epoch);
+        }
+        let until = now + self.election_wait();
+        let granted = BTreeSet::from([self.config.me.node]);
+        self.role = Role::Prospective(Tally { granted, refused: BTreeSet::new(), until });
+        self.ask_for_votes(true, log);
+    }
+
+    /// Stands for election in the next epoch.
+    pub(super) fn stand(&mut self, now: Instant, log: &impl LogView) {
+        let me = self.config.me.node;
+        self.enter(LeaderEpoch(self.epoch.0 + 1));
+        self.vote = Some((me, false));
+        let until = now + self.election_wait();
+        // Its own vote counts once it is proven, as any other.
+        self.role = Role::Candidate(Tally {
+            granted: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            until,
+        });
+        self.actions.push_back(Action::Leader { epoch: self.epoch, leader: None });
+        self.actions.push_back(Action::Persist { epoch: self.epoch, candidate: me });
+        self.ask_for_votes(false, log);
+    }
+
+    fn ask_for_votes(&mut self, pre_vote: bool, log: &impl LogView) {
+        let voters: Vec<_> = self.config.voters.iter().copied().collect();
+        for voter in voters.into_iter().filter(|&voter| voter != self.config.me) {
+            let ask = VoteAsk {
+                epoch: self.epoch,
+                candidate: self.config.me,
+                voter,
+                last_epoch: log.last_epoch(),
+                end: log.end(),
+                pre_vote,
+            };
+            self.actions.push_back(Action::Ask { node: voter.node, ask: Ask::Vote(ask) });
+        }
+    }
+
+    /// Takes in that a vote of this node is proven durable.
+    pub fn persisted(
+        &mut self,
+        now: Instant,
+        epoch: LeaderEpoch,
+        candidate: NodeId,
+        log: &impl LogView,
+    ) {
+        if epoch != self.epoch {
+            return;
+        }
+        let Some((voted, proven)) = &mut self.vote else { return };
+        if *voted != candidate {
+            return;
+        }
+        *proven = true;
+        for caller in std::mem::take(&mut self.waiting) {
+            let answer = VoteAnswer { epoch, leader: self.leader(), granted: true };
+            self.actions.push_back(Action::AnswerVote { caller, answer });
+        }
+        if candidate == self.config.me.node
+            && let Role::Candidate(tally) = &mut self.role
+        {
+            tally.granted.insert(candidate);
+            self.count_votes(now, log);
+        }
+    }
+
+    /// Takes a request for a vote in. Its answer comes as [`Action::AnswerVote`], perhaps later.
+    pub fn on_vote_asked(
+        &mut self,
+        now: Instant,
+        caller: Caller,
+        ask: &VoteAsk,
+        log: &impl LogView,
+    ) {
+        let known = self.config.voters.contains(&ask.candidate) && ask.voter == self.config.me;
+        if !known || ask.epoch < self.epoch {
+            return self.refuse(caller);
+        }
+        let complete = (ask.last_epoch, ask.end) >= (log.last_epoch(), log.end());
+        if ask.epoch > self.epoch {
+            // Somebody stood in that epoch, with a majority behind it.
+            self.detach(now, ask.epoch);
+        }
+        if ask.pre_vote {
+            // One that hears from a leader keeps it, unless it is that leader who asks.
+            let content = match &self.role {
+                Role::Leader(_) => true,
+                Role::Follower(following) => {
+                    following.leader != ask.candidate.node && following.fetch_by > now
+                }
+                Role::Unattached { .. } | Role::Prospective(_) | Role::Candidate(_) => false,
+            };
+            let answer = VoteAnswer {
+                epoch: self.epoch,
+                leader: self.leader().filter(|&leader| leader != ask.candidate.node),
+                granted: complete && !content,
+            };
+            self.actions.push_back(Action::AnswerVote { caller, answer });
+            return;
+        }
+        let free = match self.vote {
+            None => self.leader().is_none(),
+            Some((voted, _)) => voted == ask.candidate.node,
+        };
+        if !(free && complete && self.is_voter()) {
+            return self.refuse(caller);
+        }
+        match self.vote {
+            Some((_, true)) => {
+                let answer =
+                    VoteAnswer { epoch: self.epoch, leader: self.leader(), granted: true };
+                self.actions.push_back(Action::AnswerVote { caller, answer });
+            }
+            Some((_, false)) => self.waiting.push(caller),
+            None => {
+                self.vote = Some((ask.candidate.node, false));
+                self.waiting.push(caller);
+                // The one voted for has time to win.
+                self.detach(now, self.epoch);
+                self.actions.push_back(Action::Persist {
+                    epoch: self.epoch,
+                    candidate: ask.candidate.node,
+                });
+            }
+        }
+    }
+
+    pub(super) fn refuse(&mut self, caller: Caller) {
+        let answer =
+            VoteAnswer { epoch: self.epoch, leader: self.leader(), granted: false };
+        self.actions.push_back(Action::AnswerVote { caller, answer });
+    }
+
+    /// Takes the answer to a vote that was asked for in.
+    pub fn on_vote_answer(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        ask: &VoteAsk,
+        answer: VoteAnswer,
+        log: &impl LogView,
+    ) {
+        if self.learn(now, answer.epoch, answer.leader, log) || ask.epoch != self.epoch {
+            return;
+        }
+        let tally = match &mut self.role {
+            Role::Prospective(tally) if ask.pre_vote => tally,
+            Role::Candidate(tally) if !ask.pre_vote => tally,
+            Role::Unattached { .. }
+            | Role::Prospective(_)
+            | Role::Candidate(_)
+            | Role::Follower(_)
+            | Role::Leader(_) => return,
+        };
+        if answer.granted {
+            tally.granted.insert(node);
+        } else {
+            tally.refused.insert(node);
+        }
+        self.count_votes(now, log);
+    }
+
+    fn count_votes(&mut self, now: Instant, log: &impl LogView) {
+        let (majority, voters) = (self.majority(), self.config.voters.len());
+        match &self.role {
+            Role::Prospective(tally) if tally.granted.len() >= majority => self.stand(now, log),
+            Role::Candidate(tally) if tally.granted.len() >= majority => {
+                let granting: Vec<NodeId> = tally.granted.iter().copied().collect();
+                self.lead(now, granting);
+            }
+            // Nobody else is left who could help: another time.
+            Role::Prospective(tally) | Role::Candidate(tally)
+                if voters - tally.refused.len() < majority =>
+            {
+                self.detach(now, self.epoch);
+            }
+            Role::Unattached { .. }
+            | Role::Prospective(_)
+            | Role::Candidate(_)
+            | Role::Follower(_)
+            | Role::Leader(_) => {}
+        }
+    }
+}
