@@ -163,7 +163,13 @@ impl Quorum {
     }
 
     /// Takes in what a voter has proven.
-    pub fn on_ack(&mut self, from: ReplicaKey, epoch: LeaderEpoch, proven: Offset, log: &impl LogView) {
+    pub fn on_ack(
+        &mut self,
+        from: ReplicaKey,
+        epoch: LeaderEpoch,
+        proven: Offset,
+        log: &impl LogView,
+    ) {
         if epoch != self.epoch || !self.config.voters.contains(&from) || proven > log.end() {
             return;
         }

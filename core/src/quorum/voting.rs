@@ -26,11 +26,8 @@ impl Quorum {
         self.vote = Some((me, false));
         let until = now + self.election_wait();
         // Its own vote counts once it is proven, as any other.
-        self.role = Role::Candidate(Tally {
-            granted: BTreeSet::new(),
-            refused: BTreeSet::new(),
-            until,
-        });
+        self.role =
+            Role::Candidate(Tally { granted: BTreeSet::new(), refused: BTreeSet::new(), until });
         self.actions.push_back(Action::Leader { epoch: self.epoch, leader: None });
         self.actions.push_back(Action::Persist { epoch: self.epoch, candidate: me });
         self.ask_for_votes(false, log);
@@ -122,8 +119,7 @@ impl Quorum {
         }
         match self.vote {
             Some((_, true)) => {
-                let answer =
-                    VoteAnswer { epoch: self.epoch, leader: self.leader(), granted: true };
+                let answer = VoteAnswer { epoch: self.epoch, leader: self.leader(), granted: true };
                 self.actions.push_back(Action::AnswerVote { caller, answer });
             }
             Some((_, false)) => self.waiting.push(caller),
@@ -141,8 +137,7 @@ impl Quorum {
     }
 
     pub(super) fn refuse(&mut self, caller: Caller) {
-        let answer =
-            VoteAnswer { epoch: self.epoch, leader: self.leader(), granted: false };
+        let answer = VoteAnswer { epoch: self.epoch, leader: self.leader(), granted: false };
         self.actions.push_back(Action::AnswerVote { caller, answer });
     }
 
