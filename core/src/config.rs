@@ -33,6 +33,9 @@ pub struct NodeConfig {
     pub shards: u16,
     /// Where clients reach it. `Input::Connected` names one of these by its index.
     pub listeners: Vec<ListenerConfig>,
+    /// All voters of the cluster's first formation and where peers reach them, this node among them;
+    /// empty for a node alone.
+    pub peers: Vec<PeerConfig>,
     /// Whether every log lives in memory and no file is opened.
     pub memory_only: bool,
     /// Kafka's broker settings.
@@ -53,6 +56,7 @@ impl Default for NodeConfig {
             node_id: NodeId(1),
             shards: 1,
             listeners: vec![ListenerConfig::default()],
+            peers: Vec::new(),
             memory_only: false,
             settings: BrokerSettings::default(),
             limits: Limits::default(),
@@ -84,6 +88,17 @@ impl Default for ListenerConfig {
             peers: false,
         }
     }
+}
+
+/// A node of the cluster, and where other nodes reach it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerConfig {
+    /// Its number in the cluster.
+    pub node_id: NodeId,
+    /// Name or address of its host.
+    pub host: Arc<str>,
+    /// The port of its listener for peers.
+    pub port: u16,
 }
 
 /// What bounds memory and time. Every queue and table has its limit here.
@@ -142,6 +157,27 @@ pub struct Limits {
     pub close_wait: Duration,
     /// How many dead records the log of a coordinator must hold before the live ones are copied forward.
     pub coordinator_dead_records_min: i64,
+    /// How long a voter hears nothing from the leader of the metadata log before it asks for pre-votes,
+    /// and how long a leader goes without being asked by a majority before it resigns
+    /// (`controller.quorum.fetch.timeout.ms`).
+    pub quorum_fetch_timeout: Duration,
+    /// The same where the leader's connection was reset and could not be made again.
+    pub quorum_lost_leader: Duration,
+    /// Shortest election timeout; each is drawn anew (`controller.quorum.election.timeout.ms`).
+    pub quorum_election_min: Duration,
+    /// Longest election timeout.
+    pub quorum_election_max: Duration,
+    /// How often a broker tells the controller that it lives (`broker.heartbeat.interval.ms`).
+    pub broker_heartbeat: Duration,
+    /// How long a broker may be silent before the controller fences it (`broker.session.timeout.ms`).
+    pub broker_session: Duration,
+    /// How long a leader that the controller does not answer goes on acknowledging; shorter than
+    /// `broker_session` (`mainspring.leader.lease.ms`).
+    pub leader_lease: Duration,
+    /// How long a follower may lag before it leaves the in-sync set (`replica.lag.time.max.ms`).
+    pub replica_lag_max: Duration,
+    /// How long a follower's fetch is parked at most (`replica.fetch.wait.max.ms`).
+    pub replica_fetch_wait: Duration,
 }
 
 impl Default for Limits {
@@ -172,6 +208,15 @@ impl Default for Limits {
             stop_wait: Duration::from_secs(4),
             close_wait: Duration::from_secs(4),
             coordinator_dead_records_min: 20_000,
+            quorum_fetch_timeout: Duration::from_secs(2),
+            quorum_lost_leader: Duration::from_millis(300),
+            quorum_election_min: Duration::from_millis(300),
+            quorum_election_max: Duration::from_millis(600),
+            broker_heartbeat: Duration::from_millis(500),
+            broker_session: Duration::from_secs(3),
+            leader_lease: Duration::from_secs(2),
+            replica_lag_max: Duration::from_secs(30),
+            replica_fetch_wait: Duration::from_millis(500),
         }
     }
 }

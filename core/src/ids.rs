@@ -74,6 +74,21 @@ number!(
     Incarnation(u32)
 );
 
+impl ConnectionId {
+    const OUTGOING: u64 = 1 << 63;
+
+    /// Returns the number of a connection that core opens: its top bit is set, so that it never meets one
+    /// that a driver gives. `n` is used once in the life of a process, whichever of its shards asks.
+    pub const fn outgoing(n: u64) -> Self {
+        Self(n | Self::OUTGOING)
+    }
+
+    /// Returns whether core opened the connection, rather than a peer.
+    pub const fn is_outgoing(self) -> bool {
+        self.0 & Self::OUTGOING != 0
+    }
+}
+
 impl Offset {
     /// The first offset of every log.
     pub const ZERO: Self = Self(0);
@@ -244,6 +259,14 @@ mod tests {
         assert_eq!(Uuid::parse(&text), Some(id));
         assert_eq!(Uuid::ZERO.to_string(), "AAAAAAAAAAAAAAAAAAAAAA");
         assert_eq!(Uuid::parse("AAAAAAAAAAAAAAAAAAAAAB"), None);
+    }
+
+    #[test]
+    fn connections_that_core_opens_never_meet_those_that_drivers_give() {
+        assert!(ConnectionId::outgoing(7).is_outgoing());
+        assert!(!ConnectionId(7).is_outgoing());
+        assert_ne!(ConnectionId::outgoing(7), ConnectionId(7));
+        assert_ne!(ConnectionId::outgoing(7), ConnectionId::outgoing(8));
     }
 
     #[test]

@@ -8,7 +8,9 @@
 //! 1. The driver decides nothing: it carries out each effect as it stands and reports completions.
 //! 2. Disk operations may complete in any order. Where order matters, core waits for completions.
 //! 3. After `Disconnected(c)` no input names `c` again, and effects for `c` are ignored.
-//! 4. File names are relative to the data directory and are made by core alone, never from a peer.
+//! 4. A connection that core asks for by `Connect` is `Opened` once, or `Disconnected`, or both in that
+//!    order; from `Opened` on it is as one that was accepted.
+//! 5. File names are relative to the data directory and are made by core alone, never from a peer.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::broker::post::Post;
-use crate::ids::{ConnectionId, IoToken, ListenerIndex, ShardId};
+use crate::ids::{ConnectionId, IoToken, ListenerIndex, NodeId, ShardId};
 use crate::log::block::BlockPlan;
 
 /// What happened in the world.
@@ -35,6 +37,9 @@ pub enum Input {
         /// The other side's address, for logs and quotas only.
         peer: Arc<str>,
     },
+    /// A connection that `Effect::Connect` asked for is there. One that cannot be made is
+    /// `Disconnected` without this.
+    Opened(ConnectionId),
     /// Bytes arrived, at most as many as the last `Want` named.
     Received(ConnectionId, BytesMut),
     /// That many bytes of earlier `Transmit`s have been handed to the operating system.
@@ -319,6 +324,18 @@ pub enum Effect {
     Space {
         /// Names the completion.
         token: IoToken,
+    },
+    /// Opens a connection to a peer. `Opened` or `Disconnected` follows; a driver may give up in its own
+    /// time, and `Abort` or `Close` ends the attempt as it ends a connection.
+    Connect {
+        /// The connection's number, chosen by core: an [outgoing](ConnectionId::outgoing) one.
+        connection: ConnectionId,
+        /// The node that should be there. The driver need not look at it.
+        node: NodeId,
+        /// Name or address of its host.
+        host: Arc<str>,
+        /// The port of its listener for peers.
+        port: u16,
     },
     /// Sends bytes on a connection; what has been handed over comes back as `Transmitted`.
     Transmit {

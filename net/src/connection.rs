@@ -14,7 +14,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use mainspring_core::ids::ConnectionId;
 use mainspring_core::io::Input;
 
-use crate::lane::{Orders, SharedLane};
+use crate::lane::{Dial, Orders, SharedLane};
 use crate::rt::{self, AsyncReadExt, AsyncWrite, TcpStream};
 
 /// Bytes read in one go before the other connections of the lane have their turn.
@@ -26,6 +26,35 @@ const READ_MAX: usize = 1 << 20;
 const SLICES_PER_WRITE: usize = 64;
 /// How long a connection that we close may go on sending before it is reset.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a peer may take to answer to an attempt to connect.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+
+/// Makes a connection that the shard has asked for, and serves it until it ends.
+pub(crate) async fn dial(dial: Dial, lane: SharedLane) {
+    let Dial { connection, host, port } = dial;
+    let stream = {
+        let mut connecting = pin!(TcpStream::connect((&*host, port)));
+        let mut patience = pin!(rt::sleep(CONNECT_WITHIN));
+        poll_fn(|context| {
+            if !lane.lock().is_wanted(connection, context.waker()) {
+                return Poll::Ready(None);
+            }
+            if let Poll::Ready(stream) = connecting.as_mut().poll(context) {
+                return Poll::Ready(stream.ok());
+            }
+            patience.as_mut().poll(context).map(|()| None)
+        })
+        .await
+    };
+    match stream.filter(|stream| rt::set_options(stream).is_ok()) {
+        Some(stream) => {
+            lane.lock().opened(connection);
+            serve(stream, connection, lane).await;
+        }
+        None => lane.lock().disconnected(connection),
+    }
+}
 
 /// Serves a connection that the lane has been told of, until it ends, and tells the lane.
 pub(crate) async fn serve(stream: TcpStream, id: ConnectionId, lane: SharedLane) {

@@ -21,6 +21,7 @@ use mainspring_core::io::{Effect, Event, Input};
 use mainspring_core::time::{Instant, Now};
 
 use crate::clock::Clock;
+use crate::connection;
 use crate::disk::{Disk, Operation, Outcome};
 use crate::metrics::Metrics;
 use crate::rt::{self, Notify};
@@ -99,6 +100,8 @@ pub(crate) struct Lane {
     parts: LaneParts,
     clock: Clock,
     connections: BTreeMap<ConnectionId, Line>,
+    /// Connections that the shard has asked for and that no task makes yet.
+    dials: Vec<Dial>,
     /// The moment that the timer of [`run`] waits for.
     armed: Option<Instant>,
     /// Where reads of ordinary size go first, so that an idle connection owns no buffer.
@@ -111,6 +114,28 @@ struct Line {
     parts: VecDeque<Bytes>,
     orders: Orders,
     waker: Option<Waker>,
+}
+
+impl Line {
+    const fn new() -> Self {
+        let orders = Orders { reading: true, want: WANT, closing: false, aborting: false };
+        Self { parts: VecDeque::new(), orders, waker: None }
+    }
+
+    /// Remembers whom to wake when the shard says something.
+    fn wake_by(&mut self, waker: &Waker) {
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.waker = Some(waker.clone());
+        }
+    }
+}
+
+/// A connection to be made.
+#[derive(Debug)]
+pub(crate) struct Dial {
+    pub(crate) connection: ConnectionId,
+    pub(crate) host: Arc<str>,
+    pub(crate) port: u16,
 }
 
 /// What the task of a connection is to do.
@@ -143,6 +168,7 @@ impl SharedLane {
             parts,
             clock: Clock::default(),
             connections: BTreeMap::new(),
+            dials: Vec::new(),
             armed: None,
             scratch: BytesMut::new(),
         };
@@ -176,7 +202,7 @@ pub(crate) async fn run(lane: SharedLane) {
         Arc::clone(&lane.parts.inboxes[usize::from(lane.parts.shard.0)])
     };
     loop {
-        let pause = {
+        let (pause, dials) = {
             let mut lane = lane.lock();
             for input in inbox.take() {
                 lane.handle(input);
@@ -185,8 +211,11 @@ pub(crate) async fn run(lane: SharedLane) {
             if lane.has_ended() {
                 return;
             }
-            lane.arm()
+            (lane.arm(), std::mem::take(&mut lane.dials))
         };
+        for dial in dials {
+            rt::spawn(connection::dial(dial, lane.clone()));
+        }
         rt::select_biased! {
             () = inbox.notify.notified() => {}
             () = rt::sleep(pause) => {}
@@ -208,8 +237,16 @@ impl Lane {
         let deadline = self.parts.machine.next_deadline();
         if deadline.is_some_and(|at| self.armed.is_none_or(|armed| at < armed)) {
             self.armed = deadline;
-            self.parts.inboxes[usize::from(self.parts.shard.0)].notify.notify_one();
+            self.notify();
         }
+        if !self.dials.is_empty() {
+            self.notify();
+        }
+    }
+
+    /// Lets the task that runs the lane look again.
+    fn notify(&self) {
+        self.parts.inboxes[usize::from(self.parts.shard.0)].notify.notify_one();
     }
 
     /// Tells the shard of a connection that was accepted.
@@ -219,10 +256,23 @@ impl Lane {
         listener: ListenerIndex,
         peer: Arc<str>,
     ) {
-        let orders = Orders { reading: true, want: WANT, closing: false, aborting: false };
-        let line = Line { parts: VecDeque::new(), orders, waker: None };
-        self.connections.insert(connection, line);
+        self.connections.insert(connection, Line::new());
         self.handle(Input::Connected { connection, listener, peer });
+    }
+
+    /// Tells the shard that a connection that it asked for is there.
+    pub(crate) fn opened(&mut self, connection: ConnectionId) {
+        if self.connections.contains_key(&connection) {
+            self.handle(Input::Opened(connection));
+        }
+    }
+
+    /// Returns whether the shard still wants a connection that is being made, and remembers whom to wake
+    /// when it says something of it.
+    pub(crate) fn is_wanted(&mut self, connection: ConnectionId, waker: &Waker) -> bool {
+        let Some(line) = self.connections.get_mut(&connection) else { return false };
+        line.wake_by(waker);
+        !line.orders.closing && !line.orders.aborting
     }
 
     /// Tells the shard that a connection is gone.
@@ -243,9 +293,7 @@ impl Lane {
     ) -> Option<Orders> {
         let line = self.connections.get_mut(&connection)?;
         out.append(&mut line.parts);
-        if !line.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            line.waker = Some(waker.clone());
-        }
+        line.wake_by(waker);
         Some(line.orders)
     }
 
@@ -281,6 +329,9 @@ impl Lane {
     }
 
     fn close_all(&mut self) {
+        for dial in std::mem::take(&mut self.dials) {
+            self.connections.remove(&dial.connection);
+        }
         for line in self.connections.values_mut() {
             line.orders.closing = true;
             if let Some(waker) = line.waker.take() {
@@ -313,6 +364,10 @@ impl Lane {
             Err(effect) => effect,
         };
         match effect {
+            Effect::Connect { connection, host, port, .. } => {
+                self.connections.insert(connection, Line::new());
+                self.dials.push(Dial { connection, host, port });
+            }
             Effect::Transmit { connection, parts } => {
                 self.instruct(connection, |line| {
                     line.parts.extend(parts.into_iter().filter(Buf::has_remaining));

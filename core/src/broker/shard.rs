@@ -166,6 +166,8 @@ impl Shard {
             Input::Connected { connection, listener, peer } => {
                 self.on_connected(now, connection, listener, peer);
             }
+            // Nobody here asks for connections, and one that comes all the same is let go.
+            Input::Opened(connection) => self.fx.push(Effect::Abort { connection }),
             Input::Received(connection, bytes) => self.on_received(connection, bytes),
             Input::Transmitted(connection, bytes) => {
                 if let Some(state) = self.connections.get_mut(&connection) {

@@ -335,6 +335,72 @@ fn a_post_comes_back_as_an_input_of_the_shard_it_names() {
     assert!(matches!(running.next(), Input::Posted { from: ShardId(0), .. }));
 }
 
+const OUT: ConnectionId = ConnectionId::outgoing(1);
+
+fn dial(port: u16) -> Effect {
+    let node = mainspring_core::ids::NodeId(2);
+    Effect::Connect { connection: OUT, node, host: "localhost".into(), port }
+}
+
+#[test]
+fn a_connection_that_the_machine_asks_for_carries_bytes_both_ways() {
+    let peer = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = peer.local_addr().expect("it is bound").port();
+    let running = Running::start(move |_, input, tools| match input {
+        Input::Start => tools.push(dial(port)),
+        Input::Opened(connection) => tools.send(*connection, "who is there?"),
+        Input::Received(connection, _) => tools.push(Effect::Close { connection: *connection }),
+        _ => {}
+    });
+    assert!(matches!(running.next(), Input::Opened(OUT)));
+    let (mut accepted, _) = peer.accept().expect("it has connected");
+    let mut question = [0; 13];
+    accepted.read_exact(&mut question).expect("it is sent");
+    assert_eq!(&question, b"who is there?");
+    assert!(matches!(running.next(), Input::Transmitted(OUT, 13)));
+    accepted.write_all(b"me").expect("it is connected");
+    match running.next() {
+        Input::Received(OUT, bytes) => assert_eq!(&bytes[..], b"me"),
+        other => panic!("the answer comes, not {other:?}"),
+    }
+    assert!(matches!(running.next(), Input::Disconnected(OUT)));
+    assert_eq!(accepted.read(&mut [0; 1]).expect("the end is a clean one"), 0);
+}
+
+#[test]
+fn a_peer_that_is_not_there_is_told_as_gone_and_may_be_asked_again() {
+    let place = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = place.local_addr().expect("it is bound").port();
+    drop(place);
+    let mut again = 3;
+    let running = Running::start(move |_, input, tools| match input {
+        Input::Start => tools.push(dial(port)),
+        Input::Disconnected(_) if again > 0 => {
+            again -= 1;
+            tools.push(dial(port));
+        }
+        _ => {}
+    });
+    for _ in 0..4 {
+        assert!(matches!(running.next(), Input::Disconnected(OUT)));
+    }
+    assert!(running.seen.recv_timeout(Duration::from_millis(50)).is_err(), "once for each");
+}
+
+#[test]
+fn an_attempt_that_is_given_up_is_never_opened() {
+    let peer = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = peer.local_addr().expect("it is bound").port();
+    let running = Running::start(move |_, input, tools| {
+        if matches!(input, Input::Start) {
+            tools.push(dial(port));
+            tools.push(Effect::Abort { connection: OUT });
+        }
+    });
+    assert!(matches!(running.next(), Input::Disconnected(OUT)));
+    assert!(running.seen.recv_timeout(Duration::from_millis(50)).is_err(), "nothing follows");
+}
+
 #[test]
 fn connections_beyond_the_limit_are_closed_at_once_and_free_places_are_used_again() {
     let running = Running::with_connections(1, |_, _, _| {});
