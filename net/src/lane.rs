@@ -28,7 +28,11 @@ use crate::rt::{self, Notify};
 use crate::watched::Writer;
 
 /// The shape of a shard, as its driver sees it.
-pub(crate) trait Machine: Send {
+#[cfg_attr(
+    not(madsim),
+    expect(unreachable_pub, reason = "simulations drive machines of their own")
+)]
+pub trait Machine: Send {
     /// Takes one input.
     fn handle(&mut self, now: Now, input: Input);
     /// Gives the oldest effect.

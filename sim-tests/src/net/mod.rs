@@ -174,6 +174,8 @@ struct End {
     closed: Option<u64>,
     /// The end exists no more; nothing is told to it.
     gone: bool,
+    /// The end itself has dropped the stream, so no trouble on the way keeps it from knowing.
+    dropped: bool,
 }
 
 #[derive(Debug)]
@@ -232,6 +234,7 @@ impl SimNet {
             transmitted: 0,
             closed: None,
             gone: false,
+            dropped: false,
         };
         let id = StreamId(self.next);
         self.next += 1;
@@ -435,6 +438,21 @@ impl SimNet {
         }
     }
 
+    /// Drops a stream from one end, which knows at once; the other end learns of it as of a reset.
+    pub fn abort(&mut self, at: u64, stream: StreamId, side: Side, out: &mut Vec<Notice>) {
+        if let Some(state) = self.streams.get_mut(&stream) {
+            state.ends[side].dropped = true;
+            self.reset(at, stream, out);
+        }
+    }
+
+    /// Returns whether a stream that is being opened is still wanted.
+    pub fn is_wanted(&self, stream: StreamId) -> bool {
+        self.streams
+            .get(&stream)
+            .is_some_and(|state| state.ends[0].closed.is_none() && !state.ways[1].ended)
+    }
+
     fn close_both(&mut self, stream: StreamId, times: [u64; 2], out: &mut Vec<Notice>) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         for (side, at) in times.into_iter().enumerate() {
@@ -541,7 +559,7 @@ impl SimNet {
         let peer_end = !held && way.ended && way.is_drained();
         let closed = state.ends[side].closed.is_some_and(|closes| {
             closes <= at
-                && !held
+                && (!held || state.ends[side].dropped)
                 && (way.flying.is_empty() && way.arrived.is_empty() || !state.ends[side].reading)
         });
         if own_end || peer_end || closed {

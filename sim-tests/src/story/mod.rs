@@ -96,6 +96,24 @@ pub enum What {
         /// The client.
         client: usize,
     },
+    /// A shard has a connection to another node.
+    Linked {
+        /// The node.
+        node: usize,
+        /// The shard.
+        shard: u16,
+        /// The other node.
+        to: usize,
+    },
+    /// A shard has lost a connection to another node, or could not make it.
+    Unlinked {
+        /// The node.
+        node: usize,
+        /// The shard.
+        shard: u16,
+        /// The other node.
+        to: usize,
+    },
     /// A disk operation failed.
     Failed {
         /// The node.
@@ -202,7 +220,9 @@ impl Moment {
             What::Lifted(_) | What::Healed => Lane::World,
             What::Connected { client, .. } | What::Disconnected { client } => Lane::Client(*client),
             What::Failed { node, .. } => Lane::Disk(*node),
-            What::Mark { node, shard, .. } => Lane::Shard(*node, *shard),
+            What::Linked { node, shard, .. }
+            | What::Unlinked { node, shard, .. }
+            | What::Mark { node, shard, .. } => Lane::Shard(*node, *shard),
             What::Note(lane, _) => *lane,
         }
     }
@@ -212,9 +232,11 @@ impl Moment {
         match &self.what {
             What::Fault(_) | What::Lifted(_) | What::Healed => Class::Fault,
             What::Fact(fact) => class_of(fact),
-            What::Connected { .. } | What::Mark { .. } | What::Failed { missing: true, .. } => {
-                Class::Detail
-            }
+            What::Connected { .. }
+            | What::Linked { .. }
+            | What::Unlinked { .. }
+            | What::Mark { .. }
+            | What::Failed { missing: true, .. } => Class::Detail,
             What::Disconnected { .. } => Class::Client,
             What::Failed { .. } | What::Note(Lane::Disk(_), _) => Class::Disk,
             What::Start { .. } | What::End { .. } | What::Note(..) => Class::Life,

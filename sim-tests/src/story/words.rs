@@ -55,6 +55,8 @@ impl Story {
             }
             What::Connected { shard, .. } => format!("is connected, to shard {shard}"),
             What::Disconnected { .. } => "loses its connection".to_owned(),
+            What::Linked { to, .. } => format!("has a connection to node {to}"),
+            What::Unlinked { to, .. } => format!("has no connection to node {to}"),
             What::Failed { error, .. } => format!("fails: {error}"),
             What::Mark { mark, .. } => format!("reaches {mark:?}"),
             What::Note(_, text) => text.clone(),

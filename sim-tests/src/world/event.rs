@@ -8,16 +8,47 @@ use crate::net::{Address, LinkTrouble, Notice, StreamId};
 
 #[derive(Debug)]
 pub(super) enum Event {
-    Input { node: usize, shard: u16, life: u64, input: Input },
-    Posts { node: usize, life: u64, from: u16, to: u16 },
-    Timer { node: usize, shard: u16, life: u64, round: u64 },
-    Disk { node: usize, life: u64, operation: OperationId },
+    Input {
+        node: usize,
+        shard: u16,
+        life: u64,
+        input: Input,
+    },
+    Posts {
+        node: usize,
+        life: u64,
+        from: u16,
+        to: u16,
+    },
+    Timer {
+        node: usize,
+        shard: u16,
+        life: u64,
+        round: u64,
+    },
+    Disk {
+        node: usize,
+        life: u64,
+        operation: OperationId,
+    },
     Net(Notice),
-    Accept { stream: StreamId },
-    Actor { client: usize, round: u64 },
+    Accept {
+        stream: StreamId,
+    },
+    /// Who has opened a stream waits no longer for an answer.
+    Unanswered {
+        stream: StreamId,
+    },
+    Actor {
+        client: usize,
+        round: u64,
+    },
     Strike(Fault),
     Lift(Lift),
-    Start { node: usize, life: u64 },
+    Start {
+        node: usize,
+        life: u64,
+    },
     Heal,
     Deadline,
 }
@@ -59,6 +90,7 @@ impl Event {
             Self::Disk { node, .. } => (4, place(*node, 0)),
             Self::Net(notice) => (5, notice.stream.0 * 2 + notice.side as u64),
             Self::Accept { stream } => (6, stream.0),
+            Self::Unanswered { stream } => (8, stream.0),
             Self::Actor { client, .. } => (7, *client as u64),
             Self::Strike(_) => (9, 0),
             Self::Lift(_) => (10, 0),

@@ -1,6 +1,5 @@
 //! What the world needs of a shard, and of a client.
 
-use mainspring_core::ids::ConnectionId;
 use mainspring_core::io::{Effect, Input};
 use mainspring_core::time::{Instant, Now};
 
@@ -17,12 +16,6 @@ pub trait Machine {
 
     /// Returns when the machine wants to be woken.
     fn next_deadline(&self) -> Option<Instant>;
-
-    /// Takes the oldest wish for a connection to another node. It will be `connection`, a number never used
-    /// before in this process; `Input::Connected` with it follows, or `Input::Disconnected`.
-    fn poll_dial(&mut self, _connection: ConnectionId) -> Option<usize> {
-        None
-    }
 
     /// Says who wants to be woken, for a person.
     fn who_waits(&self) -> String {

@@ -419,6 +419,7 @@ impl<M: Machine> World<M> {
             }
             Event::Net(notice) => self.notice(notice),
             Event::Accept { stream } => self.accept(stream),
+            Event::Unanswered { stream } => self.unanswered(stream),
             Event::Actor { client, round } => {
                 if self.clients[client].round == round {
                     self.act(client, ActorEvent::Wake);
@@ -445,6 +446,7 @@ impl<M: Machine> World<M> {
             | Event::Disk { node, .. } => Some(*node),
             Event::Net(notice) => self.attached(notice.stream, notice.side).map(|end| end.node),
             Event::Accept { stream } => self.openers.get(stream).map(|(_, node)| *node),
+            Event::Unanswered { stream } => self.attached(*stream, 0).map(|end| end.node),
             Event::Actor { .. }
             | Event::Strike(_)
             | Event::Lift(_)

@@ -35,6 +35,8 @@ pub(super) struct Running<M> {
     pub(super) round: u64,
     /// Wakeups that changed nothing since something last did, by who had waited for them.
     pub(super) idle_wakeups: BTreeMap<String, u32>,
+    /// It was told to start.
+    pub(super) begun: bool,
     ready: bool,
     stopped: bool,
 }
@@ -123,6 +125,7 @@ impl<M> Node<M> {
             armed: None,
             round: 0,
             idle_wakeups: BTreeMap::new(),
+            begun: false,
             ready: false,
             stopped: false,
         });
@@ -153,6 +156,13 @@ impl<M> Node<M> {
         self.stopping.is_none()
             && !self.shards.is_empty()
             && self.shards.iter().all(|shard| shard.ready)
+    }
+
+    /// Returns whether other nodes may connect: nodes talk before any of them serves.
+    pub(super) fn is_reachable(&self) -> bool {
+        self.stopping.is_none()
+            && !self.shards.is_empty()
+            && self.shards.iter().all(|shard| shard.begun)
     }
 
     /// Notes that a shard is ready. Returns whether that made the node ready.
@@ -194,16 +204,11 @@ impl<M> Node<M> {
         is
     }
 
-    /// Returns the number that the next connection will have.
-    pub(super) const fn next_connection(&self) -> ConnectionId {
-        ConnectionId(self.next_connection + 1)
-    }
-
-    /// Gives a connection to this node's end of a stream.
-    pub(super) fn attach(&mut self, stream: StreamId, side: Side) -> ConnectionId {
+    /// Gives a connection to this node's end of a stream that was opened to it.
+    pub(super) fn attach(&mut self, stream: StreamId) -> ConnectionId {
         self.next_connection += 1;
         let connection = ConnectionId(self.next_connection);
-        self.streams.insert(connection, (stream, side));
+        self.streams.insert(connection, (stream, 1));
         connection
     }
 

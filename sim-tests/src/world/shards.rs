@@ -44,6 +44,7 @@ impl<M: Machine> World<M> {
             });
             return;
         }
+        state.begun |= matches!(input, Input::Start);
         let machine = &mut state.machine;
         let caught = catch_unwind(AssertUnwindSafe(|| machine.handle(now, input)));
         if caught.is_err() {
@@ -62,7 +63,6 @@ impl<M: Machine> World<M> {
                 return;
             };
             let Some(effect) = effect else {
-                self.dial(node, shard);
                 self.rearm(node, shard);
                 return;
             };
@@ -117,6 +117,7 @@ impl<M: Machine> World<M> {
             Err(effect) => effect,
         };
         match effect {
+            Effect::Connect { connection, node: to, .. } => self.dial(node, shard, connection, to),
             Effect::Transmit { connection, parts } => {
                 if let Some((stream, side)) = self.nodes[node].streams.get(&connection).copied() {
                     self.net.send(self.now, stream, side, parts, &mut self.notices);
@@ -138,8 +139,8 @@ impl<M: Machine> World<M> {
                 }
             }
             Effect::Abort { connection } => {
-                if let Some((stream, _)) = self.nodes[node].streams.get(&connection).copied() {
-                    self.net.reset(self.now, stream, &mut self.notices);
+                if let Some((stream, side)) = self.nodes[node].streams.get(&connection).copied() {
+                    self.net.abort(self.now, stream, side, &mut self.notices);
                 }
             }
             Effect::Post { shard: to, batch } => {

@@ -2,13 +2,21 @@
 
 use std::sync::Arc;
 
-use mainspring_core::ids::ListenerIndex;
+use mainspring_core::ids::{ConnectionId, ListenerIndex, NodeId};
 use mainspring_core::io::Input;
 
 use super::event::Event;
-use super::{Action, ActorEvent, Attached, Hands, Machine, Opener, World};
+use super::{Action, ActorEvent, Attached, Hands, Machine, Opener, SECOND, World};
 use crate::net::{Address, Delivery, Notice, Side, StreamId};
 use crate::story::What;
+
+/// The listener by which clients come in.
+const CLIENTS: ListenerIndex = ListenerIndex(0);
+/// The listener by which other nodes come in.
+const PEERS: ListenerIndex = ListenerIndex(1);
+
+/// How long an attempt to connect to a node waits for an answer, as the driver for real sockets does.
+const CONNECT_WITHIN: u64 = SECOND;
 
 impl<M: Machine> World<M> {
     pub(super) fn flush_notices(&mut self) {
@@ -60,8 +68,8 @@ impl<M: Machine> World<M> {
             Delivery::Closed => {
                 if side == 1 {
                     self.accepted.remove(&stream);
-                } else {
-                    self.openers.remove(&stream);
+                } else if let Some((_, to)) = self.openers.remove(&stream) {
+                    self.write_down(|| What::Unlinked { node, shard, to });
                 }
                 self.nodes[node].streams.remove(&connection);
                 Input::Disconnected(connection)
@@ -74,7 +82,21 @@ impl<M: Machine> World<M> {
         let Some((opener, node)) = self.openers.get(&stream).copied() else { return };
         let (from, to) = (opener.address(), Address::Node(node));
         let cut = self.net.is_cut(from, to) || self.net.is_cut(to, from);
-        if !self.nodes[node].is_ready() || cut {
+        if let Opener::Shard(_) = opener {
+            if !self.net.is_wanted(stream) {
+                return;
+            }
+            if cut {
+                // Nobody says no: what was sent is lost, and so would be the answer.
+                self.push(self.now + CONNECT_WITHIN, Event::Unanswered { stream });
+                return;
+            }
+        }
+        let listens = match opener {
+            Opener::Client(_) => self.nodes[node].is_ready(),
+            Opener::Shard(_) => self.nodes[node].is_reachable(),
+        };
+        if !listens || cut {
             self.net.reset(self.now, stream, &mut self.notices);
             self.flush_notices();
             return;
@@ -84,36 +106,48 @@ impl<M: Machine> World<M> {
             Opener::Client(client) => self.clients[client].landings.below(shards) as u16,
             Opener::Shard(end) => (end.connection.0 % shards) as u16,
         };
-        let connection = self.nodes[node].attach(stream, 1);
+        let connection = self.nodes[node].attach(stream);
         self.accepted.insert(stream, Attached { node, shard, connection });
-        let listener = ListenerIndex(0);
-        let peer = match opener {
+        let (listener, peer) = match opener {
             Opener::Client(client) => {
                 self.write_down(|| What::Connected { client, shard });
                 self.act(client, ActorEvent::Connected(stream));
-                format!("client-{client}")
+                (CLIENTS, format!("client-{client}"))
             }
             Opener::Shard(Attached { node: from, shard, connection }) => {
-                let peer = Arc::from(format!("node-{node}"));
-                self.handle(from, shard, Input::Connected { connection, listener, peer });
-                format!("node-{from}")
+                self.write_down(|| What::Linked { node: from, shard, to: node });
+                self.handle(from, shard, Input::Opened(connection));
+                (PEERS, format!("node-{from}"))
             }
         };
         self.handle(node, shard, Input::Connected { connection, listener, peer: Arc::from(peer) });
     }
 
-    /// Opens the streams that a shard has asked for.
-    pub(super) fn dial(&mut self, node: usize, shard: u16) {
-        loop {
-            let connection = self.nodes[node].next_connection();
-            let Some(state) = self.nodes[node].shards.get_mut(usize::from(shard)) else { return };
-            let Some(to) = state.machine.poll_dial(connection) else { return };
-            let (stream, delay) = self.net.open(Address::Node(node), Address::Node(to));
-            self.nodes[node].attach(stream, 0);
-            let opener = Opener::Shard(Attached { node, shard, connection });
-            self.openers.insert(stream, (opener, to));
-            self.push(self.now + delay, Event::Accept { stream });
-        }
+    /// Opens a stream that a shard has asked for.
+    pub(super) fn dial(&mut self, node: usize, shard: u16, connection: ConnectionId, to: NodeId) {
+        assert!(connection.is_outgoing(), "core numbers its own connections apart: {connection}");
+        let Some(to) = self.node_of(to) else {
+            let (life, input) = (self.nodes[node].life, Input::Disconnected(connection));
+            self.push(self.now + 1, Event::Input { node, shard, life, input });
+            return;
+        };
+        let (stream, delay) = self.net.open(Address::Node(node), Address::Node(to));
+        let known = self.nodes[node].streams.insert(connection, (stream, 0));
+        assert!(known.is_none(), "core gives a number once: {connection}");
+        let opener = Opener::Shard(Attached { node, shard, connection });
+        self.openers.insert(stream, (opener, to));
+        self.push(self.now + delay, Event::Accept { stream });
+    }
+
+    /// Returns the place of a node by its number in the cluster.
+    fn node_of(&self, id: NodeId) -> Option<usize> {
+        usize::try_from(id.0 - 1).ok().filter(|node| *node < self.nodes.len())
+    }
+
+    /// An attempt to connect has met nothing but silence for as long as a driver waits.
+    pub(super) fn unanswered(&mut self, stream: StreamId) {
+        self.net.abort(self.now, stream, 0, &mut self.notices);
+        self.flush_notices();
     }
 
     pub(super) fn act(&mut self, client: usize, event: ActorEvent) {

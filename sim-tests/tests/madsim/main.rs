@@ -20,6 +20,8 @@ mod connections;
 #[cfg(madsim)]
 mod console;
 #[cfg(madsim)]
+mod dials;
+#[cfg(madsim)]
 mod groups;
 #[cfg(madsim)]
 mod kills;
