@@ -21,6 +21,7 @@ use bytes::{Bytes, BytesMut};
 use crate::broker::post::Post;
 use crate::ids::{ConnectionId, IoToken, ListenerIndex, NodeId, ShardId};
 use crate::log::block::BlockPlan;
+use crate::observe::ClusterEvent;
 
 /// What happened in the world.
 #[derive(Debug)]
@@ -420,6 +421,8 @@ pub enum Event {
         /// The offset after the last committed record.
         high_watermark: crate::ids::Offset,
     },
+    /// What replicas and their leaders report in a cluster.
+    Cluster(ClusterEvent),
     /// A partition was given up, because its topic is deleted.
     PartitionGone(crate::ids::TopicPartition),
     /// A group commits an offset, or a committed offset goes.
@@ -618,6 +621,11 @@ impl Effects {
     /// Reports that a rare state was reached.
     pub fn mark(&mut self, mark: Mark) {
         self.push(Effect::Observe(Event::Mark(mark)));
+    }
+
+    /// Reports what a replica, a leader or the controller did.
+    pub fn cluster(&mut self, event: ClusterEvent) {
+        self.push(Effect::Observe(Event::Cluster(event)));
     }
 
     /// Says something to people that should be looked at.

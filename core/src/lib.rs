@@ -22,6 +22,7 @@ pub mod ids;
 pub mod io;
 pub mod log;
 pub mod metadata;
+pub mod observe;
 pub mod partition;
 pub mod quorum;
 pub mod record;

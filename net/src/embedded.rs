@@ -145,7 +145,8 @@ mod tests {
 
     fn options() -> NodeOptions {
         let listen = "127.0.0.1:0".parse().expect("an address");
-        let listener = ListenerOptions { name: "PLAINTEXT".into(), listen, advertise: None };
+        let listener =
+            ListenerOptions { name: "PLAINTEXT".into(), listen, advertise: None, peers: false };
         let node = NodeConfig { memory_only: true, ..NodeConfig::default() };
         NodeOptions { node, listeners: vec![listener], data_dir: None }
     }

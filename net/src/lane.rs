@@ -450,6 +450,7 @@ impl Lane {
             Event::LogBounds { partition, log_start_offset, high_watermark } => {
                 groups.bounds(partition, log_start_offset, high_watermark);
             }
+            Event::Cluster(event) => tracing::trace!(?event, "cluster"),
             Event::PartitionGone(partition) => groups.gone(partition),
             Event::CommittedOffset { group, topic, partition, committed } => {
                 groups.committed(group, topic, partition, committed);

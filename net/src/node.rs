@@ -52,6 +52,8 @@ pub struct ListenerOptions {
     /// What clients are told; the address it listens on where that is `None`, and its port where
     /// the port is 0.
     pub advertise: Option<HostPort>,
+    /// Whether it is for the other nodes of the cluster.
+    pub peers: bool,
 }
 
 /// Why a node did not start.
@@ -252,7 +254,7 @@ impl Begin {
         for options in self.options.listeners {
             let (listener, address) = listen(&options.listen).await?;
             node.listeners.push(advertised(&options, address.port()));
-            listeners.push(listener);
+            listeners.push((listener, options.peers));
             addresses.push(address);
         }
         let inbox = Arc::clone(&self.inbox);
@@ -297,22 +299,33 @@ impl Machine for Shard {
     }
 }
 
-/// Waits for the shard and then serves all listeners.
+/// Serves the listeners of peers at once, because nodes talk before any of them serves clients, and all
+/// others when the shard is ready. The task that begins the lane has handed it `Start` by then.
 async fn accept(
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, bool)>,
     lane: SharedLane,
     admission: Arc<Admission>,
     phases: Reader<Phase>,
     stopping: Reader<bool>,
 ) {
+    let serve = |index, listener| {
+        let (lane, admission) = (lane.clone(), Arc::clone(&admission));
+        rt::spawn(listener::serve(listener, index, lane, admission, stopping.clone()));
+    };
+    let mut later = Vec::new();
+    for (index, (listener, peers)) in (0..).map(ListenerIndex).zip(listeners) {
+        if peers {
+            serve(index, listener);
+        } else {
+            later.push((index, listener));
+        }
+    }
     let reached = phases.wait_for(|phase| *phase != Phase::Starting).await;
     if !matches!(reached, Some(Phase::Ready { .. })) {
         return;
     }
-    for (index, listener) in listeners.into_iter().enumerate() {
-        let index = ListenerIndex(index as u16);
-        let (admission, stopping) = (Arc::clone(&admission), stopping.clone());
-        rt::spawn(listener::serve(listener, index, lane.clone(), admission, stopping));
+    for (index, listener) in later {
+        serve(index, listener);
     }
 }
 
@@ -338,7 +351,7 @@ fn advertised(options: &ListenerOptions, port: u16) -> ListenerConfig {
         } else {
             told.port
         },
-        peers: false,
+        peers: options.peers,
     }
 }
 
@@ -450,6 +463,7 @@ mod tests {
                 name: "PLAINTEXT".to_owned(),
                 listen: HostPort { host: "127.0.0.1".to_owned(), port: 0 },
                 advertise: None,
+                peers: false,
             }],
             data_dir,
         }

@@ -44,8 +44,12 @@ impl Broker {
             }
             node.settings.apply_to(&mut node.limits);
             let name = "PLAINTEXT".to_owned();
-            let listener =
-                ListenerOptions { name, listen: HostPort { host, port }, advertise: None };
+            let listener = ListenerOptions {
+                name,
+                listen: HostPort { host, port },
+                advertise: None,
+                peers: false,
+            };
             let options = NodeOptions { node, listeners: vec![listener], data_dir };
             wait(py, |wanted| Embedded::start(options, wanted))
                 .map(|node| Self { node, process: std::process::id() })

@@ -247,7 +247,7 @@ fn listeners(values: &mut Values, insecure: bool) -> Result<Vec<ListenerOptions>
                     format!("add --advertise {name}://HOST:PORT with a host that clients reach"),
                 ));
             }
-            Ok(ListenerOptions { name, listen: address, advertise: told })
+            Ok(ListenerOptions { name, listen: address, advertise: told, peers: false })
         })
         .collect()
 }

@@ -32,7 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 fn broker() -> Embedded {
     let listen = "127.0.0.1:0".parse().expect("an address");
-    let listener = ListenerOptions { name: "PLAINTEXT".into(), listen, advertise: None };
+    let listener =
+        ListenerOptions { name: "PLAINTEXT".into(), listen, advertise: None, peers: false };
     let node = NodeConfig { memory_only: true, ..NodeConfig::default() };
     let options = NodeOptions { node, listeners: vec![listener], data_dir: None };
     Embedded::start(options, || true).expect("it starts")

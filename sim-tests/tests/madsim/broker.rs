@@ -174,6 +174,7 @@ fn options(limits: Limits) -> NodeOptions {
             name: "PLAINTEXT".to_owned(),
             listen: HostPort { host: ADDRESS.to_owned(), port: PORT },
             advertise: None,
+            peers: false,
         }],
         data_dir: None,
     }
