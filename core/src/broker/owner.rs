@@ -318,6 +318,7 @@ impl Shard {
                 | MetadataRecord::FenceBrokerRecord(_)
                 | MetadataRecord::UnfenceBrokerRecord(_)
                 | MetadataRecord::UnregisterBrokerRecord(_)
+                | MetadataRecord::UncleanElectionRecord(_)
                 | MetadataRecord::NoOpRecord(_) => {}
                 MetadataRecord::PartitionChangeRecord(r) => {
                     let partition = PartitionIndex(r.partition_id);

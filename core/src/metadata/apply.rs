@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::ids::{LeaderEpoch, NodeId, Offset, TopicName};
+use crate::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicName, TopicPartition};
 use crate::metadata::image::{
-    BrokerImage, Endpoint, MetadataImage, PartitionImage, TopicImage, collision_key,
+    BrokerImage, Endpoint, MetadataImage, PartitionImage, TopicImage, UncleanElection,
+    collision_key,
 };
 use crate::wire::MetadataRecord;
 use crate::wire::metadata_record::{
     ConfigRecord, PartitionChangeRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord,
+    UncleanElectionRecord,
 };
 
 /// Resource type of topics in configuration records and requests.
@@ -55,6 +57,7 @@ impl MetadataImage {
                 self.ids_by_name.remove(topic.name.as_str());
                 self.collision_keys.remove(&collision_key(topic.name.as_str()));
                 self.partition_count -= topic.partitions.len();
+                self.unclean.retain(|id, _| id.topic_id != r.topic_id);
                 self.removed.insert(r.topic_id);
             }
             MetadataRecord::FeatureLevelRecord(r) => {
@@ -72,10 +75,10 @@ impl MetadataImage {
             }
             MetadataRecord::BrokerRegistrationChangeRecord(r) => {
                 let broker = self.registered(r.broker_id)?;
-                match r.fenced {
-                    1 => broker.fenced = true,
-                    -1 => broker.fenced = false,
-                    _ => {}
+                change_flag(&mut broker.fenced, r.fenced);
+                change_flag(&mut broker.in_controlled_shutdown, r.in_controlled_shutdown);
+                if !r.log_dirs.is_empty() {
+                    broker.directories.clone_from(&r.log_dirs);
                 }
             }
             MetadataRecord::FenceBrokerRecord(r) => self.registered(r.id)?.fenced = true,
@@ -84,6 +87,7 @@ impl MetadataImage {
                 self.registered(r.broker_id)?;
                 self.brokers.remove(&NodeId(r.broker_id));
             }
+            MetadataRecord::UncleanElectionRecord(r) => self.note_unclean_election(r)?,
             MetadataRecord::NoOpRecord(_) => {}
         }
         Ok(())
@@ -105,6 +109,14 @@ impl MetadataImage {
                 port: endpoint.port,
             })
             .collect();
+        let features = record
+            .features
+            .iter()
+            .map(|it| {
+                let levels = (it.min_supported_version, it.max_supported_version);
+                (it.name.as_str().to_owned(), levels)
+            })
+            .collect();
         self.brokers.insert(
             id,
             BrokerImage {
@@ -112,6 +124,10 @@ impl MetadataImage {
                 broker_epoch: offset.0,
                 endpoints,
                 fenced: record.fenced,
+                in_controlled_shutdown: record.in_controlled_shutdown,
+                directories: record.log_dirs.clone(),
+                rack: record.rack.as_ref().map(|rack| rack.as_str().to_owned()),
+                features,
             },
         );
         for topic in self.topics.values_mut() {
@@ -155,6 +171,8 @@ impl MetadataImage {
             leader: NodeId(record.leader),
             leader_epoch: LeaderEpoch(record.leader_epoch),
             partition_epoch: record.partition_epoch,
+            adding: nodes(&record.adding_replicas),
+            removing: nodes(&record.removing_replicas),
         };
         let count = topic.partitions.len();
         if index > count {
@@ -189,6 +207,12 @@ impl MetadataImage {
         if let Some(replicas) = &record.replicas {
             partition.replicas = nodes(replicas);
         }
+        if let Some(adding) = &record.adding_replicas {
+            partition.adding = nodes(adding);
+        }
+        if let Some(removing) = &record.removing_replicas {
+            partition.removing = nodes(removing);
+        }
         // -2 means unchanged; any other leader, the same one too, begins an epoch.
         if record.leader != -2 {
             partition.leader = NodeId(record.leader);
@@ -198,14 +222,33 @@ impl MetadataImage {
         Ok(())
     }
 
-    /// Settings of topics that are gone, and of resources that have none here, are passed over.
+    fn note_unclean_election(
+        &mut self,
+        record: &UncleanElectionRecord,
+    ) -> Result<(), &'static str> {
+        let topic = self.topics.get(&record.topic_id).ok_or("the topic is not known")?;
+        let partition = PartitionIndex(record.partition_id);
+        topic.partition(partition).ok_or("the partition is not known")?;
+        let election = UncleanElection {
+            leader: NodeId(record.leader),
+            leader_epoch: LeaderEpoch(record.leader_epoch),
+        };
+        self.unclean.insert(TopicPartition { topic_id: record.topic_id, partition }, election);
+        Ok(())
+    }
+
+    /// Settings of topics that are gone, and of resources that have none here, are passed over. Those of
+    /// the broker without a name hold for the cluster.
     fn set_config(&mut self, record: &ConfigRecord) {
-        if record.resource_type != RESOURCE_TOPIC {
-            return;
-        }
-        let Some(id) = self.ids_by_name.get(record.resource_name.as_str()) else { return };
-        let Some(topic) = self.topics.get_mut(id) else { return };
-        let configs = &mut Arc::make_mut(topic).configs;
+        let configs = match record.resource_type {
+            RESOURCE_TOPIC => {
+                let Some(id) = self.ids_by_name.get(record.resource_name.as_str()) else { return };
+                let Some(topic) = self.topics.get_mut(id) else { return };
+                &mut Arc::make_mut(topic).configs
+            }
+            RESOURCE_BROKER if record.resource_name.is_empty() => &mut self.defaults,
+            _ => return,
+        };
         match &record.value {
             Some(value) => {
                 configs.insert(record.name.as_str().to_owned(), value.as_str().to_owned());
@@ -214,6 +257,15 @@ impl MetadataImage {
                 configs.remove(record.name.as_str());
             }
         }
+    }
+}
+
+/// In a record 1 sets a flag, -1 clears it, and 0 leaves it.
+const fn change_flag(flag: &mut bool, change: i8) {
+    match change {
+        1 => *flag = true,
+        -1 => *flag = false,
+        _ => {}
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicName, Uuid};
+use crate::ids::{
+    LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicName, TopicPartition, Uuid,
+};
 use crate::metadata::topic_config::Overrides;
 
 /// The cluster at one offset of the metadata log.
@@ -18,6 +20,10 @@ pub struct MetadataImage {
     /// Topics whose deletion is on record: their logs may go, those of unknown topics may not.
     pub(in crate::metadata) removed: BTreeSet<TopicId>,
     pub(in crate::metadata) features: BTreeMap<String, i16>,
+    /// Settings that hold for every topic that has none of its own.
+    pub(in crate::metadata) defaults: Overrides,
+    /// The last unclean election of each partition that had one: the ledger of what may be lost.
+    pub(in crate::metadata) unclean: BTreeMap<TopicPartition, UncleanElection>,
     pub(in crate::metadata) next_producer_id: i64,
     pub(in crate::metadata) partition_count: usize,
     pub(in crate::metadata) end_offset: Offset,
@@ -35,6 +41,21 @@ pub struct BrokerImage {
     pub endpoints: Vec<Endpoint>,
     /// Whether it may lead nothing.
     pub fenced: bool,
+    /// Whether it is about to stop, and leads nothing more.
+    pub in_controlled_shutdown: bool,
+    /// Its data directories. Another one than before holds nothing of what the node had.
+    pub directories: Vec<Uuid>,
+    /// Where it stands, for placement.
+    pub rack: Option<String>,
+    /// The levels of each feature that it could serve, lowest and highest.
+    pub features: BTreeMap<String, (i16, i16)>,
+}
+
+impl BrokerImage {
+    /// Returns whether the broker may lead partitions and join in-sync sets.
+    pub const fn is_active(&self) -> bool {
+        !self.fenced && !self.in_controlled_shutdown
+    }
 }
 
 /// Where clients reach a broker by one listener.
@@ -74,6 +95,36 @@ pub struct PartitionImage {
     pub leader_epoch: LeaderEpoch,
     /// Counts every change of the partition.
     pub partition_epoch: i32,
+    /// Those of the replicas that a reassignment adds (KIP-455).
+    pub adding: Vec<NodeId>,
+    /// Those of the replicas that go once all others are in sync.
+    pub removing: Vec<NodeId>,
+}
+
+impl PartitionImage {
+    /// Returns whether it is on the move.
+    pub const fn is_reassigning(&self) -> bool {
+        !self.adding.is_empty() || !self.removing.is_empty()
+    }
+
+    /// Returns the replicas that it will have, in their order.
+    pub fn target(&self) -> impl Iterator<Item = NodeId> {
+        self.replicas.iter().copied().filter(|node| !self.removing.contains(node))
+    }
+
+    /// Returns the replicas that it had before it was moved.
+    pub fn original(&self) -> impl Iterator<Item = NodeId> {
+        self.replicas.iter().copied().filter(|node| !self.adding.contains(node))
+    }
+}
+
+/// A leader that was not known to hold everything, elected on an operator's order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UncleanElection {
+    /// The leader.
+    pub leader: NodeId,
+    /// Its epoch: what earlier ones wrote may be lost.
+    pub leader_epoch: LeaderEpoch,
 }
 
 impl MetadataImage {
@@ -119,6 +170,30 @@ impl MetadataImage {
         self.features.iter().map(|(name, &level)| (name.as_str(), level))
     }
 
+    /// Returns whether a node may lead partitions and join in-sync sets.
+    pub fn is_active(&self, id: NodeId) -> bool {
+        self.broker(id).is_some_and(BrokerImage::is_active)
+    }
+
+    /// Returns the setting that holds for every topic that has none of its own, where one is on record.
+    pub fn default_config(&self, name: &str) -> Option<&str> {
+        self.defaults.get(name).map(String::as_str)
+    }
+
+    /// Returns MIN of a partition: `min.insync.replicas` of its topic, but no more than it has replicas
+    /// before and after a move.
+    pub fn min_isr(&self, topic: &TopicImage, partition: &PartitionImage) -> usize {
+        const NAME: &str = "min.insync.replicas";
+        let text = topic.configs.get(NAME).or_else(|| self.defaults.get(NAME));
+        let wanted = text.and_then(|text| text.parse().ok()).unwrap_or(1);
+        wanted.min(partition.target().count()).min(partition.original().count()).max(1)
+    }
+
+    /// Returns the last unclean election of a partition.
+    pub fn unclean_election(&self, id: TopicPartition) -> Option<&UncleanElection> {
+        self.unclean.get(&id)
+    }
+
     /// Returns how many partitions there are.
     pub const fn partition_count(&self) -> usize {
         self.partition_count
@@ -150,13 +225,25 @@ impl MetadataImage {
                     .signed(i64::from(partition.leader.0))
                     .signed(i64::from(partition.leader_epoch.0))
                     .signed(i64::from(partition.partition_epoch));
+                let lists =
+                    [&partition.replicas, &partition.isr, &partition.adding, &partition.removing];
+                for list in lists {
+                    digest.number(list.len() as u64);
+                    for node in list {
+                        digest.signed(i64::from(node.0));
+                    }
+                }
             }
             for (name, value) in &topic.configs {
                 digest.text(name).text(value);
             }
         }
         for (id, broker) in &self.brokers {
-            digest.signed(i64::from(id.0)).signed(broker.broker_epoch);
+            digest
+                .signed(i64::from(id.0))
+                .signed(broker.broker_epoch)
+                .number(u64::from(broker.fenced))
+                .number(u64::from(broker.in_controlled_shutdown));
         }
     }
 }

@@ -127,6 +127,17 @@ messages! {
         last_known_elr [2+] null [2+] tag 7: Option<Vec<i32>> = None;
         directories [1+] null [1+] tag 8: Option<Vec<Uuid>> = None;
     }
+    /// A leader was elected that was not known to hold everything, on an operator's order. Ours; Kafka has
+    /// none.
+    UncleanElectionRecord versions [0] flexible [0] {
+        topic_id [0+]: Uuid;
+        partition_id [0+]: i32 = -1;
+        leader [0+]: i32 = -1;
+        /// Its epoch: what earlier ones wrote may be lost.
+        leader_epoch [0+]: i32 = -1;
+        /// The first offset that may be lost; -1 where nobody knows.
+        lost_from [0+]: i64 = -1;
+    }
     /// Value of the control record with which a leader begins its epoch (KIP-595).
     LeaderChangeMessage versions [0-1] flexible [0] {
         version [0+]: i16;
@@ -256,6 +267,7 @@ metadata_records! {
     15 ProducerIdsRecord 0;
     17 BrokerRegistrationChangeRecord 3;
     20 NoOpRecord 0;
+    31000 UncleanElectionRecord 0;
 }
 
 fn decode_frame(reader: &mut Reader) -> Result<(u32, i16), DecodeError> {
