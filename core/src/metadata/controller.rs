@@ -17,16 +17,29 @@ use crate::error::ErrorCode;
 use crate::ids::{LeaderEpoch, NodeId, Offset, ShardId, TopicPartition, Uuid};
 use crate::io::Effects;
 use crate::log::{AppendError, LogStore};
+use crate::metadata::broker_sessions::BrokerSessions;
 use crate::metadata::decide::{Deciding, Decision};
+use crate::metadata::decide_brokers::{BrokerState, fence, heartbeat, register_broker};
+use crate::metadata::decide_partitions::alter_partition;
+use crate::metadata::elections::{balance_leaders, elect_leaders};
 use crate::metadata::image::MetadataImage;
+use crate::metadata::reassign::{alter_reassignments, list_reassignments};
 use crate::record::builder::BatchBuilder;
 use crate::record::compress::Codec;
 use crate::time::Now;
 use crate::wire::api::alter_configs::AlterConfigsRequest;
+use crate::wire::api::alter_partition::AlterPartitionRequest;
+use crate::wire::api::alter_partition_reassignments::AlterPartitionReassignmentsRequest;
+use crate::wire::api::broker_heartbeat::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
+use crate::wire::api::broker_registration::{
+    BrokerRegistrationRequest, BrokerRegistrationResponse,
+};
 use crate::wire::api::create_partitions::CreatePartitionsRequest;
 use crate::wire::api::create_topics::CreateTopicsRequest;
 use crate::wire::api::delete_topics::DeleteTopicsRequest;
+use crate::wire::api::elect_leaders::ElectLeadersRequest;
 use crate::wire::api::incremental_alter_configs::IncrementalAlterConfigsRequest;
+use crate::wire::api::list_partition_reassignments::ListPartitionReassignmentsRequest;
 use crate::wire::{KafkaString, MetadataRecord, Response};
 
 /// What the controller is asked to do.
@@ -49,6 +62,18 @@ pub enum Command {
     IncrementalAlterConfigs(IncrementalAlterConfigsRequest),
     /// The next block of producer ids for a shard of this broker.
     AllocateProducerIds(NodeId),
+    /// `BrokerRegistration` at a node of this cluster.
+    RegisterBroker(Uuid, BrokerRegistrationRequest),
+    /// `BrokerHeartbeat`.
+    Heartbeat(BrokerHeartbeatRequest),
+    /// `AlterPartition`, in this version.
+    AlterPartition(AlterPartitionRequest, i16),
+    /// `ElectLeaders`.
+    ElectLeaders(ElectLeadersRequest),
+    /// `AlterPartitionReassignments`.
+    AlterReassignments(AlterPartitionReassignmentsRequest),
+    /// `ListPartitionReassignments`.
+    ListReassignments(ListPartitionReassignmentsRequest),
 }
 
 /// How a command ended.
@@ -61,7 +86,7 @@ pub enum CommandAnswer {
     AutoCreated,
     /// With a block of producer ids that begins here.
     ProducerIds(i64),
-    /// Not at all: the metadata log takes nothing.
+    /// Not at all: the metadata log takes nothing, or it is refused and its answer has no room for words.
     Failed(ErrorCode, Arc<str>),
 }
 
@@ -105,6 +130,8 @@ struct Waiting {
 pub struct Controller {
     node: Arc<NodeConfig>,
     directory_id: Uuid,
+    voters: usize,
+    sessions: BrokerSessions,
     epoch: LeaderEpoch,
     /// With everything appended, committed or not.
     image: MetadataImage,
@@ -127,6 +154,8 @@ impl Controller {
         Self {
             node,
             directory_id,
+            voters: 1,
+            sessions: BrokerSessions::default(),
             epoch,
             image,
             uncommitted: VecDeque::new(),
@@ -146,6 +175,60 @@ impl Controller {
         &self.image
     }
 
+    /// Takes in how many voters the quorum has, which new topics follow with their replicas.
+    pub const fn set_voters(&mut self, voters: usize) {
+        self.voters = voters;
+    }
+
+    /// Returns when each broker was heard.
+    pub const fn sessions(&self) -> &BrokerSessions {
+        &self.sessions
+    }
+
+    /// Returns when each broker was heard, to be told of connections.
+    pub const fn sessions_mut(&mut self) -> &mut BrokerSessions {
+        &mut self.sessions
+    }
+
+    /// Gives every unfenced broker a full session, as a new leader does. Without it nobody has one.
+    pub fn begin_sessions(&mut self, now: Now) {
+        self.sessions.begin(now.mono, &self.image);
+    }
+
+    /// Fences every broker whose session has run out, and returns who that was.
+    ///
+    /// # Errors
+    /// [`AppendError`]; who was not fenced is still due then.
+    pub fn fence_silent(
+        &mut self,
+        now: Now,
+        log: &mut LogStore,
+        fx: &mut Effects,
+    ) -> Result<Vec<NodeId>, AppendError> {
+        let due = self.sessions.due(now.mono);
+        for &node in &due {
+            self.append(now, fence(&self.image, node), log, fx)?;
+            self.sessions.fenced(node);
+        }
+        Ok(due)
+    }
+
+    /// Gives at most `max` partitions back to their preferred leaders, and returns how many it were.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing has changed then.
+    pub fn balance_leaders(
+        &mut self,
+        now: Now,
+        max: usize,
+        log: &mut LogStore,
+        fx: &mut Effects,
+    ) -> Result<usize, AppendError> {
+        let Decision { records, response } = balance_leaders(&self.image, max);
+        self.append(now, records, log, fx)?;
+        Ok(response)
+    }
+
     /// Returns whether nobody waits for it.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty()
@@ -161,9 +244,12 @@ impl Controller {
         log: &mut LogStore,
         fx: &mut Effects,
     ) {
-        let Decision { records, response } = self.decide(command, next_id, log);
+        let (Decision { records, response }, state) = self.decide(command, next_id, log);
         let answer = match self.append(now, records, log, fx) {
-            Ok(()) => response,
+            Ok(()) => {
+                self.note_session(now, command, state);
+                response
+            }
             Err(error) => {
                 let why = format!("the metadata log takes nothing: {error}");
                 failed(response, ErrorCode::KafkaStorageError, &why)
@@ -172,20 +258,72 @@ impl Controller {
         self.waiting.push_back(Waiting { needs: self.image.end_offset(), origin, answer });
     }
 
+    /// Takes in what a decided command says about the life of its broker.
+    fn note_session(&mut self, now: Now, command: &Command, state: Option<BrokerState>) {
+        if let (Command::Heartbeat(request), Some(state)) = (command, state) {
+            self.sessions.heard(now.mono, request, state, self.image.end_offset());
+        }
+        if let Command::RegisterBroker(_, request) = command {
+            let node = NodeId(request.broker_id);
+            // One that asks again after it was unfenced keeps its session.
+            if self.image.broker(node).is_some_and(|broker| broker.fenced) {
+                self.sessions.registered(node);
+            }
+        }
+    }
+
+    /// Decides a command, and for a heartbeat what its broker is from then on.
     fn decide(
         &self,
         command: &Command,
         next_id: &mut dyn FnMut() -> Uuid,
         log: &LogStore,
-    ) -> Decision<CommandAnswer> {
+    ) -> (Decision<CommandAnswer>, Option<BrokerState>) {
         let mut deciding = Deciding {
             log,
             image: &self.image,
             node: &self.node,
             directory_id: self.directory_id,
+            voters: self.voters,
             next_id,
         };
-        match command {
+        let image = &self.image;
+        let decision = match command {
+            Command::Heartbeat(request) => match heartbeat(image, &self.sessions, request) {
+                Ok((decision, state)) => return (answered(decision), Some(state)),
+                Err(code) => {
+                    let error_code = code.code();
+                    let response = BrokerHeartbeatResponse {
+                        error_code,
+                        ..BrokerHeartbeatResponse::default()
+                    };
+                    answered(Decision { records: Vec::new(), response })
+                }
+            },
+            Command::RegisterBroker(cluster_id, request) => {
+                match register_broker(image, *cluster_id, request) {
+                    Ok(Decision { records, response: broker_epoch }) => {
+                        let response = BrokerRegistrationResponse {
+                            broker_epoch,
+                            ..BrokerRegistrationResponse::default()
+                        };
+                        answered(Decision { records, response })
+                    }
+                    Err((code, why)) => {
+                        let response = CommandAnswer::Failed(code, why.into());
+                        Decision { records: Vec::new(), response }
+                    }
+                }
+            }
+            Command::AlterPartition(request, version) => {
+                answered(alter_partition(image, request, *version))
+            }
+            Command::ElectLeaders(request) => answered(elect_leaders(image, request)),
+            Command::AlterReassignments(request) => answered(alter_reassignments(image, request)),
+            Command::ListReassignments(request) => {
+                let response = list_reassignments(image, request);
+                answered(Decision { records: Vec::new(), response })
+            }
             Command::CreateTopics(request) => answered(deciding.create_topics(request)),
             Command::AutoCreate(names) => {
                 let Decision { records, response: () } = deciding.auto_create(names);
@@ -207,7 +345,8 @@ impl Controller {
                 let Decision { records, response } = deciding.allocate_producer_ids(*broker);
                 Decision { records, response: CommandAnswer::ProducerIds(response) }
             }
-        }
+        };
+        (decision, None)
     }
 
     /// Appends records as one batch and takes them into the image at once, so that the next decision
@@ -283,6 +422,7 @@ impl Controller {
     /// Takes the controller's state into a digest.
     pub fn digest(&self, digest: &mut Digest) {
         self.image.digest(digest);
+        self.sessions.digest(digest);
         digest
             .signed(i64::from(self.epoch.0))
             .signed(self.committed_end.0)
@@ -332,6 +472,16 @@ fn failed(answer: CommandAnswer, code: ErrorCode, why: &str) -> CommandAnswer {
                 fail(&mut resource.error_code, &mut resource.error_message);
             }
         }
+        Response::BrokerRegistration(response) => response.error_code = code.code(),
+        Response::BrokerHeartbeat(response) => response.error_code = code.code(),
+        Response::AlterPartition(response) => response.error_code = code.code(),
+        Response::ElectLeaders(response) => response.error_code = code.code(),
+        Response::AlterPartitionReassignments(response) => {
+            fail(&mut response.error_code, &mut response.error_message);
+        }
+        Response::ListPartitionReassignments(response) => {
+            fail(&mut response.error_code, &mut response.error_message);
+        }
         Response::Produce(_)
         | Response::Fetch(_)
         | Response::ListOffsets(_)
@@ -356,19 +506,13 @@ fn failed(answer: CommandAnswer, code: ErrorCode, why: &str) -> CommandAnswer {
         | Response::DeleteGroups(_)
         | Response::OffsetDelete(_)
         | Response::ListConfigResources(_)
-        | Response::ElectLeaders(_)
-        | Response::AlterPartitionReassignments(_)
-        | Response::ListPartitionReassignments(_)
         | Response::Vote(_)
         | Response::BeginQuorumEpoch(_)
         | Response::EndQuorumEpoch(_)
         | Response::DescribeQuorum(_)
-        | Response::AlterPartition(_)
         | Response::UpdateFeatures(_)
         | Response::Envelope(_)
         | Response::FetchSnapshot(_)
-        | Response::BrokerRegistration(_)
-        | Response::BrokerHeartbeat(_)
         | Response::AllocateProducerIds(_)
         | Response::PeerHello(_)
         | Response::ReplicaAck(_) => {

@@ -25,7 +25,7 @@ use crate::wire::api::delete_topics::{
     DeletableTopicResult, DeleteTopicsRequest, DeleteTopicsResponse,
 };
 use crate::wire::metadata_record::{
-    ConfigRecord, PartitionRecord, ProducerIdsRecord, RemoveTopicRecord, TopicRecord,
+    ConfigRecord, ProducerIdsRecord, RemoveTopicRecord, TopicRecord,
 };
 use crate::wire::{KafkaString, MetadataRecord};
 
@@ -54,6 +54,8 @@ pub struct Deciding<'a> {
     pub node: &'a NodeConfig,
     /// The node's data directory.
     pub directory_id: Uuid,
+    /// How many voters the metadata quorum has.
+    pub voters: usize,
     /// Makes ids that were never used.
     pub next_id: &'a mut dyn FnMut() -> Uuid,
 }
@@ -177,7 +179,7 @@ impl Deciding<'_> {
             let why = format!("Topic '{name}' collides with one that differs by '.' and '_' only.");
             return Err((ErrorCode::InvalidTopicException, why));
         }
-        let assignment = self.assignment(topic)?;
+        let assignment = self.assignment(topic, batch.partitions)?;
         let room = self.node.limits.partitions_max;
         if self.image.partition_count() + batch.partitions + assignment.len() > room {
             let why = format!("The node takes at most {room} partitions.");
@@ -210,42 +212,6 @@ impl Deciding<'_> {
         Ok((result, records))
     }
 
-    /// Returns the replicas of each partition that the request asks for.
-    fn assignment(&self, topic: &CreatableTopic) -> Result<Vec<Vec<NodeId>>, Refusal> {
-        if topic.assignments.is_empty() {
-            let count = match topic.num_partitions {
-                -1 => self.node.settings.number("num.partitions").unwrap_or(1) as i32,
-                count => count,
-            };
-            self.check_partition_count(count)?;
-            let replicas = self.default_replicas(topic.replication_factor)?;
-            return Ok(vec![replicas; count as usize]);
-        }
-        if topic.num_partitions != -1 || topic.replication_factor != -1 {
-            let why = "Beside an assignment, partitions and replication factor must be -1.";
-            return Err((ErrorCode::InvalidRequest, why.to_owned()));
-        }
-        let mut by_index = BTreeMap::new();
-        for entry in &topic.assignments {
-            let replicas = self.checked_replicas(&entry.broker_ids)?;
-            if by_index.insert(entry.partition_index, replicas).is_some() {
-                let why = format!("Partition {} is assigned twice.", entry.partition_index);
-                return Err((ErrorCode::InvalidReplicaAssignment, why));
-            }
-        }
-        self.check_partition_count(by_index.len() as i32)?;
-        if !by_index.keys().copied().eq(0..by_index.len() as i32) {
-            let why = "Partitions of an assignment must run from 0 without a gap.";
-            return Err((ErrorCode::InvalidReplicaAssignment, why.to_owned()));
-        }
-        let factor = by_index.values().next().map_or(0, Vec::len);
-        if by_index.values().any(|replicas| replicas.len() != factor) {
-            let why = "All partitions must have the same number of replicas.";
-            return Err((ErrorCode::InvalidReplicaAssignment, why.to_owned()));
-        }
-        Ok(by_index.into_values().collect())
-    }
-
     /// A folder that somebody else made is never taken for a replica's.
     fn check_folders(&self, name: &TopicName, mut indexes: Range<i32>) -> Result<(), Refusal> {
         match indexes.find_map(|i| self.log.name_conflict(name, PartitionIndex(i))) {
@@ -257,80 +223,6 @@ impl Deciding<'_> {
                 Err((ErrorCode::PolicyViolation, why))
             }
         }
-    }
-
-    fn check_partition_count(&self, count: i32) -> Result<(), Refusal> {
-        if count < 1 {
-            let why = "The number of partitions must be at least 1.";
-            return Err((ErrorCode::InvalidPartitions, why.to_owned()));
-        }
-        let most = self.node.limits.partitions_per_topic_max;
-        if count > most {
-            let why = format!("A topic has at most {most} partitions here.");
-            return Err((ErrorCode::InvalidPartitions, why));
-        }
-        Ok(())
-    }
-
-    fn default_replicas(&self, factor: i16) -> Result<Vec<NodeId>, Refusal> {
-        let alive: Vec<NodeId> =
-            self.image.brokers().filter(|(_, broker)| !broker.fenced).map(|(id, _)| id).collect();
-        let factor = match factor {
-            -1 => 1,
-            factor if factor < 1 => {
-                let why = "The replication factor must be at least 1.";
-                return Err((ErrorCode::InvalidReplicationFactor, why.to_owned()));
-            }
-            factor => factor as usize,
-        };
-        if factor > alive.len() {
-            let why = format!(
-                "Unable to replicate the partition {factor} time(s): only {} broker(s) are registered.",
-                alive.len()
-            );
-            return Err((ErrorCode::InvalidReplicationFactor, why));
-        }
-        Ok(alive[..factor].to_vec())
-    }
-
-    fn checked_replicas(&self, ids: &[i32]) -> Result<Vec<NodeId>, Refusal> {
-        let mut seen = BTreeSet::new();
-        for &id in ids {
-            if !seen.insert(id) {
-                let why = format!("Broker {id} is assigned twice.");
-                return Err((ErrorCode::InvalidReplicaAssignment, why));
-            }
-            if self.image.broker(NodeId(id)).is_none() {
-                let why = format!("Broker {id} is not registered.");
-                return Err((ErrorCode::InvalidReplicaAssignment, why));
-            }
-        }
-        if ids.is_empty() {
-            let why = "A partition needs a replica.";
-            return Err((ErrorCode::InvalidReplicaAssignment, why.to_owned()));
-        }
-        Ok(ids.iter().copied().map(NodeId).collect())
-    }
-
-    fn partition_record(
-        &self,
-        topic_id: TopicId,
-        index: i32,
-        replicas: &[NodeId],
-    ) -> MetadataRecord {
-        let ids: Vec<i32> = replicas.iter().map(|node| node.0).collect();
-        PartitionRecord {
-            partition_id: index,
-            topic_id,
-            leader: ids[0],
-            leader_epoch: 0,
-            partition_epoch: 0,
-            directories: vec![self.directory_id; ids.len()],
-            isr: ids.clone(),
-            replicas: ids,
-            ..PartitionRecord::default()
-        }
-        .into()
     }
 
     fn described(&self, overrides: &Overrides) -> Vec<CreatableTopicConfigs> {
@@ -522,8 +414,8 @@ impl Deciding<'_> {
         }
         let replicas = match &request.assignments {
             None => {
-                let factor = topic.partitions.first().map_or(1, |p| p.replicas.len());
-                vec![self.default_replicas(factor as i16)?; more]
+                let factor = topic.partitions.first().map_or(1, |p| p.target().count());
+                self.placed(more, factor as i16, added)?
             }
             Some(assignments) if assignments.len() != more => {
                 let why = format!(

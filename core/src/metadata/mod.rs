@@ -13,10 +13,20 @@
 //! Sources: KIP-500, KIP-631, KIP-516; Kafka protocol guide.
 
 pub mod apply;
+pub mod broker_sessions;
 pub mod controller;
 pub mod decide;
+pub mod decide_brokers;
 pub mod decide_configs;
+pub mod decide_partitions;
+pub mod decide_replicas;
+mod draft;
+pub mod elections;
 pub mod image;
+pub mod placement;
+pub mod reassign;
+#[cfg(test)]
+mod tests;
 pub mod topic_config;
 
 pub use controller::{Command, CommandAnswer, Controller};

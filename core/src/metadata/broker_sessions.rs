@@ -1,0 +1,152 @@
+//! When brokers were last heard: soft state of the controller, begun anew with each leader.
+//!
+//! What it knows is in no record, so a new leader gives every unfenced broker a full session before it fences
+//! one. It decides nothing but who is due; the records come from
+//! [`fence`](crate::metadata::decide_brokers::fence). Sources: KIP-631; `docs/cluster.md`, "Controller".
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::digest::Digest;
+use crate::ids::{NodeId, Offset};
+use crate::metadata::decide_brokers::{BrokerState, LOST, SESSION};
+use crate::metadata::image::MetadataImage;
+use crate::time::Instant;
+use crate::wire::api::broker_heartbeat::BrokerHeartbeatRequest;
+
+/// What is known of the brokers that were heard.
+#[derive(Clone, Debug)]
+pub struct BrokerSessions {
+    sessions: BTreeMap<NodeId, Session>,
+    session: Duration,
+    lost: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    /// When the broker is fenced; `None` while it is fenced.
+    deadline: Option<Instant>,
+    /// The last offset of the metadata log that it has applied, -1 for none.
+    metadata_offset: i64,
+    /// Everybody must have applied this offset before the broker may stop.
+    shutdown_offset: Option<i64>,
+}
+
+impl Default for BrokerSessions {
+    fn default() -> Self {
+        Self::new(SESSION, LOST)
+    }
+}
+
+impl BrokerSessions {
+    /// Knows nobody. A broker is fenced after `session` of silence, and `lost` after its connection went.
+    pub const fn new(session: Duration, lost: Duration) -> Self {
+        Self { sessions: BTreeMap::new(), session, lost }
+    }
+
+    /// Gives every unfenced broker of the image a full session, as a new leader does.
+    pub fn begin(&mut self, now: Instant, image: &MetadataImage) {
+        self.sessions.clear();
+        for (node, broker) in image.brokers() {
+            let deadline = (!broker.fenced).then(|| now + self.session);
+            self.sessions
+                .insert(node, Session { deadline, metadata_offset: -1, shutdown_offset: None });
+        }
+    }
+
+    /// Takes in that a start of a broker was registered, which is fenced.
+    pub fn registered(&mut self, node: NodeId) {
+        let session = Session { deadline: None, metadata_offset: -1, shutdown_offset: None };
+        self.sessions.insert(node, session);
+    }
+
+    /// Takes in a heartbeat and the state that was decided on it. `end_offset` is the end of the metadata log
+    /// behind that decision's records.
+    pub fn heard(
+        &mut self,
+        now: Instant,
+        request: &BrokerHeartbeatRequest,
+        state: BrokerState,
+        end_offset: Offset,
+    ) {
+        let node = NodeId(request.broker_id);
+        let shutdown_offset = self.sessions.get(&node).and_then(|known| known.shutdown_offset);
+        let session = Session {
+            deadline: match state {
+                BrokerState::Unfenced | BrokerState::ControlledShutdown => Some(now + self.session),
+                BrokerState::Fenced | BrokerState::ShutdownNow => None,
+            },
+            metadata_offset: request.current_metadata_offset,
+            shutdown_offset: match state {
+                BrokerState::ControlledShutdown => {
+                    Some(shutdown_offset.unwrap_or(end_offset.0 - 1))
+                }
+                BrokerState::Fenced | BrokerState::Unfenced | BrokerState::ShutdownNow => None,
+            },
+        };
+        self.sessions.insert(node, session);
+    }
+
+    /// Takes in that a broker's connection was reset and could not be made again at once.
+    pub fn connection_lost(&mut self, now: Instant, node: NodeId) {
+        if let Some(Session { deadline: Some(deadline), .. }) = self.sessions.get_mut(&node) {
+            *deadline = (*deadline).min(now + self.lost);
+        }
+    }
+
+    /// Takes in that a broker was fenced without having asked for it.
+    pub fn fenced(&mut self, node: NodeId) {
+        if let Some(session) = self.sessions.get_mut(&node) {
+            session.deadline = None;
+        }
+    }
+
+    /// Forgets a broker that was taken out of the cluster.
+    pub fn unregistered(&mut self, node: NodeId) {
+        self.sessions.remove(&node);
+    }
+
+    /// Returns who has been silent for too long, by number.
+    pub fn due(&self, now: Instant) -> Vec<NodeId> {
+        let is_due = |session: &Session| session.deadline.is_some_and(|deadline| deadline <= now);
+        self.sessions.iter().filter(|(_, it)| is_due(it)).map(|(&node, _)| node).collect()
+    }
+
+    /// Returns when somebody is due next.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.sessions.values().filter_map(|session| session.deadline).min()
+    }
+
+    /// Returns the last offset of the metadata log that every active broker but `except` says it has applied;
+    /// -1 where one has said nothing yet, and `i64::MAX` where there is no other.
+    pub fn lowest_applied(&self, image: &MetadataImage, except: Option<NodeId>) -> i64 {
+        image
+            .brokers()
+            .filter(|&(node, broker)| broker.is_active() && Some(node) != except)
+            .map(|(node, _)| self.sessions.get(&node).map_or(-1, |session| session.metadata_offset))
+            .min()
+            .unwrap_or(i64::MAX)
+    }
+
+    /// Returns whether every other active broker knows that this one leads nothing more.
+    pub fn others_have_seen_shutdown(&self, image: &MetadataImage, node: NodeId) -> bool {
+        // Without an offset the leader has changed: the broker's next heartbeat sets one.
+        let Some(offset) = self.sessions.get(&node).and_then(|session| session.shutdown_offset)
+        else {
+            return false;
+        };
+        offset <= self.lowest_applied(image, Some(node))
+    }
+
+    /// Takes the sessions into a digest.
+    pub fn digest(&self, digest: &mut Digest) {
+        digest.number(self.sessions.len() as u64);
+        for (node, session) in &self.sessions {
+            digest
+                .signed(i64::from(node.0))
+                .number(session.deadline.map_or(0, Instant::as_nanos))
+                .signed(session.metadata_offset)
+                .signed(session.shutdown_offset.unwrap_or(-1));
+        }
+    }
+}
