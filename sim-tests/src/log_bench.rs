@@ -9,7 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use mainspring_core::ids::{
-    Incarnation, LeaderEpoch, Offset, PartitionIndex, ShardId, TopicName, TopicPartition, Uuid,
+    Incarnation, LeaderEpoch, NodeId, Offset, PartitionIndex, ShardId, TopicName, TopicPartition,
+    Uuid,
 };
 use mainspring_core::io::{Effect, Effects, Event, Mark};
 use mainspring_core::log::{
@@ -73,8 +74,8 @@ pub struct Identity {
     pub cluster_id: Uuid,
     /// The directory.
     pub directory_id: Uuid,
-    /// The largest epoch voted in.
-    pub vote_epoch: LeaderEpoch,
+    /// The largest epoch voted in, and for whom.
+    pub vote: Option<(LeaderEpoch, NodeId)>,
 }
 
 /// What a log holds.
@@ -117,7 +118,7 @@ pub struct LogBench {
     /// Confirmed log starts.
     pub starts: BTreeMap<TopicPartition, i64>,
     /// Confirmed votes.
-    pub voted: Option<LeaderEpoch>,
+    pub voted: Option<(LeaderEpoch, NodeId)>,
     /// Marks that were reached.
     pub marks: BTreeMap<Mark, u64>,
     /// How many effects there were.
@@ -200,14 +201,13 @@ impl LogBench {
     fn take_events(&mut self) {
         while let Some(event) = self.store.poll_event() {
             match event {
-                LogEvent::Recovered { incarnation, cluster_id, directory_id, vote_epoch } => {
-                    self.identity =
-                        Some(Identity { incarnation, cluster_id, directory_id, vote_epoch });
+                LogEvent::Recovered { incarnation, cluster_id, directory_id, vote } => {
+                    self.identity = Some(Identity { incarnation, cluster_id, directory_id, vote });
                 }
                 LogEvent::Stable { log, end } => {
                     self.stable.insert(log, end.value().0);
                 }
-                LogEvent::Voted { epoch } => self.voted = Some(epoch),
+                LogEvent::Voted { epoch, candidate } => self.voted = Some((epoch, candidate)),
                 LogEvent::Created(log) => self.created.push(log),
                 LogEvent::Deleted(log) => self.deleted.push(log),
                 LogEvent::LogStartMoved { log, start } => {

@@ -292,11 +292,11 @@ impl Shard {
 
     fn on_log_event(&mut self, now: Now, event: LogEvent) {
         match event {
-            LogEvent::Recovered { incarnation, cluster_id, directory_id, vote_epoch } => {
-                self.identity = Identity { incarnation, cluster_id, directory_id, vote_epoch };
+            LogEvent::Recovered { incarnation, cluster_id, directory_id, vote } => {
+                self.identity = Identity { incarnation, cluster_id, directory_id, vote };
                 self.on_recovered(now);
             }
-            LogEvent::Voted { epoch } => self.on_voted(now, epoch),
+            LogEvent::Voted { epoch, .. } => self.on_voted(now, epoch),
             LogEvent::Stable { log, end } => {
                 if log == TopicPartition::CLUSTER_METADATA {
                     self.on_metadata_committed(now, end.value());

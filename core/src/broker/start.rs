@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::broker::post::Post;
 use crate::broker::shard::{Shard, TicketUse};
-use crate::ids::{Incarnation, LeaderEpoch, Offset, PartitionIndex, ShardId, TopicName};
+use crate::ids::{Incarnation, LeaderEpoch, NodeId, Offset, PartitionIndex, ShardId, TopicName};
 use crate::ids::{TopicPartition, Uuid};
 use crate::io::Effect;
 use crate::log::{FetchPlan, FlushPolicy, LogSettings, ReadError, Stable, Storage};
@@ -74,7 +74,7 @@ pub(in crate::broker) struct Identity {
     pub(in crate::broker) incarnation: Incarnation,
     pub(in crate::broker) cluster_id: Uuid,
     pub(in crate::broker) directory_id: Uuid,
-    pub(in crate::broker) vote_epoch: LeaderEpoch,
+    pub(in crate::broker) vote: Option<(LeaderEpoch, NodeId)>,
 }
 
 /// A replay on its way.
@@ -207,11 +207,13 @@ impl Shard {
     }
 
     fn begin_vote(&mut self, now: Now, image: MetadataImage) {
-        let epoch = LeaderEpoch(self.identity.vote_epoch.0.max(image.epoch().0) + 1);
+        let voted = self.identity.vote.map_or(LeaderEpoch::UNKNOWN, |(epoch, _)| epoch);
+        let epoch = LeaderEpoch(voted.max(image.epoch()).0 + 1);
+        let node_id = self.config.node.node_id;
         let node = std::sync::Arc::clone(&self.config.node);
         self.controller = Some(Controller::new(node, self.identity.directory_id, epoch, image));
         self.phase = Phase::Voting;
-        self.log.vote(now, epoch, &mut self.fx);
+        self.log.vote(now, epoch, node_id, &mut self.fx);
     }
 
     pub(in crate::broker) fn on_voted(&mut self, now: Now, epoch: LeaderEpoch) {

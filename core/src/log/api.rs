@@ -177,6 +177,20 @@ pub enum AppendError {
     /// The log directory is poisoned by a failed write or flush (`KAFKA_STORAGE_ERROR`).
     #[error("the log directory has failed: {0}")]
     Poisoned(Arc<str>),
+    /// A leader's batch does not continue the log: it begins elsewhere than at the log's end, holds no
+    /// offset, or is of an earlier epoch than the log's last one. The replica has to find out where both
+    /// logs part.
+    #[error(
+        "a batch of epoch {epoch} at offset {base} does not continue the log, which ends at {end}"
+    )]
+    Apart {
+        /// Base offset of the batch.
+        base: Offset,
+        /// Leader epoch of the batch.
+        epoch: LeaderEpoch,
+        /// Where the log ends.
+        end: Offset,
+    },
 }
 
 /// What the store tells its shard.
@@ -191,8 +205,9 @@ pub enum LogEvent {
         cluster_id: Uuid,
         /// Identifies the directory for its whole life.
         directory_id: Uuid,
-        /// The largest epoch in which this node voted in the metadata quorum, -1 for none.
-        vote_epoch: LeaderEpoch,
+        /// The largest epoch in which this node voted in the metadata quorum, and for whom: node -1
+        /// where an earlier build has not noted that. `None` if it never voted.
+        vote: Option<(LeaderEpoch, NodeId)>,
     },
     /// Everything of a log below the offset is stable.
     Stable {
@@ -205,6 +220,8 @@ pub enum LogEvent {
     Voted {
         /// The epoch.
         epoch: LeaderEpoch,
+        /// For whom.
+        candidate: NodeId,
     },
     /// A log's creation is durable and it may be used.
     Created(TopicPartition),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::buggify::Site;
 use crate::error::ErrorCode;
-use crate::ids::{LeaderEpoch, Offset, PartitionIndex, TopicName, TopicPartition};
+use crate::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicName, TopicPartition};
 use crate::io::{Counter, Effects, Mark};
 use crate::log::api::{AppendError, FlushPolicy, LogEvent, LogSettings, Sequence, Storage};
 use crate::log::block::Entry;
@@ -139,25 +139,84 @@ impl LogStore {
         if partition.is_past_retention(self.retention.accepted_wall(now), &batch) {
             self.note_past_retention(log, &batch, fx);
         }
-        let partition = self.logs.get_mut(&log).expect("it was just found");
         let size = batch.size() as u64;
         fx.count(Counter::BatchesAppended, 1);
         fx.count(Counter::RecordsAppended, u64::try_from(batch.records_count()).unwrap_or(0));
         fx.count(Counter::BytesAppended, size);
-        if partition.is_memory() {
-            self.append_in_memory(now, log, &batch, append_ms, rolls);
-        } else {
-            let need = match partition.settings.flush {
-                FlushPolicy::Ack => Need::Flushed,
-                FlushPolicy::Lazy => Need::Written,
-            };
-            let journal = self.journal.as_mut().expect("a store with a disk has a journal");
-            journal.enqueue(Entry::Append { log, append_ms, rolls, batch: batch.clone() }, need);
-            partition.take_in(now.mono, batch, append_ms, rolls);
-            self.unwritten_bytes += size;
-        }
+        self.take_in(now, log, batch, append_ms, rolls);
         self.pump(now, fx);
         Ok(base)
+    }
+
+    /// Appends a batch as its leader has stored it: with its base offset, its leader epoch and all of
+    /// its bytes. `append_ms` is when the leader appended it. Control batches come the same way.
+    ///
+    /// What the log knows of producers follows without a word: the leader has judged sequences. The
+    /// caller has checked the CRC. Stability comes as [`LogEvent::Stable`].
+    ///
+    /// # Errors
+    /// [`AppendError`], [`Apart`](AppendError::Apart) where the batch does not continue the log; nothing
+    /// was written then.
+    pub fn append_replica(
+        &mut self,
+        now: Now,
+        log: TopicPartition,
+        batch: Batch,
+        append_ms: UnixMillis,
+        fx: &mut Effects,
+    ) -> Result<(), AppendError> {
+        if let Phase::Poisoned(why) = &self.phase {
+            return Err(AppendError::Poisoned(Arc::clone(why)));
+        }
+        assert!(!matches!(self.phase, Phase::Recovering(_)), "appends wait for recovery");
+        let partition = self.logs.get(&log).ok_or(AppendError::Unknown)?;
+        if let Some(at) = partition.damaged {
+            return Err(AppendError::Damaged(at));
+        }
+        let (base, epoch, end) = (batch.base_offset(), batch.leader_epoch(), partition.end);
+        let last_epoch = partition.epochs.latest().map_or(LeaderEpoch(0), |(latest, _)| latest);
+        let has_room = base.0.checked_add(i64::from(u32::MAX)).is_some();
+        if base != end || epoch < last_epoch || batch.last_offset_delta() < 0 || !has_room {
+            return Err(AppendError::Apart { base, epoch, end });
+        }
+        if !partition.is_memory()
+            && let Some(why) = self.space_refusal(log, fx)
+        {
+            return Err(AppendError::DiskFull(why));
+        }
+        let partition = &self.logs[&log];
+        let rolls = partition.rolls(append_ms, batch.size() as u64)
+            || (partition.holds_in_active() && self.buggify.strikes(Site::EarlyRoll));
+        if rolls && base > partition.start {
+            fx.mark(Mark::SegmentRolled);
+        }
+        self.take_in(now, log, batch, append_ms, rolls);
+        self.pump(now, fx);
+        Ok(())
+    }
+
+    /// Takes in a batch with its offsets: into memory, and into the journal where the log has one.
+    fn take_in(
+        &mut self,
+        now: Now,
+        log: TopicPartition,
+        batch: Batch,
+        append_ms: UnixMillis,
+        rolls: bool,
+    ) {
+        let partition = self.logs.get_mut(&log).expect("the caller has found it");
+        if partition.is_memory() {
+            self.append_in_memory(now, log, &batch, append_ms, rolls);
+            return;
+        }
+        let need = match partition.settings.flush {
+            FlushPolicy::Ack => Need::Flushed,
+            FlushPolicy::Lazy => Need::Written,
+        };
+        let journal = self.journal.as_mut().expect("a store with a disk has a journal");
+        journal.enqueue(Entry::Append { log, append_ms, rolls, batch: batch.clone() }, need);
+        self.unwritten_bytes += batch.size() as u64;
+        partition.take_in(now.mono, batch, append_ms, rolls);
     }
 
     fn append_in_memory(
@@ -249,16 +308,22 @@ impl LogStore {
         self.pump(now, fx);
     }
 
-    /// Records durably that this node votes for itself in `epoch`; ends with [`LogEvent::Voted`].
-    pub fn vote(&mut self, now: Now, epoch: LeaderEpoch, fx: &mut Effects) {
-        assert!(epoch > self.vote_epoch, "a node votes once in an epoch");
-        self.vote_epoch = epoch;
+    /// Records durably that this node votes for `candidate` in `epoch`; ends with [`LogEvent::Voted`].
+    ///
+    /// # Panics
+    /// Where the epoch is lower than that of the last vote, or the same and the vote was for another: a
+    /// node votes once in an epoch. Voting for the same one again is answered again.
+    pub fn vote(&mut self, now: Now, epoch: LeaderEpoch, candidate: NodeId, fx: &mut Effects) {
+        if let Some((voted, chosen)) = self.vote {
+            let same = voted == epoch && chosen == candidate;
+            assert!(epoch > voted || same, "a node votes once in an epoch");
+        }
+        self.vote = Some((epoch, candidate));
         if let Some(journal) = &mut self.journal {
-            let candidate = self.config.node_id;
             journal.enqueue(Entry::Vote { epoch, candidate }, Need::Flushed);
             self.pump(now, fx);
         } else {
-            self.events.push_back(LogEvent::Voted { epoch });
+            self.events.push_back(LogEvent::Voted { epoch, candidate });
         }
     }
 }

@@ -7,15 +7,17 @@
 //! only when both are durable, so either is good, and the one with the greater cut is later.
 //!
 //! All integers are big-endian: magic `MSCP`, format version u16, zero u16, length of what follows u64, CRC-32C
-//! u32 of it; then cut u64 (journal blocks up to this sequence are covered), vote epoch i32, number
-//! of logs u32, and for each log: topic id 16, partition i32, storage u8, name length u16 and name,
+//! u32 of it; then cut u64 (journal blocks up to this sequence are covered), vote epoch i32 (-1 none),
+//! its candidate i32 (not in version 1), number of logs u32, and for each log: topic id 16, partition i32, storage u8, name length u16 and name,
 //! start i64, end i64, reserved i64, `producers_at` i64 (-1 none), number of epochs u32 with epoch i32
 //! and start i64 each, number of segments u32 with base i64, end i64, bytes u64, max timestamp i64,
 //! first and last append time i64 each.
 
 use bytes::{Buf, BufMut, Bytes};
 
-use crate::ids::{LeaderEpoch, Offset, PartitionIndex, ShardId, TopicName, TopicPartition, Uuid};
+use crate::ids::{
+    LeaderEpoch, NodeId, Offset, PartitionIndex, ShardId, TopicName, TopicPartition, Uuid,
+};
 use crate::io::FileName;
 use crate::log::api::Storage;
 use crate::log::block::BlockSequence;
@@ -24,7 +26,11 @@ use crate::log::segment::Extent;
 use crate::time::UnixMillis;
 
 const MAGIC: [u8; 4] = *b"MSCP";
-const FORMAT_VERSION: u16 = 1;
+const FORMAT_VERSION: u16 = 2;
+/// The format without the candidate of the vote.
+const WITHOUT_CANDIDATE: u16 = 1;
+/// Who was voted for where nobody noted it.
+const NOBODY: NodeId = NodeId(-1);
 const HEADER_LEN: usize = 20;
 
 /// Returns both places of a shard's checkpoint.
@@ -41,7 +47,8 @@ pub(super) fn temporary(file: &FileName) -> FileName {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Checkpoint {
     pub(super) cut: BlockSequence,
-    pub(super) vote_epoch: LeaderEpoch,
+    /// The last vote: its epoch, and for whom; node -1 where that was not noted.
+    pub(super) vote: Option<(LeaderEpoch, NodeId)>,
     pub(super) logs: Vec<(TopicPartition, LogImage)>,
 }
 
@@ -58,7 +65,9 @@ impl Checkpoint {
     pub(super) fn encode(&self) -> Bytes {
         let mut body = Vec::with_capacity(64 + self.logs.len() * 160);
         body.put_u64(self.cut.0);
-        body.put_i32(self.vote_epoch.0);
+        let (epoch, candidate) = self.vote.unwrap_or((LeaderEpoch::UNKNOWN, NOBODY));
+        body.put_i32(epoch.0);
+        body.put_i32(candidate.0);
         body.put_u32(self.logs.len() as u32);
         for (id, log) in &self.logs {
             body.put_slice(&id.topic_id.0);
@@ -112,21 +121,26 @@ impl Checkpoint {
         {
             return Err(CheckpointError::Damaged);
         }
-        if version != FORMAT_VERSION {
+        if !matches!(version, WITHOUT_CANDIDATE | FORMAT_VERSION) {
             return Err(CheckpointError::Newer(version));
         }
-        Self::decode_body(&mut bytes).ok_or(CheckpointError::Damaged)
+        Self::decode_body(version, &mut bytes).ok_or(CheckpointError::Damaged)
     }
 
-    fn decode_body(bytes: &mut Bytes) -> Option<Self> {
+    fn decode_body(version: u16, bytes: &mut Bytes) -> Option<Self> {
         let cut = BlockSequence(bytes.try_get_u64().ok()?);
-        let vote_epoch = LeaderEpoch(bytes.try_get_i32().ok()?);
+        let epoch = LeaderEpoch(bytes.try_get_i32().ok()?);
+        let candidate = match version {
+            WITHOUT_CANDIDATE => NOBODY,
+            _ => NodeId(bytes.try_get_i32().ok()?),
+        };
+        let vote = (epoch.0 >= 0).then_some((epoch, candidate));
         let count = bytes.try_get_u32().ok()?;
         let mut logs = Vec::new();
         for _ in 0..count {
             logs.push(Self::decode_log(bytes)?);
         }
-        bytes.is_empty().then_some(Self { cut, vote_epoch, logs })
+        bytes.is_empty().then_some(Self { cut, vote, logs })
     }
 
     fn decode_log(bytes: &mut Bytes) -> Option<(TopicPartition, LogImage)> {
@@ -205,12 +219,30 @@ mod tests {
             segments: vec![extent],
         };
         let id = TopicPartition { topic_id: Uuid([8; 16]), partition: PartitionIndex(2) };
-        Checkpoint { cut: BlockSequence(77), vote_epoch: LeaderEpoch(3), logs: vec![(id, image)] }
+        Checkpoint {
+            cut: BlockSequence(77),
+            vote: Some((LeaderEpoch(3), NodeId(2))),
+            logs: vec![(id, image)],
+        }
     }
 
     #[test]
     fn a_checkpoint_is_read_back_as_it_was_written() {
         assert_eq!(Checkpoint::decode(checkpoint().encode()), Ok(checkpoint()));
+    }
+
+    #[test]
+    fn a_checkpoint_of_an_earlier_build_does_not_say_for_whom_the_vote_was() {
+        let whole = checkpoint().encode();
+        let body = [&whole[HEADER_LEN..HEADER_LEN + 12], &whole[HEADER_LEN + 16..]].concat();
+        let mut old = MAGIC.to_vec();
+        old.put_u16(WITHOUT_CANDIDATE);
+        old.put_u16(0);
+        old.put_u64(body.len() as u64);
+        old.put_u32(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &body) as u32);
+        old.extend_from_slice(&body);
+        let expected = Checkpoint { vote: Some((LeaderEpoch(3), NOBODY)), ..checkpoint() };
+        assert_eq!(Checkpoint::decode(old.into()), Ok(expected));
     }
 
     #[test]

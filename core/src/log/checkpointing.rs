@@ -348,7 +348,7 @@ impl LogStore {
         }
         self.checkpoint.step = Step::Written;
         let logs = std::mem::take(&mut self.checkpoint.logs);
-        let checkpoint = Checkpoint { cut: self.checkpoint.cut, vote_epoch: self.vote_epoch, logs };
+        let checkpoint = Checkpoint { cut: self.checkpoint.cut, vote: self.vote, logs };
         let bytes = checkpoint.encode();
         let ops = checkpoint::files(self.config.shard)
             .map(|file| whole_file(checkpoint::temporary(&file), bytes.clone()))

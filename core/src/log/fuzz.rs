@@ -130,8 +130,11 @@ pub fn samples() -> Vec<Vec<u8>> {
         epochs: vec![(LeaderEpoch(1), Offset(0)), (LeaderEpoch(4), Offset(7))],
         segments: vec![segment],
     };
-    let checkpoint =
-        Checkpoint { cut: BlockSequence(77), vote_epoch: LeaderEpoch(3), logs: vec![(log, image)] };
+    let checkpoint = Checkpoint {
+        cut: BlockSequence(77),
+        vote: Some((LeaderEpoch(3), NodeId(2))),
+        logs: vec![(log, image)],
+    };
     let starts = Starts { journal_id: 7, incarnation: Incarnation(2) };
     let identity =
         Identity { cluster_id: Uuid([3; 16]), node_id: NodeId(7), directory_id: Uuid([4; 16]) };

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::buggify::Buggify;
 use crate::digest::Digest;
-use crate::ids::{Incarnation, LeaderEpoch, TopicPartition};
+use crate::ids::{Incarnation, TopicPartition};
 use crate::io::{
     Completion, CreateKind, DirectoryEntry, DiskError, DiskErrorKind, Effect, Effects, EntryKind,
     FileName, Mark, Sync, WriteBody,
@@ -41,7 +41,7 @@ const SMALL_FILE: u64 = 1 << 20;
 
 /// What an empty directory's checkpoint says.
 pub(super) const EMPTY: Checkpoint =
-    Checkpoint { cut: BlockSequence(0), vote_epoch: LeaderEpoch::UNKNOWN, logs: Vec::new() };
+    Checkpoint { cut: BlockSequence(0), vote: None, logs: Vec::new() };
 
 pub(super) type Outcome = Result<Completion, DiskError>;
 

@@ -80,7 +80,7 @@ impl LogStore {
         let deleted = self.deleted_by_journal();
         let limits = self.append_limits();
         let checkpoint = self.recovery().checkpoint.clone().unwrap_or(EMPTY);
-        self.vote_epoch = checkpoint.vote_epoch;
+        self.vote = checkpoint.vote;
         for (id, image) in &checkpoint.logs {
             let settings = LogSettings::until_configured(image.storage);
             self.logs.insert(*id, PartitionLog::from_image(*id, image, settings, limits));
@@ -187,7 +187,13 @@ impl LogStore {
                 self.cache.push_back((log, base, size));
                 self.cache_bytes += size;
             }
-            Entry::Vote { epoch, .. } => self.vote_epoch = self.vote_epoch.max(epoch),
+            Entry::Vote { epoch, candidate } => {
+                // In the same epoch the journal knows for whom, where a checkpoint of an earlier build
+                // does not.
+                if self.vote.is_none_or(|(latest, _)| latest <= epoch) {
+                    self.vote = Some((epoch, candidate));
+                }
+            }
             Entry::Reserve { log, end } => {
                 if let Some(partition) = self.logs.get_mut(&log) {
                     // Nothing of a memory log is left; it goes on where no offset was given out.
@@ -414,7 +420,7 @@ impl LogStore {
             incarnation: starts.incarnation,
             cluster_id: identity.cluster_id,
             directory_id: identity.directory_id,
-            vote_epoch: self.vote_epoch,
+            vote: self.vote,
         });
     }
 }

@@ -10,7 +10,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::buggify::Buggify;
 use crate::digest::Digest;
-use crate::ids::{Incarnation, IoToken, LeaderEpoch, Offset, TopicPartition, Uuid};
+use crate::ids::{Incarnation, IoToken, LeaderEpoch, NodeId, Offset, TopicPartition, Uuid};
 use crate::io::{Completion, DiskError, DiskErrorKind, Effects, FileName, Mark};
 use crate::log::api::{FlushPolicy, LogConfig, LogEvent};
 use crate::log::block::{BlockSequence, Entry};
@@ -48,7 +48,7 @@ pub(super) enum Phase {
 /// Who waits for a durable mark that covers a block.
 #[derive(Clone, Debug)]
 pub(super) enum Unproven {
-    Vote(LeaderEpoch),
+    Vote(LeaderEpoch, NodeId),
     Log(TopicPartition, Offset),
 }
 
@@ -71,7 +71,8 @@ pub struct LogStore {
     pub(super) reads: BTreeMap<u64, ReadJob>,
     pub(super) next_read: u64,
     pub(super) unproven: VecDeque<(BlockSequence, Unproven)>,
-    pub(super) vote_epoch: LeaderEpoch,
+    /// The last vote, durable or on its way.
+    pub(super) vote: Option<(LeaderEpoch, NodeId)>,
     pub(super) space: SpaceWatch,
     /// Removals and renames under way.
     pub(super) cleanups: usize,
@@ -113,7 +114,7 @@ impl LogStore {
             reads: BTreeMap::new(),
             next_read: 0,
             unproven: VecDeque::new(),
-            vote_epoch: LeaderEpoch::UNKNOWN,
+            vote: None,
             space: SpaceWatch::default(),
             cleanups: 0,
             leaving: BTreeSet::new(),
@@ -139,7 +140,7 @@ impl LogStore {
                 incarnation: Incarnation(1),
                 cluster_id: ids.0,
                 directory_id: ids.1,
-                vote_epoch: LeaderEpoch::UNKNOWN,
+                vote: None,
             });
             return;
         }
@@ -345,8 +346,8 @@ impl LogStore {
                     self.on_deletion_durable(log);
                     self.events.push_back(LogEvent::Deleted(log));
                 }
-                Entry::Vote { epoch, .. } => {
-                    self.unproven.push_back((sequence, Unproven::Vote(epoch)));
+                Entry::Vote { epoch, candidate } => {
+                    self.unproven.push_back((sequence, Unproven::Vote(epoch, candidate)));
                 }
                 Entry::Reserve { log, end } => {
                     if let Some(partition) = self.logs.get_mut(&log) {
@@ -394,8 +395,8 @@ impl LogStore {
         let proven = journal.proven();
         while self.unproven.front().is_some_and(|(sequence, _)| *sequence <= proven) {
             match self.unproven.pop_front() {
-                Some((_, Unproven::Vote(epoch))) => {
-                    self.events.push_back(LogEvent::Voted { epoch });
+                Some((_, Unproven::Vote(epoch, candidate))) => {
+                    self.events.push_back(LogEvent::Voted { epoch, candidate });
                 }
                 Some((_, Unproven::Log(log, end))) => {
                     self.on_stable(now, log, end, fx);

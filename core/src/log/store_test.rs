@@ -14,6 +14,8 @@ use crate::record::builder::{BatchBuilder, Producer};
 use crate::record::compress::Codec;
 use crate::time::UnixMillis;
 
+#[path = "replica_test.rs"]
+mod replica;
 #[path = "retention_test.rs"]
 mod retention;
 #[path = "start_test.rs"]
@@ -47,6 +49,10 @@ struct Node {
     /// What was observed since the last start.
     observed: Vec<Event>,
     fatal: Option<String>,
+    /// Effects on files whose name contains this text do not come to their end.
+    holds: Option<&'static str>,
+    /// Those that did not, in their order. A restart loses them.
+    held: VecDeque<Effect>,
 }
 
 impl Node {
@@ -69,6 +75,8 @@ impl Node {
             events: Vec::new(),
             observed: Vec::new(),
             fatal: None,
+            holds: None,
+            held: VecDeque::new(),
         };
         node.start();
         node
@@ -79,6 +87,8 @@ impl Node {
         self.fx = Effects::default();
         self.events.clear();
         self.observed.clear();
+        self.holds = None;
+        self.held.clear();
         self.store.start(self.now, &mut self.fx);
         self.settle();
     }
@@ -91,9 +101,24 @@ impl Node {
         assert!(recovered, "the store recovers");
     }
 
+    /// Lets everything come to its end that was held back, and all that follows.
+    fn let_go(&mut self) {
+        self.holds = None;
+        while let Some(effect) = self.held.pop_front() {
+            self.fx.push(effect);
+        }
+        self.settle();
+    }
+
     fn settle(&mut self) {
         loop {
             let Some(effect) = self.fx.pop() else { break };
+            if let (Some(text), Some(file)) = (self.holds, TestDisk::file_of(&effect))
+                && file.as_str().contains(text)
+            {
+                self.held.push_back(effect);
+                continue;
+            }
             match self.disk.perform(effect) {
                 Ok((token, result)) => {
                     self.store.handle_completion(self.now, token, result, &mut self.fx);
@@ -760,15 +785,39 @@ fn a_failed_flush_poisons_the_directory_and_acknowledges_nothing() {
 #[test]
 fn a_vote_is_told_once_a_second_block_proves_it_and_is_remembered() {
     let mut node = Node::new();
-    node.store.vote(node.now, LeaderEpoch(4), &mut node.fx);
+    let (epoch, candidate) = (LeaderEpoch(4), NodeId(3));
+    let mut told = 0;
+    for _ in 0..2 {
+        node.store.vote(node.now, epoch, candidate, &mut node.fx);
+        node.settle();
+        let voted = |event: &&LogEvent| match event {
+            LogEvent::Voted { epoch: e, candidate: c } => (*e, *c) == (epoch, candidate),
+            _ => false,
+        };
+        told += 1;
+        assert_eq!(node.events.iter().filter(voted).count(), told, "again for the same one");
+    }
+    for number in 2..4 {
+        node.restart();
+        let vote = node.events.iter().find_map(|event| match event {
+            LogEvent::Recovered { vote, incarnation, .. } => Some((*vote, *incarnation)),
+            _ => None,
+        });
+        assert_eq!(vote, Some((Some((epoch, candidate)), Incarnation(number))));
+        // The next start has it from the checkpoint.
+        node.store.begin_checkpoint(&mut node.fx);
+        node.settle();
+    }
+}
+
+#[test]
+#[should_panic(expected = "a node votes once in an epoch")]
+fn a_second_vote_of_an_epoch_for_another_node_is_never_given() {
+    let mut node = Node::new();
+    node.store.vote(node.now, LeaderEpoch(4), NodeId(3), &mut node.fx);
     node.settle();
-    assert!(node.events.iter().any(|e| matches!(e, LogEvent::Voted { epoch: LeaderEpoch(4) })));
     node.restart();
-    let vote = node.events.iter().find_map(|event| match event {
-        LogEvent::Recovered { vote_epoch, incarnation, .. } => Some((*vote_epoch, *incarnation)),
-        _ => None,
-    });
-    assert_eq!(vote, Some((LeaderEpoch(4), Incarnation(2))));
+    node.store.vote(node.now, LeaderEpoch(4), NodeId(2), &mut node.fx);
 }
 
 #[test]

@@ -54,6 +54,22 @@ impl Default for TestDisk {
 }
 
 impl TestDisk {
+    /// Returns the file that an effect is about.
+    pub(crate) const fn file_of(effect: &Effect) -> Option<&FileName> {
+        match effect {
+            Effect::Write { file, .. }
+            | Effect::Read { file, .. }
+            | Effect::Create { file, .. }
+            | Effect::Sync { file, .. }
+            | Effect::Rename { from: file, .. }
+            | Effect::Remove { file, .. }
+            | Effect::Truncate { file, .. }
+            | Effect::SyncDir { directory: file, .. }
+            | Effect::List { directory: file, .. } => Some(file),
+            _ => None,
+        }
+    }
+
     /// Carries out a file effect; gives anything else back.
     pub(crate) fn perform(
         &mut self,

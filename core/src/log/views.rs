@@ -130,7 +130,7 @@ impl LogStore {
         self.ops.digest(digest);
         self.checkpoint.digest(digest);
         digest.number(self.unwritten_bytes).number(self.cache_bytes).shown(&self.cache);
-        digest.shown(&self.write_due).shown(&self.unproven).shown(&self.vote_epoch);
+        digest.shown(&self.write_due).shown(&self.unproven).shown(&self.vote);
         digest.shown(&(self.cleanups, &self.leaving, &self.moving, &self.doomed, &self.emptying));
         digest.shown(&(&self.recovered_deletions, &self.recovered_removals, &self.foreign));
         digest.shown(&self.retention).shown(&self.space).number(u64::from(self.congested));

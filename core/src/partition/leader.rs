@@ -463,6 +463,8 @@ impl Partition {
 fn refusal(error: &AppendError) -> ProduceRefusal {
     let code = match error {
         AppendError::Unknown => ErrorCode::UnknownTopicOrPartition,
+        // A leader gives batches their place itself.
+        AppendError::Apart { .. } => ErrorCode::NotLeaderOrFollower,
         AppendError::DiskFull(_) | AppendError::Poisoned(_) => ErrorCode::KafkaStorageError,
         AppendError::Damaged(_) => ErrorCode::CorruptMessage,
     };

@@ -36,7 +36,7 @@ pub(super) struct Checkpoint {
 
 /// Reads a checkpoint; `None` where it is damaged.
 pub(super) fn read(file: &Bytes) -> Option<Checkpoint> {
-    if file.len() < HEADER || file[..6] != [b'M', b'S', b'C', b'P', 0, 1] {
+    if file.len() < HEADER || file[..6] != [b'M', b'S', b'C', b'P', 0, 2] {
         return None;
     }
     let mut body = file.slice(HEADER..);
@@ -44,7 +44,7 @@ pub(super) fn read(file: &Bytes) -> Option<Checkpoint> {
         return None;
     }
     let cut = body.get_u64();
-    body.advance(4);
+    body.advance(8);
     let logs = (0..body.get_u32()).map(|_| read_log(&mut body)).collect();
     Some(Checkpoint { cut, logs })
 }

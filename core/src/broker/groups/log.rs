@@ -39,7 +39,8 @@ impl GroupLog for PartitionAppender<'_> {
         let epoch = self.partition.leader_epoch();
         let appended = self.log.append(self.now, self.id, epoch, batch, self.fx);
         let base_offset = appended.map_err(|error| match error {
-            AppendError::Unknown => ErrorCode::NotLeaderOrFollower,
+            // Nothing of a replica's is appended here.
+            AppendError::Unknown | AppendError::Apart { .. } => ErrorCode::NotLeaderOrFollower,
             AppendError::DiskFull(_) | AppendError::Poisoned(_) => ErrorCode::KafkaStorageError,
             AppendError::Damaged(_) => ErrorCode::CorruptMessage,
         })?;

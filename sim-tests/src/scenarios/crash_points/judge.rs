@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mainspring_core::error::ErrorCode;
-use mainspring_core::ids::{LeaderEpoch, TopicPartition};
+use mainspring_core::ids::TopicPartition;
 use mainspring_core::log::Sequence;
 use mainspring_core::record::batch::Batch;
 
@@ -134,7 +134,13 @@ impl Run {
         {
             self.raise("I16", "recovery gave the directory another identity".into(), bench.now());
         }
-        if identity.vote_epoch < promises.voted.unwrap_or(LeaderEpoch(-1)) {
+        let forgotten = match (promises.voted, identity.vote) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            // In one epoch there is one vote.
+            (Some(told), Some(found)) => found.0 < told.0 || (found.0 == told.0 && found != told),
+        };
+        if forgotten {
             self.raise("I12", format!("a vote of {:?} is forgotten", promises.voted), bench.now());
         }
         let Some(contents) = self.contents(&mut first, whence) else { return };

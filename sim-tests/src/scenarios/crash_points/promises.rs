@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mainspring_core::ids::{LeaderEpoch, TopicPartition};
+use mainspring_core::ids::{LeaderEpoch, NodeId, TopicPartition};
 use mainspring_core::record::batch::Batch;
 
 use crate::log_bench::LogBench;
@@ -28,7 +28,7 @@ pub(super) struct Promises {
     pub(super) starts: BTreeMap<TopicPartition, i64>,
     pub(super) deleted: BTreeSet<TopicPartition>,
     pub(super) created: BTreeSet<TopicPartition>,
-    pub(super) voted: Option<LeaderEpoch>,
+    pub(super) voted: Option<(LeaderEpoch, NodeId)>,
 }
 
 impl Promises {
@@ -61,7 +61,9 @@ impl Promises {
         for set in [&self.deleted, &self.created, &self.doomed] {
             hash.number(set.len() as u64);
         }
-        hash.number(self.voted.map_or(0, |epoch| epoch.0 as u64));
+        let (epoch, candidate) = self.voted.map_or((0, 0), |(epoch, node)| (epoch.0, node.0));
+        hash.number(epoch as u64);
+        hash.number(candidate as u64);
         hash.finish()
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use mainspring_core::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicPartition};
+use mainspring_core::ids::{
+    LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, TopicPartition,
+};
 use mainspring_core::log::{FlushPolicy, Sequence};
 use mainspring_core::record::builder::{BatchBuilder, Producer};
 use mainspring_core::record::compress::Codec;
@@ -39,10 +41,14 @@ impl Run {
             }
             Step::Vote => {
                 let epoch = LeaderEpoch(self.count_of("votes") as i32 + 1);
+                let candidate = NodeId(1 + epoch.0 % 3);
                 self.count("votes", 1);
-                bench.act(|store, now, fx| store.vote(now, epoch, fx), &mut |bench| {
-                    self.look(bench);
-                })?;
+                bench.act(
+                    |store, now, fx| store.vote(now, epoch, candidate, fx),
+                    &mut |bench| {
+                        self.look(bench);
+                    },
+                )?;
             }
             Step::Turn(turns) => {
                 for _ in 0..turns {
