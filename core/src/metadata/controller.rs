@@ -198,7 +198,7 @@ impl Controller {
     /// Fences every broker whose session has run out, and returns who that was.
     ///
     /// # Errors
-    /// [`AppendError`]; who was not fenced is still due then.
+    /// [`AppendError`]; they are still due then.
     pub fn fence_silent(
         &mut self,
         now: Now,
@@ -206,8 +206,8 @@ impl Controller {
         fx: &mut Effects,
     ) -> Result<Vec<NodeId>, AppendError> {
         let due = self.sessions.due(now.mono);
+        self.append(now, fence(&self.image, &due), log, fx)?;
         for &node in &due {
-            self.append(now, fence(&self.image, node), log, fx)?;
             self.sessions.fenced(node);
         }
         Ok(due)

@@ -2,7 +2,9 @@
 //!
 //! Every start is a new registration, fenced until the broker has caught up with its own record. Applying it
 //! raises the epochs of all partitions that the node led. A node that comes with another data directory is
-//! known incomplete and leaves every in-sync set in the same batch, however small that makes the set.
+//! known incomplete and leaves every in-sync set in the same batch, however small that makes the set. So does
+//! one whose memory or lazy log may have lost records, but the last member of such a set stays: its topic
+//! allows the loss, which goes on record.
 //! Sources: KIP-631, 841, 903.
 
 use std::time::Duration;
@@ -11,14 +13,15 @@ use crate::error::ErrorCode;
 use crate::ids::{Incarnation, NodeId, Uuid};
 use crate::metadata::broker_sessions::BrokerSessions;
 use crate::metadata::decide::{Decision, Refusal};
-use crate::metadata::draft::{Draft, leads_anything};
+use crate::metadata::draft::{Draft, find, leads_anything, partitions};
 use crate::metadata::elections::NO_LEADER;
-use crate::metadata::image::{BrokerImage, MetadataImage, PartitionImage};
+use crate::metadata::image::{BrokerImage, MetadataImage, PartitionImage, TopicImage};
 use crate::wire::MetadataRecord;
 use crate::wire::api::broker_heartbeat::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
 use crate::wire::api::broker_registration::BrokerRegistrationRequest;
 use crate::wire::metadata_record::{
     BrokerEndpoint, BrokerFeature, BrokerRegistrationChangeRecord, RegisterBrokerRecord,
+    UncleanElectionRecord,
 };
 
 /// Silence after which a broker is fenced.
@@ -62,19 +65,64 @@ pub fn register_broker(
         // The answer to the first request was lost.
         return Ok(Decision { records: Vec::new(), response: known.broker_epoch });
     }
-    let is_incomplete = known.is_some_and(|known| known.directories != request.log_dirs);
     let broker_epoch = image.end_offset().0;
     let mut draft = Draft::new(image);
     draft.push(registration(request, broker_epoch));
-    draft.resettle(
-        |partition| holds(partition, node),
-        |partition| {
-            if is_incomplete {
-                partition.isr.retain(|&member| member != node);
-            }
-        },
-    );
+    for id in partitions(image, |partition| holds(partition, node)) {
+        let Some((topic, old)) = find(draft.image(), id) else { continue };
+        let mut new = old.clone();
+        let loss = known.map_or(Loss::None, |known| loss(image, topic, known, request));
+        if loss != Loss::None {
+            new.isr.retain(|&member| member != node);
+        }
+        let is_the_last = loss == Loss::Allowed && new.isr.is_empty();
+        if is_the_last {
+            new.isr.push(node);
+        }
+        draft.settle_as(id, new);
+        if is_the_last && let Some((_, new)) = find(draft.image(), id) {
+            draft.push(UncleanElectionRecord {
+                topic_id: id.topic_id,
+                partition_id: id.partition.0,
+                leader: node.0,
+                leader_epoch: new.leader_epoch.0 + 1,
+                ..UncleanElectionRecord::default()
+            });
+        }
+    }
     Ok(Decision { records: draft.into_records(), response: broker_epoch })
+}
+
+/// What a start may have lost of a replica since the last one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Loss {
+    /// Nothing that was flushed.
+    None,
+    /// What its topic's settings allow it to lose.
+    Allowed,
+    /// Everything: the directory is another one.
+    Everything,
+}
+
+/// A memory log is empty after a start. A lazy log is whole if the kernel has run on or the log was closed:
+/// the broker then names its last registration as the one before (as Kafka's brokers do after a clean stop,
+/// KIP-966).
+fn loss(
+    image: &MetadataImage,
+    topic: &TopicImage,
+    known: &BrokerImage,
+    request: &BrokerRegistrationRequest,
+) -> Loss {
+    let is_lazy = image.setting(topic, "mainspring.flush") == Some("lazy");
+    if known.directories != request.log_dirs {
+        Loss::Everything
+    } else if image.setting(topic, "mainspring.storage") == Some("memory")
+        || is_lazy && request.previous_broker_epoch != known.broker_epoch
+    {
+        Loss::Allowed
+    } else {
+        Loss::None
+    }
 }
 
 fn check_registration(
@@ -161,14 +209,20 @@ fn registration(request: &BrokerRegistrationRequest, broker_epoch: i64) -> Regis
     }
 }
 
-/// Fences a broker: it leads nothing, and leaves the in-sync sets that stay large enough without it.
-pub fn fence(image: &MetadataImage, node: NodeId) -> Vec<MetadataRecord> {
-    let Some(broker) = image.broker(node).filter(|broker| !broker.fenced) else {
+/// Fences brokers: they lead nothing, and leave the in-sync sets that stay large enough without them. None of
+/// several is elected before the others are fenced.
+pub fn fence(image: &MetadataImage, nodes: &[NodeId]) -> Vec<MetadataRecord> {
+    let unfenced = |node: &NodeId| image.broker(*node).filter(|broker| !broker.fenced);
+    if nodes.iter().all(|node| unfenced(node).is_none()) {
         return Vec::new();
-    };
+    }
     let mut draft = Draft::new(image);
-    draft.push(BrokerRegistrationChangeRecord { fenced: 1, ..change_of(node, broker) });
-    draft.resettle(|partition| holds(partition, node), |_| {});
+    for &node in nodes {
+        if let Some(broker) = unfenced(&node) {
+            draft.push(BrokerRegistrationChangeRecord { fenced: 1, ..change_of(node, broker) });
+        }
+    }
+    draft.resettle(|partition| nodes.iter().any(|&node| holds(partition, node)));
     draft.into_records()
 }
 
@@ -177,13 +231,10 @@ pub fn unfence(image: &MetadataImage, node: NodeId) -> Vec<MetadataRecord> {
     let Some(broker) = image.broker(node).filter(|broker| broker.fenced) else { return Vec::new() };
     let mut draft = Draft::new(image);
     draft.push(BrokerRegistrationChangeRecord { fenced: -1, ..change_of(node, broker) });
-    draft.resettle(
-        |partition| {
-            (partition.leader == NO_LEADER || partition.is_reassigning())
-                && partition.isr.contains(&node)
-        },
-        |_| {},
-    );
+    draft.resettle(|partition| {
+        (partition.leader == NO_LEADER || partition.is_reassigning())
+            && partition.isr.contains(&node)
+    });
     draft.into_records()
 }
 
@@ -196,7 +247,7 @@ pub fn controlled_shutdown(image: &MetadataImage, node: NodeId) -> Vec<MetadataR
         in_controlled_shutdown: 1,
         ..change_of(node, broker)
     });
-    draft.resettle(|partition| holds(partition, node), |_| {});
+    draft.resettle(|partition| holds(partition, node));
     draft.into_records()
 }
 
@@ -239,7 +290,7 @@ pub fn heartbeat(
     let broker = check_broker_epoch(image, node, request.broker_epoch)?;
     let state = next_state(image, sessions, node, broker, request);
     let records = match state {
-        BrokerState::Fenced | BrokerState::ShutdownNow => fence(image, node),
+        BrokerState::Fenced | BrokerState::ShutdownNow => fence(image, &[node]),
         BrokerState::Unfenced => unfence(image, node),
         BrokerState::ControlledShutdown => controlled_shutdown(image, node),
     };

@@ -31,20 +31,21 @@ impl Draft {
         self.records.push(record);
     }
 
-    /// Settles every partition that `concerns` after `change` was made to it.
-    pub(in crate::metadata) fn resettle(
-        &mut self,
-        concerns: impl Fn(&PartitionImage) -> bool,
-        change: impl Fn(&mut PartitionImage),
-    ) {
+    /// Makes of every partition of the kind what follows from the brokers as they are.
+    pub(in crate::metadata) fn resettle(&mut self, concerns: impl Fn(&PartitionImage) -> bool) {
         for id in partitions(&self.image, concerns) {
-            let Some((topic, old)) = find(&self.image, id) else { continue };
-            let mut new = old.clone();
-            change(&mut new);
-            settle(&self.image, topic, &mut new);
-            if let Some(record) = change_record(id, old, &new) {
-                self.push(record);
-            }
+            let Some((_, old)) = find(&self.image, id) else { continue };
+            let old = old.clone();
+            self.settle_as(id, old);
+        }
+    }
+
+    /// Makes of a partition what follows from `new`.
+    pub(in crate::metadata) fn settle_as(&mut self, id: TopicPartition, mut new: PartitionImage) {
+        let Some((topic, old)) = find(&self.image, id) else { return };
+        settle(&self.image, topic, &mut new);
+        if let Some(record) = change_record(id, old, &new) {
+            self.push(record);
         }
     }
 

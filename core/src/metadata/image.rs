@@ -180,11 +180,16 @@ impl MetadataImage {
         self.defaults.get(name).map(String::as_str)
     }
 
+    /// Returns a setting of a topic: its own, or what holds for every topic that has none.
+    pub fn setting<'a>(&'a self, topic: &'a TopicImage, name: &str) -> Option<&'a str> {
+        topic.configs.get(name).or_else(|| self.defaults.get(name)).map(String::as_str)
+    }
+
     /// Returns MIN of a partition: `min.insync.replicas` of its topic, but no more than it has replicas
     /// before and after a move.
     pub fn min_isr(&self, topic: &TopicImage, partition: &PartitionImage) -> usize {
         const NAME: &str = "min.insync.replicas";
-        let text = topic.configs.get(NAME).or_else(|| self.defaults.get(NAME));
+        let text = self.setting(topic, NAME);
         let wanted = text.and_then(|text| text.parse().ok()).unwrap_or(1);
         wanted.min(partition.target().count()).min(partition.original().count()).max(1)
     }

@@ -1,13 +1,14 @@
 //! Registrations, fencing, and what they do to partitions.
 
-use super::{Cluster, registration};
+use super::{Cluster, partition_id, registration};
 use crate::error::ErrorCode;
 use crate::ids::{Incarnation, NodeId, Uuid};
+use crate::metadata::apply::RESOURCE_TOPIC;
 use crate::metadata::decide_brokers::{
     controlled_shutdown, fence, incarnation_id, incarnation_of, unfence,
 };
 use crate::wire::api::broker_registration::BrokerFeatureRange;
-use crate::wire::metadata_record::FeatureLevelRecord;
+use crate::wire::metadata_record::{ConfigRecord, FeatureLevelRecord};
 
 #[test]
 fn a_start_is_registered_fenced_at_the_offset_of_its_record() {
@@ -59,7 +60,7 @@ fn another_directory_is_refused_while_the_node_lives() {
 #[test]
 fn a_node_with_another_directory_leaves_every_in_sync_set_in_its_own_batch() {
     let mut cluster = Cluster::with_topic(3, 2, &[&[1, 2], &[1], &[2, 3]]);
-    cluster.apply(&fence(&cluster.image.clone(), NodeId(1)));
+    cluster.apply(&fence(&cluster.image.clone(), &[NodeId(1)]));
     assert_eq!(cluster.isr(0), [1, 2], "kept, because MIN needs it");
 
     cluster.register(&registration(1, 9, 1)).expect("fenced, so its place is free");
@@ -70,6 +71,50 @@ fn a_node_with_another_directory_leaves_every_in_sync_set_in_its_own_batch() {
     // Back again, it is still out.
     cluster.apply(&unfence(&cluster.image.clone(), NodeId(1)));
     assert_eq!((cluster.isr(1), cluster.leader(1)), (vec![], -1));
+}
+
+fn set(cluster: &mut Cluster, name: &str, value: &str) {
+    let record = ConfigRecord {
+        resource_type: RESOURCE_TOPIC,
+        resource_name: "t".into(),
+        name: name.into(),
+        value: Some(value.into()),
+    };
+    cluster.apply(&[record.into()]);
+}
+
+#[test]
+fn a_start_leaves_the_sets_of_memory_topics_but_the_last_member_stays_on_record() {
+    let mut cluster = Cluster::with_topic(3, 2, &[&[1, 2], &[1]]);
+    set(&mut cluster, "mainspring.storage", "memory");
+    cluster.start(1, 2);
+    assert_eq!((cluster.isr(0), cluster.leader(0)), (vec![2], 2));
+    assert_eq!((cluster.isr(1), cluster.leader(1)), (vec![1], 1));
+    assert!(cluster.image.unclean_election(partition_id(0)).is_none());
+    let ledger = cluster.image.unclean_election(partition_id(1)).expect("on record");
+    assert_eq!(
+        (ledger.leader, ledger.leader_epoch),
+        (NodeId(1), cluster.partition(1).leader_epoch)
+    );
+    // Another directory leaves even those.
+    cluster.apply(&fence(&cluster.image.clone(), &[NodeId(1)]));
+    cluster.register(&registration(1, 9, 1)).expect("fenced, so its place is free");
+    assert!(cluster.isr(1).is_empty());
+}
+
+#[test]
+fn a_lazy_log_is_whole_where_the_start_names_the_registration_before() {
+    let mut cluster = Cluster::with_topic(3, 2, &[&[1, 2]]);
+    set(&mut cluster, "mainspring.flush", "lazy");
+    let epoch = cluster.image.broker(NodeId(1)).expect("there").broker_epoch;
+    let mut whole = registration(1, 1, 2);
+    whole.previous_broker_epoch = epoch;
+    cluster.register(&whole).expect("a later start");
+    assert_eq!(cluster.isr(0), [1, 2]);
+    let mut torn = registration(1, 1, 3);
+    torn.previous_broker_epoch = epoch;
+    cluster.register(&torn).expect("a later start");
+    assert_eq!(cluster.isr(0), [2], "it names one that is older");
 }
 
 #[test]
@@ -106,11 +151,11 @@ fn a_node_that_cannot_serve_a_settled_feature_is_refused() {
 #[test]
 fn a_fenced_broker_leads_nothing_and_stays_in_sync_where_min_needs_it() {
     let mut cluster = Cluster::with_topic(3, 2, &[&[1, 2, 3], &[1, 2], &[1]]);
-    cluster.apply(&fence(&cluster.image.clone(), NodeId(1)));
+    cluster.apply(&fence(&cluster.image.clone(), &[NodeId(1)]));
     assert_eq!((cluster.isr(0), cluster.leader(0)), (vec![2, 3], 2));
     assert_eq!((cluster.isr(1), cluster.leader(1)), (vec![1, 2], 2));
     assert_eq!((cluster.isr(2), cluster.leader(2)), (vec![1], -1));
-    assert!(fence(&cluster.image, NodeId(1)).is_empty(), "once is enough");
+    assert!(fence(&cluster.image, &[NodeId(1)]).is_empty(), "once is enough");
 
     cluster.apply(&unfence(&cluster.image.clone(), NodeId(1)));
     assert_eq!((cluster.isr(1), cluster.leader(1)), (vec![1, 2], 2), "nobody is deposed");
@@ -119,10 +164,18 @@ fn a_fenced_broker_leads_nothing_and_stays_in_sync_where_min_needs_it() {
 }
 
 #[test]
+fn of_brokers_that_are_fenced_together_none_is_elected() {
+    let mut cluster = Cluster::with_topic(3, 1, &[&[1, 2, 3]]);
+    cluster.apply(&fence(&cluster.image.clone(), &[NodeId(1), NodeId(2), NodeId(9)]));
+    assert_eq!((cluster.isr(0), cluster.leader(0)), (vec![3], 3));
+    assert_eq!(cluster.partition(0).leader_epoch.0, 1);
+}
+
+#[test]
 fn after_the_loss_of_all_the_last_members_in_sync_lead_again_and_no_other() {
     let mut cluster = Cluster::with_topic(3, 2, &[&[1, 2, 3]]);
     for node in 1..=3 {
-        cluster.apply(&fence(&cluster.image.clone(), NodeId(node)));
+        cluster.apply(&fence(&cluster.image.clone(), &[NodeId(node)]));
     }
     assert_eq!((cluster.isr(0), cluster.leader(0)), (vec![2, 3], -1));
     cluster.start(1, 2);

@@ -1,6 +1,7 @@
 //! A cluster in a test: an image, and the decisions that change it.
 
 mod brokers;
+mod controller;
 mod model;
 mod partitions;
 mod reassignments;

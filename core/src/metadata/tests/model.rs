@@ -20,7 +20,7 @@ const PARTITIONS: &[&[i32]] = &[&[1, 2, 3], &[2, 3, 4], &[4, 1], &[3]];
 #[derive(Clone, Debug)]
 enum Event {
     Start { node: i32, new_directory: bool },
-    Fence(i32),
+    Fence { one: i32, other: i32 },
     Unfence(i32),
     Stop(i32),
     Alter { partition: i32, members: u8, stale: bool },
@@ -35,7 +35,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         2 => (node.clone(), prop::bool::weighted(0.3))
             .prop_map(|(node, new_directory)| Event::Start { node, new_directory }),
-        3 => node.clone().prop_map(Event::Fence),
+        3 => (node.clone(), node.clone()).prop_map(|(one, other)| Event::Fence { one, other }),
         4 => node.clone().prop_map(Event::Unfence),
         1 => node.prop_map(Event::Stop),
         8 => (partition.clone(), any::<u8>(), prop::bool::weighted(0.1))
@@ -82,7 +82,7 @@ impl Model {
                     Err(_) => Vec::new(),
                 }
             }
-            Event::Fence(node) => fence(image, NodeId(node)),
+            Event::Fence { one, other } => fence(image, &[NodeId(one), NodeId(other)]),
             Event::Unfence(node) => unfence(image, NodeId(node)),
             Event::Stop(node) => controlled_shutdown(image, NodeId(node)),
             Event::Alter { partition, members: mask, stale } => {

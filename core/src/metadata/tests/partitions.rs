@@ -38,7 +38,7 @@ fn a_leader_shrinks_and_grows_its_set_and_is_told_the_new_partition_epoch() {
 #[test]
 fn a_set_never_shrinks_below_min_and_the_answer_says_what_is_in_force() {
     let mut cluster = Cluster::with_topic(3, 2, &[&[1, 2, 3]]);
-    cluster.apply(&fence(&cluster.image.clone(), NodeId(2)));
+    cluster.apply(&fence(&cluster.image.clone(), &[NodeId(2)]));
     assert_eq!(cluster.isr(0), [1, 3]);
     let answer = cluster.alter(&cluster.asks_for(0, &[1]));
     assert_eq!((answer.error_code, &answer.isr[..], answer.partition_epoch), (0, &[1, 3][..], 1));
@@ -48,8 +48,8 @@ fn a_set_never_shrinks_below_min_and_the_answer_says_what_is_in_force() {
 #[test]
 fn a_fenced_member_leaves_once_another_has_taken_its_place() {
     let mut cluster = Cluster::with_topic(3, 2, &[&[1, 2, 3]]);
-    cluster.apply(&fence(&cluster.image.clone(), NodeId(2)));
-    cluster.apply(&fence(&cluster.image.clone(), NodeId(3)));
+    cluster.apply(&fence(&cluster.image.clone(), &[NodeId(2)]));
+    cluster.apply(&fence(&cluster.image.clone(), &[NodeId(3)]));
     assert_eq!(cluster.isr(0), [1, 3]);
     cluster.apply(&unfence(&cluster.image.clone(), NodeId(2)));
     // The leader names the fenced member too: it may not leave it out before the controller does.
@@ -117,12 +117,22 @@ fn a_replica_that_is_fenced_or_registered_anew_cannot_join() {
     let mut cluster = Cluster::with_topic(3, 1, &[&[1, 2, 3]]);
     cluster.alter(&cluster.asks_for(0, &[1, 2]));
     let seen = cluster.asks_for(0, &[1, 2, 3]);
-    cluster.apply(&fence(&cluster.image.clone(), NodeId(3)));
+    cluster.apply(&fence(&cluster.image.clone(), &[NodeId(3)]));
     assert_eq!(code(&mut cluster, &seen), ErrorCode::IneligibleReplica, "fenced");
     cluster.start(3, 2);
     assert_eq!(code(&mut cluster, &seen), ErrorCode::IneligibleReplica, "an older registration");
     let seen = cluster.asks_for(0, &[1, 2, 3]);
     assert_eq!(code(&mut cluster, &seen), ErrorCode::None);
+}
+
+#[test]
+fn version_two_names_members_without_their_registrations() {
+    let mut cluster = Cluster::with_topic(3, 1, &[&[1, 2, 3]]);
+    let mut request = cluster.asks_for(0, &[]);
+    partition(&mut request).new_isr = vec![3, 1];
+    let decision = alter_partition(&cluster.image, &request, 2);
+    cluster.apply(&decision.records);
+    assert_eq!(cluster.isr(0), [3, 1]);
 }
 
 fn order(kind: i8, partitions: Option<Vec<i32>>) -> ElectLeadersRequest {
@@ -145,7 +155,7 @@ fn elect(cluster: &mut Cluster, request: &ElectLeadersRequest) -> Vec<(i32, i16)
 #[test]
 fn preferred_leaders_are_elected_where_they_are_in_sync() {
     let mut cluster = Cluster::with_topic(3, 2, &[&[1, 2, 3], &[2, 1, 3], &[1, 3, 2]]);
-    cluster.apply(&fence(&cluster.image.clone(), NodeId(1)));
+    cluster.apply(&fence(&cluster.image.clone(), &[NodeId(1)]));
     cluster.apply(&unfence(&cluster.image.clone(), NodeId(1)));
     cluster.alter(&cluster.asks_for(0, &[2, 3, 1]));
     let not_available = ErrorCode::PreferredLeaderNotAvailable.code();
@@ -162,7 +172,7 @@ fn preferred_leaders_are_elected_where_they_are_in_sync() {
 #[test]
 fn leaders_are_given_back_a_few_at_a_time() {
     let mut cluster = Cluster::with_topic(3, 2, &[&[1, 2, 3], &[1, 2, 3], &[1, 2, 3]]);
-    cluster.apply(&fence(&cluster.image.clone(), NodeId(1)));
+    cluster.apply(&fence(&cluster.image.clone(), &[NodeId(1)]));
     cluster.apply(&unfence(&cluster.image.clone(), NodeId(1)));
     assert_eq!(balance_leaders(&cluster.image, 10).response, 0, "nowhere in sync");
     for index in 0..3 {
@@ -178,8 +188,8 @@ fn leaders_are_given_back_a_few_at_a_time() {
 fn an_unclean_election_needs_an_order_and_is_on_record() {
     let mut cluster = Cluster::with_topic(3, 1, &[&[1, 2, 3], &[1, 2, 3]]);
     cluster.alter(&cluster.asks_for(0, &[1]));
-    cluster.apply(&fence(&cluster.image.clone(), NodeId(1)));
-    cluster.apply(&fence(&cluster.image.clone(), NodeId(2)));
+    cluster.apply(&fence(&cluster.image.clone(), &[NodeId(1)]));
+    cluster.apply(&fence(&cluster.image.clone(), &[NodeId(2)]));
     assert_eq!((cluster.isr(0), cluster.leader(0)), (vec![1], -1));
     let not_needed = ErrorCode::ElectionNotNeeded.code();
 
@@ -197,7 +207,7 @@ fn an_unclean_election_needs_an_order_and_is_on_record() {
 #[test]
 fn without_any_active_replica_nothing_is_elected() {
     let mut cluster = Cluster::with_topic(2, 1, &[&[1]]);
-    cluster.apply(&fence(&cluster.image.clone(), NodeId(1)));
+    cluster.apply(&fence(&cluster.image.clone(), &[NodeId(1)]));
     let none = ErrorCode::EligibleLeadersNotAvailable.code();
     assert_eq!(elect(&mut cluster, &order(1, None)), [(0, none)]);
     assert_eq!(elect_leaders(&cluster.image, &order(2, None)).response.error_code, 42);

@@ -56,7 +56,7 @@ fn a_move_ends_when_all_its_targets_are_in_sync() {
 fn a_move_waits_for_a_target_that_is_fenced() {
     let mut cluster = Cluster::with_topic(3, 2, &[&[1, 2]]);
     reassign(&mut cluster, Some(&[2, 3]));
-    cluster.apply(&fence(&cluster.image.clone(), NodeId(2)));
+    cluster.apply(&fence(&cluster.image.clone(), &[NodeId(2)]));
     assert_eq!(cluster.isr(0), [1, 2], "MIN needs it");
     cluster.alter(&cluster.asks_for(0, &[1, 2, 3]));
     assert_eq!((lists(&cluster)[2].clone(), cluster.isr(0)), (vec![1], vec![1, 3]));
@@ -104,7 +104,7 @@ fn a_move_is_not_taken_back_to_replicas_that_are_not_in_sync() {
     let mut cluster = Cluster::with_topic(4, 1, &[&[1]]);
     reassign(&mut cluster, Some(&[2, 3]));
     cluster.alter(&cluster.asks_for(0, &[1, 2]));
-    cluster.apply(&fence(&cluster.image.clone(), NodeId(1)));
+    cluster.apply(&fence(&cluster.image.clone(), &[NodeId(1)]));
     assert_eq!((cluster.isr(0), cluster.leader(0)), (vec![2], 2));
     assert_eq!(reassign(&mut cluster, None), ErrorCode::InvalidReplicaAssignment);
 }
