@@ -341,6 +341,7 @@ fn draw(seed: u64, kinds: &[Kind]) -> Plan {
     };
     Plan::World(Box::new(WorldPlan {
         nodes,
+        cluster: None,
         unrecoverable,
         permanent,
         shards,
@@ -360,11 +361,11 @@ fn draw(seed: u64, kinds: &[Kind]) -> Plan {
 }
 
 /// Returns what makes the shards of a start.
-pub(crate) fn factory(config: Arc<NodeConfig>) -> Factory<ShardMachine> {
+pub(crate) fn factory(configs: Vec<Arc<NodeConfig>>) -> Factory<ShardMachine> {
     Box::new(move |birth: Birth| {
         ShardMachine(Shard::new(ShardConfig {
             shard: ShardId(birth.shard),
-            node: Arc::clone(&config),
+            node: Arc::clone(&configs[birth.node]),
             seed: birth.seed,
         }))
     })

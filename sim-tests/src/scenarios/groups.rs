@@ -76,6 +76,7 @@ fn draw(seed: u64) -> Plan {
     }
     let scope = Scope { nodes: 1, clients: clients.len() };
     Plan::World(Box::new(WorldPlan {
+        cluster: None,
         nodes: 1,
         unrecoverable: false,
         permanent: Vec::new(),

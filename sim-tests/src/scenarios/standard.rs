@@ -71,6 +71,7 @@ fn draw(seed: u64) -> Plan {
         client(Work::MachineConsumer(habits), MILLISECOND);
     }
     Plan::World(Box::new(WorldPlan {
+        cluster: None,
         nodes: 1,
         unrecoverable: false,
         permanent: Vec::new(),

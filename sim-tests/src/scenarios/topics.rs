@@ -60,6 +60,7 @@ fn draw(seed: u64) -> Plan {
     client(Work::Reader { version: 17, recorder: true }, 0, None);
     let scope = Scope { nodes: 1, clients: clients.len() };
     Plan::World(Box::new(WorldPlan {
+        cluster: None,
         nodes: 1,
         unrecoverable: false,
         permanent: Vec::new(),

@@ -18,7 +18,7 @@ pub use error::ScheduleError;
 pub use profile::Profile;
 pub use steps::{SlicePlan, StepPlan, StepsPlan};
 pub(crate) use world::GRACE;
-pub use world::{ClientPlan, NodePlan, Strike, Work, WorldPlan};
+pub use world::{ClientPlan, ClusterPlan, NodePlan, Strike, Work, WorldPlan};
 
 use crate::scenarios::{RunOptions, crash_points};
 use crate::world::Outcome;

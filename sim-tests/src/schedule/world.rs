@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mainspring_core::config::NodeConfig;
+use mainspring_core::config::{ListenerConfig, NodeConfig, PeerConfig};
+use mainspring_core::ids::NodeId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -22,8 +23,10 @@ use crate::workload::member::Member;
 use crate::workload::producer::Producer;
 use crate::workload::purger::Purger;
 use crate::workload::reader::Reader;
-use crate::workload::{Load, SharedRef};
-use crate::world::{Actor, Fault, MILLISECOND, Outcome, SECOND, World, WorldOptions};
+use crate::workload::{CLIENT_PORT, Load, PEER_PORT, SharedRef};
+use crate::world::{
+    Actor, ClusterOptions, Fault, MILLISECOND, Outcome, SECOND, World, WorldOptions,
+};
 
 /// A fault and when it strikes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -161,13 +164,24 @@ impl NodePlan {
     }
 }
 
-/// Nodes that know nothing of each other, their clients, and what strikes them.
+/// Nodes that are one cluster.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterPlan {
+    /// How many copies an acknowledged record has at least (`min.insync.replicas`).
+    pub min_in_sync: usize,
+}
+
+/// Nodes, their clients, and what strikes them.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorldPlan {
     /// How many nodes there are.
     #[serde(default = "one")]
     pub nodes: usize,
+    /// What makes the nodes one cluster; without it they know nothing of each other.
+    #[serde(default)]
+    pub cluster: Option<ClusterPlan>,
     /// How many shards each has.
     pub shards: u16,
     /// How many topics there are.
@@ -212,7 +226,7 @@ pub(crate) const GRACE: u64 = 200 * SECOND;
 impl WorldPlan {
     /// Runs it; `seed` is that of all chance.
     pub fn run(&self, seed: u64, how: &RunOptions) -> Outcome {
-        let config = self.node.config(self.shards, self.partitions);
+        let configs = self.configs();
         let options = WorldOptions {
             seed,
             nodes: self.nodes,
@@ -224,6 +238,10 @@ impl WorldPlan {
             heal_at: self.heal_at,
             grace: self.grace,
             homes: self.homes(),
+            cluster: self
+                .cluster
+                .as_ref()
+                .map(|cluster| ClusterOptions { min_in_sync: cluster.min_in_sync }),
             unrecoverable: self.unrecoverable,
             permanent: self.permanent.clone(),
             sink: how.sink.clone(),
@@ -232,7 +250,7 @@ impl WorldPlan {
         };
         let checkers = if self.unrecoverable { checkers::under_damage() } else { checkers::all() };
         let (actors, shared) = self.actors();
-        let world = World::new(options, broker::factory(config), actors, checkers);
+        let world = World::new(options, broker::factory(configs), actors, checkers);
         let mut outcome = world.run();
         if let Some(story) = &mut outcome.story {
             for shared in shared {
@@ -242,6 +260,35 @@ impl WorldPlan {
             }
         }
         outcome
+    }
+
+    /// Returns the configuration of each node.
+    fn configs(&self) -> Vec<Arc<NodeConfig>> {
+        let alone = self.node.config(self.shards, self.partitions);
+        let Some(_) = &self.cluster else { return vec![alone; self.nodes] };
+        let host = |id: i32| format!("node-{id}");
+        let peers: Vec<PeerConfig> = (1..=self.nodes as i32)
+            .map(|id| PeerConfig { node_id: NodeId(id), host: host(id).into(), port: PEER_PORT })
+            .collect();
+        (1..=self.nodes as i32)
+            .map(|id| {
+                let listener = |name: &str, advertised_port, peers| ListenerConfig {
+                    name: name.to_owned(),
+                    advertised_host: host(id),
+                    advertised_port,
+                    peers,
+                };
+                Arc::new(NodeConfig {
+                    node_id: NodeId(id),
+                    listeners: vec![
+                        listener("PLAINTEXT", CLIENT_PORT, false),
+                        listener("PEERS", PEER_PORT, true),
+                    ],
+                    peers: peers.clone(),
+                    ..NodeConfig::clone(&alone)
+                })
+            })
+            .collect()
     }
 
     /// Returns the node of each client.
@@ -256,7 +303,10 @@ impl WorldPlan {
 
     /// Makes the clients, each at the place of its number, and what those of each node know of each other.
     fn actors(&self) -> (Vec<Box<dyn Actor>>, Vec<SharedRef>) {
-        let shared: Vec<SharedRef> = (0..self.nodes).map(|_| Rc::default()).collect();
+        let mut shared: Vec<SharedRef> = (0..self.nodes).map(|_| Rc::default()).collect();
+        if self.cluster.is_some() {
+            shared = vec![Rc::default(); self.nodes];
+        }
         let most = self.clients.iter().map(|client| client.number + 1).max().unwrap_or(0);
         let mut actors: Vec<Box<dyn Actor>> = Vec::new();
         actors.resize_with(most, || Box::new(Absent));
@@ -275,6 +325,7 @@ impl WorldPlan {
             records: self.records,
             bytes: self.bytes,
             operations: client.operations.unwrap_or(u64::MAX),
+            cluster: if self.cluster.is_some() { self.nodes } else { 1 },
             gives_up: self.unrecoverable,
         };
         match client.work {
@@ -305,6 +356,7 @@ impl WorldPlan {
             ("shards", u64::from(shards), 1, 64),
             ("topics", topics as u64, 1, 1_000),
             ("partitions", partitions as u64, 1, 1_000),
+            ("min_in_sync", self.cluster.as_ref().map_or(1, |c| c.min_in_sync) as u64, 1, 9),
             ("records", records, 0, 1_000),
             ("bytes", bytes, 0, 20_000),
             ("drift_ppm", self.drift_ppm, 0, 500_000),

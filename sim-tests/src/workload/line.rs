@@ -1,4 +1,7 @@
-//! One connection of a client: frames out, frames in, matched by their correlation ids.
+//! The connections of a client: frames out, frames in, matched by their correlation ids.
+//!
+//! A client of a node alone has one, to that node. In a cluster it has one to a node that it asks in general,
+//! and others to the leaders that it is told of.
 
 use std::collections::BTreeMap;
 
@@ -50,20 +53,32 @@ impl<T> Answer<T> {
     }
 }
 
-/// A connection to the client's node that is made again when it is lost.
+/// Connections to the client's node, or to the nodes of its cluster, that are made again when they are lost.
 #[derive(Debug)]
 pub struct Line<T> {
+    wires: BTreeMap<usize, Wire<T>>,
+    /// The node that is asked in general; the client's home until another one is chosen.
+    contact: Option<usize>,
+    leaders: BTreeMap<(String, i32), usize>,
+    /// Leaders may have changed, and when that may be asked next.
+    stale: bool,
+    ask_at: u64,
+    next: i32,
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Wire<T> {
     stream: Option<StreamId>,
     /// When the stream was asked for.
     opened: u64,
     connected: bool,
     received: BytesMut,
     sent: BTreeMap<i32, Sent<T>>,
-    next: i32,
     retry_at: u64,
 }
 
-impl<T> Default for Line<T> {
+impl<T> Default for Wire<T> {
     fn default() -> Self {
         Self {
             stream: None,
@@ -71,45 +86,73 @@ impl<T> Default for Line<T> {
             connected: false,
             received: BytesMut::new(),
             sent: BTreeMap::new(),
-            next: 0,
             retry_at: 0,
         }
     }
 }
 
-impl<T> Line<T> {
-    /// Returns whether requests can be sent; makes the connection if there is none.
-    pub fn is_ready(&mut self, hands: &mut Hands<'_>) -> bool {
-        let overdue =
-            self.sent.values().next().is_some_and(|sent| hands.now >= sent.at + ANSWER_WITHIN);
-        if overdue {
-            let oldest = self.sent.values().next();
-            // Whoever joins a group waits for others.
-            if let Some(Sent { key, at, .. }) = oldest
-                && !matches!(key, ApiKey::JoinGroup | ApiKey::SyncGroup)
-            {
-                hands.tell(Fact::Unanswered { since: *at, opened: self.opened });
-            }
-            self.drop_stream(hands);
-        }
+impl<T> Wire<T> {
+    /// Returns whether the connection stands; asks for it if there is none.
+    fn is_ready(&mut self, hands: &mut Hands<'_>, node: usize) -> bool {
         if self.stream.is_none() && hands.now >= self.retry_at {
-            self.stream = Some(hands.connect(hands.home));
+            self.stream = Some(hands.connect(node));
             self.opened = hands.now;
         }
         self.connected
     }
 
+    fn forget(&mut self, hands: &mut Hands<'_>) -> Vec<T> {
+        self.stream = None;
+        self.connected = false;
+        self.received.clear();
+        self.retry_at = hands.now + 10_000_000 + hands.rng.below(100_000_000);
+        std::mem::take(&mut self.sent).into_values().map(|sent| sent.about).collect()
+    }
+}
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self {
+            wires: BTreeMap::new(),
+            contact: None,
+            leaders: BTreeMap::new(),
+            stale: false,
+            ask_at: 0,
+            next: 0,
+        }
+    }
+}
+
+impl<T> Line<T> {
+    /// Returns whether requests can be sent in general; makes the connection if there is none.
+    pub fn is_ready(&mut self, hands: &mut Hands<'_>) -> bool {
+        let late = |wire: &Wire<T>| {
+            let (_, oldest) = wire.sent.first_key_value()?;
+            let is_late = hands.now >= oldest.at + ANSWER_WITHIN;
+            is_late.then_some((oldest.key, oldest.at, wire.opened))
+        };
+        if let Some((key, since, opened)) = self.wires.values().find_map(late) {
+            // Whoever joins a group waits for others.
+            if !matches!(key, ApiKey::JoinGroup | ApiKey::SyncGroup) {
+                hands.tell(Fact::Unanswered { since, opened });
+            }
+            self.drop_stream(hands);
+        }
+        let contact = *self.contact.get_or_insert(hands.home);
+        self.wires.entry(contact).or_default().is_ready(hands, contact)
+    }
+
     /// Returns how many requests are under way.
     pub fn in_flight(&self) -> usize {
-        self.sent.len()
+        self.wires.values().map(|wire| wire.sent.len()).sum()
     }
 
     /// Returns what is under way.
     pub fn about(&self) -> impl Iterator<Item = &T> {
-        self.sent.values().map(|sent| &sent.about)
+        self.wires.values().flat_map(|wire| wire.sent.values()).map(|sent| &sent.about)
     }
 
-    /// Sends a request.
+    /// Sends a request to the node that is asked in general.
     pub fn send<M: RequestMessage>(
         &mut self,
         hands: &mut Hands<'_>,
@@ -117,11 +160,86 @@ impl<T> Line<T> {
         version: i16,
         about: T,
     ) {
-        let Some(stream) = self.stream else { return };
+        let contact = self.contact.unwrap_or(hands.home);
+        self.send_to(hands, contact, message, version, about);
+    }
+
+    /// Sends a request to the leader of a partition, as far as it is [known](Self::reaches).
+    pub fn send_to_leader<M: RequestMessage>(
+        &mut self,
+        hands: &mut Hands<'_>,
+        (topic, partition): (&str, i32),
+        message: &M,
+        version: i16,
+        about: T,
+    ) {
+        if let Some(node) = self.leader(hands, topic, partition) {
+            self.send_to(hands, node, message, version, about);
+        }
+    }
+
+    fn send_to<M: RequestMessage>(
+        &mut self,
+        hands: &mut Hands<'_>,
+        node: usize,
+        message: &M,
+        version: i16,
+        about: T,
+    ) {
+        let wire = self.wires.entry(node).or_default();
+        let Some(stream) = wire.stream else { return };
         self.next += 1;
         let parts = frame_request(self.next, Some("mainspring-sim"), message, version);
         hands.send(stream, parts);
-        self.sent.insert(self.next, Sent { about, key: M::KEY, version, at: hands.now });
+        wire.sent.insert(self.next, Sent { about, key: M::KEY, version, at: hands.now });
+    }
+
+    fn leader(&self, hands: &Hands<'_>, topic: &str, partition: i32) -> Option<usize> {
+        if hands.cluster == 1 {
+            return Some(self.contact.unwrap_or(hands.home));
+        }
+        self.leaders.get(&(topic.to_owned(), partition)).copied()
+    }
+
+    /// Returns whether requests can be sent to the leader of a partition; makes the connection if there is
+    /// none.
+    pub fn reaches(&mut self, hands: &mut Hands<'_>, topic: &str, partition: i32) -> bool {
+        match self.leader(hands, topic, partition) {
+            Some(node) => self.wires.entry(node).or_default().is_ready(hands, node),
+            None => {
+                self.stale = true;
+                false
+            }
+        }
+    }
+
+    /// Notes that leaders may have changed.
+    pub const fn leaders_changed(&mut self) {
+        self.stale = true;
+    }
+
+    /// Returns whether the leaders are to be asked for again.
+    pub fn wants_leaders(&mut self, hands: &Hands<'_>) -> bool {
+        let wants = self.stale && hands.cluster > 1 && hands.now >= self.ask_at;
+        if wants {
+            self.ask_at = hands.now + 200_000_000;
+        }
+        wants
+    }
+
+    /// Asks another node in general from now on, where nodes differ.
+    pub fn turn_to(&mut self, hands: &mut Hands<'_>, node_id: i32) {
+        let node = usize::try_from(node_id - 1).ok().filter(|node| *node < hands.cluster);
+        if let (Some(node), true) = (node, hands.cluster > 1) {
+            let before = self.contact.replace(node).filter(|before| *before != node);
+            let idle = before.and_then(|before| self.wires.get_mut(&before));
+            if let Some(wire) = idle.filter(|wire| wire.sent.is_empty())
+                && let Some(stream) = wire.stream
+            {
+                hands.close(stream);
+                wire.forget(hands);
+            }
+        }
     }
 
     /// Asks for the topics, which creates them.
@@ -141,12 +259,27 @@ impl<T> Line<T> {
         self.send(hands, &request, METADATA_VERSION, about);
     }
 
-    /// Notes the ids of the topics that an answer names. Returns whether all are there.
-    pub fn learn(shared: &SharedRef, response: &MetadataResponse, wanted: &[String]) -> bool {
+    /// Notes the ids of the topics that an answer names, and their leaders. Returns whether all are there.
+    pub fn learn(
+        &mut self,
+        hands: &Hands<'_>,
+        shared: &SharedRef,
+        response: &MetadataResponse,
+        wanted: &[String],
+    ) -> bool {
         let mut shared = shared.borrow_mut();
+        self.stale = false;
         for topic in &response.topics {
             if let (0, Some(name)) = (topic.error_code, &topic.name) {
                 shared.topics.insert(name.as_str().to_owned(), topic.topic_id);
+                for partition in &topic.partitions {
+                    let node = usize::try_from(partition.leader_id - 1).ok();
+                    let place = (name.as_str().to_owned(), partition.partition_index);
+                    match node.filter(|node| *node < hands.cluster) {
+                        Some(node) => self.leaders.insert(place, node),
+                        None => self.leaders.remove(&place),
+                    };
+                }
             }
         }
         wanted.iter().all(|name| shared.topics.contains_key(name))
@@ -154,31 +287,32 @@ impl<T> Line<T> {
 
     /// Notes that a stream stands.
     pub fn connected(&mut self, stream: StreamId) {
-        self.connected |= self.stream == Some(stream);
+        if let Some(wire) = self.wires.values_mut().find(|wire| wire.stream == Some(stream)) {
+            wire.connected = true;
+        }
     }
 
     /// Takes bytes in, and returns the answers that are whole.
     pub fn received(&mut self, stream: StreamId, bytes: &BytesMut) -> Vec<Answer<T>> {
-        if self.stream != Some(stream) {
-            return Vec::new();
-        }
-        self.received.extend_from_slice(bytes);
+        let wire = self.wires.values_mut().find(|wire| wire.stream == Some(stream));
+        let Some(wire) = wire else { return Vec::new() };
+        wire.received.extend_from_slice(bytes);
         let mut answers = Vec::new();
-        while self.received.len() >= 4 {
+        while wire.received.len() >= 4 {
             let size = i32::from_be_bytes([
-                self.received[0],
-                self.received[1],
-                self.received[2],
-                self.received[3],
+                wire.received[0],
+                wire.received[1],
+                wire.received[2],
+                wire.received[3],
             ]);
             let size = usize::try_from(size).expect("a node's frame has a size");
-            if self.received.len() < 4 + size {
+            if wire.received.len() < 4 + size {
                 break;
             }
-            self.received.advance(4);
-            let frame: Bytes = self.received.split_to(size).freeze();
+            wire.received.advance(4);
+            let frame: Bytes = wire.received.split_to(size).freeze();
             let correlation = i32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]);
-            let Some(Sent { about, key, version, .. }) = self.sent.remove(&correlation) else {
+            let Some(Sent { about, key, version, .. }) = wire.sent.remove(&correlation) else {
                 panic!("a node answered correlation id {correlation}, which was not asked");
             };
             let mut reader = Reader::new(frame);
@@ -191,25 +325,31 @@ impl<T> Line<T> {
 
     /// Notes that a stream is gone. Returns what was under way on it.
     pub fn disconnected(&mut self, hands: &mut Hands<'_>, stream: StreamId) -> Vec<T> {
-        if self.stream != Some(stream) {
+        let mut wires = self.wires.iter_mut();
+        let Some((&node, wire)) = wires.find(|(_, wire)| wire.stream == Some(stream)) else {
             return Vec::new();
+        };
+        let lost = wire.forget(hands);
+        self.stale = true;
+        if self.contact == Some(node) && hands.cluster > 1 {
+            self.contact = Some(hands.rng.index(hands.cluster));
         }
-        self.forget(hands)
+        lost
     }
 
-    /// Gives the connection up.
+    /// Gives all connections up.
     pub fn drop_stream(&mut self, hands: &mut Hands<'_>) {
-        if let Some(stream) = self.stream {
-            hands.close(stream);
+        let contact = self.contact.unwrap_or(hands.home);
+        self.wires.entry(contact).or_default();
+        for wire in self.wires.values_mut() {
+            if let Some(stream) = wire.stream {
+                hands.close(stream);
+            }
+            wire.forget(hands);
         }
-        self.forget(hands);
-    }
-
-    fn forget(&mut self, hands: &mut Hands<'_>) -> Vec<T> {
-        self.stream = None;
-        self.connected = false;
-        self.received.clear();
-        self.retry_at = hands.now + 10_000_000 + hands.rng.below(100_000_000);
-        std::mem::take(&mut self.sent).into_values().map(|sent| sent.about).collect()
+        self.stale = true;
+        if hands.cluster > 1 {
+            self.contact = Some(hands.rng.index(hands.cluster));
+        }
     }
 }

@@ -5,7 +5,6 @@
 //! while, and is closed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use mainspring_core::client::consumer::{Consumer, ConsumerConfig, ConsumerEvent};
@@ -18,7 +17,7 @@ use mainspring_core::wire::KafkaString;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Load, SharedRef};
+use super::{Load, SharedRef, bootstrap};
 use crate::clock::EPOCH_MS;
 use crate::history::{Fact, SeenRecord, record_hash};
 use crate::net::StreamId;
@@ -64,7 +63,7 @@ impl MachineConsumer {
     /// Makes a consumer.
     pub fn new(client: usize, load: Load, shared: SharedRef, habits: Habits) -> Self {
         Self {
-            machine: Self::machine(&habits),
+            machine: Self::machine(&habits, load.cluster),
             client,
             load,
             shared,
@@ -78,11 +77,11 @@ impl MachineConsumer {
         }
     }
 
-    fn machine(habits: &Habits) -> Consumer {
+    fn machine(habits: &Habits, cluster: usize) -> Consumer {
         let network = NetworkConfig {
             request_timeout: Duration::from_secs(8),
             connect_timeout: Duration::from_secs(4),
-            ..NetworkConfig::new(vec![(Arc::from("node"), 9092)])
+            ..NetworkConfig::new(bootstrap(cluster))
         };
         let group_id = KafkaString::from(format!("machines-{}", habits.group).as_str());
         let mut config = ConsumerConfig::new(network, Some(group_id));
@@ -116,7 +115,7 @@ impl MachineConsumer {
             hands.close(stream);
         }
         self.streams.clear();
-        self.machine = Self::machine(&self.habits);
+        self.machine = Self::machine(&self.habits, self.load.cluster);
         self.subscribe(hands);
     }
 
@@ -211,8 +210,8 @@ impl MachineConsumer {
         }
         while let Some(effect) = self.machine.poll_effect() {
             match effect {
-                Effect::Connect { link, .. } => {
-                    let stream = hands.connect(0);
+                Effect::Connect { link, host, .. } => {
+                    let stream = hands.connect(hands.node_of(&host));
                     self.streams.insert(link, stream);
                     self.links.insert(stream, link);
                 }

@@ -1,7 +1,6 @@
 //! The producer machine of core on the simulated network: one send for each record, a few at a time.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +12,7 @@ use mainspring_core::ids::{PartitionIndex, TopicPartition};
 use mainspring_core::time::{Instant, Now, UnixMillis};
 use mainspring_core::wire::KafkaString;
 
-use super::{Load, SharedRef, place};
+use super::{Load, SharedRef, bootstrap, place};
 use crate::clock::EPOCH_MS;
 use crate::history::{Fact, OperationId, record_hash};
 use crate::net::StreamId;
@@ -43,7 +42,7 @@ impl MachineProducer {
         let network = NetworkConfig {
             request_timeout: Duration::from_secs(8),
             connect_timeout: Duration::from_secs(4),
-            ..NetworkConfig::new(vec![(Arc::from("node"), 9092)])
+            ..NetworkConfig::new(bootstrap(load.cluster))
         };
         let config = ProducerConfig {
             batch_bytes: 2 << 10,
@@ -120,8 +119,8 @@ impl MachineProducer {
     fn drive(&mut self, hands: &mut Hands<'_>) {
         while let Some(effect) = self.machine.poll_effect() {
             match effect {
-                Effect::Connect { link, .. } => {
-                    let stream = hands.connect(hands.home);
+                Effect::Connect { link, host, .. } => {
+                    let stream = hands.connect(hands.node_of(&host));
                     self.streams.insert(link, stream);
                     self.links.insert(stream, link);
                 }

@@ -446,8 +446,11 @@ impl Member {
                 self.id = KafkaString::default();
                 self.stage = Stage::Out;
             }
-            // It loads, or stops: asked again soon.
-            _ => self.away_until = hands.now + 100 * MILLISECOND,
+            // It loads, or stops, or is another node by now: asked again soon.
+            _ => {
+                self.away_until = hands.now + 100 * MILLISECOND;
+                self.knows_coordinator &= hands.cluster == 1;
+            }
         }
     }
 
@@ -456,12 +459,14 @@ impl Member {
             About::Metadata => {
                 let response: MetadataResponse = answer.body();
                 self.knows_topics =
-                    Line::<About>::learn(&self.shared, &response, &self.load.topics);
+                    self.line.learn(hands, &self.shared, &response, &self.load.topics);
             }
             About::Coordinator => {
                 let response: FindCoordinatorResponse = answer.body();
                 self.knows_coordinator = response.coordinators[0].error_code == 0;
-                if !self.knows_coordinator {
+                if self.knows_coordinator {
+                    self.line.turn_to(hands, response.coordinators[0].node_id);
+                } else {
                     self.obey(hands, "FindCoordinator", response.coordinators[0].error_code);
                 }
             }

@@ -13,6 +13,7 @@ pub mod reader;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use mainspring_core::ids::{PartitionIndex, TopicPartition, Uuid};
 
@@ -86,6 +87,8 @@ pub struct Load {
     /// Operations that a client begins (sends, fetches, purges, turns of work), after which it only
     /// finishes what it must.
     pub operations: u64,
+    /// How many nodes are one cluster; 1 for a node alone.
+    pub cluster: usize,
     /// Whether it gives up in the end what a node refuses again and again, because the node may have lost
     /// it for good.
     pub gives_up: bool,
@@ -93,6 +96,16 @@ pub struct Load {
 
 /// How often a client that gives up tries before it does.
 pub(crate) const PATIENCE: u32 = 40;
+
+/// Returns where client machines ask first: every node of a cluster, or the node that a client has.
+pub(crate) fn bootstrap(cluster: usize) -> Vec<(Arc<str>, u16)> {
+    (1..=cluster).map(|node| (Arc::from(format!("node-{node}")), CLIENT_PORT)).collect()
+}
+
+/// The port at which nodes of a cluster listen for clients.
+pub(crate) const CLIENT_PORT: u16 = 9092;
+/// The port at which they listen for each other.
+pub(crate) const PEER_PORT: u16 = 9093;
 
 /// Returns the partition as facts name it, once its topic's id is known.
 pub fn place(shared: &SharedRef, topic: &str, partition: i32) -> Option<TopicPartition> {

@@ -142,6 +142,10 @@ impl Producer {
             }
             return;
         };
+        if self.line.wants_leaders(hands) {
+            let topics = self.load.topics.clone();
+            self.line.ask_metadata(hands, &topics, About::Metadata);
+        }
         self.send_waiting(hands);
         if !self.finishing && self.sends_left > 0 && hands.now >= self.next_send {
             self.next_send = hands.now + hands.rng.exponential(self.load.pause);
@@ -178,6 +182,9 @@ impl Producer {
     /// refused.
     fn send_late(&mut self, hands: &mut Hands<'_>, producer_id: i64, producer_epoch: i16) {
         let chosen = hands.rng.index(self.partitions.len());
+        if !self.reaches(hands, chosen) {
+            return;
+        }
         let state = &self.partitions[chosen];
         let Some(late) = state.late_sequence.filter(|_| state.in_epoch) else { return };
         // With the sequence that the new epoch expects, nothing but the epoch tells that it is late.
@@ -246,6 +253,9 @@ impl Producer {
 
     fn send_waiting(&mut self, hands: &mut Hands<'_>) {
         for chosen in 0..self.partitions.len() {
+            if !self.reaches(hands, chosen) {
+                continue;
+            }
             for nth in 0..self.partitions[chosen].waiting.len() {
                 if !self.partitions[chosen].waiting[nth].sent {
                     self.partitions[chosen].waiting[nth].sent = true;
@@ -260,6 +270,12 @@ impl Producer {
                 self.produce(hands, chosen, &last, Why::Again);
             }
         }
+    }
+
+    fn reaches(&mut self, hands: &mut Hands<'_>, chosen: usize) -> bool {
+        let partitions = self.load.partitions as usize;
+        let (topic, index) = (&self.load.topics[chosen / partitions], chosen % partitions);
+        self.line.reaches(hands, topic, index as i32)
     }
 
     fn produce(&mut self, hands: &mut Hands<'_>, chosen: usize, batch: &Batch, why: Why) {
@@ -278,7 +294,8 @@ impl Producer {
             }],
         };
         let about = About::Produce { place: chosen, operation: batch.operation, why };
-        self.line.send(hands, &request, PRODUCE_VERSION, about);
+        let place = (topic.to_owned(), index);
+        self.line.send_to_leader(hands, (&place.0, place.1), &request, PRODUCE_VERSION, about);
     }
 
     /// Everything unacknowledged is to be sent again, in its order.
@@ -290,12 +307,25 @@ impl Producer {
         }
     }
 
+    /// What was under way on a connection that is lost is to be sent again.
+    fn send_lost_again(&mut self, lost: &[About]) {
+        for about in lost {
+            if let About::Produce { place, operation, why: Why::Needed } = about {
+                let waiting = &mut self.partitions[*place].waiting;
+                let batch = waiting.iter_mut().find(|batch| batch.operation == *operation);
+                if let Some(batch) = batch {
+                    batch.sent = false;
+                }
+            }
+        }
+    }
+
     fn answer(&mut self, hands: &mut Hands<'_>, mut answer: Answer<About>) {
         match answer.about {
             About::Metadata => {
                 let response: MetadataResponse = answer.body();
                 self.knows_topics =
-                    Line::<About>::learn(&self.shared, &response, &self.load.topics);
+                    self.line.learn(hands, &self.shared, &response, &self.load.topics);
             }
             About::ProducerId => {
                 let response: InitProducerIdResponse = answer.body();
@@ -368,6 +398,7 @@ impl Producer {
         if code == ErrorCode::UnknownTopicOrPartition {
             self.knows_topics = false;
         }
+        self.line.leaders_changed();
         if code.is_retriable() || code == ErrorCode::OutOfOrderSequenceNumber {
             // One that failed for a passing reason takes those behind it along: begin anew.
             self.line.drop_stream(hands);
@@ -396,8 +427,8 @@ impl Actor for Producer {
                 }
             }
             ActorEvent::Disconnected(stream) => {
-                self.line.disconnected(hands, stream);
-                self.send_again();
+                let lost = self.line.disconnected(hands, stream);
+                self.send_lost_again(&lost);
             }
             ActorEvent::Finish => self.finishing = true,
         }

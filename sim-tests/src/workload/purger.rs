@@ -6,6 +6,7 @@ use mainspring_core::wire::api::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic,
 };
 use mainspring_core::wire::api::list_offsets::ListOffsetsResponse;
+use mainspring_core::wire::api::metadata::MetadataResponse;
 
 use super::line::{Answer, Line};
 use super::reader::{LATEST, list_offsets};
@@ -15,6 +16,7 @@ use crate::world::{Actor, ActorEvent, Hands, MILLISECOND};
 
 #[derive(Clone, Copy, Debug)]
 enum About {
+    Metadata,
     Latest(usize),
     Delete(usize),
 }
@@ -57,24 +59,41 @@ impl Purger {
         if hands.now < self.next || place(&self.shared, topic, index).is_none() {
             return;
         }
-        let request = list_offsets(topic, index, LATEST);
+        let place = (topic.to_owned(), index);
+        if !self.line.reaches(hands, &place.0, index) {
+            if self.line.wants_leaders(hands) {
+                let topics = self.load.topics.clone();
+                self.line.ask_metadata(hands, &topics, About::Metadata);
+            }
+            return;
+        }
+        let request = list_offsets(&place.0, index, LATEST);
         self.next = hands.now + hands.rng.exponential(self.load.pause);
         self.operations_left -= 1;
-        self.line.send(hands, &request, 6, About::Latest(at));
+        self.line.send_to_leader(hands, (&place.0, index), &request, 6, About::Latest(at));
     }
 
     fn answer(&mut self, hands: &mut Hands<'_>, mut answer: Answer<About>) {
         match answer.about {
+            About::Metadata => {
+                let response: MetadataResponse = answer.body();
+                self.line.learn(hands, &self.shared, &response, &self.load.topics);
+            }
             About::Latest(at) => {
                 let response: ListOffsetsResponse = answer.body();
                 let found = &response.topics[0].partitions[0];
                 if found.error_code == 0 {
                     self.delete(hands, at, found.offset);
+                } else {
+                    self.line.leaders_changed();
                 }
             }
             About::Delete(at) => {
                 let response: DeleteRecordsResponse = answer.body();
                 let outcome = &response.topics[0].partitions[0];
+                if outcome.error_code != 0 {
+                    self.line.leaders_changed();
+                }
                 let (topic, index) = self.topic_of(at);
                 if let (0, Some(partition)) =
                     (outcome.error_code, place(&self.shared, topic, index))
@@ -98,7 +117,8 @@ impl Purger {
             timeout_ms: 10_000,
         };
         hands.tell(Fact::AskedPurge { partition, before });
-        self.line.send(hands, &request, 2, About::Delete(at));
+        let place = (topic.to_owned(), index);
+        self.line.send_to_leader(hands, (&place.0, index), &request, 2, About::Delete(at));
     }
 }
 

@@ -110,6 +110,12 @@ impl Reader {
         (&self.load.topics[place / partitions], (place % partitions) as i32)
     }
 
+    fn reaches(&mut self, hands: &mut Hands<'_>, place: usize) -> bool {
+        let partitions = self.load.partitions as usize;
+        let (topic, index) = (&self.load.topics[place / partitions], place % partitions);
+        self.line.reaches(hands, topic, index as i32)
+    }
+
     fn drive(&mut self, hands: &mut Hands<'_>) {
         if let Some(age) = self.retention.take() {
             hands.tell(Fact::Retention { age });
@@ -135,13 +141,16 @@ impl Reader {
         if !self.line.is_ready(hands) || self.line.in_flight() > 0 {
             return;
         }
-        if !self.knows_topics {
+        if !self.knows_topics || self.line.wants_leaders(hands) {
             let topics = self.load.topics.clone();
             self.line.ask_metadata(hands, &topics, About::Metadata);
             return;
         }
         if self.last_pass {
             let unread = self.partitions.iter().position(|partition| !partition.told);
+            if unread.is_some_and(|at| !self.reaches(hands, at)) {
+                return;
+            }
             match unread {
                 Some(at) if self.partitions[at].position.is_none() => self.ask_earliest(hands, at),
                 Some(at) if self.partitions[at].end.is_none() => self.ask_latest(hands, at),
@@ -153,8 +162,11 @@ impl Reader {
         if self.operations_left == 0 {
             return;
         }
-        self.operations_left -= 1;
         let at = hands.rng.index(self.partitions.len());
+        if !self.reaches(hands, at) {
+            return;
+        }
+        self.operations_left -= 1;
         if self.partitions[at].position.is_none() {
             self.ask_earliest(hands, at);
         } else if hands.rng.chance(100) {
@@ -167,17 +179,20 @@ impl Reader {
     fn ask_earliest(&mut self, hands: &mut Hands<'_>, at: usize) {
         let (topic, index) = self.topic_of(at);
         let request = list_offsets(topic, index, EARLIEST);
-        self.line.send(hands, &request, 6, About::Earliest(at));
+        let place = (topic.to_owned(), index);
+        self.line.send_to_leader(hands, (&place.0, place.1), &request, 6, About::Earliest(at));
     }
 
     fn ask_latest(&mut self, hands: &mut Hands<'_>, at: usize) {
         let (topic, index) = self.topic_of(at);
         let Some(partition) = place(&self.shared, topic, index) else { return };
         let request = list_offsets(topic, index, LATEST);
+        let place = (topic.to_owned(), index);
         let operation = OperationId { client: self.client, number: self.next_operation };
         self.next_operation += 1;
         hands.tell(Fact::AskedLatest { operation, partition });
-        self.line.send(hands, &request, 6, About::Latest(at, operation));
+        let about = About::Latest(at, operation);
+        self.line.send_to_leader(hands, (&place.0, place.1), &request, 6, about);
     }
 
     fn fetch(&mut self, hands: &mut Hands<'_>, at: usize) {
@@ -201,7 +216,9 @@ impl Reader {
             }],
             ..FetchRequest::default()
         };
-        self.line.send(hands, &request, self.version, About::Fetch(at));
+        let place = (topic.to_owned(), index);
+        let about = About::Fetch(at);
+        self.line.send_to_leader(hands, (&place.0, place.1), &request, self.version, about);
     }
 
     fn answer(&mut self, hands: &mut Hands<'_>, mut answer: Answer<About>) {
@@ -209,7 +226,7 @@ impl Reader {
             About::Metadata => {
                 let response: MetadataResponse = answer.body();
                 self.knows_topics =
-                    Line::<About>::learn(&self.shared, &response, &self.load.topics);
+                    self.line.learn(hands, &self.shared, &response, &self.load.topics);
             }
             About::Earliest(at) => {
                 let response: ListOffsetsResponse = answer.body();
@@ -219,6 +236,8 @@ impl Reader {
                     state.position = Some(found.offset);
                     state.log_start = state.log_start.max(found.offset);
                     self.tell_if_read(hands, at);
+                } else {
+                    self.line.leaders_changed();
                 }
             }
             About::Latest(at, operation) => {
@@ -228,6 +247,8 @@ impl Reader {
                     hands.tell(Fact::Latest { operation, offset: found.offset });
                     self.partitions[at].end = Some(found.offset);
                     self.tell_if_read(hands, at);
+                } else {
+                    self.line.leaders_changed();
                 }
             }
             About::Fetch(at) => {
@@ -245,6 +266,7 @@ impl Reader {
         if data.error_code != 0 {
             let damaged = data.error_code == 2;
             hands.tell(Fact::ReadFailed { partition, code: data.error_code });
+            self.line.leaders_changed();
             if matches!(data.error_code, UNKNOWN_TOPIC | UNKNOWN_TOPIC_ID) {
                 self.knows_topics = false;
             }

@@ -76,13 +76,24 @@ pub struct Hands<'a> {
     pub now: u64,
     /// Chance for what clients do.
     pub rng: &'a mut crate::rng::Rng,
-    /// The node that it takes for the whole cluster.
+    /// The node that it takes for the whole cluster, or that it asks first.
     pub home: usize,
+    /// How many nodes are one cluster with it; 1 where it knows no other.
+    pub cluster: usize,
     pub(super) next_stream: u64,
     pub(super) actions: Vec<Action>,
 }
 
 impl Hands<'_> {
+    /// Returns the node of a host that a client was told: `node-N` is the one with the id N.
+    pub fn node_of(&self, host: &str) -> usize {
+        let id: Option<usize> = host.strip_prefix("node-").and_then(|id| id.parse().ok());
+        match id {
+            Some(id @ 1..) if self.cluster > 1 && id <= self.cluster => id - 1,
+            _ => self.home,
+        }
+    }
+
     /// Opens a stream to a node; `Connected` or `Disconnected` follows.
     pub fn connect(&mut self, node: usize) -> StreamId {
         let stream = StreamId(self.next_stream);

@@ -74,8 +74,12 @@ pub struct WorldOptions {
     pub heal_at: u64,
     /// How long after that everything must have come to an end.
     pub grace: u64,
-    /// Which node each client takes for the whole cluster; node 0 for those that are not named.
+    /// Which node each client takes for the whole cluster, or asks first; node 0 for those that are not
+    /// named.
     pub homes: Vec<usize>,
+    /// Whether all nodes are one cluster, and what is promised of it; `None` for nodes that know nothing of
+    /// each other.
+    pub cluster: Option<ClusterOptions>,
     /// Whether faults may take the last good copy of what was acknowledged.
     pub unrecoverable: bool,
     /// What stays wrong when everything else is healed.
@@ -86,6 +90,13 @@ pub struct WorldOptions {
     pub story: bool,
     /// The event at which to stop, for looking at it.
     pub until: Option<u64>,
+}
+
+/// Nodes that are one cluster. Each has the number behind its place: node 0 is the one with the id 1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClusterOptions {
+    /// How many copies an acknowledged record has at least (`min.insync.replicas`).
+    pub min_in_sync: usize,
 }
 
 /// What a run amounts to.

@@ -141,7 +141,7 @@ impl<M: Machine> World<M> {
             .clients
             .iter()
             .enumerate()
-            .filter(|(client, _)| !self.nodes[self.home_of(*client)].given_up)
+            .filter(|(client, _)| !self.has_given_up(*client))
             .find_map(|(_, client)| client.actor.pending());
         if let Some(what) = waits {
             self.tell(&Fact::Stuck {

@@ -152,11 +152,13 @@ impl<M: Machine> World<M> {
 
     pub(super) fn act(&mut self, client: usize, event: ActorEvent) {
         let home = self.home_of(client);
+        let cluster = if self.options.cluster.is_some() { self.nodes.len() } else { 1 };
         let state = &mut self.clients[client];
         let mut hands = Hands {
             now: self.now,
             rng: &mut state.chance,
             home,
+            cluster,
             next_stream: self.net.next_stream(),
             actions: Vec::new(),
         };
@@ -192,10 +194,19 @@ impl<M: Machine> World<M> {
         if !self.healed {
             return;
         }
-        let waits = self.clients.iter().enumerate().any(|(client, state)| {
-            !self.nodes[self.home_of(client)].given_up && state.actor.pending().is_some()
-        });
+        let waits =
+            self.clients.iter().enumerate().any(|(client, state)| {
+                !self.has_given_up(client) && state.actor.pending().is_some()
+            });
         self.over |= !waits;
+    }
+
+    /// Returns whether a client has no node any more that could serve it.
+    pub(super) fn has_given_up(&self, client: usize) -> bool {
+        match self.options.cluster {
+            Some(_) => self.nodes.iter().all(|node| node.given_up),
+            None => self.nodes[self.home_of(client)].given_up,
+        }
     }
 
     /// Returns the node that a client takes for the whole cluster.

@@ -104,6 +104,7 @@ fn quiet(seed: u64) -> WorldOptions {
         heal_at: SECOND,
         grace: 5 * SECOND,
         homes: Vec::new(),
+        cluster: None,
         unrecoverable: false,
         permanent: Vec::new(),
         sink: None,
