@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use mainspring_core::ids::{TopicId, TopicPartition};
+use mainspring_core::observe::ClusterEvent;
 
 use crate::trace::TraceHash;
 
@@ -412,6 +413,34 @@ pub enum Fact {
         node: usize,
         /// Whether power was lost too.
         power: bool,
+    },
+    /// All nodes are one cluster: node 0 is the one with the id 1.
+    Cluster {
+        /// How many there are.
+        nodes: usize,
+        /// How many copies an acknowledged record has at least.
+        min_in_sync: usize,
+    },
+    /// A node of a cluster reported something of its replicas.
+    Reported {
+        /// The node.
+        node: usize,
+        /// What.
+        event: ClusterEvent,
+    },
+    /// A vote is about to leave a node.
+    Voted {
+        /// The node.
+        node: usize,
+        /// The epoch and the id of the candidate.
+        vote: (i32, i32),
+        /// The vote that power loss would leave on its disk at this moment, where it can be read.
+        durable: Option<(i32, i32)>,
+    },
+    /// Nothing strikes a cluster any more, but what keeps the other nodes away.
+    Core {
+        /// The nodes that are well.
+        nodes: Vec<usize>,
     },
     /// The world has only faults of 100 ms at most.
     Gentle,

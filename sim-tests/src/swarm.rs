@@ -7,6 +7,10 @@ use crate::rng::Rng;
 use crate::schedule::Strike;
 use crate::world::{Damage, DiskTrouble, Fault, MILLISECOND, SECOND};
 
+mod among;
+
+pub use among::{Among, minority};
+
 /// The kinds of faults that a scenario may draw from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -68,6 +72,8 @@ pub enum Kind {
     Wipe,
     /// A copy of the disk is put away, and comes back later.
     OldCopy,
+    /// Something that only nodes of a cluster feel.
+    Among(Among),
 }
 
 /// What faults can strike.
@@ -184,6 +190,7 @@ fn strike(rng: &mut Rng, kind: Kind, scope: Scope, hard: u32, at: u64, plan: &mu
             let (from, to) = way(rng, scope);
             Fault::Link { from, to, trouble: link_trouble(rng), time: 2 * time }
         }
+        Kind::Among(among) => return among.strike(rng, scope, at, plan),
         Kind::Storm | Kind::Strobe | Kind::Flap | Kind::Swizzle | Kind::OldCopy => {
             return series(rng, kind, scope, at, plan);
         }

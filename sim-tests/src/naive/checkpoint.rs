@@ -31,6 +31,8 @@ pub(super) struct Log {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Checkpoint {
     pub(super) cut: u64,
+    /// The last vote: its epoch and its candidate.
+    pub(super) vote: (i32, i32),
     pub(super) logs: Vec<(TopicPartition, Log)>,
 }
 
@@ -44,9 +46,9 @@ pub(super) fn read(file: &Bytes) -> Option<Checkpoint> {
         return None;
     }
     let cut = body.get_u64();
-    body.advance(8);
+    let vote = (body.get_i32(), body.get_i32());
     let logs = (0..body.get_u32()).map(|_| read_log(&mut body)).collect();
-    Some(Checkpoint { cut, logs })
+    Some(Checkpoint { cut, vote, logs })
 }
 
 fn read_log(body: &mut Bytes) -> (TopicPartition, Log) {

@@ -20,6 +20,8 @@ pub(super) enum Entry {
     Create { log: TopicPartition, memory: bool, name: String },
     Delete { log: TopicPartition },
     Reserve { log: TopicPartition, end: i64 },
+    Truncate { log: TopicPartition, end: i64 },
+    Vote { epoch: i32, candidate: i32 },
 }
 
 /// Returns whether a block may stand right behind another.
@@ -108,6 +110,7 @@ fn decode(mut body: Bytes, entries: &mut Vec<Entry>) -> Result<(), String> {
                 entry.advance(12);
                 entries.push(Entry::Append { log, batch: entry });
             }
+            2 => entries.push(Entry::Truncate { log: log(&mut entry), end: entry.get_i64() }),
             3 => entries.push(Entry::LogStart { log: log(&mut entry), start: entry.get_i64() }),
             4 => {
                 let log = log(&mut entry);
@@ -117,7 +120,8 @@ fn decode(mut body: Bytes, entries: &mut Vec<Entry>) -> Result<(), String> {
             }
             5 => entries.push(Entry::Delete { log: log(&mut entry) }),
             8 => entries.push(Entry::Reserve { log: log(&mut entry), end: entry.get_i64() }),
-            6 | 9 => {}
+            6 => entries.push(Entry::Vote { epoch: entry.get_i32(), candidate: entry.get_i32() }),
+            9 => {}
             _ => return Err(format!("a journal entry has kind {kind}")),
         }
     }

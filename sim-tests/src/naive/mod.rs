@@ -81,21 +81,37 @@ pub fn read(disk: &SimDisk, shards: u16) -> Result<BTreeMap<TopicPartition, Stor
     let files = disk.files();
     let mut logs = BTreeMap::new();
     for shard in 0..shards {
-        let place = format!("journal/{shard}/");
-        let journal: Vec<Bytes> = files
-            .iter()
-            .filter(|name| name.starts_with(&place) && name.ends_with(".journal"))
-            .filter_map(|name| content(disk, name))
-            .collect();
-        let copies = [format!("checkpoint/{shard}"), format!("{place}checkpoint")];
-        let copies = copies.iter().filter_map(|name| checkpoint::read(&content(disk, name)?));
-        let Some(checkpoint) = copies.max_by_key(|checkpoint| checkpoint.cut) else {
+        let Some((checkpoint, journal)) = open(disk, &files, shard) else {
             // The first start had not come to an end, so nothing was served.
             continue;
         };
         logs.extend(read_shard(disk, &checkpoint, &journal)?);
     }
     Ok(logs)
+}
+
+/// Reads the last vote of a node: its epoch and its candidate. `None` where nothing can be read.
+pub fn vote(disk: &SimDisk) -> Option<(i32, i32)> {
+    let (checkpoint, journal) = open(disk, &disk.files(), 0)?;
+    let entries = journal::read(&journal, checkpoint.cut).ok()?;
+    let votes = entries.iter().filter_map(|entry| match entry {
+        Entry::Vote { epoch, candidate } => Some((*epoch, *candidate)),
+        _ => None,
+    });
+    votes.last().or(Some(checkpoint.vote))
+}
+
+/// Returns the newer checkpoint of a shard, and the files of its journal.
+fn open(disk: &SimDisk, files: &[String], shard: u16) -> Option<(Checkpoint, Vec<Bytes>)> {
+    let place = format!("journal/{shard}/");
+    let journal: Vec<Bytes> = files
+        .iter()
+        .filter(|name| name.starts_with(&place) && name.ends_with(".journal"))
+        .filter_map(|name| content(disk, name))
+        .collect();
+    let copies = [format!("checkpoint/{shard}"), format!("{place}checkpoint")];
+    let copies = copies.iter().filter_map(|name| checkpoint::read(&content(disk, name)?));
+    Some((copies.max_by_key(|checkpoint| checkpoint.cut)?, journal))
 }
 
 fn content(disk: &SimDisk, name: &str) -> Option<Bytes> {
@@ -124,7 +140,13 @@ fn read_shard(
         // The folder of one that is deleted behind the checkpoint may have gone.
         if !deleted(*id) {
             let start = starts.get(id).copied().unwrap_or(0).max(log.start);
-            logs.insert(*id, read_segments(disk, *id, log, start)?);
+            let cuts = entries.iter().filter_map(|entry| match entry {
+                Entry::Truncate { log, end } if log == id => Some(*end),
+                _ => None,
+            });
+            // Files are cut behind the entry that says so, and before the next checkpoint.
+            let kept = cuts.min().unwrap_or(log.end).min(log.end);
+            logs.insert(*id, read_segments(disk, *id, log, (start, kept))?);
         }
     }
     for entry in &entries {
@@ -142,7 +164,7 @@ fn read_segments(
     disk: &SimDisk,
     id: TopicPartition,
     log: &checkpoint::Log,
-    start: i64,
+    (start, kept): (i64, i64),
 ) -> Result<StoredLog, String> {
     let mut stored = StoredLog {
         name: log.name.clone(),
@@ -159,7 +181,8 @@ fn read_segments(
     for segment in log.segments.iter().filter(|segment| segment.end > start) {
         let name = format!("{}-{}/{:020}.log", log.name, id.partition.0, segment.base);
         let mut bytes = content(disk, &name).unwrap_or_default();
-        if (bytes.len() as u64) < segment.bytes {
+        let is_cut = segment.end > kept;
+        if (bytes.len() as u64) < segment.bytes && !is_cut {
             return Err(format!(
                 "{name} has {} bytes, and the checkpoint says {}",
                 bytes.len(),
@@ -169,6 +192,9 @@ fn read_segments(
         bytes.truncate(segment.bytes as usize);
         while !bytes.is_empty() {
             let Some(batch) = StoredBatch::split_from(&mut bytes) else {
+                if is_cut {
+                    break;
+                }
                 return Err(format!("{name} holds no batch {} bytes before its end", bytes.len()));
             };
             if next.is_some_and(|next| next != batch.base) {
@@ -178,10 +204,13 @@ fn read_segments(
             stored.batches.insert(batch.base, batch);
         }
     }
-    if next.unwrap_or(log.end) != log.end {
+    stored.batches.retain(|base, _| *base < kept);
+    let next = stored.batches.last_key_value().map(|(_, batch)| batch.last + 1);
+    // What was appended since the checkpoint and before the cut goes on from its end.
+    if next.unwrap_or(kept) != kept {
         return Err(format!(
-            "the segments of {}-{} end at {next:?}, the checkpoint says {}",
-            log.name, id.partition.0, log.end
+            "the segments of {}-{} end at {next:?}, the checkpoint and what was cut since say {kept}",
+            log.name, id.partition.0
         ));
     }
     Ok(stored)
@@ -212,6 +241,13 @@ fn apply(logs: &mut BTreeMap<TopicPartition, StoredLog>, entry: &Entry) -> Resul
                 log.start = log.end;
             }
         }
+        Entry::Truncate { log, end } => {
+            if let Some(log) = logs.get_mut(log) {
+                log.batches.retain(|base, _| base < end);
+                log.end = log.end.min(*end).max(log.start);
+            }
+        }
+        Entry::Vote { .. } => {}
         Entry::Append { log: id, batch } => {
             let Some(log) = logs.get_mut(id) else { return Ok(()) };
             let Some(batch) = StoredBatch::split_from(&mut batch.clone()) else {

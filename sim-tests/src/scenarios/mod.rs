@@ -1,6 +1,7 @@
 //! What can be run: each scenario makes a whole run out of a seed.
 
 pub mod broker;
+pub mod cluster;
 pub mod crash_points;
 pub mod groups;
 mod journal_rot;
@@ -64,7 +65,7 @@ pub const ALL: &[Scenario] = &[
 ];
 
 /// Scenarios that run by their names, and join the others once they are clean over many seeds.
-pub const ON_TRIAL: &[Scenario] = &[broker::DISK_FAULTS, broker::UNRECOVERABLE];
+pub const ON_TRIAL: &[Scenario] = &[broker::DISK_FAULTS, broker::UNRECOVERABLE, cluster::SCENARIO];
 
 /// Every mark, so that one that nobody reaches is known.
 pub const MARKS: &[Mark] = &[

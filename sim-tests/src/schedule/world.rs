@@ -170,6 +170,13 @@ impl NodePlan {
 pub struct ClusterPlan {
     /// How many copies an acknowledged record has at least (`min.insync.replicas`).
     pub min_in_sync: usize,
+    /// Nodes that the others must do without when all else is healed, less than half. What keeps them away
+    /// stands among the permanent faults.
+    #[serde(default)]
+    pub lost: Vec<usize>,
+    /// How long the run goes on at the least once all else is healed, in nanoseconds.
+    #[serde(default)]
+    pub linger: u64,
 }
 
 /// Nodes, their clients, and what strikes them.
@@ -238,10 +245,11 @@ impl WorldPlan {
             heal_at: self.heal_at,
             grace: self.grace,
             homes: self.homes(),
-            cluster: self
-                .cluster
-                .as_ref()
-                .map(|cluster| ClusterOptions { min_in_sync: cluster.min_in_sync }),
+            cluster: self.cluster.as_ref().map(|cluster| ClusterOptions {
+                min_in_sync: cluster.min_in_sync,
+                lost: cluster.lost.clone(),
+                linger: cluster.linger,
+            }),
             unrecoverable: self.unrecoverable,
             permanent: self.permanent.clone(),
             sink: how.sink.clone(),
@@ -381,6 +389,13 @@ impl WorldPlan {
             }
         }
         check_sector(self.disk.sector)?;
+        if let Some(ClusterPlan { lost, linger, .. }) = &self.cluster
+            && (lost.iter().any(|node| *node >= self.nodes)
+                || 2 * lost.len() >= self.nodes
+                || *linger > self.grace)
+        {
+            return Err(ScheduleError::range("the cluster", format!("{lost:?}, {linger}")));
+        }
         let mut numbers = BTreeSet::new();
         for ClientPlan { number, work, pause, home, .. } in &self.clients {
             if *home >= self.nodes {
@@ -436,11 +451,19 @@ fn check_strike(strike: &Strike, world: &WorldPlan) -> Result<(), ScheduleError>
     let value = serde_json::to_value(fault).map_err(form)?;
     for (name, value) in value.as_object().into_iter().flatten() {
         let most: u64 = match (name.as_str(), value) {
-            ("node", _) => world.nodes as u64 - 1,
             ("from" | "to", Value::Object(_)) => {
                 check_address(value, world)?;
                 continue;
             }
+            ("nodes", Value::Array(nodes)) => {
+                let there = |node: &Value| node.as_u64().is_some_and(|n| n < world.nodes as u64);
+                if !nodes.iter().all(there) {
+                    return Err(ScheduleError::range("the nodes of a fault", value));
+                }
+                continue;
+            }
+            ("bridge", _) if value.is_null() => continue,
+            ("node" | "bridge", _) => world.nodes as u64 - 1,
             ("ppm", _) => 500_000,
             // Twenty years, in milliseconds.
             ("millis", _) => 20 * 365 * 24 * 3_600_000,

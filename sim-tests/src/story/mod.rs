@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mainspring_core::ids::{TopicPartition, Uuid};
 use mainspring_core::io::Mark;
+use mainspring_core::observe::ClusterEvent;
 
 pub use evidence::evidence;
 pub(crate) use losses::Contents;
@@ -266,6 +267,8 @@ fn lane_of(fact: &Fact) -> Lane {
         }
         Fact::Bounds { node, .. }
         | Fact::HighWatermark { node, .. }
+        | Fact::Reported { node, .. }
+        | Fact::Voted { node, .. }
         | Fact::Crashed { node, .. }
         | Fact::Ready { node }
         | Fact::Fatal { node, .. }
@@ -284,9 +287,19 @@ fn class_of(fact: &Fact) -> Class {
         | Fact::Ready { .. }
         | Fact::Fatal { .. }
         | Fact::Panicked { .. }
-        | Fact::Stuck { .. } => Class::Life,
+        | Fact::Stuck { .. }
+        | Fact::Core { .. }
+        | Fact::Reported {
+            event:
+                ClusterEvent::Led { .. }
+                | ClusterEvent::Resigned { .. }
+                | ClusterEvent::Truncated { .. },
+            ..
+        } => Class::Life,
         Fact::Stored { .. }
         | Fact::Image { .. }
+        | Fact::Reported { .. }
+        | Fact::Voted { .. }
         | Fact::HighWatermark { .. }
         | Fact::Processed { .. }
         // The end of the process says it.

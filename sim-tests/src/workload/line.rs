@@ -204,13 +204,11 @@ impl<T> Line<T> {
     /// Returns whether requests can be sent to the leader of a partition; makes the connection if there is
     /// none.
     pub fn reaches(&mut self, hands: &mut Hands<'_>, topic: &str, partition: i32) -> bool {
-        match self.leader(hands, topic, partition) {
-            Some(node) => self.wires.entry(node).or_default().is_ready(hands, node),
-            None => {
-                self.stale = true;
-                false
-            }
-        }
+        let Some(node) = self.leader(hands, topic, partition) else {
+            self.stale = true;
+            return false;
+        };
+        self.wires.entry(node).or_default().is_ready(hands, node)
     }
 
     /// Notes that leaders may have changed.

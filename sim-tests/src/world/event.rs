@@ -50,11 +50,13 @@ pub(super) enum Event {
         life: u64,
     },
     Heal,
+    /// Nothing but clients keeps the run from its end any more.
+    Lingered,
     Deadline,
 }
 
 /// The end of a fault that lasts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Lift {
     Cut {
         node: usize,
@@ -65,6 +67,7 @@ pub(super) enum Lift {
         to: Address,
         trouble: LinkTrouble,
     },
+    Part(Vec<(Address, Address)>),
     Disk(usize, DiskTrouble),
     Pause(usize, u64),
     /// A machine goes on that stood still since then.
@@ -97,6 +100,7 @@ impl Event {
             Self::Start { node, .. } => (11, place(*node, 0)),
             Self::Heal => (12, 0),
             Self::Deadline => (13, 0),
+            Self::Lingered => (14, 0),
         }
     }
 }

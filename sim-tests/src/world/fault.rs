@@ -313,6 +313,28 @@ pub enum Fault {
         /// How long it stays down each time, in nanoseconds.
         down: u64,
     },
+    /// Nothing passes between some nodes and all others for a while. Clients reach both sides.
+    Part {
+        /// One side.
+        nodes: Vec<usize>,
+        /// A node that both sides reach all the same.
+        bridge: Option<usize>,
+        /// Whether the one side still hears the other, rather than neither.
+        one_way: bool,
+        /// For how long, in nanoseconds.
+        time: u64,
+    },
+    /// Several nodes die at the same moment, each behind that many further effects.
+    Together {
+        /// Which.
+        nodes: Vec<usize>,
+        /// Whether they lose power.
+        power: bool,
+        /// Behind how many effects.
+        effects: u32,
+        /// How long the first one stays down, in nanoseconds. Each further one takes a quarter longer.
+        down: u64,
+    },
     /// A node is told to stop, and dies behind that many effects of doing so.
     StopKilled {
         /// The node.
@@ -351,6 +373,12 @@ impl Fault {
             Self::Link { trouble, .. } => trouble.kind(),
             Self::Suspend { .. } => "suspend",
             Self::CrashLoop { .. } => "crash-loop",
+            Self::Part { bridge: Some(_), .. } => "bridge",
+            Self::Part { one_way: true, .. } => "one-way-part",
+            Self::Part { nodes, .. } if nodes.len() == 1 => "isolation",
+            Self::Part { .. } => "part",
+            Self::Together { power: false, .. } => "kill-together",
+            Self::Together { power: true, .. } => "power-cut-together",
             Self::StopKilled { .. } => "stop-killed",
         }
     }
@@ -368,6 +396,7 @@ impl Fault {
             | Self::SlowDisk { time, .. }
             | Self::Disk { time, .. }
             | Self::Link { time, .. }
+            | Self::Part { time, .. }
             | Self::Suspend { time, .. } => *time = most.min(*time),
             _ => {}
         }
@@ -385,6 +414,7 @@ impl Fault {
             | Self::SlowDisk { time, .. }
             | Self::Disk { time, .. }
             | Self::Link { time, .. }
+            | Self::Part { time, .. }
             | Self::Suspend { time, .. } => Some(*time),
             Self::Kill { .. }
             | Self::PowerCut { .. }
@@ -400,6 +430,7 @@ impl Fault {
             | Self::Save { .. }
             | Self::Restore { .. }
             | Self::CrashLoop { .. }
+            | Self::Together { .. }
             | Self::StopKilled { .. } => None,
         }
     }

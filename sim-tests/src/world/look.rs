@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mainspring_core::ids::TopicPartition;
+use mainspring_core::observe::ClusterEvent;
 
 use super::ledger::{Ended, Reach};
 use super::{Machine, World};
@@ -36,6 +37,19 @@ impl<M: Machine> World<M> {
         for Reach { partition, end, durable } in self.nodes[node].ledger.end(operation, ended) {
             self.tell(&Fact::Stored { node, partition, end, durable });
         }
+    }
+
+    /// Tells what a node reports of its replicas, and of a vote also what its disk keeps of it.
+    pub(super) fn reported(&mut self, node: usize, event: ClusterEvent) {
+        let fact = if let ClusterEvent::Voted { epoch, candidate } = event {
+            let disk = &self.nodes[node].disk;
+            let kept = naive::vote(&disk.durable_image());
+            let durable = kept.filter(|_| !self.nodes[node].has_lied);
+            Fact::Voted { node, vote: (epoch.0, candidate.0), durable }
+        } else {
+            Fact::Reported { node, event }
+        };
+        self.tell(&fact);
     }
 
     fn look_at(&mut self, node: usize, durable: bool) {

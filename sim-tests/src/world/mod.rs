@@ -93,10 +93,15 @@ pub struct WorldOptions {
 }
 
 /// Nodes that are one cluster. Each has the number behind its place: node 0 is the one with the id 1.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ClusterOptions {
     /// How many copies an acknowledged record has at least (`min.insync.replicas`).
     pub min_in_sync: usize,
+    /// Nodes that are not well again when all else is healed, less than half: the others must do without
+    /// them.
+    pub lost: Vec<usize>,
+    /// How long the run goes on at the least once all else is healed, in nanoseconds.
+    pub linger: u64,
 }
 
 /// What a run amounts to.
@@ -243,6 +248,11 @@ impl<M: Machine> World<M> {
             }
             let at = world.clients[client].chance.between(2, 50 * MILLISECOND);
             world.push(at, Event::Actor { client, round: 0 });
+        }
+        if let Some(ClusterOptions { min_in_sync, linger, .. }) = world.options.cluster {
+            world.push(world.options.heal_at + linger, Event::Lingered);
+            let nodes = world.nodes.len();
+            world.tell(&Fact::Cluster { nodes, min_in_sync });
         }
         let faults = &world.options.faults;
         let is_short = |(_, fault): &(u64, Fault)| fault.time().is_some_and(|time| time <= SHORT);
@@ -444,6 +454,7 @@ impl<M: Machine> World<M> {
                 }
             }
             Event::Heal => self.heal(),
+            Event::Lingered => self.end_if_all_is_done(),
             Event::Deadline => self.deadline(),
         }
     }
@@ -463,6 +474,7 @@ impl<M: Machine> World<M> {
             | Event::Lift(_)
             | Event::Start { .. }
             | Event::Heal
+            | Event::Lingered
             | Event::Deadline => None,
         }
     }

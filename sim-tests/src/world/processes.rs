@@ -123,10 +123,17 @@ impl<M: Machine> World<M> {
             state.excuse &= self.options.unrecoverable;
             self.release(node);
         }
+        let lost = self.options.cluster.as_ref().map_or(Vec::new(), |it| it.lost.clone());
         for node in 0..self.nodes.len() {
             self.resume(node);
             let serves = self.nodes[node].is_ready();
-            self.tell(&Fact::Healed { node, serves });
+            if !lost.contains(&node) {
+                self.tell(&Fact::Healed { node, serves });
+            }
+        }
+        if self.options.cluster.is_some() {
+            let nodes = (0..self.nodes.len()).filter(|node| !lost.contains(node)).collect();
+            self.tell(&Fact::Core { nodes });
         }
         for fault in std::mem::take(&mut self.options.permanent) {
             self.strike_for_good(&fault);

@@ -179,6 +179,7 @@ impl<M: Machine> World<M> {
                     high_watermark: high_watermark.0,
                 });
             }
+            Effect::Observe(Observed::Cluster(event)) => self.reported(node, event),
             Effect::Observe(Observed::HighWatermark { partition, offset }) => {
                 self.tell(&Fact::HighWatermark { node, partition, offset: offset.0 });
             }

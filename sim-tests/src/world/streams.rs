@@ -191,7 +191,8 @@ impl<M: Machine> World<M> {
 
     /// The run is over once no client waits for anything but nodes that gave up for good.
     pub(super) fn end_if_all_is_done(&mut self) {
-        if !self.healed {
+        let linger = self.options.cluster.as_ref().map_or(0, |cluster| cluster.linger);
+        if !self.healed || self.now < self.options.heal_at + linger {
             return;
         }
         let waits =
@@ -203,7 +204,7 @@ impl<M: Machine> World<M> {
 
     /// Returns whether a client has no node any more that could serve it.
     pub(super) fn has_given_up(&self, client: usize) -> bool {
-        match self.options.cluster {
+        match &self.options.cluster {
             Some(_) => self.nodes.iter().all(|node| node.given_up),
             None => self.nodes[self.home_of(client)].given_up,
         }

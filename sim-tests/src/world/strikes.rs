@@ -171,6 +171,20 @@ impl<M: Machine> World<M> {
                     state.doomed_starts.push_back((effects, down));
                 }
             }
+            Fault::Part { ref nodes, bridge, one_way, time } => {
+                let ways = self.ways_between(nodes, bridge, one_way);
+                for (from, to) in &ways {
+                    self.net.trouble(*from, *to, LinkTrouble::Cut);
+                }
+                self.push(now + time, Event::Lift(Lift::Part(ways)));
+            }
+            Fault::Together { ref nodes, power, effects, down } => {
+                for (nth, node) in (0..).zip(nodes) {
+                    // No two of them are alike to chance.
+                    let (time, since) = (down + nth * (down / 4), now + nth);
+                    self.nodes[*node].doom(effects, Down { power, time, counted: true, since });
+                }
+            }
             Fault::StopKilled { node, effects, down } => {
                 self.strike(&Fault::Stop { node, down });
                 self.strike(&Fault::Kill { node, effects, down });
@@ -215,6 +229,12 @@ impl<M: Machine> World<M> {
                 self.net.relieve(self.now, (from, to), trouble, &mut self.notices);
                 self.flush_notices();
             }
+            Lift::Part(ways) => {
+                for way in ways {
+                    self.net.relieve(self.now, way, LinkTrouble::Cut, &mut self.notices);
+                }
+                self.flush_notices();
+            }
             Lift::Disk(node, trouble) => {
                 trouble.set(self.nodes[node].disk.options_mut(), 0);
                 if trouble == DiskTrouble::Stuck {
@@ -257,6 +277,26 @@ impl<M: Machine> World<M> {
             .chain(others)
             .map(|there| if outbound { (here, there) } else { (there, here) })
             .collect()
+    }
+
+    /// Returns the ways from some nodes to all others, and back where both directions count.
+    fn ways_between(
+        &self,
+        nodes: &[usize],
+        bridge: Option<usize>,
+        one_way: bool,
+    ) -> Vec<(Address, Address)> {
+        let others = |node: &usize| !nodes.contains(node) && Some(*node) != bridge;
+        let mut ways = Vec::new();
+        for here in nodes.iter().filter(|node| Some(**node) != bridge).copied() {
+            for there in (0..self.nodes.len()).filter(others) {
+                ways.push((Address::Node(here), Address::Node(there)));
+                if !one_way {
+                    ways.push((Address::Node(there), Address::Node(here)));
+                }
+            }
+        }
+        ways
     }
 
     /// Lets the operations go on that a disk held.

@@ -195,6 +195,85 @@ fn a_node_is_told_that_nobody_answers_where_a_way_is_cut_and_that_it_is_refused_
     assert!(refused > 100, "at once: {refused}");
 }
 
+fn part(nodes: &[usize], bridge: Option<usize>, time: u64) -> Fault {
+    Fault::Part { nodes: nodes.to_vec(), bridge, one_way: false, time }
+}
+
+#[test]
+fn two_sides_hear_of_each_other_by_way_of_a_bridge_alone() {
+    let time = |bridge| {
+        let outcome = gossip(5, 5, vec![(1, part(&[0, 1], bridge, 1_000 * SECOND))]);
+        assert_eq!(outcome.alarm, None);
+        assert_eq!(outcome.faults.of(if bridge.is_some() { "bridge" } else { "part" }), 1);
+        outcome.time
+    };
+    assert!(time(Some(4)) <= 3 * SECOND, "they know each other before all is healed");
+    assert!(time(None) > 3 * SECOND, "they hear of each other once all is healed");
+}
+
+#[test]
+fn whoever_dies_together_comes_back_one_by_one() {
+    for power in [false, true] {
+        let fault =
+            Fault::Together { nodes: vec![2, 0, 1], power, effects: 0, down: 100 * MILLISECOND };
+        let outcome = gossip(6, 3, vec![(500 * MILLISECOND, fault)]);
+        assert_eq!(outcome.alarm, None);
+        let (one, all) =
+            if power { ("power-cut", "power-cut-together") } else { ("kill", "kill-together") };
+        assert_eq!((outcome.faults.of(one), outcome.faults.of(all)), (3, 1));
+        assert!(outcome.counts["starts"] >= 6);
+    }
+}
+
+#[test]
+fn a_cluster_that_is_healed_does_without_the_nodes_that_it_has_lost() {
+    for seed in 0..20 {
+        let mut rng = Rng::new(seed, Stream::Faults);
+        let (lost, permanent) = crate::swarm::minority(&mut rng, 5);
+        let well: Vec<usize> = (0..5).filter(|node| !lost.contains(node)).collect();
+        let options = WorldOptions {
+            nodes: 5,
+            heal_at: 3 * SECOND,
+            grace: 100 * SECOND,
+            homes: well.clone(),
+            cluster: Some(ClusterOptions { min_in_sync: 1, lost, linger: 20 * SECOND }),
+            permanent,
+            story: true,
+            ..quiet(seed)
+        };
+        let listener = || Box::new(Listener { nodes: 5, heard: [].into() }) as Box<dyn Actor>;
+        let actors = well.iter().map(|_| listener()).collect();
+        let factory: Factory<Gossip> = Box::new(move |birth| Gossip::new(birth.node, 5));
+        let outcome = World::new(options, factory, actors, checkers::all()).run();
+        assert_eq!(outcome.alarm, None, "seed {seed}");
+        assert!(outcome.time >= 23 * SECOND, "it goes on for as long as it should");
+        let told =
+            outcome.story.expect("it was asked for").moments.into_iter().any(
+                |moment| matches!(moment.what, What::Fact(Fact::Core { nodes }) if nodes == well),
+            );
+        assert!(told, "the checkers know who is well");
+    }
+}
+
+#[test]
+fn whatever_strikes_among_nodes_ends_in_everybody_knowing_everybody() {
+    use crate::swarm::{self, Among, Kind, Scope};
+    let kinds = Among::ALL.map(Kind::Among);
+    let mut counts = FaultCounts::default();
+    for seed in 0..30 {
+        let scope = Scope { nodes: 5, clients: 5 };
+        let mut rng = Rng::new(seed, Stream::Faults);
+        let strikes = swarm::faults(&mut rng, &kinds, scope, 3 * SECOND);
+        let faults = strikes.into_iter().map(|strike| (strike.at, strike.fault)).collect();
+        let outcome = gossip(seed, 5, faults);
+        assert_eq!(outcome.alarm, None, "seed {seed}");
+        counts.merge(&outcome.faults);
+    }
+    for kind in ["part", "isolation", "bridge", "kill-together", "power-cut-together"] {
+        assert!(counts.of(kind) > 0, "{kind} of {counts:?}");
+    }
+}
+
 #[test]
 fn storms_and_bad_lines_among_nodes_end_in_everybody_knowing_everybody() {
     use crate::swarm::{self, Kind, Scope};

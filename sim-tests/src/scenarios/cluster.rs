@@ -1,0 +1,134 @@
+//! Three or five nodes that are one cluster, with producers, readers and members of groups, under faults of
+//! nodes and of the ways between them.
+
+use super::Scenario;
+use crate::rng::{Rng, Stream};
+use crate::schedule::{ClientPlan, ClusterPlan, GRACE, NodePlan, Plan, Work, WorldPlan};
+use crate::swarm::{self, Among, Kind, Scope};
+use crate::workload::machine_consumer::Habits;
+use crate::world::{MILLISECOND, SECOND};
+
+/// The scenario.
+pub const SCENARIO: Scenario = Scenario {
+    name: "cluster",
+    about: "three or five nodes as one cluster under deaths, parted networks and clocks",
+    draw,
+    floors: &[
+        ("acks", 5_000),
+        ("reads", 3_000),
+        ("final-logs", 100),
+        ("starts", 300),
+        ("kill", 100),
+        ("power-cut", 100),
+        ("part", 30),
+        ("one-way-part", 10),
+        ("isolation", 50),
+        ("bridge", 20),
+        ("kill-together", 10),
+        ("power-cut-together", 10),
+        ("link-cut", 100),
+        ("pause", 20),
+    ],
+    armed: &[
+        "I01", "I01R", "I02", "I03", "I04", "I05", "I06R", "I07", "I08", "I09", "I10", "I10R",
+        "I11", "I12", "I13", "I14", "I16", "I18", "I19", "I37", "I38", "I40", "I41", "L1", "L1C",
+        "L2", "L3", "L4",
+    ],
+};
+
+const KINDS: &[Kind] = &[
+    Kind::Kill,
+    Kind::Kill,
+    Kind::PowerCut,
+    Kind::PowerCut,
+    Kind::Stop,
+    Kind::Pause,
+    Kind::Suspend,
+    Kind::WallJump,
+    Kind::Drift,
+    Kind::ResetStreams,
+    Kind::Cut,
+    Kind::Link,
+    Kind::Storm,
+    Kind::CrashInRecovery,
+    Kind::CrashLoop,
+    Kind::SlowDisk,
+    Kind::Among(Among::Part),
+    Kind::Among(Among::Isolate),
+    Kind::Among(Among::Isolate),
+    Kind::Among(Among::Bridge),
+    Kind::Among(Among::Flap),
+    Kind::Among(Among::Swizzle),
+    Kind::Among(Among::Links),
+    Kind::Among(Among::Links),
+    Kind::Among(Among::KillAll),
+    Kind::Among(Among::PowerAll),
+    Kind::Among(Among::KillMajority),
+    Kind::Among(Among::LongPause),
+];
+
+/// Most sends of a producer.
+const SENDS: u64 = 1_000;
+/// How long a healed cluster goes on: replicas must be alike a minute later.
+const LINGER: u64 = 65 * SECOND;
+
+fn draw(seed: u64) -> Plan {
+    let mut rng = Rng::new(seed, Stream::Swarm);
+    let nodes = [3, 3, 5][rng.index(3)];
+    let shards = if rng.chance(700) { 1 } else { 3 };
+    let pause = rng.between(5, 60) * MILLISECOND;
+    let time = rng.between(6, 20) * SECOND;
+    let node = NodePlan::draw(&mut rng, None, 0);
+    let mut clients = Vec::new();
+    let mut client = |work, pause, operations| {
+        let home = clients.len() % nodes;
+        clients.push(ClientPlan { number: clients.len(), work, pause, operations, home });
+    };
+    client(Work::Producer { acks: -1 }, pause, Some(SENDS));
+    client(Work::Reader { version: [11, 12, 13, 17][rng.index(4)], recorder: true }, 0, None);
+    if rng.chance(700) {
+        client(Work::MachineProducer, pause, Some(SENDS));
+    }
+    for _ in 0..rng.below(3) {
+        let version = [11, 12, 13, 17][rng.index(4)];
+        client(Work::Reader { version, recorder: false }, 10 * MILLISECOND, None);
+    }
+    if rng.chance(300) {
+        client(Work::Purger, [500, 2_000][rng.index(2)] * MILLISECOND, None);
+    }
+    if rng.chance(400) {
+        for _ in 0..2 {
+            let habits = Habits {
+                group: 0,
+                cooperative: true,
+                auto_commit: rng.chance(500),
+                prefetch: 64 << 10,
+                restless: 0,
+            };
+            client(Work::MachineConsumer(habits), 10 * MILLISECOND, None);
+        }
+    }
+    let scope = Scope { nodes, clients: clients.len() };
+    let faults = swarm::faults(&mut Rng::new(seed, Stream::Faults), KINDS, scope, time);
+    let (lost, permanent) = swarm::minority(&mut rng, nodes);
+    let cluster = ClusterPlan { min_in_sync: 2, lost, linger: LINGER };
+    Plan::World(Box::new(WorldPlan {
+        nodes,
+        cluster: Some(cluster),
+        shards,
+        topics: rng.between(1, 2) as usize,
+        partitions: rng.between(1, 3) as i32,
+        records: rng.between(1, 6),
+        bytes: [20, 200, 1_000][rng.index(3)],
+        node,
+        disk: swarm::disk(&mut rng),
+        net: swarm::net(&mut rng),
+        drift_ppm: rng.below(500),
+        heal_at: time,
+        grace: GRACE,
+        clients,
+        faults,
+        unrecoverable: false,
+        permanent,
+    }))
+}
