@@ -11,9 +11,9 @@ use crate::error::ErrorCode;
 use crate::ids::{NodeId, PartitionIndex, TopicPartition};
 use crate::metadata::decide::Decision;
 use crate::metadata::decide_brokers::check_broker_epoch;
-use crate::metadata::draft::{change_record, find, numbers};
+use crate::metadata::draft::{change_record, find};
 use crate::metadata::elections::settle;
-use crate::metadata::image::{MetadataImage, PartitionImage, TopicImage};
+use crate::metadata::image::{MetadataImage, PartitionImage, TopicImage, numbers};
 use crate::wire::api::alter_partition::{
     AlterPartitionPartition, AlterPartitionPartitionResponse, AlterPartitionRequest,
     AlterPartitionResponse, AlterPartitionTopicResponse, BrokerState,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::ids::{NodeId, PartitionIndex, TopicPartition};
 use crate::metadata::elections::settle;
-use crate::metadata::image::{MetadataImage, PartitionImage, TopicImage};
+use crate::metadata::image::{MetadataImage, PartitionImage, TopicImage, numbers};
 use crate::wire::MetadataRecord;
 use crate::wire::metadata_record::PartitionChangeRecord;
 
@@ -122,8 +122,4 @@ pub(in crate::metadata) fn change_record(
 /// Returns whether a node leads any partition.
 pub(in crate::metadata) fn leads_anything(image: &MetadataImage, node: NodeId) -> bool {
     image.topics().any(|topic| topic.partitions.iter().any(|it| it.leader == node))
-}
-
-pub(in crate::metadata) fn numbers(nodes: &[NodeId]) -> Vec<i32> {
-    nodes.iter().map(|node| node.0).collect()
 }

@@ -8,8 +8,8 @@
 use crate::error::ErrorCode;
 use crate::ids::{NodeId, TopicPartition};
 use crate::metadata::decide::{Decision, Refusal, refuse};
-use crate::metadata::draft::{Draft, change_record, find, find_by_name, numbers, partitions};
-use crate::metadata::image::{MetadataImage, PartitionImage, TopicImage};
+use crate::metadata::draft::{Draft, change_record, find, find_by_name, partitions};
+use crate::metadata::image::{MetadataImage, PartitionImage, TopicImage, numbers};
 use crate::wire::KafkaString;
 use crate::wire::api::elect_leaders::{
     ElectLeadersPartitionResult, ElectLeadersRequest, ElectLeadersResponse, ElectLeadersTopicResult,

@@ -175,6 +175,26 @@ impl MetadataImage {
         self.broker(id).is_some_and(BrokerImage::is_active)
     }
 
+    /// Returns the members of a partition's in-sync set that clients are told of: those that are not fenced.
+    pub fn in_sync(&self, partition: &PartitionImage) -> Vec<NodeId> {
+        partition.isr.iter().copied().filter(|&node| !self.is_offline(node)).collect()
+    }
+
+    /// Returns the members that hold everything and are fenced: what Kafka calls eligible leader replicas
+    /// (KIP-966).
+    pub fn eligible_leader_replicas(&self, partition: &PartitionImage) -> Vec<NodeId> {
+        partition.isr.iter().copied().filter(|&node| self.is_offline(node)).collect()
+    }
+
+    /// Returns the replicas of a partition that are fenced or not registered.
+    pub fn offline_replicas(&self, partition: &PartitionImage) -> Vec<NodeId> {
+        partition.replicas.iter().copied().filter(|&node| self.is_offline(node)).collect()
+    }
+
+    fn is_offline(&self, node: NodeId) -> bool {
+        self.broker(node).is_none_or(|broker| broker.fenced)
+    }
+
     /// Returns the setting that holds for every topic that has none of its own, where one is on record.
     pub fn default_config(&self, name: &str) -> Option<&str> {
         self.defaults.get(name).map(String::as_str)
@@ -279,4 +299,9 @@ pub fn is_internal(name: &str) -> bool {
 /// Returns the form in which two names must differ: Kafka's metrics cannot tell `.` from `_`.
 pub fn collision_key(name: &str) -> String {
     name.replace('.', "_")
+}
+
+/// Returns nodes as they stand on the wire.
+pub fn numbers(nodes: &[NodeId]) -> Vec<i32> {
+    nodes.iter().map(|node| node.0).collect()
 }

@@ -88,7 +88,7 @@ mod tests {
     }
 
     fn numbers(placed: &[Vec<NodeId>]) -> Vec<Vec<i32>> {
-        placed.iter().map(|it| crate::metadata::draft::numbers(it)).collect()
+        placed.iter().map(|it| crate::metadata::image::numbers(it)).collect()
     }
 
     #[test]

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::ErrorCode;
 use crate::ids::NodeId;
 use crate::metadata::decide::{Decision, Refusal, refuse};
-use crate::metadata::draft::{Draft, change_record, find_by_name, numbers};
+use crate::metadata::draft::{Draft, change_record, find_by_name};
 use crate::metadata::elections::settle;
-use crate::metadata::image::{MetadataImage, PartitionImage};
+use crate::metadata::image::{MetadataImage, PartitionImage, numbers};
 use crate::wire::KafkaString;
 use crate::wire::api::alter_partition_reassignments::{
     AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ReassignablePartition,

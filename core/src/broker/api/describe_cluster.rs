@@ -35,7 +35,7 @@ impl Shard {
                         broker_id: id.0,
                         host,
                         port: i32::from(port),
-                        rack: None,
+                        rack: broker.rack.as_deref().map(Into::into),
                         is_fenced: broker.fenced,
                     })
                 })

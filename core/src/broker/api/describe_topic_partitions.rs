@@ -7,7 +7,8 @@ use crate::broker::pending::RequestContext;
 use crate::broker::shard::Shard;
 use crate::error::ErrorCode;
 use crate::ids::TopicName;
-use crate::metadata::TopicImage;
+use crate::metadata::image::numbers;
+use crate::metadata::{MetadataImage, TopicImage};
 use crate::wire::api::describe_topic_partitions::{
     Cursor, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
     DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic, TopicRequest,
@@ -67,7 +68,7 @@ impl Shard {
                 response.next_cursor = Some(cursor(topic, first));
                 break;
             }
-            let shown = described(topic, first, room);
+            let shown = described(&self.image, topic, first, room);
             let next = first + shown.partitions.len();
             room -= shown.partitions.len();
             response.topics.push(shown);
@@ -91,6 +92,7 @@ fn cursor(topic: &TopicImage, partition: usize) -> Cursor {
 }
 
 fn described(
+    image: &MetadataImage,
     topic: &TopicImage,
     first: usize,
     room: usize,
@@ -106,10 +108,11 @@ fn described(
                 partition_index: index as i32,
                 leader_id: state.leader.0,
                 leader_epoch: state.leader_epoch.0,
-                replica_nodes: state.replicas.iter().map(|node| node.0).collect(),
-                isr_nodes: state.isr.iter().map(|node| node.0).collect(),
-                eligible_leader_replicas: Some(Vec::new()),
+                replica_nodes: numbers(&state.replicas),
+                isr_nodes: numbers(&image.in_sync(state)),
+                eligible_leader_replicas: Some(numbers(&image.eligible_leader_replicas(state))),
                 last_known_elr: Some(Vec::new()),
+                offline_replicas: numbers(&image.offline_replicas(state)),
                 ..DescribeTopicPartitionsResponsePartition::default()
             })
             .collect(),

@@ -9,8 +9,8 @@ use crate::broker::timers::Timer;
 use crate::error::ErrorCode;
 use crate::ids::{TopicName, Uuid};
 use crate::metadata::controller::Asker;
-use crate::metadata::image::is_internal;
-use crate::metadata::{Command, PartitionImage, TopicImage};
+use crate::metadata::image::{is_internal, numbers};
+use crate::metadata::{Command, MetadataImage, PartitionImage, TopicImage};
 use crate::time::Now;
 use crate::wire::KafkaString;
 use crate::wire::api::metadata::{
@@ -77,7 +77,7 @@ impl Shard {
             Some(topics) => ctx.version == 0 && topics.is_empty(),
         };
         let mut topics: Vec<_> = if asks_all {
-            self.image.topics().map(|topic| described(topic)).collect()
+            self.image.topics().map(|topic| described(&self.image, topic)).collect()
         } else {
             let mut seen = BTreeSet::new();
             let named = request.topics.iter().flatten();
@@ -95,13 +95,13 @@ impl Shard {
             .image
             .brokers()
             .filter(|(_, broker)| !broker.fenced)
-            .filter_map(|(id, _)| {
+            .filter_map(|(id, broker)| {
                 let (host, port) = self.address(id, ctx.listener)?;
                 Some(MetadataResponseBroker {
                     node_id: id.0,
                     host,
                     port: i32::from(port),
-                    rack: None,
+                    rack: broker.rack.as_deref().map(Into::into),
                 })
             })
             .collect();
@@ -136,12 +136,12 @@ impl Shard {
         };
         let Some(name) = &asked.name else {
             return match self.image.topic(asked.topic_id) {
-                Some(topic) => described(topic),
+                Some(topic) => described(&self.image, topic),
                 None => refused(ErrorCode::UnknownTopicId, None, asked.topic_id),
             };
         };
         if let Some(topic) = self.image.topic_by_name(name) {
-            return described(topic);
+            return described(&self.image, topic);
         }
         let code = match TopicName::parse(name) {
             Ok(_) => unknown,
@@ -162,26 +162,35 @@ fn without_names(topics: &[MetadataRequestTopic]) -> MetadataResponse {
     MetadataResponse { topics: refused.collect(), ..MetadataResponse::default() }
 }
 
-fn described(topic: &TopicImage) -> MetadataResponseTopic {
+fn described(image: &MetadataImage, topic: &TopicImage) -> MetadataResponseTopic {
     MetadataResponseTopic {
         error_code: ErrorCode::None.code(),
         name: Some(topic.name.as_str().into()),
         topic_id: topic.id,
         is_internal: topic.is_internal(),
-        partitions: topic.partitions.iter().zip(0..).map(described_partition).collect(),
+        partitions: topic
+            .partitions
+            .iter()
+            .zip(0..)
+            .map(|(state, index)| described_partition(image, state, index))
+            .collect(),
         ..MetadataResponseTopic::default()
     }
 }
 
-fn described_partition((state, index): (&PartitionImage, i32)) -> MetadataResponsePartition {
+fn described_partition(
+    image: &MetadataImage,
+    state: &PartitionImage,
+    index: i32,
+) -> MetadataResponsePartition {
     let code = if state.leader.0 < 0 { ErrorCode::LeaderNotAvailable } else { ErrorCode::None };
     MetadataResponsePartition {
         error_code: code.code(),
         partition_index: index,
         leader_id: state.leader.0,
         leader_epoch: state.leader_epoch.0,
-        replica_nodes: state.replicas.iter().map(|node| node.0).collect(),
-        isr_nodes: state.isr.iter().map(|node| node.0).collect(),
-        offline_replicas: Vec::new(),
+        replica_nodes: numbers(&state.replicas),
+        isr_nodes: numbers(&image.in_sync(state)),
+        offline_replicas: numbers(&image.offline_replicas(state)),
     }
 }

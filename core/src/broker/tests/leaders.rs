@@ -3,7 +3,9 @@
 use crate::broker::testing::{TestNode, batch};
 use crate::ids::{NodeId, PartitionIndex, TopicPartition};
 use crate::wire::MetadataRecord;
+use crate::wire::api::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use crate::wire::api::fetch::FetchRequest;
+use crate::wire::api::metadata::MetadataRequest;
 use crate::wire::api::produce::ProduceRequest;
 use crate::wire::metadata_record::{BrokerEndpoint, PartitionChangeRecord, RegisterBrokerRecord};
 
@@ -107,4 +109,43 @@ fn a_partition_not_taken_up_yet_is_led_by_this_node() {
     let partition = &response.responses[0].partition_responses[0];
     assert_eq!((partition.error_code, partition.current_leader.leader_id), (6, 1));
     assert_eq!(response.node_endpoints[0].port, 9092);
+}
+
+#[test]
+fn a_fenced_member_of_the_set_is_told_as_eligible_and_offline() {
+    let mut node = TestNode::started(1);
+    let client = node.connect(0);
+    let topic_id = create(&mut node, client, "t", 1);
+    let records: [MetadataRecord; 2] = [
+        RegisterBrokerRecord { broker_id: 2, fenced: true, ..RegisterBrokerRecord::default() }
+            .into(),
+        PartitionChangeRecord {
+            partition_id: 0,
+            topic_id,
+            replicas: Some(vec![1, 2, 3]),
+            isr: Some(vec![1, 2]),
+            ..PartitionChangeRecord::default()
+        }
+        .into(),
+    ];
+    let image = &mut node.shards[0].image;
+    for record in &records {
+        image.apply(image.end_offset(), record).expect("it fits");
+    }
+
+    let metadata = node.call(client, 13, &MetadataRequest { topics: None, ..Default::default() });
+    let described = node.call(client, 0, &DescribeTopicPartitionsRequest::default());
+
+    let partition = &metadata.topics[0].partitions[0];
+    assert_eq!(
+        (&partition.replica_nodes[..], &partition.isr_nodes[..]),
+        (&[1, 2, 3][..], &[1][..])
+    );
+    assert_eq!(partition.offline_replicas, [2, 3], "3 never was registered");
+    let partition = &described.topics[0].partitions[0];
+    assert_eq!(
+        (&partition.isr_nodes[..], &partition.offline_replicas[..]),
+        (&[1][..], &[2, 3][..])
+    );
+    assert_eq!(partition.eligible_leader_replicas, Some(vec![2]));
 }
