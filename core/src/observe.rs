@@ -4,6 +4,9 @@
 //! [peers](crate::config::NodeConfig::peers) reports each at the moment that is named with it, as
 //! `Effect::Observe`, in the order in which it happens: what is told of a log first is true of it before what is
 //! told next. The metadata log is a partition as any other here, [`TopicPartition::CLUSTER_METADATA`].
+//!
+//! Beside these every replica tells how far it knows its log to be committed, the metadata log among them, as
+//! [`HighWatermark`](crate::io::Event::HighWatermark) and [`LogBounds`](crate::io::Event::LogBounds).
 
 use crate::ids::{LeaderEpoch, NodeId, Offset, TopicPartition};
 

@@ -22,6 +22,8 @@ pub struct AckSound {
     /// Acknowledged since the disk was last read; what was found there once is held by I10.
     fresh: BTreeMap<(TopicPartition, i64), u64>,
     gone: BTreeSet<TopicId>,
+    /// Whether it stands on several nodes, and perhaps not on one that is looked at: I07R counts them.
+    is_cluster: bool,
     power_lost: bool,
     evaluations: u64,
 }
@@ -125,6 +127,8 @@ impl Checker for AckSound {
             Fact::Acked { operation, base_offset } => {
                 return self.acked(*operation, *base_offset);
             }
+            Fact::Cluster { .. } => self.is_cluster = true,
+            Fact::Image { .. } if self.is_cluster => self.fresh.clear(),
             Fact::Image { node, durable, logs } => return self.compare((*node, *durable), logs),
             Fact::Recovered { partition, acked, recovered, .. } => {
                 let mut found = recovered.iter();

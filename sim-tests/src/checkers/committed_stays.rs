@@ -97,6 +97,11 @@ impl Checker for CommittedStays {
             | Fact::Bounds { node, partition, high_watermark: offset, .. } => {
                 self.committed.insert((*node, *partition), *offset);
             }
+            // Another disk, or what it was before.
+            Fact::Reverted { node } => {
+                self.last.retain(|(of, _), _| of != node);
+                self.committed.retain(|(of, _), _| of != node);
+            }
             // What was written and not flushed may be gone.
             Fact::Crashed { node, power: true } => {
                 self.last.remove(&(*node, false));

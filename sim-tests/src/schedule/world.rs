@@ -256,7 +256,11 @@ impl WorldPlan {
             story: how.story,
             until: how.until,
         };
-        let checkers = if self.unrecoverable { checkers::under_damage() } else { checkers::all() };
+        let mut checkers =
+            if self.unrecoverable { checkers::under_damage() } else { checkers::all() };
+        if self.cluster.is_some() && !self.unrecoverable {
+            checkers.extend(checkers::cluster::all());
+        }
         let (actors, shared) = self.actors();
         let world = World::new(options, broker::factory(configs), actors, checkers);
         let mut outcome = world.run();

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use mainspring_core::ids::NodeId;
+use mainspring_core::ids::{LeaderEpoch, NodeId, Offset, TopicPartition};
+use mainspring_core::io::Event as Observed;
+use mainspring_core::observe::ClusterEvent;
 
 use super::*;
 
@@ -16,6 +18,8 @@ struct Gossip {
     links: BTreeMap<ConnectionId, (usize, bool)>,
     heard: BTreeSet<u8>,
     timer: Option<Instant>,
+    /// Whether it says that it leads the metadata log in epoch 1.
+    claims: bool,
 }
 
 impl Gossip {
@@ -28,6 +32,7 @@ impl Gossip {
             links: BTreeMap::new(),
             heard: [me as u8].into(),
             timer: None,
+            claims: false,
         }
     }
 
@@ -50,6 +55,14 @@ impl Machine for Gossip {
         match input {
             Input::Start => {
                 self.effects.push_back(Effect::Ready);
+                if self.claims {
+                    let claim = ClusterEvent::Led {
+                        partition: TopicPartition::CLUSTER_METADATA,
+                        leader_epoch: LeaderEpoch(1),
+                        end: Offset(0),
+                    };
+                    self.effects.push_back(Effect::Observe(Observed::Cluster(claim)));
+                }
                 let me = self.me;
                 (0..self.nodes).filter(|node| *node != me).for_each(|node| self.dial(node));
                 self.timer = Some(now.mono + std::time::Duration::from_millis(40));
@@ -253,6 +266,26 @@ fn a_cluster_that_is_healed_does_without_the_nodes_that_it_has_lost() {
             );
         assert!(told, "the checkers know who is well");
     }
+}
+
+#[test]
+fn what_nodes_report_of_themselves_reaches_the_checkers() {
+    let run = |claimants: usize| {
+        let cluster = Some(ClusterOptions { min_in_sync: 1, lost: vec![], linger: 0 });
+        let options = WorldOptions { nodes: 3, homes: vec![0], cluster, ..quiet(1) };
+        let factory: Factory<Gossip> = Box::new(move |birth| Gossip {
+            claims: birth.node < claimants,
+            ..Gossip::new(birth.node, 3)
+        });
+        let listener: Box<dyn Actor> = Box::new(Listener { nodes: 3, heard: [].into() });
+        World::new(options, factory, vec![listener], checkers::cluster::all()).run()
+    };
+    let one = run(1);
+    assert_eq!(one.alarm, None);
+    assert!(one.evaluations["I12"] > 0);
+    let two = run(2).alarm.expect("an alarm");
+    assert_eq!(two.checker, "I09");
+    assert!(two.message.contains("both lead epoch 1"), "{two}");
 }
 
 #[test]

@@ -1,0 +1,347 @@
+//! What the replicas of a cluster have told of their logs, kept for the checkers.
+//!
+//! It believes what it is told of appends, cuts and starts, and what the ledgers tell of disks. What is
+//! *committed* is what stands below the largest high watermark that any node has told, in the log of the node
+//! that told it first. Ranges of logs are compared by sums over their batches.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mainspring_core::ids::{NodeId, TopicId, TopicPartition};
+use mainspring_core::observe::ClusterEvent;
+
+use crate::history::{Fact, Keeping};
+use crate::trace::TraceHash;
+
+/// A batch of a log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Batch {
+    pub(super) base: i64,
+    pub(super) end: i64,
+    pub(super) epoch: i32,
+    pub(super) crc: u32,
+}
+
+impl Batch {
+    fn hash(self) -> u64 {
+        let mut hash = TraceHash::default();
+        for number in [self.base as u64, self.end as u64, self.epoch as u64, u64::from(self.crc)] {
+            hash.number(number);
+        }
+        hash.finish()
+    }
+}
+
+/// A log, or what is committed of one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Log {
+    pub(super) start: i64,
+    pub(super) end: i64,
+    /// How far the disk has it.
+    pub(super) durable: i64,
+    /// Its batches, each with the sum of all before it.
+    batches: Vec<(Batch, u64)>,
+}
+
+impl Log {
+    fn sum(&self, upto: usize) -> u64 {
+        match self.batches.get(upto) {
+            Some((_, before)) => *before,
+            None => {
+                self.batches.last().map_or(0, |(last, before)| before.wrapping_add(last.hash()))
+            }
+        }
+    }
+
+    pub(super) fn append(&mut self, batch: Batch) {
+        let before = self.sum(self.batches.len());
+        self.batches.push((batch, before));
+        self.end = batch.end;
+    }
+
+    fn cut(&mut self, end: i64) {
+        let keep = self.batches.partition_point(|(batch, _)| batch.end <= end);
+        self.batches.truncate(keep);
+        self.end = self.end.min(end);
+        self.durable = self.durable.min(end);
+    }
+
+    /// Returns the batches that lie between two offsets as a whole.
+    pub(super) fn between(&self, from: i64, to: i64) -> impl Iterator<Item = Batch> {
+        let (first, last) = self.range(from, to);
+        self.batches[first..last].iter().map(|(batch, _)| *batch)
+    }
+
+    fn range(&self, from: i64, to: i64) -> (usize, usize) {
+        let first = self.batches.partition_point(|(batch, _)| batch.base < from);
+        let last = self.batches.partition_point(|(batch, _)| batch.end <= to);
+        (first, last.max(first))
+    }
+
+    /// Returns the last batch.
+    pub(super) fn last(&self) -> Option<Batch> {
+        self.batches.last().map(|(batch, _)| *batch)
+    }
+
+    /// Returns whether it holds this very batch.
+    pub(super) fn holds(&self, batch: Batch) -> bool {
+        let at = self.batches.partition_point(|(other, _)| other.base < batch.base);
+        self.batches.get(at).is_some_and(|(other, _)| *other == batch)
+    }
+
+    /// Returns whether two logs hold the same below an offset, from where both begin.
+    pub(super) fn agrees(&self, other: &Self, upto: i64) -> bool {
+        if self.end < upto || other.end < upto {
+            return false;
+        }
+        // A start may lie within a batch, which then counts from the next one on.
+        let from = self.start.max(other.start);
+        let first = |log: &Self| {
+            let at = log.batches.partition_point(|(batch, _)| batch.base < from);
+            log.batches.get(at).map_or(upto, |(batch, _)| batch.base)
+        };
+        let from = first(self).max(first(other));
+        let sum = |log: &Self| {
+            let (first, last) = log.range(from, upto);
+            log.sum(last).wrapping_sub(log.sum(first))
+        };
+        sum(self) == sum(other)
+    }
+}
+
+/// A decision about a partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Decision {
+    pub(super) partition_epoch: i32,
+    pub(super) leader: Option<NodeId>,
+    pub(super) leader_epoch: i32,
+    pub(super) replicas: Vec<NodeId>,
+    pub(super) isr: Vec<NodeId>,
+}
+
+/// All that is known of a cluster's replicas.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ghost {
+    pub(super) nodes: usize,
+    min_in_sync: usize,
+    logs: BTreeMap<(TopicPartition, usize), Log>,
+    committed: BTreeMap<TopicPartition, Log>,
+    decided: BTreeMap<TopicPartition, Decision>,
+    /// The last decision that names an epoch of leaders.
+    of_epoch: BTreeMap<(TopicPartition, i32), Decision>,
+    /// Who leads, as far as it knows.
+    leading: BTreeMap<(TopicPartition, usize), i32>,
+    quorums: BTreeMap<(TopicPartition, usize), Vec<NodeId>>,
+    /// Nodes that may have lost what they had, each since it was not told anew.
+    reverted: BTreeSet<usize>,
+    keeping: BTreeMap<TopicId, Keeping>,
+    deleted: BTreeSet<TopicId>,
+}
+
+/// Returns the place of a node in the world.
+pub(super) const fn place(node: NodeId) -> usize {
+    (node.0 - 1) as usize
+}
+
+impl Ghost {
+    /// Takes a fact in.
+    pub(super) fn observe(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Cluster { nodes, min_in_sync } => {
+                (self.nodes, self.min_in_sync) = (*nodes, *min_in_sync);
+            }
+            Fact::TopicMade { topic_id, keeping } => {
+                self.keeping.insert(*topic_id, *keeping);
+            }
+            Fact::AskedDeletion { topic_id } => {
+                self.deleted.insert(*topic_id);
+            }
+            Fact::Stored { node, partition, end, durable: true } => {
+                if let Some(log) = self.logs.get_mut(&(*partition, *node)) {
+                    log.durable = log.durable.max((*end).min(log.end));
+                }
+            }
+            Fact::HighWatermark { node, partition, offset }
+            | Fact::Bounds { node, partition, high_watermark: offset, .. } => {
+                self.commit(*node, *partition, *offset);
+            }
+            Fact::Reverted { node } => {
+                self.reverted.insert(*node);
+                self.logs.retain(|(_, of), _| of != node);
+            }
+            Fact::Reported { node, event } => self.report(*node, event),
+            _ => {}
+        }
+        if let Fact::Bounds { node, partition, log_start, .. } = fact
+            && let Some(log) = self.logs.get_mut(&(*partition, *node))
+        {
+            log.start = log.start.max(*log_start);
+        }
+    }
+
+    fn commit(&mut self, node: usize, partition: TopicPartition, offset: i64) {
+        let Some(log) = self.logs.get(&(partition, node)) else { return };
+        let committed = self.committed.entry(partition).or_default();
+        if committed.end == 0 {
+            committed.start = log.start;
+        }
+        for batch in log.between(committed.end, offset) {
+            committed.append(batch);
+        }
+        committed.end = committed.end.max(offset);
+    }
+
+    fn report(&mut self, node: usize, event: &ClusterEvent) {
+        match event {
+            ClusterEvent::Opened { partition, log_start_offset, log_end_offset } => {
+                let log = self.logs.entry((*partition, node)).or_default();
+                if log.batches.is_empty() && log.end == 0 {
+                    log.end = log_end_offset.0;
+                }
+                log.cut(log_end_offset.0);
+                log.start = log_start_offset.0;
+                // What a start serves it has flushed before.
+                log.durable = log.durable.max(log.end);
+                self.leading.remove(&(*partition, node));
+                self.quorums.remove(&(*partition, node));
+            }
+            ClusterEvent::Appended {
+                partition,
+                base_offset,
+                end_offset,
+                leader_epoch,
+                crc,
+                ..
+            } => {
+                let (base, end, epoch) = (base_offset.0, end_offset.0, leader_epoch.0);
+                let log = self.logs.entry((*partition, node)).or_default();
+                log.append(Batch { base, end, epoch, crc: *crc });
+            }
+            ClusterEvent::Truncated { partition, end } => {
+                if let Some(log) = self.logs.get_mut(&(*partition, node)) {
+                    log.cut(end.0);
+                }
+            }
+            ClusterEvent::Led { partition, leader_epoch, .. } => {
+                self.leading.insert((*partition, node), leader_epoch.0);
+                self.quorums.remove(&(*partition, node));
+            }
+            ClusterEvent::Followed { partition, .. } | ClusterEvent::Resigned { partition, .. } => {
+                self.leading.remove(&(*partition, node));
+                self.quorums.remove(&(*partition, node));
+            }
+            ClusterEvent::Quorum { partition, members, .. } => {
+                self.quorums.insert((*partition, node), members.clone());
+            }
+            ClusterEvent::Decided { partition, .. } => {
+                let Some(decision) = decision(event) else { return };
+                let epoch = (*partition, decision.leader_epoch);
+                let newer = |known: Option<&Decision>| {
+                    known.is_none_or(|known| known.partition_epoch < decision.partition_epoch)
+                };
+                if newer(self.of_epoch.get(&epoch)) {
+                    self.of_epoch.insert(epoch, decision.clone());
+                }
+                if newer(self.decided.get(partition)) {
+                    self.decided.insert(*partition, decision);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns whether nothing is held against a partition: its topic is deleted, or promises less than that
+    /// it is flushed.
+    pub(super) fn is_exempt(&self, partition: TopicPartition) -> bool {
+        let id = partition.topic_id;
+        self.deleted.contains(&id)
+            || self.keeping.get(&id).is_some_and(|it| *it != Keeping::Flushed)
+    }
+
+    pub(super) fn log(&self, partition: TopicPartition, node: usize) -> Option<&Log> {
+        self.logs.get(&(partition, node))
+    }
+
+    /// Returns what is committed of a partition, with the largest high watermark as its end.
+    pub(super) fn committed(&self, partition: TopicPartition) -> Option<&Log> {
+        self.committed.get(&partition)
+    }
+
+    pub(super) fn decided(&self, partition: TopicPartition) -> Option<&Decision> {
+        self.decided.get(&partition)
+    }
+
+    /// Returns every partition that was decided about.
+    pub(super) fn decisions(&self) -> impl Iterator<Item = (TopicPartition, &Decision)> {
+        self.decided.iter().map(|(p, it)| (*p, it)).filter(|(p, _)| !self.is_exempt(*p))
+    }
+
+    /// Returns the last decision that names an epoch.
+    pub(super) fn of_epoch(&self, partition: TopicPartition, epoch: i32) -> Option<&Decision> {
+        self.of_epoch.get(&(partition, epoch))
+    }
+
+    /// Returns the epoch that a node leads.
+    pub(super) fn leading(&self, partition: TopicPartition, node: usize) -> Option<i32> {
+        self.leading.get(&(partition, node)).copied()
+    }
+
+    /// Returns the nodes that lead a partition, each with its epoch.
+    pub(super) fn leaders(&self, partition: TopicPartition) -> impl Iterator<Item = (usize, i32)> {
+        let of = move |((of, node), epoch): (&(TopicPartition, usize), &i32)| {
+            (*of == partition).then_some((*node, *epoch))
+        };
+        self.leading.iter().filter_map(of)
+    }
+
+    pub(super) fn quorum(&self, partition: TopicPartition, node: usize) -> Option<&[NodeId]> {
+        self.quorums.get(&(partition, node)).map(Vec::as_slice)
+    }
+
+    pub(super) fn was_reverted(&self, node: usize) -> bool {
+        self.reverted.contains(&node)
+    }
+
+    /// Returns how many of the nodes may have lost what they had.
+    pub(super) fn reverted(&self) -> usize {
+        self.reverted.len()
+    }
+
+    /// Returns how many copies of what is committed a partition must have. `None` where it is not known which
+    /// replicas it has.
+    pub(super) fn least_copies(&self, partition: TopicPartition) -> Option<usize> {
+        if partition == TopicPartition::CLUSTER_METADATA {
+            return Some(self.nodes / 2 + 1);
+        }
+        let replicas = self.decided(partition)?.replicas.len();
+        Some(self.min_in_sync.min(replicas))
+    }
+
+    /// Returns whether a node has everything that is committed below an offset flushed, and nothing else there.
+    pub(super) fn has_copy(&self, partition: TopicPartition, node: usize, upto: i64) -> bool {
+        let (Some(log), Some(committed)) = (self.log(partition, node), self.committed(partition))
+        else {
+            return false;
+        };
+        log.durable >= upto && log.agrees(committed, upto)
+    }
+
+    /// Returns the nodes that have a flushed copy of what is committed below an offset.
+    pub(super) fn copies(&self, partition: TopicPartition, upto: i64) -> Vec<usize> {
+        (0..self.nodes).filter(|node| self.has_copy(partition, *node, upto)).collect()
+    }
+}
+
+/// Returns what an event says was decided.
+pub(super) fn decision(event: &ClusterEvent) -> Option<Decision> {
+    let ClusterEvent::Decided { partition_epoch, leader, leader_epoch, replicas, isr, .. } = event
+    else {
+        return None;
+    };
+    Some(Decision {
+        partition_epoch: *partition_epoch,
+        leader: *leader,
+        leader_epoch: leader_epoch.0,
+        replicas: replicas.clone(),
+        isr: isr.clone(),
+    })
+}
