@@ -24,6 +24,7 @@ pub mod log;
 pub mod metadata;
 pub mod observe;
 pub mod partition;
+pub mod peer;
 pub mod quorum;
 pub mod record;
 pub mod time;
