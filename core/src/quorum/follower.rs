@@ -64,6 +64,7 @@ impl Quorum {
         self.role = Role::Follower(Following {
             leader,
             fetch_by: now + self.config.fetch_timeout,
+            heard: false,
             fetching: false,
             retry_at: None,
             agrees: false,
@@ -107,6 +108,9 @@ impl Quorum {
         log: &impl LogView,
     ) -> Standing {
         self.learn(now, epoch, Some(leader), log);
+        if let Role::Follower(following) = &mut self.role {
+            following.heard |= following.leader == leader && epoch == self.epoch;
+        }
         self.standing()
     }
 
@@ -186,10 +190,12 @@ impl Quorum {
         }
         match answer.outcome {
             FetchOutcome::Records { high_watermark } => {
+                following.heard = true;
                 following.fetch_by = now + fetch_timeout;
                 Step::Append { high_watermark }
             }
             FetchOutcome::Diverging { epoch, end } => {
+                following.heard = true;
                 following.fetch_by = now + fetch_timeout;
                 let (mine, my_end) = log.end_of_epoch(epoch);
                 // KIP-279: the smaller of both ends; a smaller epoch of ours is asked about in the next
@@ -205,6 +211,7 @@ impl Quorum {
                 Step::Truncate(to)
             }
             FetchOutcome::TooEarly { start } => {
+                following.heard = true;
                 following.fetch_by = now + fetch_timeout;
                 Step::Reset(start)
             }

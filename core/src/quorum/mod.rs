@@ -158,6 +158,8 @@ struct Following {
     leader: NodeId,
     /// When the leader counts as gone.
     fetch_by: Instant,
+    /// Whether the leader itself was heard, rather than others who speak of it.
+    heard: bool,
     /// Whether a fetch is under way.
     fetching: bool,
     /// When to fetch again after a failure.

@@ -545,3 +545,29 @@ fn a_leader_that_no_majority_fetches_from_resigns() {
     assert!(!quorum.is_leader());
     assert_eq!(quorum.epoch(), LeaderEpoch(3), "it stays in its epoch until somebody stands");
 }
+
+/// Found by the simulator: each of two followers told the other of the leader that was gone, in turns, for ever.
+#[test]
+fn two_that_are_left_of_three_elect_one_of_them_whoever_was_cut_off() {
+    for seed in 0..20 {
+        let mut world = World::new(3, seed);
+        world.faulty = false;
+        for _ in 0..1_000 {
+            world.step();
+        }
+        let lost = world.leader().expect("somebody leads");
+        // One notices earlier than the other.
+        for other in (0..3).filter(|&other| other != lost) {
+            world.cut.extend([(lost, other), (other, lost)]);
+            for _ in 0..200 {
+                world.step();
+            }
+        }
+        for _ in 0..2_000 {
+            world.step();
+        }
+        let leads = |at: usize| world.nodes[at].quorum.as_ref().is_some_and(Quorum::is_leader);
+        assert!((0..3).any(|at| at != lost && leads(at)), "seed {seed}");
+        assert!(!leads(lost), "seed {seed}: nobody follows it");
+    }
+}

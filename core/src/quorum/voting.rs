@@ -94,19 +94,21 @@ impl Quorum {
             self.detach(now, ask.epoch);
         }
         if ask.pre_vote {
-            // One that hears from a leader keeps it, unless it is that leader who asks.
+            // One that hears from a leader keeps it, unless it is that leader who asks. What others say of a
+            // leader is no reason: two that tell each other of one that is gone would never elect another.
             let content = match &self.role {
                 Role::Leader(_) => true,
                 Role::Follower(following) => {
-                    following.leader != ask.candidate.node && following.fetch_by > now
+                    following.leader != ask.candidate.node
+                        && following.heard
+                        && following.fetch_by > now
                 }
                 Role::Unattached { .. } | Role::Prospective(_) | Role::Candidate(_) => false,
             };
-            let answer = VoteAnswer {
-                epoch: self.epoch,
-                leader: self.leader().filter(|&leader| leader != ask.candidate.node),
-                granted: complete && !content,
-            };
+            let granted = complete && !content;
+            // Who would vote for another names no leader: the one who asks would follow it.
+            let known = self.leader().filter(|&leader| !granted && leader != ask.candidate.node);
+            let answer = VoteAnswer { epoch: self.epoch, leader: known, granted };
             self.actions.push_back(Action::AnswerVote { caller, answer });
             return;
         }
