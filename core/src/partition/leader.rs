@@ -11,11 +11,12 @@ use crate::broker::post::{
 use crate::connection::RequestId;
 use crate::digest::Digest;
 use crate::error::ErrorCode;
-use crate::ids::{LeaderEpoch, Offset, ShardId, TopicPartition};
+use crate::ids::{LeaderEpoch, NodeId, Offset, ShardId, TopicPartition};
 use crate::io::{Counter, Effects, Mark};
 use crate::log::{AppendError, FetchPlan, FileRange, LogStore, Sequence, Stable, TimeLookup};
 use crate::metadata::topic_config::TopicConfig;
 use crate::partition::delayed_fetch::DelayedFetches;
+use crate::partition::in_sync::InSync;
 use crate::record::produce::{TimestampType, check_produced};
 use crate::time::Now;
 
@@ -51,15 +52,6 @@ pub struct Acks {
     pub wait: bool,
 }
 
-/// How many brokers hold a partition.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Replicas {
-    /// Those that are to hold it.
-    pub assigned: usize,
-    /// Those that are in sync.
-    pub in_sync: usize,
-}
-
 /// What a read comes to.
 #[derive(Clone, Debug)]
 pub enum Reading {
@@ -84,9 +76,14 @@ pub struct Partition {
     id: TopicPartition,
     config: Arc<TopicConfig>,
     leader_epoch: LeaderEpoch,
-    replicas: Replicas,
+    in_sync: InSync,
     high_watermark: Offset,
+    /// How far the log is stable here.
+    stable: Offset,
+    /// Produces that wait for the high watermark.
     waiting: VecDeque<WaitingProduce>,
+    /// Produces that wait for this replica alone (acks=1).
+    waiting_here: VecDeque<WaitingProduce>,
     /// Moves of the log start that are not durable yet.
     moving: VecDeque<(Offset, Waiter)>,
     /// Fetches that wait for more.
@@ -94,25 +91,32 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// Takes up leadership in `leader_epoch`, with what of the log is stable.
+    /// Takes up leadership in `leader_epoch`, with what of the log is stable. `known` is what was known to be
+    /// committed before, where this replica followed.
     pub fn new(
         id: TopicPartition,
         config: Arc<TopicConfig>,
         leader_epoch: LeaderEpoch,
-        replicas: Replicas,
+        in_sync: InSync,
+        known: Option<Offset>,
         log: &LogStore,
     ) -> Self {
-        let high_watermark = log.stable_end(id).map_or(Offset::ZERO, Stable::value);
-        Self {
+        let stable = log.stable_end(id).map_or(Offset::ZERO, Stable::value);
+        let start = log.log_start_offset(id).unwrap_or(Offset::ZERO);
+        let mut partition = Self {
             id,
             config,
             leader_epoch,
-            replicas,
-            high_watermark,
+            in_sync,
+            high_watermark: known.unwrap_or(start).max(start).min(stable),
+            stable,
             waiting: VecDeque::new(),
+            waiting_here: VecDeque::new(),
             moving: VecDeque::new(),
             fetches: DelayedFetches::default(),
-        }
+        };
+        partition.recompute();
+        partition
     }
 
     /// Returns the end of what is committed.
@@ -135,11 +139,21 @@ impl Partition {
         self.config = config;
     }
 
-    /// Takes up a later epoch.
-    pub fn raise_epoch(&mut self, leader_epoch: LeaderEpoch, replicas: Replicas) {
+    /// Takes up a later epoch as leader once more. Call [`recompute`](Self::recompute) after it.
+    pub fn raise_epoch(&mut self, leader_epoch: LeaderEpoch, in_sync: InSync) {
         assert!(leader_epoch >= self.leader_epoch, "leader epochs never fall");
         self.leader_epoch = leader_epoch;
-        self.replicas = replicas;
+        self.in_sync = in_sync;
+    }
+
+    /// Returns who holds the partition.
+    pub const fn in_sync(&self) -> &InSync {
+        &self.in_sync
+    }
+
+    /// Changes who holds the partition. Call [`recompute`](Self::recompute) after it.
+    pub const fn in_sync_mut(&mut self) -> &mut InSync {
+        &mut self.in_sync
     }
 
     /// Appends a produced batch. `None` where the answer comes out of [`advance`](Self::advance).
@@ -157,10 +171,15 @@ impl Partition {
             Ok(appended) => appended,
             Err(refusal) => return Some(Err(self.with_start(refusal, log))),
         };
-        if !acks.wait || needs <= self.high_watermark {
+        let (reached, queue) = if acks.all_replicas {
+            (self.high_watermark, &mut self.waiting)
+        } else {
+            (self.stable, &mut self.waiting_here)
+        };
+        if !acks.wait || needs <= reached {
             return Some(Ok(self.real_start(produced, log)));
         }
-        self.waiting.push_back(WaitingProduce {
+        queue.push_back(WaitingProduce {
             needs,
             waiter,
             base_offset: produced.base_offset,
@@ -190,7 +209,7 @@ impl Partition {
             // Nobody can have begun a transaction here: no transactional id gets a producer id.
             return Err(ErrorCode::InvalidTxnState.into());
         }
-        if acks.all_replicas && self.replicas.in_sync < self.min_insync_replicas() {
+        if acks.all_replicas && self.in_sync.live() < self.min_insync_replicas() {
             // Its next batch may be in flight behind it and must not pass it.
             log.refuse_first(now, self.id, &batch);
             return Err(ErrorCode::NotEnoughReplicas.into());
@@ -230,8 +249,8 @@ impl Partition {
 
     /// Returns how many replicas must be in sync for acks=all. As in Kafka no more are asked for than
     /// there are, so that a setting above the replication factor refuses nothing.
-    fn min_insync_replicas(&self) -> usize {
-        self.config.min_insync_replicas.min(self.replicas.assigned)
+    pub fn min_insync_replicas(&self) -> usize {
+        self.config.min_insync_replicas.min(self.in_sync.assigned())
     }
 
     /// Adds the first offset of the log where the log was looked at: Kafka leaves it out where the
@@ -257,16 +276,33 @@ impl Partition {
 
     /// Takes in how far the log is stable. Returns whether the high watermark moved.
     pub fn advance(&mut self, stable_end: Offset) -> bool {
-        let moved = stable_end > self.high_watermark;
-        self.high_watermark = self.high_watermark.max(stable_end);
+        self.stable = self.stable.max(stable_end);
+        self.recompute()
+    }
+
+    /// Returns how far the log is stable here.
+    pub const fn stable(&self) -> Offset {
+        self.stable
+    }
+
+    /// Moves the high watermark to what the in-sync replicas have. Returns whether it moved.
+    pub fn recompute(&mut self) -> bool {
+        let committed = self.in_sync.committed(self.stable, self.min_insync_replicas());
+        let moved = committed.is_some_and(|committed| committed > self.high_watermark);
+        if let Some(committed) = committed.filter(|_| moved) {
+            self.high_watermark = committed.min(self.stable);
+        }
         moved
     }
 
-    /// Takes the next produce that the high watermark has passed.
+    /// Takes the next produce that has what it waits for.
     pub fn take_committed(&mut self, log: &LogStore) -> Option<(Waiter, Produced)> {
         // A duplicate may need less than the batch before it; it waits its turn all the same.
-        let high_watermark = self.high_watermark;
-        let done = self.waiting.pop_front_if(|waiting| waiting.needs <= high_watermark)?;
+        let (high_watermark, stable) = (self.high_watermark, self.stable);
+        let done = self
+            .waiting
+            .pop_front_if(|waiting| waiting.needs <= high_watermark)
+            .or_else(|| self.waiting_here.pop_front_if(|waiting| waiting.needs <= stable))?;
         let produced = Produced {
             base_offset: done.base_offset,
             log_append_time_ms: done.log_append_time_ms,
@@ -277,12 +313,13 @@ impl Partition {
 
     /// Takes every produce that waits, because it cannot be answered any more.
     pub fn abandon(&mut self) -> Vec<Waiter> {
-        self.waiting.drain(..).map(|waiting| waiting.waiter).collect()
+        let all = self.waiting.drain(..).chain(self.waiting_here.drain(..));
+        all.map(|waiting| waiting.waiter).collect()
     }
 
     /// Returns whether any produce waits.
     pub fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !(self.waiting.is_empty() && self.waiting_here.is_empty())
     }
 
     /// Checks the epoch that a client knows against this one's (KIP-320).
@@ -318,16 +355,52 @@ impl Partition {
         }
     }
 
+    /// Returns where the part of the log ends that may be read: followers read all of it, before it is stable.
+    fn readable_end(&self, item: &FetchItem, log: &LogStore) -> Offset {
+        match item.replica {
+            None => self.high_watermark,
+            Some(_) => log.log_end_offset(self.id).unwrap_or(Offset::ZERO),
+        }
+    }
+
+    /// Takes in that a follower fetches, where its log agrees.
+    pub fn note_follower(&mut self, now: Now, item: &FetchItem, log: &LogStore) {
+        if let Some(node) = item.replica
+            && self.check_fetch(item, log).is_ok()
+        {
+            let end = log.log_end_offset(self.id).unwrap_or(Offset::ZERO);
+            self.in_sync.fetched(now.mono, node, item.offset, end);
+        }
+    }
+
+    /// Takes in what a follower has durable. Returns whether the high watermark moved.
+    pub fn acknowledged(
+        &mut self,
+        now: Now,
+        node: NodeId,
+        leader_epoch: LeaderEpoch,
+        stable: Offset,
+        log: &LogStore,
+    ) -> bool {
+        // A peer is not believed beyond the end of this log.
+        let end = log.log_end_offset(self.id).unwrap_or(Offset::ZERO);
+        if leader_epoch != self.leader_epoch || stable > end {
+            return false;
+        }
+        self.in_sync.acknowledged(now.mono, node, stable, self.stable) && self.recompute()
+    }
+
     /// Returns how many bytes a fetch would find, counted up to what it may take.
     ///
     /// # Errors
     /// [`FetchRefusal`], which answers the whole fetch at once.
     pub fn readable(&self, item: &FetchItem, log: &LogStore) -> Result<u64, FetchRefusal> {
         self.check_fetch(item, log)?;
-        if item.offset >= self.high_watermark {
+        let end = self.readable_end(item, log);
+        if item.offset >= end {
             return Ok(0);
         }
-        Ok(log.readable_bytes(self.id, item.offset, self.high_watermark, item.max_bytes))
+        Ok(log.readable_bytes(self.id, item.offset, end, item.max_bytes))
     }
 
     /// Reads what a fetch may have.
@@ -341,10 +414,10 @@ impl Partition {
             log_start_offset: log.log_start_offset(self.id).unwrap_or(Offset::ZERO),
             records: Vec::new(),
         };
-        if item.offset >= self.high_watermark || (item.max_bytes == 0 && !item.at_least_one) {
+        let end = self.readable_end(item, log);
+        if item.offset >= end || (item.max_bytes == 0 && !item.at_least_one) {
             return Ok(Reading::Done(fetched));
         }
-        let end = self.high_watermark;
         match log.plan_fetch(self.id, item.offset, end, item.max_bytes, item.at_least_one) {
             FetchPlan::Memory(records) => {
                 fetched.records = records;
@@ -370,6 +443,12 @@ impl Partition {
             Ok(Lookup::Done(ListedOffset { offset, timestamp: -1, leader_epoch }))
         };
         match timestamp {
+            // What the leaders before it had committed may lie beyond what it knows yet (KIP-207).
+            -1 if self.in_sync.has_followers()
+                && self.high_watermark < self.in_sync.epoch_start() =>
+            {
+                Err(ErrorCode::OffsetNotAvailable)
+            }
             -1 => place(self.high_watermark, self.leader_epoch),
             -2 | -4 => place(start, self.epoch_at(start, log)),
             -3 => Ok(Lookup::Search(TimeLookup::Largest, self.high_watermark)),
@@ -453,7 +532,9 @@ impl Partition {
             .signed(i64::from(self.id.partition.0))
             .signed(i64::from(self.leader_epoch.0))
             .signed(self.high_watermark.0)
-            .shown(&self.waiting)
+            .signed(self.stable.0)
+            .shown(&self.in_sync)
+            .shown(&(&self.waiting, &self.waiting_here))
             .shown(&self.moving)
             .shown(&self.fetches);
     }

@@ -1,0 +1,290 @@
+//! Who holds a partition, who of them is in sync, and what that means for the high watermark.
+//!
+//! The set in force is the controller's alone to change (KIP-497). While a change is asked for, the high
+//! watermark rests on the **maximal** set, which holds every member of both: the controller may elect any of
+//! them. What never happens here: a high watermark that rests on a position of a fetch, or on fewer than MIN
+//! members that live.
+//!
+//! Sources: KIP-497, 903, 966; Vanlightly's kafka-tlaplus, 6.5.2 to 6.5.4; `docs/cluster.md`, "Replication".
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::ids::{NodeId, Offset};
+use crate::metadata::PartitionImage;
+use crate::time::Instant;
+
+/// What a leader knows of a follower, in its own epoch.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    /// Whether it has fetched in this epoch and its log was a prefix of the leader's.
+    agrees: bool,
+    /// What it has said to be durable.
+    stable: Offset,
+    /// When it last had everything.
+    caught_up_at: Instant,
+}
+
+/// The replicas of a partition, as its leader sees them.
+#[derive(Clone, Debug)]
+pub struct InSync {
+    me: NodeId,
+    replicas: Vec<NodeId>,
+    members: BTreeSet<NodeId>,
+    /// What was asked of the controller and is not answered.
+    proposed: Option<BTreeSet<NodeId>>,
+    fenced: BTreeSet<NodeId>,
+    partition_epoch: i32,
+    /// The end of the log when the epoch began.
+    epoch_start: Offset,
+    followers: BTreeMap<NodeId, Progress>,
+}
+
+impl InSync {
+    /// Begins an epoch that `me` leads from `epoch_start` on. `fenced` are those of the replicas that do not
+    /// live.
+    pub fn new(
+        now: Instant,
+        me: NodeId,
+        state: &PartitionImage,
+        fenced: BTreeSet<NodeId>,
+        epoch_start: Offset,
+    ) -> Self {
+        let progress = Progress { agrees: false, stable: Offset::ZERO, caught_up_at: now };
+        let others = state.replicas.iter().filter(|&&node| node != me);
+        Self {
+            me,
+            replicas: state.replicas.clone(),
+            members: state.isr.iter().copied().collect(),
+            proposed: None,
+            fenced,
+            partition_epoch: state.partition_epoch,
+            epoch_start,
+            followers: others.map(|&node| (node, progress)).collect(),
+        }
+    }
+
+    /// Takes in a change of the partition that leaves its epoch as it is.
+    pub fn update(&mut self, now: Instant, state: &PartitionImage, fenced: BTreeSet<NodeId>) {
+        if state.partition_epoch > self.partition_epoch {
+            self.proposed = None;
+        }
+        self.partition_epoch = state.partition_epoch;
+        self.members = state.isr.iter().copied().collect();
+        self.replicas.clone_from(&state.replicas);
+        self.fenced = fenced;
+        let me = self.me;
+        self.followers.retain(|node, _| state.replicas.contains(node));
+        for &node in state.replicas.iter().filter(|&&node| node != me) {
+            let progress = Progress { agrees: false, stable: Offset::ZERO, caught_up_at: now };
+            self.followers.entry(node).or_insert(progress);
+        }
+    }
+
+    /// Returns how many replicas there are to be.
+    pub fn assigned(&self) -> usize {
+        self.replicas.len()
+    }
+
+    /// Returns how many members of the set in force live: what `min.insync.replicas` counts.
+    pub fn live(&self) -> usize {
+        self.members.iter().filter(|node| !self.fenced.contains(node)).count()
+    }
+
+    /// Returns the set that the high watermark rests on, in order.
+    pub fn maximal(&self) -> Vec<NodeId> {
+        let proposed = self.proposed.iter().flatten();
+        let all: BTreeSet<NodeId> = self.members.iter().chain(proposed).copied().collect();
+        all.into_iter().collect()
+    }
+
+    /// Returns which change of the partition is the last one known.
+    pub const fn partition_epoch(&self) -> i32 {
+        self.partition_epoch
+    }
+
+    /// Returns the end of the log when the epoch began.
+    pub const fn epoch_start(&self) -> Offset {
+        self.epoch_start
+    }
+
+    /// Returns whether there is any other replica.
+    pub fn has_followers(&self) -> bool {
+        !self.followers.is_empty()
+    }
+
+    /// Returns how far everything is stable on the maximal set, `None` while too few of it live.
+    pub fn committed(&self, own_stable: Offset, min: usize) -> Option<Offset> {
+        if self.live() < min {
+            return None;
+        }
+        let stable = |node: &NodeId| {
+            if *node == self.me {
+                return own_stable;
+            }
+            let known = self.followers.get(node);
+            known.filter(|progress| progress.agrees).map_or(Offset::ZERO, |it| it.stable)
+        };
+        self.members.iter().chain(self.proposed.iter().flatten()).map(stable).min()
+    }
+
+    /// Takes in that a follower has fetched from `from` on in this epoch, and that its log agrees.
+    pub fn fetched(&mut self, now: Instant, node: NodeId, from: Offset, end: Offset) {
+        if let Some(progress) = self.followers.get_mut(&node) {
+            progress.agrees = true;
+            if from >= end {
+                progress.caught_up_at = now;
+            }
+        }
+    }
+
+    /// Takes in what a follower has durable. Returns whether it may change anything.
+    pub fn acknowledged(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        stable: Offset,
+        own_stable: Offset,
+    ) -> bool {
+        let Some(progress) = self.followers.get_mut(&node).filter(|it| it.agrees) else {
+            return false;
+        };
+        if stable >= own_stable {
+            progress.caught_up_at = now;
+        }
+        let moved = stable > progress.stable;
+        progress.stable = progress.stable.max(stable);
+        moved
+    }
+
+    /// Returns the set to ask the controller for, where it should be another one.
+    ///
+    /// A follower joins once it has fetched in this epoch and its stable end has reached both the high
+    /// watermark and the beginning of the epoch; a member leaves that has had less than everything for
+    /// `lag_max`, if enough stay without it.
+    pub fn wanted(
+        &self,
+        now: Instant,
+        high_watermark: Offset,
+        min: usize,
+        lag_max: Duration,
+    ) -> Option<Vec<NodeId>> {
+        if self.proposed.is_some() {
+            return None;
+        }
+        let mut set = self.members.clone();
+        for (&node, progress) in &self.followers {
+            let reached = high_watermark.max(self.epoch_start);
+            if progress.agrees && progress.stable >= reached && !self.fenced.contains(&node) {
+                set.insert(node);
+            }
+        }
+        for (&node, progress) in &self.followers {
+            let late = progress.caught_up_at + lag_max <= now;
+            let live = set.iter().filter(|it| !self.fenced.contains(it)).count();
+            if late && set.contains(&node) && live > min.max(1) {
+                set.remove(&node);
+            }
+        }
+        (set != self.members).then(|| set.into_iter().collect())
+    }
+
+    /// Takes in that this set is asked for.
+    pub fn propose(&mut self, set: &[NodeId]) {
+        self.proposed = Some(set.iter().copied().collect());
+    }
+
+    /// Takes in that the controller has decided, in favour or not, and what partition epoch it named.
+    ///
+    /// A change that it granted is in force once the log has it.
+    pub fn decided(&mut self, granted: Option<i32>) {
+        if granted.is_none_or(|epoch| epoch <= self.partition_epoch) {
+            self.proposed = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::LeaderEpoch;
+
+    const NOW: Instant = Instant::ZERO;
+
+    fn set(isr: &[i32]) -> InSync {
+        let nodes = |ids: &[i32]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
+        let state = PartitionImage {
+            replicas: nodes(&[1, 2, 3]),
+            isr: nodes(isr),
+            leader: NodeId(1),
+            leader_epoch: LeaderEpoch(4),
+            partition_epoch: 7,
+            adding: Vec::new(),
+            removing: Vec::new(),
+        };
+        InSync::new(NOW, NodeId(1), &state, BTreeSet::new(), Offset(10))
+    }
+
+    fn follow(set: &mut InSync, node: i32, stable: i64) {
+        set.fetched(NOW, NodeId(node), Offset(stable), Offset(20));
+        set.acknowledged(NOW, NodeId(node), Offset(stable), Offset(20));
+    }
+
+    #[test]
+    fn the_high_watermark_rests_on_every_member_and_on_those_asked_for() {
+        let mut set = set(&[1, 2]);
+        follow(&mut set, 2, 18);
+        assert_eq!(set.committed(Offset(20), 2), Some(Offset(18)));
+        set.propose(&[NodeId(1), NodeId(2), NodeId(3)]);
+        assert_eq!(set.committed(Offset(20), 2), Some(Offset(0)), "3 may be elected");
+        set.decided(None);
+        assert_eq!(set.committed(Offset(20), 2), Some(Offset(18)));
+    }
+
+    #[test]
+    fn a_set_that_is_asked_to_shrink_still_counts_whole() {
+        let mut set = set(&[1, 2, 3]);
+        follow(&mut set, 2, 18);
+        follow(&mut set, 3, 11);
+        set.propose(&[NodeId(1), NodeId(2)]);
+        assert_eq!(set.committed(Offset(20), 2), Some(Offset(11)));
+    }
+
+    #[test]
+    fn nothing_is_committed_while_fewer_than_min_members_live() {
+        let mut set = set(&[1, 2]);
+        follow(&mut set, 2, 18);
+        set.fenced = BTreeSet::from([NodeId(2)]);
+        assert_eq!(set.committed(Offset(20), 2), None);
+    }
+
+    #[test]
+    fn what_is_acknowledged_counts_once_the_log_was_found_to_agree() {
+        let mut set = set(&[1, 2]);
+        set.acknowledged(NOW, NodeId(2), Offset(18), Offset(20));
+        assert_eq!(set.committed(Offset(20), 2), Some(Offset(0)));
+    }
+
+    #[test]
+    fn a_follower_joins_with_everything_up_to_the_high_watermark_and_the_epochs_beginning() {
+        let lag = Duration::from_secs(30);
+        let mut set = set(&[1, 2]);
+        let wanted = |set: &InSync, hw| set.wanted(NOW, Offset(hw), 2, lag);
+        follow(&mut set, 3, 9);
+        assert_eq!(wanted(&set, 9), None, "before the epoch's beginning");
+        follow(&mut set, 3, 11);
+        assert_eq!(wanted(&set, 12), None, "below the high watermark");
+        follow(&mut set, 3, 12);
+        assert_eq!(wanted(&set, 12), Some(vec![NodeId(1), NodeId(2), NodeId(3)]));
+    }
+
+    #[test]
+    fn a_member_that_lags_leaves_unless_too_few_would_stay() {
+        let lag = Duration::from_secs(30);
+        let late = NOW + lag;
+        let mut set = set(&[1, 2, 3]);
+        set.fetched(late, NodeId(2), Offset(20), Offset(20));
+        assert_eq!(set.wanted(late, Offset(12), 2, lag), Some(vec![NodeId(1), NodeId(2)]));
+        assert_eq!(set.wanted(late, Offset(12), 3, lag), None);
+    }
+}
