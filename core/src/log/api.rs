@@ -223,6 +223,13 @@ pub enum LogEvent {
         /// For whom.
         candidate: NodeId,
     },
+    /// A log was cut, durably.
+    Truncated {
+        /// The log.
+        log: TopicPartition,
+        /// Its new end.
+        end: Offset,
+    },
     /// A log's creation is durable and it may be used.
     Created(TopicPartition),
     /// A log's deletion is durable; its files are on their way out.

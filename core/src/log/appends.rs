@@ -326,4 +326,10 @@ impl LogStore {
             self.events.push_back(LogEvent::Voted { epoch, candidate });
         }
     }
+
+    /// STUB
+    pub fn truncate(&mut self, _now: Now, _log: TopicPartition, _to: Offset, _fx: &mut Effects) {}
+
+    /// STUB
+    pub fn reset(&mut self, _now: Now, _log: TopicPartition, _to: Offset, _fx: &mut Effects) {}
 }
