@@ -579,6 +579,16 @@ pub enum Mark {
     CoordinatorCleaned,
     /// A coordinator's log could not be read and is tried again.
     CoordinatorReadAgain,
+    /// A node of a cluster was elected controller.
+    ControllerElected,
+    /// The controller fenced a broker that was silent.
+    BrokerFenced,
+    /// A follower cut its metadata log where it parted from the leader's.
+    MetadataTruncated,
+    /// A follower cut its log where it parted from the leader's.
+    ReplicaTruncated,
+    /// A follower began anew, because the leader's log begins later than its own ends.
+    ReplicaReset,
 }
 
 /// The one queue of effects, and the source of tokens. Machines write into it and allocate nothing else.

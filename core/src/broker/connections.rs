@@ -10,8 +10,9 @@ use crate::broker::shard::Shard;
 use crate::broker::start::Phase;
 use crate::broker::timers::Timer;
 use crate::connection::{Connection, RequestId};
-use crate::ids::{ConnectionId, ListenerIndex, ShardId};
+use crate::ids::{ConnectionId, ListenerIndex, NodeId, ShardId, Uuid};
 use crate::io::{Counter, Effect};
+use crate::metadata::Command;
 use crate::time::Now;
 use crate::wire::{
     ApiKey, KafkaString, Reader, Request, RequestHeader, Response, unsupported_api_versions,
@@ -46,6 +47,7 @@ impl Shard {
             self.received_bytes -= connection.buffered_bytes();
             self.answer_bytes -= connection.answer_bytes();
         }
+        self.peers.guests.remove(&id);
         self.dirty.remove(&id);
         self.blocked.remove(&id);
         self.forget_requests(now, id);
@@ -70,6 +72,7 @@ impl Shard {
                     self.timers.disarm(deadline, Timer::Request(id));
                 }
             }
+            Pending::Quorum { .. } => {}
             Pending::Command { deadline, .. }
             | Pending::Metadata { deadline, .. }
             | Pending::FindCoordinator { deadline, .. } => {
@@ -126,7 +129,8 @@ impl Shard {
 
     /// Takes the next frame of a connection and decides it. Returns whether there may be another.
     fn decide_next(&mut self, now: Now, id: ConnectionId) -> bool {
-        if self.phase.is_stopping() {
+        // Other nodes are served to the end, so that they have what this one is still to acknowledge.
+        if self.phase.is_stopping() && !(self.phase == Phase::Draining && self.is_from_peer(id)) {
             return false;
         }
         let node = Arc::clone(&self.config.node);
@@ -163,6 +167,10 @@ impl Shard {
         self.config.node.listeners.get(usize::from(listener.0)).is_some_and(|it| it.peers)
     }
 
+    fn is_from_peer(&self, id: ConnectionId) -> bool {
+        self.connections.get(&id).is_some_and(|it| self.is_for_peers(it.listener()))
+    }
+
     /// Returns the API that a frame asks for, `None` where there is none such on its listener.
     fn api_of(&self, id: ConnectionId, frame: &[u8]) -> Option<ApiKey> {
         let listener = self.connections.get(&id)?.listener();
@@ -174,8 +182,11 @@ impl Shard {
     fn must_wait(&self, id: ConnectionId, frame: &[u8]) -> bool {
         match self.api_of(id, frame) {
             Some(ApiKey::ApiVersions) | None => false,
+            // Without the others no node of a cluster comes to serve.
+            Some(api) if self.is_from_peer(id) && api.is_before_serving() => !self.phase.has_logs(),
             // A commit does not wait with the producers: heartbeats come behind it on the same
             // connection, and its bytes are bounded by the requests in flight.
+            Some(_) if self.is_from_peer(id) && self.phase == Phase::Draining => false,
             Some(ApiKey::Produce) => self.phase != Phase::Serving || !self.congested.is_empty(),
             Some(_) => self.phase != Phase::Serving,
         }
@@ -227,6 +238,21 @@ impl Shard {
         client_id: Option<KafkaString>,
         request: Request,
     ) {
+        if self.is_for_peers(ctx.listener) {
+            if let Request::PeerHello(hello) = &request {
+                return self.on_peer_hello(&ctx, hello);
+            }
+            // Whoever does not say who it is is no node.
+            if self.peer_of(ctx.id.connection).is_none() && request.api_key().is_for_peers() {
+                return self.on_only_decoded(&ctx, &request);
+            }
+            if self.on_quorum_request(now, &ctx, &request) {
+                return;
+            }
+            if let Request::ReplicaAck(request) = &request {
+                return self.on_replica_ack(now, &ctx, request);
+            }
+        }
         match request {
             Request::Produce(request) => self.on_produce(now, ctx, &request),
             Request::Fetch(request) => self.on_fetch(now, ctx, &request),
@@ -263,6 +289,22 @@ impl Shard {
             Request::DescribeGroups(request) => self.on_describe_groups(now, ctx, &request),
             Request::ListGroups(request) => self.on_list_groups(now, ctx, request),
             Request::DeleteGroups(request) => self.on_delete_groups(now, ctx, &request),
+            Request::BrokerRegistration(request) => {
+                let command = Command::RegisterBroker(Uuid::default(), request);
+                self.ask_controller(now, ctx, ApiKey::BrokerRegistration, command);
+            }
+            Request::BrokerHeartbeat(request) => {
+                let command = Command::Heartbeat(request);
+                self.ask_controller(now, ctx, ApiKey::BrokerHeartbeat, command);
+            }
+            Request::AlterPartition(request) => {
+                let command = Command::AlterPartition(request, ctx.version);
+                self.ask_controller(now, ctx, ApiKey::AlterPartition, command);
+            }
+            Request::AllocateProducerIds(request) => {
+                let command = Command::AllocateProducerIds(NodeId(request.broker_id));
+                self.ask_controller(now, ctx, ApiKey::AllocateProducerIds, command);
+            }
             request @ (Request::ElectLeaders(_)
             | Request::AlterPartitionReassignments(_)
             | Request::ListPartitionReassignments(_)
@@ -270,13 +312,9 @@ impl Shard {
             | Request::BeginQuorumEpoch(_)
             | Request::EndQuorumEpoch(_)
             | Request::DescribeQuorum(_)
-            | Request::AlterPartition(_)
             | Request::UpdateFeatures(_)
             | Request::Envelope(_)
             | Request::FetchSnapshot(_)
-            | Request::BrokerRegistration(_)
-            | Request::BrokerHeartbeat(_)
-            | Request::AllocateProducerIds(_)
             | Request::PeerHello(_)
             | Request::ReplicaAck(_)) => self.on_only_decoded(&ctx, &request),
         }

@@ -10,8 +10,13 @@ use crate::connection::RequestId;
 use crate::error::ErrorCode;
 use crate::ids::{PartitionIndex, ShardId, TopicId, TopicPartition};
 use crate::metadata::controller::Asker;
+use crate::metadata::decide::PRODUCER_ID_BLOCK;
 use crate::metadata::{CommandAnswer, TopicImage};
 use crate::time::{Instant, Now};
+use crate::wire::api::allocate_producer_ids::AllocateProducerIdsResponse;
+use crate::wire::api::alter_partition::AlterPartitionResponse;
+use crate::wire::api::broker_heartbeat::BrokerHeartbeatResponse;
+use crate::wire::api::broker_registration::BrokerRegistrationResponse;
 use crate::wire::{ApiKey, KafkaString, Response};
 
 impl Shard {
@@ -64,7 +69,8 @@ impl Shard {
             }
             Some(Pending::Fetch(_)) => self.deliver_fetch(now, id, index, answer),
             Some(
-                Pending::Command { .. }
+                Pending::Quorum { .. }
+                | Pending::Command { .. }
                 | Pending::Metadata { .. }
                 | Pending::FindCoordinator { .. },
             )
@@ -110,7 +116,7 @@ impl Shard {
                     self.answer_find_coordinator(&ctx, &request);
                 }
             }
-            None => {}
+            Some(Pending::Quorum { .. }) | None => {}
         }
     }
 
@@ -122,10 +128,22 @@ impl Shard {
     ) {
         let id = match asker {
             Asker::ProducerIds => return self.on_producer_ids(now, &answer),
-            Asker::Request(id) => id,
+            Asker::Registration | Asker::Heartbeat => {
+                return self.on_membership_answer(now, asker, &answer);
+            }
+            Asker::InSync(id) => return self.on_in_sync_answer(now, id, &answer),
+            Asker::Request(id) | Asker::Peer(id) => id,
         };
         match (self.forget(now, id), answer) {
             (Some(Pending::Command { ctx, .. }), CommandAnswer::Response(response)) => {
+                self.respond(&ctx, response);
+            }
+            (Some(Pending::Command { ctx, .. }), CommandAnswer::ProducerIds(first)) => {
+                let response = AllocateProducerIdsResponse {
+                    producer_id_start: first,
+                    producer_id_len: PRODUCER_ID_BLOCK as i32,
+                    ..AllocateProducerIdsResponse::default()
+                };
                 self.respond(&ctx, response);
             }
             (Some(Pending::Command { ctx, api, .. }), CommandAnswer::Failed(code, why)) => {
@@ -154,6 +172,9 @@ impl Shard {
         code: ErrorCode,
         why: &str,
     ) {
+        if let Some(refusal) = refusal_of_peer(api, code) {
+            return self.respond(ctx, refusal);
+        }
         self.fx.warn(format!("{} was not decided: {code}: {why}", api.name()));
         self.close(now, ctx.id.connection);
     }
@@ -221,4 +242,29 @@ impl Shard {
             }
         }
     }
+}
+
+/// Returns the answer to a request of another node that the controller did not decide: these have room for a
+/// code, and nodes ask again by themselves.
+fn refusal_of_peer(api: ApiKey, code: ErrorCode) -> Option<Response> {
+    let error_code = code.code();
+    let answers: [(ApiKey, Response); 4] = [
+        (
+            ApiKey::BrokerRegistration,
+            BrokerRegistrationResponse { error_code, ..Default::default() }.into(),
+        ),
+        (
+            ApiKey::BrokerHeartbeat,
+            BrokerHeartbeatResponse { error_code, ..Default::default() }.into(),
+        ),
+        (
+            ApiKey::AlterPartition,
+            AlterPartitionResponse { error_code, ..Default::default() }.into(),
+        ),
+        (
+            ApiKey::AllocateProducerIds,
+            AllocateProducerIdsResponse { error_code, ..Default::default() }.into(),
+        ),
+    ];
+    answers.into_iter().find(|(of, _)| *of == api).map(|(_, response)| response)
 }

@@ -9,16 +9,17 @@ use crate::broker::post::{Answer, Ask, FetchItem, FetchRefusal, ListedOffset, Po
 use crate::broker::shard::{Shard, TicketUse};
 use crate::broker::start::Phase;
 use crate::connection::RequestId;
+use crate::digest::Digest;
 use crate::error::ErrorCode;
-use crate::ids::{Offset, PartitionIndex, ShardId, TopicId, TopicPartition};
+use crate::ids::{NodeId, Offset, PartitionIndex, ShardId, TopicId, TopicPartition};
 use crate::io::{Counter, Effect, Event, Mark};
 use crate::log::{FoundRecord, ReadError, ReadTicket};
-use crate::metadata::controller::{Asker, Delta, Origin};
-use crate::metadata::image::CONSUMER_OFFSETS;
+use crate::metadata::TopicImage;
+use crate::metadata::controller::{Delta, Origin};
 use crate::metadata::topic_config::TopicConfig;
-use crate::metadata::{Command, CommandAnswer, TopicImage};
+use crate::observe::ClusterEvent;
+use crate::partition::Waiter;
 use crate::partition::leader::{Acks, Lookup, Reading};
-use crate::partition::{Partition, Replicas, Waiter};
 use crate::time::Now;
 use crate::wire::MetadataRecord;
 
@@ -39,15 +40,18 @@ impl Shard {
                 }
             }
             Post::Delta(delta) => self.apply_delta(now, &delta),
+            Post::QuorumLeader(leader) => self.take_quorum_leader(now, leader),
+            Post::NodeAsk { request, asked } => self.on_node_ask(now, from, request, asked),
+            Post::QuorumReply { request, reply } => self.on_quorum_reply(request, reply),
             Post::Applied(end) => {
-                if let Some(controller) = &mut self.controller {
-                    controller.applied(from, end);
-                }
+                self.on_applied(now, from, end);
             }
             Post::Command { asker, command } => {
-                self.on_command(now, Origin { shard: from, asker }, &command);
+                self.on_command(now, Origin { shard: from, asker }, command);
             }
             Post::CommandAnswer { asker, answer } => self.on_command_answer(now, asker, answer),
+            Post::MayStop => self.membership.may_go = true,
+            Post::ReplicaAck { node, items } => self.take_acks(now, node, &items),
             Post::Congested(is_congested) => self.set_congested(from, is_congested),
             Post::Poisoned(why) => self.on_poisoned(now, &why, false),
         }
@@ -86,6 +90,7 @@ impl Shard {
         match ask {
             Ask::Produce { version, all_replicas, wait, items } => {
                 let acks = Acks { version, all_replicas, wait };
+                let mut appended = Vec::new();
                 for item in items {
                     let Self { partitions, log, fx, early_refusals, .. } = self;
                     let target = || Target::Id(item.partition);
@@ -96,7 +101,11 @@ impl Shard {
                             Some(Err(ErrorCode::OutOfOrderSequenceNumber.into()))
                         }
                         (None, Some(partition)) => {
-                            partition.produce(now, item.records, acks, waiter(item.index), log, fx)
+                            let waiter = waiter(item.index);
+                            let answer =
+                                partition.produce(now, item.records, acks, waiter, log, fx);
+                            appended.push(item.partition);
+                            answer
                         }
                         (refused, _) => {
                             // The metadata that gives this shard the partition may be on its way.
@@ -108,9 +117,14 @@ impl Shard {
                         self.answer_waiter(now, waiter(item.index), Answer::Produced(answer));
                     }
                 }
+                // Followers fetch what is not stable here yet.
+                for id in appended {
+                    self.wake_followers(now, id);
+                }
             }
             Ask::Probe(items) => {
                 for item in items {
+                    self.note_follower(now, &item);
                     let readable = self.readable(refused, &item);
                     self.answer_waiter(now, waiter(item.index), Answer::Readable(readable));
                 }
@@ -212,6 +226,14 @@ impl Shard {
         }
     }
 
+    fn note_follower(&mut self, now: Now, item: &FetchItem) {
+        if item.replica.is_some()
+            && let Some(partition) = self.partitions.get_mut(&item.partition)
+        {
+            partition.note_follower(now, item, &self.log);
+        }
+    }
+
     fn readable(&self, refused: Option<ErrorCode>, item: &FetchItem) -> Result<u64, FetchRefusal> {
         match (refused, self.partitions.get(&item.partition)) {
             (Some(code), _) => Err(FetchRefusal::Code(code)),
@@ -258,7 +280,11 @@ impl Shard {
                 };
                 self.answer_waiter(now, waiter, Answer::Read(answer));
             }
-            Some(TicketUse::Replay) => self.on_replay_read(now, result),
+            Some(TicketUse::Committed) => self.on_committed_read(now, result),
+            Some(TicketUse::Accession(epoch)) => self.on_accession_read(now, epoch, result),
+            Some(TicketUse::Metadata(shard, request)) => {
+                self.on_metadata_read_for_node((shard, request), result);
+            }
             Some(TicketUse::LoadGroups(id)) => self.on_load_read(now, id, result),
             Some(TicketUse::ListOffsets(_)) | None => {}
         }
@@ -286,6 +312,9 @@ impl Shard {
 
     /// Applies committed metadata: logs come and go, settings and epochs change.
     pub(in crate::broker) fn apply_delta(&mut self, now: Now, delta: &Delta) {
+        if let Some(epoch) = delta.epoch {
+            self.image.apply_leader_change(Offset(delta.end_offset.0 - 1), epoch);
+        }
         for (record, offset) in delta.records.iter().zip(delta.base_offset.0..) {
             let removed = if let MetadataRecord::RemoveTopicRecord(r) = record {
                 self.image.topic(r.topic_id).cloned()
@@ -309,15 +338,22 @@ impl Shard {
                         self.give_up(now, &topic);
                     }
                 }
+                // What a node is decides about what it leads and what is in sync.
+                MetadataRecord::RegisterBrokerRecord(r) => {
+                    self.take_up_those_of(now, NodeId(r.broker_id));
+                }
+                MetadataRecord::BrokerRegistrationChangeRecord(r) => {
+                    self.take_up_those_of(now, NodeId(r.broker_id));
+                }
+                MetadataRecord::FenceBrokerRecord(r) => self.take_up_those_of(now, NodeId(r.id)),
+                MetadataRecord::UnfenceBrokerRecord(r) => self.take_up_those_of(now, NodeId(r.id)),
+                MetadataRecord::UnregisterBrokerRecord(r) => {
+                    self.take_up_those_of(now, NodeId(r.broker_id));
+                }
                 // The image has them; no log changes with them.
-                MetadataRecord::RegisterBrokerRecord(_)
-                | MetadataRecord::TopicRecord(_)
+                MetadataRecord::TopicRecord(_)
                 | MetadataRecord::FeatureLevelRecord(_)
                 | MetadataRecord::ProducerIdsRecord(_)
-                | MetadataRecord::BrokerRegistrationChangeRecord(_)
-                | MetadataRecord::FenceBrokerRecord(_)
-                | MetadataRecord::UnfenceBrokerRecord(_)
-                | MetadataRecord::UnregisterBrokerRecord(_)
                 | MetadataRecord::UncleanElectionRecord(_)
                 | MetadataRecord::NoOpRecord(_) => {}
                 MetadataRecord::PartitionChangeRecord(r) => {
@@ -326,44 +362,21 @@ impl Shard {
                 }
             }
         }
-        self.applied(delta.base_offset.plus(delta.records.len() as i64));
+        if !self.is_alone() && self.config.node.buggify.is_some() {
+            let mut digest = Digest::default();
+            self.image.digest(&mut digest);
+            let (end, digest) = (delta.end_offset, digest.finish());
+            self.fx.cluster(ClusterEvent::Applied { end, digest });
+        }
+        self.applied(now, delta.end_offset);
     }
 
     /// Says that all committed metadata below `end` is applied here.
-    pub(in crate::broker) fn applied(&mut self, end: Offset) {
-        if let Some(controller) = &mut self.controller {
-            controller.applied(self.config.shard, end);
+    pub(in crate::broker) fn applied(&mut self, now: Now, end: Offset) {
+        if self.config.shard == ShardId(0) {
+            self.on_applied(now, ShardId(0), end);
         } else {
             self.post(ShardId(0), Post::Applied(end));
-        }
-    }
-
-    /// Takes up a partition that belongs to this shard, with its log.
-    pub(in crate::broker) fn take_up(&mut self, now: Now, id: TopicPartition) {
-        if self.owner(id) != self.config.shard {
-            return;
-        }
-        let Some(topic) = self.image.topic(id.topic_id).cloned() else { return };
-        let Some(state) = topic.partition(id.partition) else { return };
-        if state.leader != self.config.node.node_id {
-            return;
-        }
-        let epoch = state.leader_epoch;
-        let replicas = Replicas { assigned: state.replicas.len(), in_sync: state.isr.len() };
-        if let Some(partition) = self.partitions.get_mut(&id) {
-            partition.raise_epoch(epoch, replicas);
-            return;
-        }
-        let config = self.topic_config(&topic);
-        if self.log.log_end_offset(id).is_none() {
-            self.log.create(now, id, &topic.name, config.log, &mut self.fx);
-        } else {
-            self.log.configure(id, config.log);
-        }
-        self.partitions.insert(id, Partition::new(id, config, epoch, replicas, &self.log));
-        self.tell_bounds(id);
-        if topic.name.as_str() == CONSUMER_OFFSETS {
-            self.load_coordinator(now, id);
         }
     }
 
@@ -378,11 +391,14 @@ impl Shard {
     }
 
     /// Returns the settings in force of a topic, those of a partition at hand where there is one.
-    fn topic_config(&self, topic: &TopicImage) -> Arc<TopicConfig> {
+    pub(in crate::broker) fn topic_config(&self, topic: &TopicImage) -> Arc<TopicConfig> {
         let from = TopicPartition { topic_id: topic.id, partition: PartitionIndex(0) };
         let to = TopicPartition { topic_id: topic.id, partition: PartitionIndex(i32::MAX) };
         if let Some((_, partition)) = self.partitions.range(from..=to).next() {
             return Arc::clone(partition.config());
+        }
+        if let Some((_, follower)) = self.followers.range(from..=to).next() {
+            return Arc::clone(follower.config());
         }
         self.effective_config(topic)
     }
@@ -406,75 +422,24 @@ impl Shard {
             partition.configure(Arc::clone(&config));
             self.log.configure(id, config.log);
         }
+        for (&id, follower) in self.followers.range_mut(from..=to) {
+            follower.configure(Arc::clone(&config));
+            self.log.configure(id, config.log);
+        }
     }
 
     /// Gives up the partitions of a deleted topic: who waits there is answered, the logs go.
     fn give_up(&mut self, now: Now, topic: &TopicImage) {
         for index in 0..topic.partitions.len() {
             let id = TopicPartition { topic_id: topic.id, partition: PartitionIndex(index as i32) };
-            self.drop_coordinator(now, id);
-            let Some(mut partition) = self.partitions.remove(&id) else { continue };
-            self.log.delete(now, id, &mut self.fx);
-            self.fx.push(Effect::Observe(Event::PartitionGone(id)));
-            let gone = ErrorCode::UnknownTopicOrPartition;
-            for waiter in partition.abandon() {
-                self.answer_waiter(now, waiter, Answer::Produced(Err(gone.into())));
-            }
-            for waiter in partition.abandon_moves() {
-                self.answer_waiter(now, waiter, Answer::LogStart(Err(gone)));
-            }
-            let mut fetches = std::mem::take(&mut partition.fetches);
-            for ((shard, request), item) in fetches.iter_mut() {
-                let refusal = FetchRefusal::Code(gone);
-                let waiter = Waiter { shard, request, index: item.index };
-                self.answer_waiter(now, waiter, Answer::Readable(Err(refusal)));
+            let led = self.partitions.contains_key(&id);
+            self.resign(now, id, ErrorCode::UnknownTopicOrPartition);
+            if led || self.followers.remove(&id).is_some() {
+                self.log.delete(now, id, &mut self.fx);
+                self.fx.push(Effect::Observe(Event::PartitionGone(id)));
             }
         }
         self.topic_gone(now, topic);
-    }
-
-    /// Brings a command to the controller.
-    pub(in crate::broker) fn command(&mut self, now: Now, asker: Asker, command: Command) {
-        if self.config.shard == ShardId(0) {
-            self.on_command(now, Origin { shard: ShardId(0), asker }, &command);
-        } else {
-            self.post(ShardId(0), Post::Command { asker, command });
-        }
-    }
-
-    fn on_command(&mut self, now: Now, origin: Origin, command: &Command) {
-        let can_decide = matches!(self.phase, Phase::Serving | Phase::Draining);
-        if let Some(why) = self.poisoned.clone() {
-            let answer = CommandAnswer::Failed(ErrorCode::KafkaStorageError, why);
-            self.answer_command(now, origin, answer);
-        } else if can_decide {
-            self.decide(now, origin, command);
-        } else {
-            let why = "the controller is stopping".into();
-            let answer = CommandAnswer::Failed(ErrorCode::NotController, why);
-            self.answer_command(now, origin, answer);
-        }
-    }
-
-    /// Hands out every answer of the controller that may leave.
-    pub(in crate::broker) fn answer_commands(&mut self, now: Now) {
-        let answers = self.controller.as_mut().map(crate::metadata::Controller::take_answers);
-        for (origin, answer) in answers.unwrap_or_default() {
-            self.answer_command(now, origin, answer);
-        }
-    }
-
-    pub(in crate::broker) fn answer_command(
-        &mut self,
-        now: Now,
-        origin: Origin,
-        answer: CommandAnswer,
-    ) {
-        if origin.shard == self.config.shard {
-            self.on_command_answer(now, origin.asker, answer);
-        } else {
-            self.post(origin.shard, Post::CommandAnswer { asker: origin.asker, answer });
-        }
     }
 }
 

@@ -29,6 +29,8 @@ pub(in crate::broker) enum Pending {
     Gather(Gather),
     /// For something to fetch.
     Fetch(PendingFetch),
+    /// For the metadata quorum on shard 0, which always answers, soon or when it has something to send.
+    Quorum { ctx: RequestContext, api: ApiKey },
     /// For the controller.
     Command { ctx: RequestContext, api: ApiKey, deadline: Instant },
     /// For topics that are being created.

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::broker::quorum::serve::{NodeAsk, Reply};
 use crate::connection::RequestId;
 use crate::coordinator::group::api as group;
 use crate::error::ErrorCode;
-use crate::ids::{LeaderEpoch, Offset, TopicPartition, Uuid};
+use crate::ids::{LeaderEpoch, NodeId, Offset, TopicPartition, Uuid};
 use crate::metadata::controller::{Asker, Command, CommandAnswer, Delta};
 use crate::metadata::image::MetadataImage;
 use crate::record::produce::RefusedRecord;
@@ -45,6 +46,22 @@ pub enum Post {
     },
     /// Metadata that became committed.
     Delta(Delta),
+    /// Who leads the metadata log, as far as it is known.
+    QuorumLeader(Option<NodeId>),
+    /// Another node asks the quorum something, by a connection here.
+    NodeAsk {
+        /// The request that asks.
+        request: RequestId,
+        /// What.
+        asked: NodeAsk,
+    },
+    /// What the quorum answers it.
+    QuorumReply {
+        /// The request that asked.
+        request: RequestId,
+        /// What.
+        reply: Reply,
+    },
     /// All metadata below this offset has been applied here.
     Applied(Offset),
     /// Decide this; only shard 0 can.
@@ -60,6 +77,15 @@ pub enum Post {
         asker: Asker,
         /// What.
         answer: CommandAnswer,
+    },
+    /// The controller lets this node go.
+    MayStop,
+    /// A follower has this much durable.
+    ReplicaAck {
+        /// The follower.
+        node: NodeId,
+        /// Partitions, with the leader epoch that it follows and the offset.
+        items: Vec<(TopicPartition, LeaderEpoch, Offset)>,
     },
     /// Whether producers for partitions of this shard must wait.
     Congested(bool),
@@ -131,6 +157,8 @@ pub struct FetchItem {
     pub last_fetched_epoch: LeaderEpoch,
     /// How much was readable when it was asked last.
     pub known_readable: u64,
+    /// Which follower asks, where it is no client.
+    pub replica: Option<NodeId>,
 }
 
 /// What offset is looked for.

@@ -9,20 +9,25 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::broker::early_refusals::EarlyRefusals;
 use crate::broker::fetch_sessions::FetchSessions;
 use crate::broker::groups::Groups;
+use crate::broker::membership::Membership;
+use crate::broker::peers::PeerTable;
 use crate::broker::pending::Pending;
 use crate::broker::post::{Answer, FetchItem, Fetched, Post};
+use crate::broker::quorum::QuorumDriver;
 use crate::broker::receive_pool::ReceivePool;
-use crate::broker::start::{Identity, Phase, Replay};
+use crate::broker::replication::Replication;
+use crate::broker::start::{Identity, Phase};
 use crate::broker::timers::{Timer, Timers};
 use crate::buggify::{Buggify, Site};
 use crate::config::{Limits, ShardConfig};
 use crate::connection::{Connection, RequestId};
 use crate::digest::Digest;
-use crate::ids::{ConnectionId, ShardId, TopicPartition, Uuid};
-use crate::io::{Counter, Effect, Effects, Event, Input};
+use crate::ids::{ConnectionId, LeaderEpoch, NodeId, ShardId, TopicPartition, Uuid};
+use crate::io::{Counter, Effect, Effects, Input};
 use crate::log::{LogConfig, LogEvent, LogStore, ReadTicket};
 use crate::metadata::{Controller, MetadataImage};
-use crate::partition::{Partition, Waiter};
+use crate::partition::{Follower, Partition, Waiter};
+use crate::peer::{Identity as PeerIdentity, Peers};
 use crate::time::{Instant, Now};
 
 use super::api::init_producer_id::ProducerIds;
@@ -37,8 +42,12 @@ pub(in crate::broker) enum TicketUse {
     Fetch(Waiter, Fetched),
     /// A lookup by time.
     ListOffsets(Waiter),
-    /// The replay of the metadata log.
-    Replay,
+    /// What is committed of the metadata log.
+    Committed,
+    /// What an elected controller has not seen of it.
+    Accession(LeaderEpoch),
+    /// The metadata log, for another node's fetch at a shard.
+    Metadata(ShardId, RequestId),
     /// The loading of a coordinator.
     LoadGroups(TopicPartition),
 }
@@ -55,8 +64,21 @@ pub struct Shard {
     pub(in crate::broker) image: MetadataImage,
     /// On shard 0, once it leads the metadata log.
     pub(in crate::broker) controller: Option<Controller>,
-    pub(in crate::broker) replay: Option<Replay>,
+    /// On shard 0, once the logs are there.
+    pub(in crate::broker) quorum: Option<QuorumDriver>,
+    /// Who leads the metadata log, as far as it is known.
+    pub(in crate::broker) quorum_leader: Option<NodeId>,
+    pub(in crate::broker) peers: PeerTable,
+    pub(in crate::broker) membership: Membership,
+    /// When the controller looks at the sessions of brokers.
+    pub(in crate::broker) sessions_armed: Option<Instant>,
+    /// Whether partitions have taken up their roles.
+    pub(in crate::broker) has_role: bool,
+    /// Partitions that are led here.
     pub(in crate::broker) partitions: BTreeMap<TopicPartition, Partition>,
+    /// Partitions that are held here and led elsewhere.
+    pub(in crate::broker) followers: BTreeMap<TopicPartition, Follower>,
+    pub(in crate::broker) replication: Replication,
     pub(in crate::broker) watched: BTreeMap<(ShardId, RequestId), Vec<TopicPartition>>,
     pub(in crate::broker) connections: BTreeMap<ConnectionId, Connection>,
     /// Connections that have something to decide, to send or to say.
@@ -130,8 +152,23 @@ impl Shard {
             identity: Identity::default(),
             image: MetadataImage::default(),
             controller: None,
-            replay: None,
+            quorum: None,
+            quorum_leader: None,
+            peers: PeerTable::new(Peers::new(
+                PeerIdentity {
+                    cluster_id: Uuid::default(),
+                    node_id: node.node_id,
+                    directory_id: Uuid::default(),
+                    incarnation: 0,
+                },
+                config.shard,
+            )),
+            membership: Membership::default(),
+            sessions_armed: None,
+            has_role: false,
             partitions: BTreeMap::new(),
+            followers: BTreeMap::new(),
+            replication: Replication::default(),
             watched: BTreeMap::new(),
             connections: BTreeMap::new(),
             dirty: BTreeSet::new(),
@@ -166,8 +203,15 @@ impl Shard {
             Input::Connected { connection, listener, peer } => {
                 self.on_connected(now, connection, listener, peer);
             }
-            // Nobody here asks for connections, and one that comes all the same is let go.
-            Input::Opened(connection) => self.fx.push(Effect::Abort { connection }),
+            Input::Opened(connection) => {
+                self.peers.links.on_opened(now.mono, connection, &mut self.fx);
+            }
+            Input::Received(connection, bytes) if connection.is_outgoing() => {
+                self.peers.links.on_received(now.mono, connection, bytes, &mut self.fx);
+            }
+            Input::Disconnected(connection) if connection.is_outgoing() => {
+                self.peers.links.on_disconnected(now.mono, connection, &mut self.fx);
+            }
             Input::Received(connection, bytes) => self.on_received(connection, bytes),
             Input::Transmitted(connection, bytes) => {
                 if let Some(state) = self.connections.get_mut(&connection) {
@@ -218,6 +262,10 @@ impl Shard {
         for partition in self.partitions.values() {
             partition.digest(&mut digest);
         }
+        for follower in self.followers.values() {
+            follower.digest(&mut digest);
+        }
+        digest.shown(&self.replication);
         for connection in self.connections.values() {
             connection.digest(&mut digest);
         }
@@ -237,9 +285,11 @@ impl Shard {
             .number(self.parked_fetches as u64)
             .shown(&self.early_refusals)
             .number(u64::from(self.poisoned.is_some()));
-        if let Some(replay) = &self.replay {
-            digest.signed(replay.position().0);
+        if let Some(quorum) = &self.quorum {
+            quorum.digest(&mut digest);
         }
+        digest.shown(&(self.quorum_leader, self.has_role, &self.peers.guests, &self.membership));
+        self.peers.links.digest(&mut digest);
         self.producer_ids.digest(&mut digest);
         self.fetch_sessions.digest(&mut digest);
         self.groups.digest(&mut digest);
@@ -252,6 +302,9 @@ impl Shard {
             while let Some(event) = self.log.poll_event() {
                 self.on_log_event(now, event);
             }
+            if self.hear_peers(now) || self.replicate(now) {
+                continue;
+            }
             self.answer_commands(now);
             self.note_congestion();
             if let Some(connection) = self.dirty.pop_first() {
@@ -263,6 +316,8 @@ impl Shard {
             }
             break;
         }
+        self.arm_peers_timer();
+        self.arm_controller_timer();
         for (shard, batch) in std::mem::take(&mut self.outbox) {
             if self.buggify.strikes(Site::SplitPosts) {
                 let split = batch.into_iter().map(|post| vec![post]);
@@ -285,6 +340,11 @@ impl Shard {
                 Timer::Coordinator(id) => self.on_coordinator_timer(now, id),
                 Timer::GroupReport(id) => self.on_report_timer(id),
                 Timer::Stop => self.on_stop_timer(now),
+                Timer::Quorum => self.on_quorum_timer(now),
+                Timer::Peers => self.on_peers_timer(now),
+                Timer::Controller => self.on_controller_timer(now),
+                Timer::Replication => self.on_replication_timer(now),
+                Timer::Membership => self.on_membership_timer(now),
                 Timer::Log => {}
             }
         }
@@ -296,10 +356,10 @@ impl Shard {
                 self.identity = Identity { incarnation, cluster_id, directory_id, vote };
                 self.on_recovered(now);
             }
-            LogEvent::Voted { epoch, .. } => self.on_voted(now, epoch),
+            LogEvent::Voted { epoch, candidate } => self.on_voted(now, epoch, candidate),
             LogEvent::Stable { log, end } => {
                 if log == TopicPartition::CLUSTER_METADATA {
-                    self.on_metadata_committed(now, end.value());
+                    self.on_metadata_proven(now);
                 } else {
                     self.on_stable(now, log, end.value());
                 }
@@ -317,27 +377,27 @@ impl Shard {
             LogEvent::Found { ticket, result } => self.on_found(now, ticket, result),
             LogEvent::Poisoned(why) => self.on_poisoned(now, &why, true),
             LogEvent::Closed => self.on_closed(now),
-            // Relief is noted with congestion, and nobody waits for the other two.
-            LogEvent::Relieved | LogEvent::Created(_) | LogEvent::Deleted(_) => {}
+            // Relief is noted with congestion, and nobody waits for the others.
+            LogEvent::Relieved
+            | LogEvent::Created(_)
+            | LogEvent::Deleted(_)
+            | LogEvent::Truncated { .. } => {}
         }
     }
 
     fn on_stable(&mut self, now: Now, id: TopicPartition, end: crate::ids::Offset) {
-        let Some(partition) = self.partitions.get_mut(&id) else { return };
-        if partition.advance(end) {
-            let offset = partition.high_watermark();
-            self.fx.push(Effect::Observe(Event::HighWatermark { partition: id, offset }));
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return self.on_replica_stable(id);
+        };
+        let moved = partition.advance(end);
+        self.after_progress(now, id, moved);
+    }
+
+    /// Tells the followers that wait at a partition that there is more, before it is stable here.
+    pub(in crate::broker) fn wake_followers(&mut self, now: Now, id: TopicPartition) {
+        if self.partitions.get(&id).is_some_and(|it| it.in_sync().has_followers()) {
+            self.wake_fetches(now, id);
         }
-        while let Some((waiter, produced)) =
-            self.partitions.get_mut(&id).and_then(|partition| partition.take_committed(&self.log))
-        {
-            self.answer_waiter(now, waiter, Answer::Produced(Ok(produced)));
-        }
-        if let Some(partition) = self.partitions.get(&id) {
-            let high_watermark = partition.high_watermark();
-            self.coordinator_committed(now, id, high_watermark);
-        }
-        self.wake_fetches(now, id);
     }
 
     /// Tells the fetches that wait at a partition what has become readable.
@@ -482,6 +542,7 @@ impl Shard {
         let Self { controller, rng, log, fx, .. } = self;
         let Some(controller) = controller else { return };
         controller.handle(now, origin, command, &mut || Self::random_id(rng), log, fx);
+        self.on_metadata_appended(now);
     }
 
     /// Counts something for people.

@@ -1,21 +1,17 @@
 //! The start of a shard: recovery of its logs, then the metadata.
 //!
-//! Shard 0 replays the metadata log, votes for itself in a later epoch, begins that epoch with a
-//! control batch, registers the broker, and once that is committed hands the image to all shards.
-//! The others wait for the image. Nobody is served before.
+//! Shard 0 takes part in the metadata quorum, reads what is committed, and registers the broker; once
+//! its registration is committed it hands the image to all shards. The others wait for the image. No client is
+//! served before. A node alone reads its whole log first, and elects itself.
 
-use bytes::Bytes;
-
+use crate::broker::peers::incarnation_id;
 use crate::broker::post::Post;
-use crate::broker::shard::{Shard, TicketUse};
+use crate::broker::shard::Shard;
 use crate::ids::{Incarnation, LeaderEpoch, NodeId, Offset, PartitionIndex, ShardId, TopicName};
 use crate::ids::{TopicPartition, Uuid};
 use crate::io::Effect;
-use crate::log::{FetchPlan, FlushPolicy, LogSettings, ReadError, Stable, Storage};
-use crate::metadata::{Controller, MetadataImage};
-use crate::record::batch::Batch;
-use crate::record::builder::leader_change;
-use crate::record::iterate::OpenBatch;
+use crate::log::{FlushPolicy, LogSettings, Stable, Storage};
+use crate::metadata::MetadataImage;
 use crate::time::Now;
 use crate::wire::MetadataRecord;
 use crate::wire::metadata_record::{
@@ -29,9 +25,6 @@ pub(in crate::broker) const METADATA_VERSION_LEVEL: i16 = 30;
 /// The lowest level of `metadata.version` that this node could work at.
 pub(in crate::broker) const METADATA_VERSION_MIN: i16 = 7;
 
-/// Bytes of the metadata log that are replayed at a time.
-const REPLAY_BYTES: u64 = 1 << 20;
-
 /// Where a shard stands in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::broker) enum Phase {
@@ -39,12 +32,10 @@ pub(in crate::broker) enum Phase {
     Idle,
     /// The logs are being recovered.
     Recovering,
-    /// Shard 0 replays the metadata log.
+    /// Shard 0 of a node alone reads the metadata log.
     Replaying,
-    /// Shard 0 votes for itself.
-    Voting,
-    /// Shard 0 registers the broker.
-    Registering,
+    /// Shard 0 takes part in the quorum and registers the broker.
+    Joining,
     /// Another shard waits for the image.
     AwaitingImage,
     /// Clients are served.
@@ -74,22 +65,8 @@ pub(in crate::broker) struct Identity {
     pub(in crate::broker) incarnation: Incarnation,
     pub(in crate::broker) cluster_id: Uuid,
     pub(in crate::broker) directory_id: Uuid,
+    /// The last vote in the metadata quorum.
     pub(in crate::broker) vote: Option<(LeaderEpoch, NodeId)>,
-}
-
-/// A replay on its way.
-#[derive(Clone, Debug)]
-pub(in crate::broker) struct Replay {
-    image: MetadataImage,
-    next: Offset,
-    end: Offset,
-}
-
-impl Replay {
-    /// Returns the first offset that is still to be applied.
-    pub(in crate::broker) const fn position(&self) -> Offset {
-        self.next
-    }
 }
 
 impl Shard {
@@ -103,15 +80,27 @@ impl Shard {
         if self.phase != Phase::Recovering {
             return;
         }
-        if self.config.shard == ShardId(0) {
-            self.begin_replay(now);
-        } else {
+        self.meet_peers(now);
+        if self.config.shard != ShardId(0) {
             self.phase = Phase::AwaitingImage;
             self.take_held_posts(now);
+            return;
         }
+        self.open_metadata_log(now);
+        self.make_quorum();
+        if self.is_alone() {
+            self.phase = Phase::Replaying;
+            let id = TopicPartition::CLUSTER_METADATA;
+            let end = self.log.stable_end(id).map_or(Offset::ZERO, Stable::value);
+            self.read_metadata_up_to(now, end);
+        } else {
+            self.phase = Phase::Joining;
+            self.start_quorum(now);
+        }
+        self.take_held_posts(now);
     }
 
-    fn begin_replay(&mut self, now: Now) {
+    fn open_metadata_log(&mut self, now: Now) {
         let id = TopicPartition::CLUSTER_METADATA;
         let settings = LogSettings {
             storage: if self.config.node.memory_only { Storage::Memory } else { Storage::Disk },
@@ -131,104 +120,48 @@ impl Shard {
         } else {
             self.log.configure(id, settings);
         }
-        let next = self.log.log_start_offset(id).unwrap_or(Offset::ZERO);
-        let end = self.log.stable_end(id).map_or(Offset::ZERO, Stable::value);
-        self.phase = Phase::Replaying;
-        self.replay = Some(Replay { image: MetadataImage::default(), next, end });
-        self.go_on_replaying(now);
+        self.tell_opened(id);
     }
 
-    fn go_on_replaying(&mut self, now: Now) {
-        if self.phase != Phase::Replaying {
-            // It was told to stop meanwhile.
-            return;
-        }
-        while let Some(replay) = &self.replay {
-            if replay.next >= replay.end {
-                let Some(replay) = self.replay.take() else { return };
-                return self.begin_vote(now, replay.image);
-            }
-            let id = TopicPartition::CLUSTER_METADATA;
-            match self.log.plan_fetch(id, replay.next, replay.end, REPLAY_BYTES, true) {
-                FetchPlan::Memory(parts) => {
-                    if let Err(why) = self.replay_parts(&parts) {
-                        return self.fail_start(&why);
-                    }
-                }
-                FetchPlan::File(range) => {
-                    let ticket = self.ticket(TicketUse::Replay);
-                    self.log.read(now, range, ticket, &mut self.fx);
-                    return;
+    /// Takes in that everything committed, as far as it is known, has been read.
+    pub(in crate::broker) fn on_committed_read_up(&mut self, now: Now) {
+        match self.phase {
+            Phase::Replaying => {
+                let done = self.quorum.as_ref().is_some_and(|quorum| quorum.reader.is_done());
+                if done {
+                    self.phase = Phase::Joining;
+                    self.start_quorum(now);
                 }
             }
-        }
-    }
-
-    pub(in crate::broker) fn on_replay_read(
-        &mut self,
-        now: Now,
-        result: Result<Vec<Bytes>, ReadError>,
-    ) {
-        let outcome = result.map_err(|e| e.to_string()).and_then(|parts| self.replay_parts(&parts));
-        match outcome {
-            Ok(()) => self.go_on_replaying(now),
-            Err(why) => self.fail_start(&why),
-        }
-    }
-
-    /// Applies whole batches of the metadata log.
-    fn replay_parts(&mut self, parts: &[Bytes]) -> Result<(), String> {
-        let Some(replay) = &mut self.replay else { return Ok(()) };
-        let before = replay.next;
-        // A part may end within a batch: header and payload of a recent one lie apart.
-        let mut bytes = Bytes::from(parts.concat());
-        while !bytes.is_empty() {
-            let batch = Batch::split_from(&mut bytes).map_err(|error| error.to_string())?;
-            if batch.last_offset() < replay.next {
-                continue;
+            Phase::Joining if !self.has_role => {
+                let id = incarnation_id(self.identity.directory_id, self.identity.incarnation);
+                let me = self.image.broker(self.config.node.node_id);
+                if me.is_some_and(|broker| broker.incarnation_id == id) {
+                    let image = std::sync::Arc::new(std::mem::take(&mut self.image));
+                    let cluster_id = self.identity.cluster_id;
+                    self.broadcast(&Post::Image {
+                        image: std::sync::Arc::clone(&image),
+                        cluster_id,
+                    });
+                    self.adopt(now, &image);
+                }
             }
-            replay_batch(&mut replay.image, &batch)?;
-            replay.next = batch.next_offset();
+            Phase::Idle
+            | Phase::Recovering
+            | Phase::Joining
+            | Phase::AwaitingImage
+            | Phase::Serving
+            | Phase::Draining
+            | Phase::Closing
+            | Phase::Closed => {}
         }
-        if replay.next == before {
-            return Err("it has no batch there".to_owned());
-        }
-        Ok(())
     }
 
-    fn fail_start(&mut self, why: &str) {
-        let at = self.replay.take().map_or(Offset(-1), |replay| replay.next);
-        let message = format!(
-            "the metadata log __cluster_metadata-0 cannot be read at offset {at}: {why}; \
-             restore the data directory from a copy, nothing in it was changed"
-        );
-        self.fx.push(Effect::Fatal { message });
-        self.phase = Phase::Closed;
-    }
-
-    fn begin_vote(&mut self, now: Now, image: MetadataImage) {
-        let voted = self.identity.vote.map_or(LeaderEpoch::UNKNOWN, |(epoch, _)| epoch);
-        let epoch = LeaderEpoch(voted.max(image.epoch()).0 + 1);
-        let node_id = self.config.node.node_id;
-        let node = std::sync::Arc::clone(&self.config.node);
-        self.controller = Some(Controller::new(node, self.identity.directory_id, epoch, image));
-        self.phase = Phase::Voting;
-        self.log.vote(now, epoch, node_id, &mut self.fx);
-    }
-
-    pub(in crate::broker) fn on_voted(&mut self, now: Now, epoch: LeaderEpoch) {
+    /// Begins the controller's work: features are settled by the first of all, and a node alone registers
+    /// itself with them.
+    pub(in crate::broker) fn on_office_taken(&mut self, now: Now) {
+        let registration = self.is_alone().then(|| self.registration());
         let Some(controller) = &mut self.controller else { return };
-        if self.phase != Phase::Voting || controller.epoch() != epoch {
-            return;
-        }
-        let node_id = self.config.node.node_id;
-        let batch = leader_change(node_id, &[node_id], &[node_id], now.wall.0);
-        let id = TopicPartition::CLUSTER_METADATA;
-        let began = match self.log.append(now, id, epoch, batch, &mut self.fx) {
-            Ok(offset) => offset,
-            Err(error) => return self.fail_registration(&error.to_string()),
-        };
-        controller.epoch_began(began);
         let mut records: Vec<MetadataRecord> = Vec::new();
         if controller.image().features().next().is_none() {
             let feature = FeatureLevelRecord {
@@ -237,11 +170,22 @@ impl Shard {
             };
             records.push(feature.into());
         }
-        let end_points = self
-            .config
-            .node
+        if let Some(registration) = registration {
+            let broker_epoch = controller.image().end_offset().0 + records.len() as i64;
+            records.push(RegisterBrokerRecord { broker_epoch, ..registration }.into());
+        }
+        if let Err(error) = controller.append(now, &records, &mut self.log, &mut self.fx) {
+            self.fail_registration(&error.to_string());
+        }
+    }
+
+    /// Returns what this start of the node is registered as.
+    pub(in crate::broker) fn registration(&self) -> RegisterBrokerRecord {
+        let node = &self.config.node;
+        let end_points = node
             .listeners
             .iter()
+            .filter(|listener| !listener.peers)
             .map(|listener| BrokerEndpoint {
                 name: listener.name.as_str().into(),
                 host: listener.advertised_host.as_str().into(),
@@ -249,12 +193,9 @@ impl Shard {
                 security_protocol: 0,
             })
             .collect();
-        let mut incarnation = self.identity.directory_id;
-        incarnation.0[12..].copy_from_slice(&self.identity.incarnation.0.to_be_bytes());
-        let register = RegisterBrokerRecord {
-            broker_id: node_id.0,
-            incarnation_id: incarnation,
-            broker_epoch: controller.image().end_offset().0 + records.len() as i64,
+        RegisterBrokerRecord {
+            broker_id: node.node_id.0,
+            incarnation_id: incarnation_id(self.identity.directory_id, self.identity.incarnation),
             end_points,
             features: vec![BrokerFeature {
                 name: METADATA_VERSION.into(),
@@ -265,46 +206,13 @@ impl Shard {
             fenced: false,
             log_dirs: vec![self.identity.directory_id],
             ..RegisterBrokerRecord::default()
-        };
-        records.push(register.into());
-        self.phase = Phase::Registering;
-        if let Err(error) = controller.append(now, records, &mut self.log, &mut self.fx) {
-            self.fail_registration(&error.to_string());
-        }
-    }
-
-    fn fail_registration(&mut self, why: &str) {
-        let message = format!("this start cannot be written to the metadata log: {why}");
-        self.fx.push(Effect::Fatal { message });
-        self.phase = Phase::Closed;
-    }
-
-    pub(in crate::broker) fn on_metadata_committed(&mut self, now: Now, end: Offset) {
-        let Some(controller) = &mut self.controller else { return };
-        let deltas = controller.commit(end);
-        if self.phase == Phase::Registering {
-            if controller.image().end_offset() > end {
-                return;
-            }
-            let image = std::sync::Arc::new(controller.image().clone());
-            let cluster_id = self.identity.cluster_id;
-            self.broadcast(&Post::Image { image: std::sync::Arc::clone(&image), cluster_id });
-            self.adopt(now, &image);
-            return;
-        }
-        if self.image.end_offset() == Offset::ZERO {
-            // It was told to stop before it took up its role, so nobody has the image.
-            return;
-        }
-        for delta in deltas {
-            self.broadcast(&Post::Delta(delta.clone()));
-            self.apply_delta(now, &delta);
         }
     }
 
     /// Takes over the whole image at the start: every partition of this shard takes up its role.
     pub(in crate::broker) fn adopt(&mut self, now: Now, image: &MetadataImage) {
         self.image = image.clone();
+        self.has_role = true;
         for topic in image.topics() {
             for index in 0..topic.partitions.len() {
                 let partition = PartitionIndex(index as i32);
@@ -312,7 +220,7 @@ impl Shard {
             }
         }
         self.set_aside_unknown_logs(now);
-        self.applied(image.end_offset());
+        self.applied(now, image.end_offset());
         self.phase = Phase::Serving;
         self.fx.push(Effect::Ready);
         self.unblock();
@@ -339,20 +247,4 @@ impl Shard {
             }
         }
     }
-}
-
-fn replay_batch(image: &mut MetadataImage, batch: &Batch) -> Result<(), String> {
-    if batch.is_control() {
-        image.apply_leader_change(batch.last_offset(), batch.leader_epoch());
-        return Ok(());
-    }
-    let open = OpenBatch::open(batch, usize::MAX).map_err(|error| error.to_string())?;
-    for record in open.records() {
-        let record = record.map_err(|error| error.to_string())?;
-        let value = record.record.value.ok_or("a record has no value")?;
-        let value = open.payload().slice_ref(value);
-        let decoded = MetadataRecord::decode(value).map_err(|error| error.to_string())?;
-        image.apply(record.offset, &decoded).map_err(|error| error.to_string())?;
-    }
-    Ok(())
 }

@@ -40,6 +40,7 @@ impl Shard {
             self.read_fetch(now, id);
         }
         self.stop_coordinators(now);
+        self.ask_to_leave(now);
         let connections: Vec<ConnectionId> = self.connections.keys().copied().collect();
         self.dirty.extend(connections);
     }
@@ -49,11 +50,15 @@ impl Shard {
         if self.phase != Phase::Draining {
             return false;
         }
-        let owes = !self.pending.is_empty()
+        // Another node asks the next leader what this one does not answer.
+        let is_owed = |pending: &Pending| !matches!(pending, Pending::Quorum { .. });
+        let owes = self.pending.values().any(is_owed)
             || self.partitions.values().any(crate::partition::Partition::is_waiting)
             || self.groups.is_waiting()
             || self.controller.as_ref().is_some_and(|controller| !controller.is_idle());
-        if owes && self.poisoned.is_none() {
+        // Others take over what this node leads before it goes.
+        let leaves = !self.is_alone() && self.has_role && !self.membership.may_go;
+        if (owes || leaves) && self.poisoned.is_none() {
             return false;
         }
         self.close_logs(now);
@@ -73,8 +78,7 @@ impl Shard {
             Phase::Idle
             | Phase::Recovering
             | Phase::Replaying
-            | Phase::Voting
-            | Phase::Registering
+            | Phase::Joining
             | Phase::AwaitingImage
             | Phase::Serving
             | Phase::Closed => {}
@@ -82,6 +86,7 @@ impl Shard {
     }
 
     fn close_logs(&mut self, now: Now) {
+        self.stop_quorum(now);
         self.phase = Phase::Closing;
         // Whatever the disk does, the end comes in time.
         self.timers.arm(now.mono + self.limits().close_wait, Timer::Stop);

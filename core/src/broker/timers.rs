@@ -24,6 +24,16 @@ pub enum Timer {
     GroupReport(TopicPartition),
     /// A stopping shard: what it still owes will not come.
     Stop,
+    /// The metadata quorum: elections, silence, fetches that are held back.
+    Quorum,
+    /// Brokers whose sessions run out.
+    Controller,
+    /// Fetches of followers that are tried again, and in-sync sets that are looked at.
+    Replication,
+    /// What is to be told to the controller.
+    Membership,
+    /// The links to other nodes: what is to be made again, and what is late.
+    Peers,
 }
 
 /// The armed timers of a shard, those of its logs excepted.

@@ -87,6 +87,14 @@ impl BrokerSessions {
         self.sessions.insert(node, session);
     }
 
+    /// Takes in how far a broker has applied the metadata, and nothing else.
+    #[cfg(test)]
+    pub(in crate::metadata) fn has_applied(&mut self, node: NodeId, metadata_offset: i64) {
+        if let Some(session) = self.sessions.get_mut(&node) {
+            session.metadata_offset = metadata_offset;
+        }
+    }
+
     /// Takes in that a broker's connection was reset and could not be made again at once.
     pub fn connection_lost(&mut self, now: Instant, node: NodeId) {
         if let Some(Session { deadline: Some(deadline), .. }) = self.sessions.get_mut(&node) {

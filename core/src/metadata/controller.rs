@@ -95,8 +95,16 @@ pub enum CommandAnswer {
 pub enum Asker {
     /// A client's request.
     Request(RequestId),
+    /// A request of another node, which takes this one for the controller: it is sent on to nobody.
+    Peer(RequestId),
     /// The shard itself, for producer ids.
     ProducerIds,
+    /// The node, for the registration of its start.
+    Registration,
+    /// The node, to say that it lives.
+    Heartbeat,
+    /// A leader, for the in-sync set of this partition.
+    InSync(TopicPartition),
 }
 
 /// A shard, and who waits there.
@@ -108,19 +116,41 @@ pub struct Origin {
     pub asker: Asker,
 }
 
-/// Records that became committed together.
+/// A batch of the metadata log that became committed.
 #[derive(Clone, Debug)]
 pub struct Delta {
     /// Offset of the first record.
     pub base_offset: Offset,
+    /// The offset after the last record.
+    pub end_offset: Offset,
+    /// The epoch that it begins, for a control batch; it has no other records then.
+    pub epoch: Option<LeaderEpoch>,
     /// The records, in order.
     pub records: Arc<[MetadataRecord]>,
+}
+
+impl Delta {
+    /// Takes the batch into an image.
+    ///
+    /// # Errors
+    /// A record that contradicts the image, in words.
+    pub fn apply_to(&self, image: &mut MetadataImage) -> Result<(), String> {
+        if let Some(epoch) = self.epoch {
+            image.apply_leader_change(Offset(self.end_offset.0 - 1), epoch);
+        }
+        for (record, offset) in self.records.iter().zip(self.base_offset.0..) {
+            image.apply(Offset(offset), record).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
 }
 
 /// An answer that waits for what it rests on.
 #[derive(Clone, Debug)]
 struct Waiting {
     needs: Offset,
+    /// Whether every broker that lives must have applied that, so that what was done can be used anywhere.
+    everywhere: bool,
     origin: Origin,
     answer: CommandAnswer,
 }
@@ -135,7 +165,6 @@ pub struct Controller {
     epoch: LeaderEpoch,
     /// With everything appended, committed or not.
     image: MetadataImage,
-    uncommitted: VecDeque<Delta>,
     committed_end: Offset,
     applied_ends: BTreeMap<ShardId, Offset>,
     waiting: VecDeque<Waiting>,
@@ -158,7 +187,6 @@ impl Controller {
             sessions: BrokerSessions::default(),
             epoch,
             image,
-            uncommitted: VecDeque::new(),
             committed_end,
             applied_ends,
             waiting: VecDeque::new(),
@@ -206,7 +234,7 @@ impl Controller {
         fx: &mut Effects,
     ) -> Result<Vec<NodeId>, AppendError> {
         let due = self.sessions.due(now.mono);
-        self.append(now, fence(&self.image, &due), log, fx)?;
+        self.append(now, &fence(&self.image, &due), log, fx)?;
         for &node in &due {
             self.sessions.fenced(node);
         }
@@ -225,7 +253,7 @@ impl Controller {
         fx: &mut Effects,
     ) -> Result<usize, AppendError> {
         let Decision { records, response } = balance_leaders(&self.image, max);
-        self.append(now, records, log, fx)?;
+        self.append(now, &records, log, fx)?;
         Ok(response)
     }
 
@@ -245,7 +273,7 @@ impl Controller {
         fx: &mut Effects,
     ) {
         let (Decision { records, response }, state) = self.decide(command, next_id, log);
-        let answer = match self.append(now, records, log, fx) {
+        let answer = match self.append(now, &records, log, fx) {
             Ok(()) => {
                 self.note_session(now, command, state);
                 response
@@ -255,7 +283,13 @@ impl Controller {
                 failed(response, ErrorCode::KafkaStorageError, &why)
             }
         };
-        self.waiting.push_back(Waiting { needs: self.image.end_offset(), origin, answer });
+        let everywhere = is_used_anywhere(command);
+        self.waiting.push_back(Waiting {
+            needs: self.image.end_offset(),
+            everywhere,
+            origin,
+            answer,
+        });
     }
 
     /// Takes in what a decided command says about the life of its broker.
@@ -357,7 +391,7 @@ impl Controller {
     pub fn append(
         &mut self,
         now: Now,
-        records: Vec<MetadataRecord>,
+        records: &[MetadataRecord],
         log: &mut LogStore,
         fx: &mut Effects,
     ) -> Result<(), AppendError> {
@@ -365,7 +399,7 @@ impl Controller {
             return Ok(());
         }
         let mut builder = BatchBuilder::new(Codec::None);
-        for record in &records {
+        for record in records {
             builder.push(now.wall.0, None, Some(&record.encode()), &[]);
         }
         let base_offset =
@@ -375,7 +409,6 @@ impl Controller {
             let applied = self.image.apply(Offset(offset), record);
             assert!(applied.is_ok(), "decided against this image: {applied:?}");
         }
-        self.uncommitted.push_back(Delta { base_offset, records: records.into() });
         Ok(())
     }
 
@@ -384,17 +417,9 @@ impl Controller {
         self.image.apply_leader_change(offset, self.epoch);
     }
 
-    /// Takes in how far the log is committed and returns what has become so, in order.
-    pub fn commit(&mut self, end: Offset) -> Vec<Delta> {
+    /// Takes in how far the log is committed.
+    pub fn commit(&mut self, end: Offset) {
         self.committed_end = self.committed_end.max(end);
-        let mut out = Vec::new();
-        while let Some(delta) = self
-            .uncommitted
-            .pop_front_if(|delta| delta.base_offset.0 + delta.records.len() as i64 <= end.0)
-        {
-            out.push(delta);
-        }
-        out
     }
 
     /// Takes in how far a shard has applied what is committed.
@@ -405,11 +430,24 @@ impl Controller {
 
     /// Takes every answer that may leave.
     pub fn take_answers(&mut self) -> Vec<(Origin, CommandAnswer)> {
-        let applied = self.applied_ends.values().min().copied().unwrap_or(Offset::ZERO);
-        let reached = applied.min(self.committed_end);
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
+        let here = self.applied_ends.values().min().copied().unwrap_or(Offset::ZERO);
+        let elsewhere = self.sessions.lowest_applied(&self.image, Some(self.node.node_id));
+        let committed = self.committed_end;
+        let may_leave = |waiting: &Waiting| {
+            let applied = waiting.needs <= here && waiting.needs.0 - 1 <= elsewhere;
+            waiting.needs <= committed && (applied || !waiting.everywhere)
+        };
+        // One that waits for other brokers holds back none that they wait for.
         let mut out = Vec::new();
-        while let Some(waiting) = self.waiting.pop_front_if(|waiting| waiting.needs <= reached) {
-            out.push((waiting.origin, waiting.answer));
+        for waiting in std::mem::take(&mut self.waiting) {
+            if may_leave(&waiting) {
+                out.push((waiting.origin, waiting.answer));
+            } else {
+                self.waiting.push_back(waiting);
+            }
         }
         out
     }
@@ -426,11 +464,31 @@ impl Controller {
         digest
             .signed(i64::from(self.epoch.0))
             .signed(self.committed_end.0)
-            .number(self.uncommitted.len() as u64)
             .number(self.waiting.len() as u64);
         for (shard, end) in &self.applied_ends {
             digest.number(u64::from(shard.0)).signed(end.0);
         }
+    }
+}
+
+/// Returns whether what a command has done is used at any broker as soon as it is answered. Where brokers
+/// themselves ask, they need it committed alone: they apply it when it comes.
+const fn is_used_anywhere(command: &Command) -> bool {
+    match command {
+        Command::CreateTopics(_)
+        | Command::AutoCreate(_)
+        | Command::CreateConsumerOffsets
+        | Command::DeleteTopics(..)
+        | Command::CreatePartitions(_)
+        | Command::AlterConfigs(_)
+        | Command::IncrementalAlterConfigs(_)
+        | Command::ElectLeaders(_)
+        | Command::AlterReassignments(_)
+        | Command::ListReassignments(_) => true,
+        Command::AllocateProducerIds(_)
+        | Command::RegisterBroker(..)
+        | Command::Heartbeat(_)
+        | Command::AlterPartition(..) => false,
     }
 }
 

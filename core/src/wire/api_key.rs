@@ -370,6 +370,21 @@ impl ApiKey {
         )
     }
 
+    /// Returns whether a node answers it before it serves clients: what a cluster needs to come to that.
+    pub const fn is_before_serving(self) -> bool {
+        matches!(
+            self,
+            Self::Vote
+                | Self::BeginQuorumEpoch
+                | Self::EndQuorumEpoch
+                | Self::Fetch
+                | Self::PeerHello
+                | Self::ReplicaAck
+                | Self::BrokerRegistration
+                | Self::BrokerHeartbeat
+        )
+    }
+
     /// Returns whether nothing answers it yet but an error, so that clients are not told of it.
     const fn is_only_decoded(self) -> bool {
         matches!(

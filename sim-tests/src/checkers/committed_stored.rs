@@ -38,6 +38,10 @@ impl CommittedStored {
         partition: TopicPartition,
         offset: i64,
     ) -> Result<(), String> {
+        if partition == TopicPartition::CLUSTER_METADATA {
+            // A majority of voters has it, this node perhaps not among them.
+            return Ok(());
+        }
         let keeping = self.keeping(partition);
         let place = self.places.entry((node, partition)).or_default();
         place.committed = offset;

@@ -4,7 +4,6 @@ use crate::broker::pending::{Pending, RequestContext};
 use crate::broker::shard::Shard;
 use crate::broker::timers::Timer;
 use crate::metadata::Command;
-use crate::metadata::controller::Asker;
 use crate::time::Now;
 use crate::wire::ApiKey;
 use crate::wire::api::delete_topics::DeleteTopicsRequest;
@@ -31,6 +30,6 @@ impl Shard {
         let deadline = now.mono + self.limits().controller_wait;
         self.timers.arm(deadline, Timer::Request(ctx.id));
         self.pending.insert(ctx.id, Pending::Command { ctx, api, deadline });
-        self.command(now, Asker::Request(ctx.id), command);
+        self.command(now, self.asker(&ctx), command);
     }
 }

@@ -24,7 +24,7 @@ impl Shard {
         if request.endpoint_type == BROKERS {
             response.cluster_authorized_operations =
                 cluster_operations(request.include_cluster_authorized_operations);
-            response.controller_id = self.config.node.node_id.0;
+            response.controller_id = self.controller_id();
             response.brokers = self
                 .image
                 .brokers()

@@ -21,7 +21,7 @@ use crate::broker::timers::Timer;
 use crate::buggify::Site;
 use crate::connection::RequestId;
 use crate::error::ErrorCode;
-use crate::ids::{LeaderEpoch, Offset, PartitionIndex, ShardId, TopicId, TopicPartition};
+use crate::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, ShardId, TopicId, TopicPartition};
 use crate::io::{Counter, Mark};
 use crate::time::Now;
 use crate::wire::api::fetch::{
@@ -38,6 +38,14 @@ impl Shard {
         request: &FetchRequest,
     ) {
         let by_id = ctx.version >= 13;
+        let replica = match self.fetching_replica(now, &ctx, request) {
+            Ok(replica) => replica,
+            Err(code) => {
+                let error_code = code.code();
+                return self
+                    .respond(&ctx, FetchResponse { error_code, ..FetchResponse::default() });
+            }
+        };
         let (session, asked) = match self.fetch_session(now, request, by_id) {
             Ok(found) => found,
             Err(code) => {
@@ -64,7 +72,7 @@ impl Shard {
             read_committed: request.isolation_level == 1,
             deadline: now.mono + wait,
         };
-        self.add_slots(&mut fetch, asked, by_id);
+        self.add_slots(&mut fetch, asked, by_id, replica);
         let asks = self.open_items(&fetch);
         fetch.outstanding = asks.values().map(Vec::len).sum();
         let nothing_to_probe = fetch.outstanding == 0;
@@ -75,6 +83,25 @@ impl Shard {
         for (shard, items) in asks {
             self.ask(now, shard, ctx.id, Ask::Probe(items));
         }
+    }
+
+    /// Returns which follower fetches, `None` for a client.
+    fn fetching_replica(
+        &mut self,
+        now: Now,
+        ctx: &RequestContext,
+        request: &FetchRequest,
+    ) -> Result<Option<NodeId>, ErrorCode> {
+        let Some(peer) = self.peer_of(ctx.id.connection) else { return Ok(None) };
+        let state = &request.replica_state;
+        if NodeId(state.replica_id) != peer.node_id {
+            return Err(ErrorCode::InvalidRequest);
+        }
+        if self.is_stale(peer.node_id, state.replica_epoch) {
+            return Err(ErrorCode::StaleBrokerEpoch);
+        }
+        self.answer_overtaken(now, ctx);
+        Ok(Some(peer.node_id))
     }
 
     /// Returns what a request asks for, that of its session included.
@@ -117,7 +144,13 @@ impl Shard {
     }
 
     /// Adds a slot for each partition, those of one topic that follow each other together.
-    fn add_slots(&self, fetch: &mut PendingFetch, asked: Vec<(Place, Asked)>, by_id: bool) {
+    fn add_slots(
+        &self,
+        fetch: &mut PendingFetch,
+        asked: Vec<(Place, Asked)>,
+        by_id: bool,
+        replica: Option<NodeId>,
+    ) {
         let mut found = Err(ErrorCode::UnknownTopicOrPartition);
         for (place, asked) in asked {
             let Key { topic, topic_id, partition: index } = asked.key;
@@ -144,6 +177,7 @@ impl Shard {
                 current_leader_epoch: LeaderEpoch(asked.current_leader_epoch),
                 last_fetched_epoch: LeaderEpoch(asked.last_fetched_epoch.max(-1)),
                 known_readable: 0,
+                replica,
             };
             let is_unknown = matches!(outcome, FetchOutcome::Refused(_));
             fetch.slots.push(FetchSlot { partition: index, place, item, is_unknown, outcome });

@@ -11,7 +11,6 @@ use crate::coordinator::group::partition_of;
 use crate::error::ErrorCode;
 use crate::ids::{ListenerIndex, NodeId, PartitionIndex};
 use crate::metadata::Command;
-use crate::metadata::controller::Asker;
 use crate::metadata::image::CONSUMER_OFFSETS;
 use crate::time::Now;
 use crate::wire::KafkaString;
@@ -40,7 +39,7 @@ impl Shard {
         let deadline = now.mono + self.limits().auto_create_wait;
         self.timers.arm(deadline, Timer::Request(ctx.id));
         self.pending.insert(ctx.id, Pending::FindCoordinator { ctx, request, deadline });
-        self.command(now, Asker::Request(ctx.id), Command::CreateConsumerOffsets);
+        self.command(now, self.asker(&ctx), Command::CreateConsumerOffsets);
     }
 
     /// Answers from what is committed.

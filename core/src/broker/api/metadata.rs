@@ -8,7 +8,6 @@ use crate::broker::shard::Shard;
 use crate::broker::timers::Timer;
 use crate::error::ErrorCode;
 use crate::ids::{TopicName, Uuid};
-use crate::metadata::controller::Asker;
 use crate::metadata::image::{is_internal, numbers};
 use crate::metadata::{Command, MetadataImage, PartitionImage, TopicImage};
 use crate::time::Now;
@@ -38,7 +37,7 @@ impl Shard {
         let deadline = now.mono + self.limits().auto_create_wait;
         self.timers.arm(deadline, Timer::Request(ctx.id));
         self.pending.insert(ctx.id, Pending::Metadata { ctx, request, deadline });
-        self.command(now, Asker::Request(ctx.id), Command::AutoCreate(missing));
+        self.command(now, self.asker(&ctx), Command::AutoCreate(missing));
     }
 
     /// Returns the names that the request may create.
@@ -108,7 +107,7 @@ impl Shard {
         let response = MetadataResponse {
             brokers,
             cluster_id: Some(self.identity.cluster_id.to_string().into()),
-            controller_id: self.config.node.node_id.0,
+            controller_id: self.controller_id(),
             topics,
             cluster_authorized_operations: cluster_operations(
                 request.include_cluster_authorized_operations,

@@ -36,6 +36,10 @@ impl GroupLog for PartitionAppender<'_> {
         if batch.size() > self.partition.config().rules.max_message_bytes {
             return Err(ErrorCode::MessageTooLarge);
         }
+        // What a coordinator appends is as acks=all.
+        if self.partition.in_sync().live() < self.partition.min_insync_replicas() {
+            return Err(ErrorCode::NotEnoughReplicas);
+        }
         let epoch = self.partition.leader_epoch();
         let appended = self.log.append(self.now, self.id, epoch, batch, self.fx);
         let base_offset = appended.map_err(|error| match error {

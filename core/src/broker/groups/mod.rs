@@ -146,6 +146,7 @@ impl Shard {
         };
         let Some(partition) = partitions.get(&id) else { return };
         let is_copy = false;
+        let before = log.log_end_offset(id);
         act(coordinator, &mut PartitionAppender { now, id, partition, log, fx, rng, is_copy });
         let mut replies = Vec::new();
         while let Some(reply) = coordinator.poll_reply() {
@@ -159,6 +160,9 @@ impl Shard {
             if let Some(asked) = self.groups.asked.remove(&ticket) {
                 self.answer_waiter(now, asked.waiter, Answer::Group(Ok(response)));
             }
+        }
+        if self.log.log_end_offset(id) > before {
+            self.wake_followers(now, id);
         }
     }
 

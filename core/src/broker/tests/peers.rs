@@ -52,10 +52,11 @@ fn peers_are_told_of_every_api_that_is_decoded() {
 }
 
 #[test]
-fn what_nothing_serves_is_refused_by_a_code_and_the_connection_goes_on() {
+fn whoever_has_not_said_which_node_it_is_is_refused_by_a_code() {
     let mut node = on_a_listener_for_peers();
     let peer = node.connect(0);
-    for api in not_for_clients().filter(|&api| api != ApiKey::ReplicaAck) {
+    let said = |api: &ApiKey| !matches!(api, ApiKey::ReplicaAck | ApiKey::PeerHello);
+    for api in not_for_clients().filter(said) {
         node.send_bytes(peer, &frame(api));
 
         let version = api.max_version();

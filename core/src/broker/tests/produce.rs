@@ -1,11 +1,13 @@
 //! What a producer is answered, and when.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::broker::testing::{TestNode, batch};
-use crate::ids::{PartitionIndex, TopicPartition};
+use crate::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicPartition};
 use crate::io::{DiskErrorKind, Mark};
-use crate::partition::Replicas;
+use crate::metadata::PartitionImage;
+use crate::partition::InSync;
 use crate::wire::api::describe_cluster::DescribeClusterRequest;
 use crate::wire::api::produce::ProduceRequest;
 
@@ -181,7 +183,18 @@ fn acks_all_asks_for_as_many_replicas_in_sync_as_the_topic_says_and_never_for_mo
 
     let id = TopicPartition { topic_id, partition: PartitionIndex(0) };
     let partition = node.shards[0].partitions.get_mut(&id).expect("there");
-    partition.raise_epoch(partition.leader_epoch(), Replicas { assigned: 3, in_sync: 1 });
+    let state = PartitionImage {
+        replicas: vec![NodeId(1), NodeId(2), NodeId(3)],
+        isr: vec![NodeId(1)],
+        leader: NodeId(1),
+        leader_epoch: LeaderEpoch(0),
+        partition_epoch: 0,
+        adding: Vec::new(),
+        removing: Vec::new(),
+    };
+    let now = node.now.mono;
+    let in_sync = InSync::new(now, NodeId(1), &state, BTreeSet::new(), Offset(1));
+    partition.raise_epoch(partition.leader_epoch(), in_sync);
     assert_eq!(produce(&mut node, client, "t", 0, batch(&["x"], None)).error_code, 19);
     let one = produce_request(1, "t", &[(0, batch(&["x"], None))]);
     assert_eq!(node.call(client, 9, &one).responses[0].partition_responses[0].error_code, 0);

@@ -72,8 +72,17 @@ impl Leader {
         controller.handle(*now, origin, command, &mut next_id, log, fx);
     }
 
-    /// Everything so far is committed, and every shard has applied it.
+    /// Everything so far is committed, and every shard of every broker has applied it.
     fn settle(&mut self) -> Vec<CommandAnswer> {
+        let end = self.controller.image().end_offset();
+        for node in 1..=9 {
+            self.controller.sessions_mut().has_applied(NodeId(node), end.0 - 1);
+        }
+        self.settle_here()
+    }
+
+    /// Everything so far is committed, and the controller's own node has applied it.
+    fn settle_here(&mut self) -> Vec<CommandAnswer> {
         let end = self.controller.image().end_offset();
         self.controller.commit(end);
         self.controller.applied(ShardId(0), end);
@@ -249,4 +258,24 @@ fn a_refused_registration_says_why() {
         panic!("{answer:?} answers no heartbeat")
     };
     assert_eq!(response.error_code, ErrorCode::StaleBrokerEpoch.code());
+}
+
+#[test]
+fn a_topic_is_answered_once_every_living_broker_knows_it_and_holds_no_heartbeat_back() {
+    let mut leader = Leader::with_brokers(3);
+    let request = CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: "t".into(),
+            num_partitions: 1,
+            replication_factor: 3,
+            ..CreatableTopic::default()
+        }],
+        ..CreateTopicsRequest::default()
+    };
+    leader.handle(&Command::CreateTopics(request));
+    assert!(leader.settle_here().is_empty(), "two brokers may not know it yet");
+    leader.handle(&Command::Heartbeat(leader.heartbeat(2)));
+    assert_eq!(leader.settle_here().len(), 1, "the heartbeat alone");
+    leader.handle(&Command::Heartbeat(leader.heartbeat(3)));
+    assert_eq!(leader.settle_here().len(), 2, "the heartbeat, and the topic");
 }

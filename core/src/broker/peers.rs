@@ -1,0 +1,178 @@
+//! The other nodes of the cluster, as a shard sees them: its links to them, and their connections to it.
+
+use std::collections::BTreeMap;
+
+use crate::broker::pending::RequestContext;
+use crate::broker::replication::Fetched;
+use crate::broker::shard::Shard;
+use crate::broker::timers::Timer;
+use crate::error::ErrorCode;
+use crate::ids::{ConnectionId, Incarnation, NodeId, ShardId, Uuid};
+use crate::metadata::controller::Origin;
+use crate::peer::{Identity, Lane, PeerEvent, Peers};
+use crate::quorum::messages::Ask;
+use crate::time::{Instant, Now};
+use crate::wire::KafkaString;
+use crate::wire::api::peer_hello::{PeerHelloRequest, PeerHelloResponse};
+
+/// What a request to another node was sent for.
+#[derive(Clone, Debug)]
+pub(in crate::broker) enum PeerTag {
+    /// The metadata quorum.
+    Quorum(Ask),
+    /// A command for the controller.
+    Command(Origin),
+    /// A fetch of partitions that are followed.
+    Replicate(Fetched),
+}
+
+/// Links, and who has come in.
+#[derive(Clone, Debug)]
+pub(in crate::broker) struct PeerTable {
+    pub(in crate::broker) links: Peers<PeerTag>,
+    /// Who is at the other end of a connection that came in by a listener for peers.
+    pub(in crate::broker) guests: BTreeMap<ConnectionId, Identity>,
+    armed: Option<Instant>,
+}
+
+impl PeerTable {
+    pub(in crate::broker) fn new(links: Peers<PeerTag>) -> Self {
+        Self { links, guests: BTreeMap::new(), armed: None }
+    }
+}
+
+impl Shard {
+    /// Says who this node is, and where the others are.
+    pub(in crate::broker) fn meet_peers(&mut self, now: Now) {
+        let node = std::sync::Arc::clone(&self.config.node);
+        self.peers.links.identify(Identity {
+            cluster_id: Uuid::default(),
+            node_id: node.node_id,
+            directory_id: self.identity.directory_id,
+            incarnation: i64::from(self.identity.incarnation.0),
+        });
+        for peer in node.peers.iter().filter(|peer| peer.node_id != node.node_id) {
+            let Self { peers, fx, .. } = self;
+            peers.links.locate(peer.node_id, std::sync::Arc::clone(&peer.host), peer.port, fx);
+            if self.config.shard.0 == 0 {
+                let Self { peers, fx, .. } = self;
+                peers.links.connect(now.mono, peer.node_id, Lane::Control, fx);
+            }
+        }
+    }
+
+    /// Returns who is at the other end of a connection, where it is another node.
+    pub(in crate::broker) fn peer_of(&self, connection: ConnectionId) -> Option<Identity> {
+        self.peers.guests.get(&connection).copied()
+    }
+
+    /// `PeerHello` (key 31000): another node says who it is.
+    pub(in crate::broker) fn on_peer_hello(
+        &mut self,
+        ctx: &RequestContext,
+        hello: &PeerHelloRequest,
+    ) {
+        let ours = self.peers.links.identity();
+        let both = |a: Uuid, b: Uuid| !a.is_zero() && !b.is_zero();
+        let refusal =
+            if both(ours.cluster_id, hello.cluster_id) && ours.cluster_id != hello.cluster_id {
+                let why = format!("this is cluster {}, not {}", ours.cluster_id, hello.cluster_id);
+                Some((ErrorCode::InconsistentClusterId, why))
+            } else if hello.node_id == ours.node_id.0 {
+                let why = format!("this node has the number {} too", hello.node_id);
+                Some((ErrorCode::DuplicateBrokerRegistration, why))
+            } else if hello.wanted_node_id != ours.node_id.0 {
+                let why = format!("this is node {}, not {}", ours.node_id, hello.wanted_node_id);
+                Some((ErrorCode::InvalidRequest, why))
+            } else {
+                None
+            };
+        let (code, message) = match refusal {
+            None => (ErrorCode::None, None),
+            Some((code, why)) => {
+                self.fx.warn(format!("node {} is refused as a peer: {why}", hello.node_id));
+                (code, Some(KafkaString::from(why)))
+            }
+        };
+        if code == ErrorCode::None {
+            let guest = Identity {
+                cluster_id: hello.cluster_id,
+                node_id: NodeId(hello.node_id),
+                directory_id: hello.directory_id,
+                incarnation: hello.incarnation,
+            };
+            self.peers.guests.insert(ctx.id.connection, guest);
+        }
+        let response = PeerHelloResponse {
+            error_code: code.code(),
+            error_message: message,
+            cluster_id: ours.cluster_id,
+            node_id: ours.node_id.0,
+            directory_id: ours.directory_id,
+            incarnation: ours.incarnation,
+        };
+        self.respond(ctx, response);
+    }
+
+    /// Takes in what the links have to say. Returns whether there was anything.
+    pub(in crate::broker) fn hear_peers(&mut self, now: Now) -> bool {
+        let Some(event) = self.peers.links.poll_event() else { return false };
+        match event {
+            PeerEvent::Ready { .. } => self.on_node_reachable(now),
+            PeerEvent::Done { node, tag, response } => match tag {
+                PeerTag::Quorum(ask) => self.on_quorum_answer(now, node, &ask, response),
+                PeerTag::Replicate(asked) => {
+                    self.on_replica_fetched(now, node, &asked, response);
+                }
+                PeerTag::Command(origin) => self.on_command_response(now, origin, response),
+            },
+            PeerEvent::Unreachable(node) => self.on_node_unreachable(now, node),
+            PeerEvent::Refused { why, .. } => self.fx.warn(why),
+        }
+        true
+    }
+
+    /// Takes in who leads the metadata log.
+    pub(in crate::broker) fn take_quorum_leader(&mut self, now: Now, leader: Option<NodeId>) {
+        self.quorum_leader = leader;
+        if self.config.shard == ShardId(0) && leader.is_some() {
+            self.report_to_new_controller(now);
+        }
+    }
+
+    /// Returns the number of the controller as clients are told it, -1 where none is known.
+    pub(in crate::broker) fn controller_id(&self) -> i32 {
+        if self.is_alone() {
+            return self.config.node.node_id.0;
+        }
+        self.quorum_leader.map_or(-1, |leader| leader.0)
+    }
+
+    pub(in crate::broker) fn on_peers_timer(&mut self, now: Now) {
+        self.peers.armed = None;
+        let Self { peers, fx, .. } = self;
+        peers.links.maintain(now.mono, fx);
+    }
+
+    /// Arms the timer of the links.
+    pub(in crate::broker) fn arm_peers_timer(&mut self) {
+        let next = self.peers.links.next_deadline();
+        if next == self.peers.armed {
+            return;
+        }
+        if let Some(at) = self.peers.armed {
+            self.timers.disarm(at, Timer::Peers);
+        }
+        self.peers.armed = next;
+        if let Some(at) = next {
+            self.timers.arm(at, Timer::Peers);
+        }
+    }
+}
+
+/// Returns the id of a start: its directory's, with the number of the start at its end.
+pub(in crate::broker) fn incarnation_id(directory_id: Uuid, incarnation: Incarnation) -> Uuid {
+    let mut id = directory_id;
+    id.0[12..].copy_from_slice(&incarnation.0.to_be_bytes());
+    id
+}
