@@ -451,6 +451,8 @@ pub enum Fact {
     },
     /// A request was not answered for so long that its client gave up.
     Unanswered {
+        /// The node that was asked.
+        node: usize,
         /// When it was sent, in nanoseconds.
         since: u64,
         /// When its connection was asked for, in nanoseconds.

@@ -13,14 +13,19 @@ use crate::history::{Fact, ImageLog, SeenRecord};
 #[derive(Debug, Default)]
 pub struct Recovery {
     sent: BTreeMap<TopicPartition, BTreeSet<u64>>,
-    /// Batches that were looked at, by their first offsets.
-    known: BTreeMap<(TopicPartition, i64), Arc<[SeenRecord]>>,
+    /// Batches of nodes that were looked at, by their first offsets.
+    known: BTreeMap<(usize, TopicPartition, i64), Arc<[SeenRecord]>>,
     evaluations: u64,
 }
 
 impl Recovery {
     /// A disk holds nothing that nobody sent, whatever a crash made of it.
-    fn look(&mut self, partition: TopicPartition, log: &ImageLog) -> Result<(), String> {
+    fn look(
+        &mut self,
+        node: usize,
+        partition: TopicPartition,
+        log: &ImageLog,
+    ) -> Result<(), String> {
         // The broker's own logs are nobody's sends.
         let Some(sent) = self.sent.get(&partition) else { return Ok(()) };
         let mut next = log.start;
@@ -33,7 +38,7 @@ impl Recovery {
                 ));
             }
             next = last.offset + 1;
-            let known = self.known.get(&(partition, first.offset));
+            let known = self.known.get(&(node, partition, first.offset));
             if known.is_some_and(|known| Arc::ptr_eq(known, batch)) {
                 continue;
             }
@@ -46,7 +51,7 @@ impl Recovery {
                     ));
                 }
             }
-            self.known.insert((partition, first.offset), Arc::clone(batch));
+            self.known.insert((node, partition, first.offset), Arc::clone(batch));
         }
         Ok(())
     }
@@ -67,9 +72,9 @@ impl Checker for Recovery {
             Fact::Invoked { partition, records, .. } => {
                 self.sent.entry(*partition).or_default().extend(records);
             }
-            Fact::Image { logs, .. } => {
+            Fact::Image { node, logs, .. } => {
                 for (partition, log) in logs.iter() {
-                    self.look(*partition, log)?;
+                    self.look(*node, *partition, log)?;
                 }
             }
             _ => {}

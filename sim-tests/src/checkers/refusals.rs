@@ -12,6 +12,9 @@ const EASE: u64 = 10_000_000_000;
 pub struct Refusals {
     starts_move: bool,
     is_troubled: bool,
+    is_cluster: bool,
+    /// The nodes of a cluster that are well in the end.
+    core: Option<Vec<usize>>,
     /// Since when nothing strikes any more.
     healed: Option<u64>,
     evaluations: u64,
@@ -32,7 +35,9 @@ impl Checker for Refusals {
             Fact::Retention { .. } | Fact::AskedPurge { .. } => self.starts_move = true,
             Fact::Healed { .. } => self.healed = Some(at),
             // Of a connection made before, the other end may have died without a word.
-            Fact::Unanswered { since, opened }
+            Fact::Unanswered { node, .. }
+                if self.core.as_ref().is_some_and(|core| !core.contains(node)) => {}
+            Fact::Unanswered { since, opened, .. }
                 if self.healed.is_some_and(|healed| *opened > healed && *since > healed + EASE) =>
             {
                 return Err(format!(
@@ -41,6 +46,11 @@ impl Checker for Refusals {
                     since / 1_000_000 % 1_000
                 ));
             }
+            Fact::Cluster { .. } => self.is_cluster = true,
+            Fact::Core { nodes } => self.core = Some(nodes.clone()),
+            // There is no leader yet, an epoch is not the one that a replica knows, or a new leader does not
+            // know yet how far the one before had come.
+            Fact::ReadFailed { code: 5 | 74 | 75 | 78, .. } if self.is_cluster => {}
             Fact::Troubled { .. } => self.is_troubled = true,
             // A disk that does not read what it holds, and a log directory that has failed.
             Fact::ReadFailed { code: 56, .. } if self.is_troubled => {}
@@ -81,13 +91,32 @@ mod tests {
     fn a_request_that_is_never_answered_is_found_once_all_is_well() {
         let healed = Fact::Healed { node: 0, serves: true };
         let opened = 50;
-        let request = |opened, since| Fact::Unanswered { since, opened };
+        let request = |opened, since| Fact::Unanswered { node: 0, since, opened };
         let after = |fact: Fact| [acked(0, 0), healed.clone(), fact];
         passes(Refusals::default(), &after(request(opened, EASE)));
         fails(Refusals::default(), &after(request(opened, EASE + 5)));
         passes(Refusals::default(), &[acked(0, 0), request(opened, EASE + 5)]);
         // Its other end may have died without a word before all was well.
         passes(Refusals::default(), &after(request(0, EASE + 5)));
+    }
+
+    #[test]
+    fn a_node_that_a_cluster_has_lost_owes_no_answer() {
+        let request = |node| Fact::Unanswered { node, since: EASE + 5, opened: 50 };
+        let after = |fact: Fact| {
+            let healed = Fact::Healed { node: 0, serves: true };
+            [acked(0, 0), healed, Fact::Core { nodes: vec![0, 1] }, fact]
+        };
+        passes(Refusals::default(), &after(request(2)));
+        fails(Refusals::default(), &after(request(1)));
+    }
+
+    #[test]
+    fn a_cluster_may_say_that_a_leader_is_not_there_yet() {
+        let failed = [read(0, &[], 0), Fact::ReadFailed { partition: P, code: 78 }];
+        fails(Refusals::default(), &failed);
+        let cluster = Fact::Cluster { nodes: 3, min_in_sync: 2 };
+        passes(Refusals::default(), &[&[cluster], &failed[..]].concat());
     }
 
     #[test]

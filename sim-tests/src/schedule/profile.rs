@@ -42,8 +42,13 @@ impl Profile {
     /// Returns the profile to which a fault belongs.
     fn of(fault: &Fault) -> Self {
         match fault.kind() {
-            "kill" | "power-cut" | "stop" | "pause" => Self::Crashes,
-            "reset-streams" | "cut" => Self::Network,
+            "kill" | "power-cut" | "stop" | "pause" | "kill-together" | "power-cut-together" => {
+                Self::Crashes
+            }
+            "reset-streams" | "cut" | "part" | "one-way-part" | "isolation" | "bridge" => {
+                Self::Network
+            }
+            kind if kind.starts_with("link-") => Self::Network,
             "wall-jump" | "drift" => Self::Clocks,
             _ => Self::Disk,
         }

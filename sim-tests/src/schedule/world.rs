@@ -277,7 +277,10 @@ impl WorldPlan {
     /// Returns the configuration of each node.
     fn configs(&self) -> Vec<Arc<NodeConfig>> {
         let alone = self.node.config(self.shards, self.partitions);
-        let Some(_) = &self.cluster else { return vec![alone; self.nodes] };
+        let Some(cluster) = &self.cluster else { return vec![alone; self.nodes] };
+        let mut common = NodeConfig::clone(&alone);
+        let (key, value) = ("min.insync.replicas", cluster.min_in_sync.to_string());
+        common.settings.set(key, &value).expect("a setting that is known");
         let host = |id: i32| format!("node-{id}");
         let peers: Vec<PeerConfig> = (1..=self.nodes as i32)
             .map(|id| PeerConfig { node_id: NodeId(id), host: host(id).into(), port: PEER_PORT })
@@ -297,7 +300,7 @@ impl WorldPlan {
                         listener("PEERS", PEER_PORT, true),
                     ],
                     peers: peers.clone(),
-                    ..NodeConfig::clone(&alone)
+                    ..common.clone()
                 })
             })
             .collect()

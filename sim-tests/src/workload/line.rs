@@ -21,6 +21,8 @@ use crate::world::{Hands, SECOND};
 
 /// Version of Metadata that is spoken; it has topic ids.
 const METADATA_VERSION: i16 = 12;
+/// How long a node of a cluster may take to answer an attempt to connect, in nanoseconds.
+const CONNECT_WITHIN: u64 = 2 * SECOND;
 /// How long an answer may take, in nanoseconds: half-open connections are given up then.
 pub const ANSWER_WITHIN: u64 = 8 * SECOND;
 
@@ -94,6 +96,13 @@ impl<T> Default for Wire<T> {
 impl<T> Wire<T> {
     /// Returns whether the connection stands; asks for it if there is none.
     fn is_ready(&mut self, hands: &mut Hands<'_>, node: usize) -> bool {
+        // Who has but one node waits for it.
+        let late =
+            hands.cluster > 1 && !self.connected && hands.now >= self.opened + CONNECT_WITHIN;
+        if let Some(stream) = self.stream.filter(|_| late) {
+            hands.close(stream);
+            self.forget(hands);
+        }
         if self.stream.is_none() && hands.now >= self.retry_at {
             self.stream = Some(hands.connect(node));
             self.opened = hands.now;
@@ -126,20 +135,32 @@ impl<T> Default for Line<T> {
 impl<T> Line<T> {
     /// Returns whether requests can be sent in general; makes the connection if there is none.
     pub fn is_ready(&mut self, hands: &mut Hands<'_>) -> bool {
-        let late = |wire: &Wire<T>| {
+        let late = |(node, wire): (&usize, &Wire<T>)| {
             let (_, oldest) = wire.sent.first_key_value()?;
             let is_late = hands.now >= oldest.at + ANSWER_WITHIN;
-            is_late.then_some((oldest.key, oldest.at, wire.opened))
+            is_late.then_some((*node, oldest.key, oldest.at, wire.opened))
         };
-        if let Some((key, since, opened)) = self.wires.values().find_map(late) {
+        if let Some((node, key, since, opened)) = self.wires.iter().find_map(late) {
             // Whoever joins a group waits for others.
             if !matches!(key, ApiKey::JoinGroup | ApiKey::SyncGroup) {
-                hands.tell(Fact::Unanswered { since, opened });
+                hands.tell(Fact::Unanswered { node, since, opened });
             }
             self.drop_stream(hands);
         }
         let contact = *self.contact.get_or_insert(hands.home);
-        self.wires.entry(contact).or_default().is_ready(hands, contact)
+        let wire = self.wires.entry(contact).or_default();
+        let (asked, ready) = (wire.stream.is_some(), wire.is_ready(hands, contact));
+        if asked && wire.stream.is_none() {
+            self.wander(hands);
+        }
+        ready
+    }
+
+    /// Asks any node in general from now on: the one that was asked may know less than others.
+    pub fn wander(&mut self, hands: &mut Hands<'_>) {
+        if hands.cluster > 1 {
+            self.contact = Some(hands.rng.index(hands.cluster));
+        }
     }
 
     /// Returns how many requests are under way.
@@ -217,12 +238,14 @@ impl<T> Line<T> {
     }
 
     /// Returns whether the leaders are to be asked for again.
-    pub fn wants_leaders(&mut self, hands: &Hands<'_>) -> bool {
-        let wants = self.stale && hands.cluster > 1 && hands.now >= self.ask_at;
-        if wants {
-            self.ask_at = hands.now + 200_000_000;
+    pub fn wants_leaders(&mut self, hands: &mut Hands<'_>) -> bool {
+        if !self.stale || hands.cluster == 1 || hands.now < self.ask_at {
+            return false;
         }
-        wants
+        self.ask_at = hands.now + 200_000_000;
+        // One node may not know yet, or not any more, what another one knows.
+        self.wander(hands);
+        self.is_ready(hands)
     }
 
     /// Asks another node in general from now on, where nodes differ.
@@ -329,8 +352,8 @@ impl<T> Line<T> {
         };
         let lost = wire.forget(hands);
         self.stale = true;
-        if self.contact == Some(node) && hands.cluster > 1 {
-            self.contact = Some(hands.rng.index(hands.cluster));
+        if self.contact == Some(node) {
+            self.wander(hands);
         }
         lost
     }
@@ -346,8 +369,78 @@ impl<T> Line<T> {
             wire.forget(hands);
         }
         self.stale = true;
-        if hands.cluster > 1 {
-            self.contact = Some(hands.rng.index(hands.cluster));
+        self.wander(hands);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mainspring_core::wire::api::metadata::{MetadataResponsePartition, MetadataResponseTopic};
+
+    use super::*;
+    use crate::rng::{Rng, Stream};
+    use crate::world::Action;
+
+    fn opened(hands: &Hands<'_>) -> Vec<usize> {
+        let node = |action: &Action| match action {
+            Action::Open(node) => Some(*node),
+            _ => None,
+        };
+        hands.actions().iter().filter_map(node).collect()
+    }
+
+    fn metadata(leader_id: i32) -> MetadataResponse {
+        MetadataResponse {
+            topics: vec![MetadataResponseTopic {
+                name: Some(KafkaString::from("t")),
+                partitions: vec![MetadataResponsePartition {
+                    leader_id,
+                    ..MetadataResponsePartition::default()
+                }],
+                ..MetadataResponseTopic::default()
+            }],
+            ..MetadataResponse::default()
+        }
+    }
+
+    #[test]
+    fn a_client_of_a_cluster_goes_where_it_is_sent_and_asks_again_when_that_is_lost() {
+        let (mut line, shared) = (Line::<u8>::default(), SharedRef::default());
+        let mut rng = Rng::new(1, Stream::Workload);
+        let mut hands = Hands::idle(1, 3, 0, &mut rng);
+        assert!(!line.is_ready(&mut hands) && opened(&hands) == [0]);
+        line.connected(StreamId(0));
+        assert!(line.is_ready(&mut hands));
+        assert!(line.learn(&hands, &shared, &metadata(3), &["t".to_owned()]));
+        assert!(!line.reaches(&mut hands, "t", 0) && opened(&hands) == [0, 2]);
+        line.connected(StreamId(1));
+        assert!(line.reaches(&mut hands, "t", 0));
+        let request = MetadataRequest::default();
+        line.send_to_leader(&mut hands, ("t", 0), &request, METADATA_VERSION, 7);
+        assert!(matches!(hands.actions().last(), Some(Action::Send(StreamId(1), _))));
+        assert!(!line.wants_leaders(&mut hands), "it knows them");
+        assert_eq!(line.disconnected(&mut hands, StreamId(1)), [7]);
+        assert_eq!(line.in_flight(), 0);
+        let mut asks = 0;
+        for at in 1..20 {
+            hands.now = at * SECOND;
+            asks += u32::from(line.wants_leaders(&mut hands));
+        }
+        assert!(asks > 0, "one of the nodes that it has a connection to is asked");
+    }
+
+    #[test]
+    fn a_node_that_never_answers_is_not_waited_for_where_there_are_others() {
+        for (cluster, others) in [(1, false), (3, true)] {
+            let mut line = Line::<u8>::default();
+            let mut rng = Rng::new(1, Stream::Workload);
+            let mut hands = Hands::idle(0, cluster, 0, &mut rng);
+            for at in 0..40 {
+                hands.now = at * SECOND;
+                assert!(!line.is_ready(&mut hands));
+            }
+            assert_eq!(opened(&hands).iter().any(|node| *node > 0), others);
+            assert!(others || opened(&hands).len() == 1);
         }
     }
 }

@@ -434,7 +434,7 @@ impl Member {
     }
 
     /// Does what a code of the coordinator asks for.
-    fn obey(&mut self, hands: &Hands<'_>, what: &'static str, code: i16) {
+    fn obey(&mut self, hands: &mut Hands<'_>, what: &'static str, code: i16) {
         self.last_error = Some((what, code));
         match code {
             REBALANCE_IN_PROGRESS | ILLEGAL_GENERATION => {
@@ -450,6 +450,7 @@ impl Member {
             _ => {
                 self.away_until = hands.now + 100 * MILLISECOND;
                 self.knows_coordinator &= hands.cluster == 1;
+                self.line.wander(hands);
             }
         }
     }
@@ -504,7 +505,7 @@ impl Member {
         }
     }
 
-    fn joined(&mut self, hands: &Hands<'_>, response: JoinGroupResponse) {
+    fn joined(&mut self, hands: &mut Hands<'_>, response: JoinGroupResponse) {
         if response.error_code == MEMBER_ID_REQUIRED {
             self.id = response.member_id;
             return;

@@ -333,6 +333,7 @@ impl Producer {
                     self.identity = Some((response.producer_id, response.producer_epoch));
                 } else {
                     self.last_error = Some(("InitProducerId", response.error_code));
+                    self.line.wander(hands);
                 }
             }
             About::Produce { place, operation, why } => {

@@ -123,6 +123,24 @@ impl Hands<'_> {
     }
 }
 
+#[cfg(test)]
+impl<'a> Hands<'a> {
+    /// Makes hands that only note what is done with them.
+    pub(crate) fn idle(
+        now: u64,
+        cluster: usize,
+        next_stream: u64,
+        rng: &'a mut crate::rng::Rng,
+    ) -> Self {
+        Self { now, rng, home: 0, cluster, next_stream, actions: Vec::new() }
+    }
+
+    /// Returns what was done.
+    pub(crate) fn actions(&self) -> &[Action] {
+        &self.actions
+    }
+}
+
 /// A client of the nodes, with a will of its own.
 pub trait Actor {
     /// Takes one event.
