@@ -405,7 +405,8 @@ impl Shard {
 
     fn effective_config(&self, topic: &TopicImage) -> Arc<TopicConfig> {
         let node = &self.config.node;
-        let effective = TopicConfig::effective(&node.settings, &topic.configs, node.memory_only);
+        let recorded = self.image.recorded_configs(topic);
+        let effective = TopicConfig::effective(&node.settings, &recorded, node.memory_only);
         Arc::new(if topic.is_internal() {
             effective.for_internal(node.memory_only)
         } else {

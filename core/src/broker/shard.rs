@@ -121,6 +121,7 @@ impl Shard {
             seed: config.seed,
             memory_only: node.memory_only,
             buggify: node.buggify,
+            reports: node.peers.len() > 1,
             ..node.log.clone()
         };
         if let Some(ms) = number("log.retention.check.interval.ms") {

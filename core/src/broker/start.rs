@@ -7,15 +7,17 @@
 use crate::broker::peers::incarnation_id;
 use crate::broker::post::Post;
 use crate::broker::shard::Shard;
+use crate::config::NodeConfig;
 use crate::ids::{Incarnation, LeaderEpoch, NodeId, Offset, PartitionIndex, ShardId, TopicName};
 use crate::ids::{TopicPartition, Uuid};
 use crate::io::Effect;
 use crate::log::{FlushPolicy, LogSettings, Stable, Storage};
 use crate::metadata::MetadataImage;
+use crate::metadata::apply::RESOURCE_BROKER;
 use crate::time::Now;
 use crate::wire::MetadataRecord;
 use crate::wire::metadata_record::{
-    BrokerEndpoint, BrokerFeature, FeatureLevelRecord, RegisterBrokerRecord,
+    BrokerEndpoint, BrokerFeature, ConfigRecord, FeatureLevelRecord, RegisterBrokerRecord,
 };
 
 /// Name and level of the only feature that is settled: Kafka 4.3's metadata.
@@ -169,6 +171,7 @@ impl Shard {
                 feature_level: METADATA_VERSION_LEVEL,
             };
             records.push(feature.into());
+            records.extend(cluster_defaults(&self.config.node));
         }
         if let Some(registration) = registration {
             let broker_epoch = controller.image().end_offset().0 + records.len() as i64;
@@ -247,4 +250,20 @@ impl Shard {
             }
         }
     }
+}
+
+/// Returns what the first controller of a cluster puts on record for all topics: every node must count the
+/// same members as enough, so a node's own setting counts at this moment alone. A node alone has none.
+fn cluster_defaults(node: &NodeConfig) -> Option<MetadataRecord> {
+    const MIN: &str = "min.insync.replicas";
+    (node.peers.len() > 1).then(|| {
+        let value = node.settings.explicit(MIN).unwrap_or("2");
+        ConfigRecord {
+            resource_type: RESOURCE_BROKER,
+            resource_name: "".into(),
+            name: MIN.into(),
+            value: Some(value.into()),
+        }
+        .into()
+    })
 }

@@ -41,6 +41,8 @@ pub struct LogConfig {
     pub producer_id_expiration_ms: i64,
     /// What chooses the [rare ways](crate::buggify) that the code takes on purpose.
     pub buggify: Option<u64>,
+    /// Whether appends are [reported](crate::observe), as a node of a cluster does.
+    pub reports: bool,
 }
 
 impl Default for LogConfig {
@@ -61,6 +63,7 @@ impl Default for LogConfig {
             producer_ids_max: 100_000,
             producer_id_expiration_ms: 86_400_000,
             buggify: None,
+            reports: false,
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::log::block::Entry;
 use crate::log::journal::Need;
 use crate::log::partition_log::{AppendLimits, PartitionLog};
 use crate::log::store::{LogStore, Phase};
+use crate::observe::ClusterEvent;
 use crate::record::batch::Batch;
 use crate::time::{Now, UnixMillis};
 
@@ -130,6 +131,7 @@ impl LogStore {
         let partition = self.logs.get_mut(&log).expect("it was just found");
         let base = partition.end;
         batch.assign(base, leader_epoch);
+        report(self.config.reports, log, &batch, true, fx);
         let append_ms = now.wall;
         let rolls = partition.rolls(append_ms, batch.size() as u64)
             || (partition.holds_in_active() && self.buggify.strikes(Site::EarlyRoll));
@@ -190,6 +192,7 @@ impl LogStore {
         if rolls && base > partition.start {
             fx.mark(Mark::SegmentRolled);
         }
+        report(self.config.reports, log, &batch, false, fx);
         self.take_in(now, log, batch, append_ms, rolls);
         self.pump(now, fx);
         Ok(())
@@ -332,4 +335,18 @@ impl LogStore {
 
     /// STUB
     pub fn reset(&mut self, _now: Now, _log: TopicPartition, _to: Offset, _fx: &mut Effects) {}
+}
+
+/// Tells checkers of a batch that stands at the end of a log from now on.
+fn report(reports: bool, log: TopicPartition, batch: &Batch, as_leader: bool, fx: &mut Effects) {
+    if reports {
+        fx.cluster(ClusterEvent::Appended {
+            partition: log,
+            base_offset: batch.base_offset(),
+            end_offset: batch.next_offset(),
+            leader_epoch: batch.leader_epoch(),
+            crc: batch.crc(),
+            as_leader,
+        });
+    }
 }

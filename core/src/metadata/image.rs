@@ -195,6 +195,13 @@ impl MetadataImage {
         self.broker(node).is_none_or(|broker| broker.fenced)
     }
 
+    /// Returns the settings that are on record for a topic: its own, and those of the cluster for the rest.
+    pub fn recorded_configs(&self, topic: &TopicImage) -> Overrides {
+        let mut configs = self.defaults.clone();
+        configs.extend(topic.configs.iter().map(|(name, value)| (name.clone(), value.clone())));
+        configs
+    }
+
     /// Returns the setting that holds for every topic that has none of its own, where one is on record.
     pub fn default_config(&self, name: &str) -> Option<&str> {
         self.defaults.get(name).map(String::as_str)

@@ -231,18 +231,9 @@ impl Shard {
                     batch.leader_epoch()
                 ));
             }
-            let event = ClusterEvent::Appended {
-                partition: id,
-                base_offset: batch.base_offset(),
-                end_offset: batch.next_offset(),
-                leader_epoch: batch.leader_epoch(),
-                crc: batch.crc(),
-                as_leader: false,
-            };
             self.log
                 .append_replica(now, id, batch, now.wall, &mut self.fx)
                 .map_err(|error| error.to_string())?;
-            self.fx.cluster(event);
         }
         Ok(())
     }
