@@ -260,6 +260,8 @@ impl Quorum {
     pub fn next_deadline(&self) -> Option<Instant> {
         match &self.role {
             Role::Unattached { election_at } => *election_at,
+            // It waits for its own disk alone, however long that takes.
+            Role::Candidate(_) if self.is_alone() => None,
             Role::Prospective(tally) | Role::Candidate(tally) => Some(tally.until),
             Role::Follower(following) => {
                 Some(following.retry_at.map_or(following.fetch_by, |at| at.min(following.fetch_by)))

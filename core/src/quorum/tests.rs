@@ -447,6 +447,7 @@ fn a_lone_voter_leads_as_soon_as_its_vote_is_proven() {
     let persist = Action::Persist { epoch: LeaderEpoch(1), candidate: NodeId(1) };
     let actions: Vec<Action> = std::iter::from_fn(|| quorum.poll_action()).collect();
     assert!(actions.contains(&persist) && !quorum.is_leader(), "{actions:?}");
+    assert_eq!(quorum.next_deadline(), None, "a slow disk ends no candidacy");
     quorum.persisted(Instant::ZERO, LeaderEpoch(1), NodeId(1), &log);
     assert!(quorum.is_leader());
     assert_eq!(quorum.next_deadline(), None, "it never resigns for want of others");
