@@ -37,6 +37,7 @@ const SMALL: LogConfig = LogConfig {
     producer_ids_max: 100,
     producer_id_expiration_ms: 86_400_000,
     buggify: None,
+    reports: false,
 };
 
 struct Node {
