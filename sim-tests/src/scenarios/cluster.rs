@@ -69,6 +69,12 @@ const KINDS: &[Kind] = &[
 
 /// Most sends of a producer.
 const SENDS: u64 = 1_000;
+/// How many replicas a topic has that asks for no number.
+const REPLICAS: usize = 3;
+/// How many of them must have what is acknowledged. So many may be lost for good that as many are left.
+const MIN: usize = 2;
+/// By then all nodes know each other if nothing strikes them.
+const FORMED: u64 = 3 * SECOND;
 /// How long a healed cluster goes on: replicas must be alike a minute later.
 const LINGER: u64 = 65 * SECOND;
 
@@ -77,7 +83,7 @@ fn draw(seed: u64) -> Plan {
     let nodes = [3, 3, 5][rng.index(3)];
     let shards = if rng.chance(700) { 1 } else { 3 };
     let pause = rng.between(5, 60) * MILLISECOND;
-    let time = rng.between(6, 20) * SECOND;
+    let time = rng.between(8, 20) * SECOND;
     let node = NodePlan::draw(&mut rng, None, 0);
     let mut clients = Vec::new();
     let mut client = |work, pause, operations| {
@@ -93,10 +99,10 @@ fn draw(seed: u64) -> Plan {
         let version = [11, 12, 13, 17][rng.index(4)];
         client(Work::Reader { version, recorder: false }, 10 * MILLISECOND, None);
     }
+    // A group that loses what it would have read next passes over it, and rightly.
     if rng.chance(300) {
         client(Work::Purger, [500, 2_000][rng.index(2)] * MILLISECOND, None);
-    }
-    if rng.chance(400) {
+    } else if rng.chance(500) {
         for _ in 0..2 {
             let habits = Habits {
                 group: 0,
@@ -109,9 +115,15 @@ fn draw(seed: u64) -> Plan {
         }
     }
     let scope = Scope { nodes, clients: clients.len() };
-    let faults = swarm::faults(&mut Rng::new(seed, Stream::Faults), KINDS, scope, time);
-    let (lost, permanent) = swarm::minority(&mut rng, nodes);
-    let cluster = ClusterPlan { min_in_sync: 2, lost, linger: LINGER };
+    let mut faults = swarm::faults(&mut Rng::new(seed, Stream::Faults), KINDS, scope, time);
+    let (mut lost, mut permanent) = swarm::minority(&mut rng, nodes, REPLICAS - MIN);
+    if rng.chance(300) {
+        // While the cluster forms nobody is there yet who could be done without.
+        (lost, permanent) = (Vec::new(), Vec::new());
+    } else {
+        faults.retain(|strike| strike.at > FORMED);
+    }
+    let cluster = ClusterPlan { min_in_sync: MIN, lost, linger: LINGER };
     Plan::World(Box::new(WorldPlan {
         nodes,
         cluster: Some(cluster),

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use mainspring_core::observe::ClusterEvent;
+
 use super::{Lane, Moment, Story, What};
 use crate::cli::numbers::seconds;
 use crate::history::{Fact, OperationId, SeenRecord};
@@ -209,8 +211,54 @@ impl Story {
                 "gives up{}: {message}",
                 if *excused { ", as a fault entitles it to" } else { "" }
             ),
+            Fact::Reported { event, .. } => self.reported(event),
+            Fact::Voted { vote: (epoch, candidate), .. } => {
+                format!("votes for the node with the id {candidate} in epoch {epoch}")
+            }
+            Fact::Core { nodes } => {
+                format!("nodes {nodes:?} are well and must do without the others")
+            }
             Fact::Panicked { message, .. } => format!("PANICS: {message}"),
             Fact::Stuck { what } => format!("nothing goes on: {what}"),
+            other => self.with_names(&format!("{other:?}")),
+        }
+    }
+}
+
+impl Story {
+    /// Says what a replica reports of itself.
+    fn reported(&self, event: &ClusterEvent) -> String {
+        match event {
+            ClusterEvent::Opened { partition, log_start_offset, log_end_offset } => format!(
+                "takes {} up, from {log_start_offset} to {log_end_offset}",
+                self.name(*partition)
+            ),
+            ClusterEvent::Appended {
+                partition,
+                base_offset,
+                end_offset,
+                leader_epoch,
+                as_leader,
+                ..
+            } => format!(
+                "{} {} of {} in epoch {leader_epoch}",
+                if *as_leader { "gives out" } else { "follows with" },
+                span(base_offset.0, end_offset.0),
+                self.name(*partition)
+            ),
+            ClusterEvent::Truncated { partition, end } => {
+                format!("cuts {} to {end}", self.name(*partition))
+            }
+            ClusterEvent::Led { partition, leader_epoch, end } => {
+                format!("leads {} from {end} in epoch {leader_epoch}", self.name(*partition))
+            }
+            ClusterEvent::Followed { partition, leader_epoch, leader } => format!(
+                "follows the node with the id {leader} in epoch {leader_epoch} of {}",
+                self.name(*partition)
+            ),
+            ClusterEvent::Resigned { partition, leader_epoch } => {
+                format!("leads {} no more, epoch {leader_epoch}", self.name(*partition))
+            }
             other => self.with_names(&format!("{other:?}")),
         }
     }

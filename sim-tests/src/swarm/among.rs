@@ -132,13 +132,13 @@ fn ways(nodes: usize) -> Vec<(Address, Address)> {
         .collect()
 }
 
-/// Draws less than half of the nodes, none at times, and what keeps them away from the others for good once
-/// all else is healed.
-pub fn minority(rng: &mut Rng, nodes: usize) -> (Vec<usize>, Vec<Fault>) {
+/// Draws less than half of the nodes, `most` of them at most and none at times, and what keeps them away from
+/// the others for good once all else is healed.
+pub fn minority(rng: &mut Rng, nodes: usize, most: usize) -> (Vec<usize>, Vec<Fault>) {
     const FOR_GOOD: u64 = 10_000 * SECOND;
     let mut order: Vec<usize> = (0..nodes).collect();
     rng.shuffle(&mut order);
-    order.truncate(rng.index(nodes.div_ceil(2)));
+    order.truncate(rng.index(nodes.div_ceil(2).min(most + 1)));
     order.sort_unstable();
     let each = order.iter().copied();
     let faults = match rng.below(3) {
@@ -203,7 +203,7 @@ mod tests {
         for nodes in [1, 3, 5] {
             let mut sizes = BTreeSet::new();
             for _ in 0..60 {
-                let (lost, faults) = minority(&mut rng, nodes);
+                let (lost, faults) = minority(&mut rng, nodes, nodes);
                 assert!(2 * lost.len() < nodes, "{lost:?}");
                 assert_eq!(lost.is_empty(), faults.is_empty());
                 sizes.insert(lost.len());

@@ -452,8 +452,9 @@ impl Actor for Producer {
             .map(|(at, partition)| (at, partition.waiting.len()))
             .collect();
         Some(format!(
-            "producer {} waits for batches of places {waiting:?}, its last error was {:?}",
-            self.client, self.last_error
+            "producer {} waits for batches of places {waiting:?}, knows its topics: {}, itself: {:?}, its \
+             last error was {:?}",
+            self.client, self.knows_topics, self.identity, self.last_error
         ))
     }
 }

@@ -242,7 +242,7 @@ fn whoever_dies_together_comes_back_one_by_one() {
 fn a_cluster_that_is_healed_does_without_the_nodes_that_it_has_lost() {
     for seed in 0..20 {
         let mut rng = Rng::new(seed, Stream::Faults);
-        let (lost, permanent) = crate::swarm::minority(&mut rng, 5);
+        let (lost, permanent) = crate::swarm::minority(&mut rng, 5, 2);
         let well: Vec<usize> = (0..5).filter(|node| !lost.contains(node)).collect();
         let options = WorldOptions {
             nodes: 5,
