@@ -93,6 +93,7 @@ fn config(seed: u64) -> LogConfig {
         disk_reserve_bytes: None,
         producer_ids_max: 100,
         producer_id_expiration_ms: 86_400_000,
+        reports: false,
         buggify: None,
     }
 }
@@ -215,7 +216,8 @@ impl World {
             LogEvent::Voted { .. }
             | LogEvent::Found { .. }
             | LogEvent::Relieved
-            | LogEvent::Closed => {}
+            | LogEvent::Closed
+            | LogEvent::Truncated { .. } => {}
             other => panic!("an event of an unknown kind: {other:?}"),
         }
     }
