@@ -229,7 +229,11 @@ impl<T> Line<T> {
             self.stale = true;
             return false;
         };
-        self.wires.entry(node).or_default().is_ready(hands, node)
+        let wire = self.wires.entry(node).or_default();
+        let (asked, ready) = (wire.stream.is_some(), wire.is_ready(hands, node));
+        // Who takes no connection may lead no more.
+        self.stale |= asked && wire.stream.is_none();
+        ready
     }
 
     /// Notes that leaders may have changed.
@@ -427,6 +431,13 @@ mod tests {
             asks += u32::from(line.wants_leaders(&mut hands));
         }
         assert!(asks > 0, "one of the nodes that it has a connection to is asked");
+        // A leader that takes no connection is asked after, too.
+        assert!(line.learn(&hands, &shared, &metadata(3), &["t".to_owned()]));
+        for at in 20..24 {
+            hands.now = at * SECOND;
+            assert!(!line.reaches(&mut hands, "t", 0));
+        }
+        assert!(line.stale);
     }
 
     #[test]
