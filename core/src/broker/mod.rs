@@ -16,6 +16,7 @@
 //! 3. Shards apply metadata in the order of its log, and only what is committed.
 
 mod api;
+mod applied;
 mod connections;
 mod early_refusals;
 mod fetch_sessions;

@@ -9,19 +9,16 @@ use crate::broker::post::{Answer, Ask, FetchItem, FetchRefusal, ListedOffset, Po
 use crate::broker::shard::{Shard, TicketUse};
 use crate::broker::start::Phase;
 use crate::connection::RequestId;
-use crate::digest::Digest;
 use crate::error::ErrorCode;
-use crate::ids::{NodeId, Offset, PartitionIndex, ShardId, TopicId, TopicPartition};
+use crate::ids::{Offset, PartitionIndex, ShardId, TopicId, TopicPartition};
 use crate::io::{Counter, Effect, Event, Mark};
 use crate::log::{FoundRecord, ReadError, ReadTicket};
 use crate::metadata::TopicImage;
-use crate::metadata::controller::{Delta, Origin};
+use crate::metadata::controller::Origin;
 use crate::metadata::topic_config::TopicConfig;
-use crate::observe::ClusterEvent;
 use crate::partition::Waiter;
 use crate::partition::leader::{Acks, Lookup, Reading};
 use crate::time::Now;
-use crate::wire::MetadataRecord;
 
 impl Shard {
     pub(in crate::broker) fn on_post(&mut self, now: Now, from: ShardId, post: Post) {
@@ -39,7 +36,7 @@ impl Shard {
                     self.adopt(now, &image);
                 }
             }
-            Post::Delta(delta) => self.apply_delta(now, &delta),
+            Post::Deltas(deltas) => self.apply_deltas(now, &deltas),
             Post::QuorumLeader(leader) => self.take_quorum_leader(now, leader),
             Post::NodeAsk { request, asked } => self.on_node_ask(now, from, request, asked),
             Post::QuorumReply { request, reply } => self.on_quorum_reply(request, reply),
@@ -310,76 +307,6 @@ impl Shard {
         self.answer_waiter(now, waiter, Answer::Offset(answer));
     }
 
-    /// Applies committed metadata: logs come and go, settings and epochs change.
-    pub(in crate::broker) fn apply_delta(&mut self, now: Now, delta: &Delta) {
-        if let Some(epoch) = delta.epoch {
-            self.image.apply_leader_change(Offset(delta.end_offset.0 - 1), epoch);
-        }
-        for (record, offset) in delta.records.iter().zip(delta.base_offset.0..) {
-            let removed = if let MetadataRecord::RemoveTopicRecord(r) = record {
-                self.image.topic(r.topic_id).cloned()
-            } else {
-                None
-            };
-            let applied = self.image.apply(Offset(offset), record);
-            assert!(applied.is_ok(), "the controller decided it: {applied:?}");
-            match record {
-                MetadataRecord::PartitionRecord(r) => {
-                    let partition = PartitionIndex(r.partition_id);
-                    self.take_up(now, TopicPartition { topic_id: r.topic_id, partition });
-                }
-                MetadataRecord::ConfigRecord(r) => {
-                    if let Some(topic) = self.image.topic_by_name(r.resource_name.as_str()) {
-                        self.reconfigure(topic.id);
-                    }
-                }
-                MetadataRecord::RemoveTopicRecord(_) => {
-                    if let Some(topic) = removed {
-                        self.give_up(now, &topic);
-                    }
-                }
-                // What a node is decides about what it leads and what is in sync.
-                MetadataRecord::RegisterBrokerRecord(r) => {
-                    self.take_up_those_of(now, NodeId(r.broker_id));
-                }
-                MetadataRecord::BrokerRegistrationChangeRecord(r) => {
-                    self.take_up_those_of(now, NodeId(r.broker_id));
-                }
-                MetadataRecord::FenceBrokerRecord(r) => self.take_up_those_of(now, NodeId(r.id)),
-                MetadataRecord::UnfenceBrokerRecord(r) => self.take_up_those_of(now, NodeId(r.id)),
-                MetadataRecord::UnregisterBrokerRecord(r) => {
-                    self.take_up_those_of(now, NodeId(r.broker_id));
-                }
-                // The image has them; no log changes with them.
-                MetadataRecord::TopicRecord(_)
-                | MetadataRecord::FeatureLevelRecord(_)
-                | MetadataRecord::ProducerIdsRecord(_)
-                | MetadataRecord::UncleanElectionRecord(_)
-                | MetadataRecord::NoOpRecord(_) => {}
-                MetadataRecord::PartitionChangeRecord(r) => {
-                    let partition = PartitionIndex(r.partition_id);
-                    self.take_up(now, TopicPartition { topic_id: r.topic_id, partition });
-                }
-            }
-        }
-        if !self.is_alone() && self.config.node.buggify.is_some() {
-            let mut digest = Digest::default();
-            self.image.digest(&mut digest);
-            let (end, digest) = (delta.end_offset, digest.finish());
-            self.fx.cluster(ClusterEvent::Applied { end, digest });
-        }
-        self.applied(now, delta.end_offset);
-    }
-
-    /// Says that all committed metadata below `end` is applied here.
-    pub(in crate::broker) fn applied(&mut self, now: Now, end: Offset) {
-        if self.config.shard == ShardId(0) {
-            self.on_applied(now, ShardId(0), end);
-        } else {
-            self.post(ShardId(0), Post::Applied(end));
-        }
-    }
-
     /// Tells metrics where the log of a partition begins and how far it is committed.
     pub(in crate::broker) fn tell_bounds(&mut self, id: TopicPartition) {
         let Some(partition) = self.partitions.get(&id) else { return };
@@ -414,7 +341,7 @@ impl Shard {
         })
     }
 
-    fn reconfigure(&mut self, topic_id: TopicId) {
+    pub(in crate::broker) fn reconfigure(&mut self, topic_id: TopicId) {
         let Some(topic) = self.image.topic(topic_id) else { return };
         let config = self.effective_config(topic);
         let from = TopicPartition { topic_id, partition: PartitionIndex(0) };
@@ -430,7 +357,7 @@ impl Shard {
     }
 
     /// Gives up the partitions of a deleted topic: who waits there is answered, the logs go.
-    fn give_up(&mut self, now: Now, topic: &TopicImage) {
+    pub(in crate::broker) fn give_up(&mut self, now: Now, topic: &TopicImage) {
         for index in 0..topic.partitions.len() {
             let id = TopicPartition { topic_id: topic.id, partition: PartitionIndex(index as i32) };
             let led = self.partitions.contains_key(&id);

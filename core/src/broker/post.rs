@@ -44,8 +44,8 @@ pub enum Post {
         /// The cluster's id.
         cluster_id: Uuid,
     },
-    /// Metadata that became committed.
-    Delta(Delta),
+    /// Metadata that became committed together.
+    Deltas(Arc<[Delta]>),
     /// Who leads the metadata log, as far as it is known.
     QuorumLeader(Option<NodeId>),
     /// Another node asks the quorum something, by a connection here.

@@ -64,6 +64,7 @@ impl Shard {
     }
 
     fn read_committed(&mut self, now: Now) {
+        let mut read = Vec::new();
         while let Some(quorum) = &mut self.quorum
             && !quorum.reader.is_done()
             && !quorum.reader.is_reading
@@ -71,7 +72,7 @@ impl Shard {
             let Reader { next, target, .. } = quorum.reader;
             match self.log.plan_fetch(METADATA, next, target, READ_BYTES, true) {
                 FetchPlan::Memory(parts) => {
-                    if !self.take_committed(now, &parts) {
+                    if !self.take_committed(&parts, &mut read) {
                         return;
                     }
                 }
@@ -82,6 +83,7 @@ impl Shard {
                 }
             }
         }
+        self.hand_out(now, read);
         self.on_committed_read_up(now);
     }
 
@@ -95,7 +97,9 @@ impl Shard {
         }
         match result {
             Ok(parts) => {
-                if self.take_committed(now, &parts) {
+                let mut read = Vec::new();
+                if self.take_committed(&parts, &mut read) {
+                    self.hand_out(now, read);
                     self.read_committed(now);
                 }
             }
@@ -103,31 +107,39 @@ impl Shard {
         }
     }
 
-    /// Applies what was read. Returns whether to go on.
-    fn take_committed(&mut self, now: Now, parts: &[Bytes]) -> bool {
-        let Some(quorum) = &self.quorum else { return false };
-        let next = quorum.reader.next;
-        let deltas = match deltas(parts, next) {
-            Ok(deltas) => deltas,
+    /// Takes in what was read. Returns whether to go on.
+    fn take_committed(&mut self, parts: &[Bytes], read: &mut Vec<Delta>) -> bool {
+        let Some(quorum) = &mut self.quorum else { return false };
+        match deltas(parts, quorum.reader.next) {
+            Ok(deltas) => {
+                if let Some(last) = deltas.last() {
+                    quorum.reader.next = last.end_offset;
+                }
+                read.extend(deltas);
+                true
+            }
             Err(why) => {
                 self.fail_on_metadata(&why);
-                return false;
-            }
-        };
-        for delta in deltas {
-            let end = delta.end_offset;
-            if self.has_role {
-                self.broadcast(&Post::Delta(delta.clone()));
-                self.apply_delta(now, &delta);
-            } else if let Err(why) = delta.apply_to(&mut self.image) {
-                self.fail_on_metadata(&why);
-                return false;
-            }
-            if let Some(quorum) = &mut self.quorum {
-                quorum.reader.next = end;
+                false
             }
         }
-        true
+    }
+
+    /// Hands what was read to every shard, or lets the image grow while the node has no role.
+    fn hand_out(&mut self, now: Now, read: Vec<Delta>) {
+        if read.is_empty() {
+            return;
+        }
+        if self.has_role {
+            let deltas: Arc<[Delta]> = read.into();
+            self.broadcast(&Post::Deltas(Arc::clone(&deltas)));
+            return self.apply_deltas(now, &deltas);
+        }
+        for delta in read {
+            if let Err(why) = delta.apply_to(&mut self.image) {
+                return self.fail_on_metadata(&why);
+            }
+        }
     }
 
     /// The node cannot go on without its metadata.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::broker::post::{Answer, FetchRefusal};
 use crate::broker::shard::Shard;
 use crate::error::ErrorCode;
-use crate::ids::{NodeId, Offset, PartitionIndex, TopicPartition};
+use crate::ids::{NodeId, Offset, TopicPartition};
 use crate::metadata::image::CONSUMER_OFFSETS;
 use crate::metadata::{PartitionImage, TopicImage};
 use crate::observe::ClusterEvent;
@@ -148,22 +148,6 @@ impl Shard {
             let refusal = FetchRefusal::Code(code);
             let waiter = Waiter { shard, request, index: item.index };
             self.answer_waiter(now, waiter, Answer::Readable(Err(refusal)));
-        }
-    }
-
-    /// Looks at every partition that a node holds once more, because what it is has changed.
-    pub(in crate::broker) fn take_up_those_of(&mut self, now: Now, node: NodeId) {
-        let mut held = Vec::new();
-        for topic in self.image.topics() {
-            for (index, state) in topic.partitions.iter().enumerate() {
-                if state.replicas.contains(&node) {
-                    let partition = PartitionIndex(index as i32);
-                    held.push(TopicPartition { topic_id: topic.id, partition });
-                }
-            }
-        }
-        for id in held {
-            self.take_up(now, id);
         }
     }
 
