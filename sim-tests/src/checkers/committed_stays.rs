@@ -15,6 +15,9 @@ pub struct CommittedStays {
     deleted: BTreeSet<TopicId>,
     committed: BTreeMap<(usize, TopicPartition), i64>,
     last: BTreeMap<(usize, bool), Arc<BTreeMap<TopicPartition, ImageLog>>>,
+    /// What a node of a cluster knew to be committed when its disk was last looked at: what it had beyond
+    /// that may have been cut since, and something else committed in its place.
+    known: Option<BTreeMap<(usize, bool, TopicPartition), i64>>,
     /// The first offset that purges have asked for.
     asked: BTreeMap<TopicPartition, i64>,
     /// Whether records may go by themselves.
@@ -25,7 +28,7 @@ pub struct CommittedStays {
 impl CommittedStays {
     fn compare(
         &mut self,
-        node: usize,
+        (node, durable): (usize, bool),
         partition: TopicPartition,
         before: &ImageLog,
         after: &ImageLog,
@@ -45,7 +48,11 @@ impl CommittedStays {
                 before.start, after.start
             ));
         }
-        let committed = self.committed.get(&(node, partition)).copied().unwrap_or(0);
+        let mut committed = self.committed.get(&(node, partition)).copied().unwrap_or(0);
+        if let Some(known) = &mut self.known {
+            committed =
+                known.insert((node, durable, partition), committed).unwrap_or(0).min(committed);
+        }
         let mut found = after.batches.iter().peekable();
         for batch in &before.batches {
             let (Some(first), Some(last)) = (batch.first(), batch.last()) else { continue };
@@ -97,6 +104,7 @@ impl Checker for CommittedStays {
             | Fact::Bounds { node, partition, high_watermark: offset, .. } => {
                 self.committed.insert((*node, *partition), *offset);
             }
+            Fact::Cluster { .. } => self.known = Some(BTreeMap::new()),
             // Another disk, or what it was before.
             Fact::Reverted { node } => {
                 self.last.retain(|(of, _), _| of != node);
@@ -120,7 +128,7 @@ impl Checker for CommittedStays {
                     let Some(after) = logs.get(partition) else {
                         return Err(format!("{partition} has left the disk of node {node}"));
                     };
-                    self.compare(*node, *partition, log, after)?;
+                    self.compare((*node, *durable), *partition, log, after)?;
                 }
             }
             Fact::Unreadable { node, message, .. } => {
@@ -154,6 +162,16 @@ mod tests {
             CommittedStays::default(),
             &[committed(2), image(true, 0, ALL), image(true, 0, grown), image(true, 0, grown)],
         );
+    }
+
+    #[test]
+    fn a_replica_may_have_cut_what_was_committed_elsewhere_later() {
+        let cluster = Fact::Cluster { nodes: 3, min_in_sync: 2 };
+        let other: &[&[(i64, u64)]] = &[&[(0, 10), (1, 11)], &[(2, 19)]];
+        let (first, then) = (image(true, 0, ALL), image(true, 0, other));
+        let story = |known| [cluster.clone(), committed(known), first.clone(), first.clone()];
+        passes(CommittedStays::default(), &[&story(2)[..], &[committed(3), then.clone()]].concat());
+        fails(CommittedStays::default(), &[&story(3)[..], &[then]].concat());
     }
 
     #[test]

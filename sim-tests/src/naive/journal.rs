@@ -20,7 +20,6 @@ pub(super) enum Entry {
     Create { log: TopicPartition, memory: bool, name: String },
     Delete { log: TopicPartition },
     Reserve { log: TopicPartition, end: i64 },
-    Truncate { log: TopicPartition, end: i64 },
     Vote { epoch: i32, candidate: i32 },
 }
 
@@ -110,7 +109,6 @@ fn decode(mut body: Bytes, entries: &mut Vec<Entry>) -> Result<(), String> {
                 entry.advance(12);
                 entries.push(Entry::Append { log, batch: entry });
             }
-            2 => entries.push(Entry::Truncate { log: log(&mut entry), end: entry.get_i64() }),
             3 => entries.push(Entry::LogStart { log: log(&mut entry), start: entry.get_i64() }),
             4 => {
                 let log = log(&mut entry);

@@ -140,13 +140,7 @@ fn read_shard(
         // The folder of one that is deleted behind the checkpoint may have gone.
         if !deleted(*id) {
             let start = starts.get(id).copied().unwrap_or(0).max(log.start);
-            let cuts = entries.iter().filter_map(|entry| match entry {
-                Entry::Truncate { log, end } if log == id => Some(*end),
-                _ => None,
-            });
-            // Files are cut behind the entry that says so, and before the next checkpoint.
-            let kept = cuts.min().unwrap_or(log.end).min(log.end);
-            logs.insert(*id, read_segments(disk, *id, log, (start, kept))?);
+            logs.insert(*id, read_segments(disk, *id, log, start)?);
         }
     }
     for entry in &entries {
@@ -164,7 +158,7 @@ fn read_segments(
     disk: &SimDisk,
     id: TopicPartition,
     log: &checkpoint::Log,
-    (start, kept): (i64, i64),
+    start: i64,
 ) -> Result<StoredLog, String> {
     let mut stored = StoredLog {
         name: log.name.clone(),
@@ -181,8 +175,7 @@ fn read_segments(
     for segment in log.segments.iter().filter(|segment| segment.end > start) {
         let name = format!("{}-{}/{:020}.log", log.name, id.partition.0, segment.base);
         let mut bytes = content(disk, &name).unwrap_or_default();
-        let is_cut = segment.end > kept;
-        if (bytes.len() as u64) < segment.bytes && !is_cut {
+        if (bytes.len() as u64) < segment.bytes {
             return Err(format!(
                 "{name} has {} bytes, and the checkpoint says {}",
                 bytes.len(),
@@ -192,9 +185,6 @@ fn read_segments(
         bytes.truncate(segment.bytes as usize);
         while !bytes.is_empty() {
             let Some(batch) = StoredBatch::split_from(&mut bytes) else {
-                if is_cut {
-                    break;
-                }
                 return Err(format!("{name} holds no batch {} bytes before its end", bytes.len()));
             };
             if next.is_some_and(|next| next != batch.base) {
@@ -204,13 +194,10 @@ fn read_segments(
             stored.batches.insert(batch.base, batch);
         }
     }
-    stored.batches.retain(|base, _| *base < kept);
-    let next = stored.batches.last_key_value().map(|(_, batch)| batch.last + 1);
-    // What was appended since the checkpoint and before the cut goes on from its end.
-    if next.unwrap_or(kept) != kept {
+    if next.unwrap_or(log.end) != log.end {
         return Err(format!(
-            "the segments of {}-{} end at {next:?}, the checkpoint and what was cut since say {kept}",
-            log.name, id.partition.0
+            "the segments of {}-{} end at {next:?}, the checkpoint says {}",
+            log.name, id.partition.0, log.end
         ));
     }
     Ok(stored)
@@ -239,12 +226,6 @@ fn apply(logs: &mut BTreeMap<TopicPartition, StoredLog>, entry: &Entry) -> Resul
             if let Some(log) = logs.get_mut(log) {
                 log.end = log.end.max(*end);
                 log.start = log.end;
-            }
-        }
-        Entry::Truncate { log, end } => {
-            if let Some(log) = logs.get_mut(log) {
-                log.batches.retain(|base, _| base < end);
-                log.end = log.end.min(*end).max(log.start);
             }
         }
         Entry::Vote { .. } => {}
