@@ -517,6 +517,8 @@ pub enum Mark {
     DamageReadAgain,
     /// Damage in a segment was found by a read, and its partition takes no more produce.
     RotFoundOnRead,
+    /// A log was cut back.
+    LogCut,
     /// An index was built anew from its segment.
     IndexBuiltAnew,
     /// Producers of a log were learned again from its segments.

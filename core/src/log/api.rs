@@ -180,6 +180,10 @@ pub enum AppendError {
     /// The log directory is poisoned by a failed write or flush (`KAFKA_STORAGE_ERROR`).
     #[error("the log directory has failed: {0}")]
     Poisoned(Arc<str>),
+    /// The log is being cut back and it is not known yet where it ends exactly; try again once
+    /// [`LogEvent::Truncated`] has come (`NOT_LEADER_OR_FOLLOWER`).
+    #[error("the log is being cut back")]
+    Cutting,
     /// A leader's batch does not continue the log: it begins elsewhere than at the log's end, holds no
     /// offset, or is of an earlier epoch than the log's last one. The replica has to find out where both
     /// logs part.
@@ -226,13 +230,6 @@ pub enum LogEvent {
         /// For whom.
         candidate: NodeId,
     },
-    /// A log was cut, durably.
-    Truncated {
-        /// The log.
-        log: TopicPartition,
-        /// Its new end.
-        end: Offset,
-    },
     /// A log's creation is durable and it may be used.
     Created(TopicPartition),
     /// A log's deletion is durable; its files are on their way out.
@@ -243,6 +240,14 @@ pub enum LogEvent {
         log: TopicPartition,
         /// Its new first offset.
         start: Offset,
+    },
+    /// A log was cut back, durably ([`LogStore::truncate`](crate::log::LogStore::truncate) or
+    /// [`reset`](crate::log::LogStore::reset)).
+    Truncated {
+        /// The log.
+        log: TopicPartition,
+        /// The offset after the last record that was left.
+        end: Offset,
     },
     /// A read ended. Every byte has been checked; parts are whole batches.
     Read {

@@ -122,6 +122,10 @@ impl LogStore {
         if let Some(at) = partition.damaged {
             return Err(AppendError::Damaged(at));
         }
+        if self.is_finding(log) {
+            return Err(AppendError::Cutting);
+        }
+        let partition = self.logs.get_mut(&log).expect("it was just found");
         if !partition.is_memory()
             && let Some(why) = self.space_refusal(log, fx)
         {
@@ -174,6 +178,9 @@ impl LogStore {
         let partition = self.logs.get(&log).ok_or(AppendError::Unknown)?;
         if let Some(at) = partition.damaged {
             return Err(AppendError::Damaged(at));
+        }
+        if self.is_finding(log) {
+            return Err(AppendError::Cutting);
         }
         let (base, epoch, end) = (batch.base_offset(), batch.leader_epoch(), partition.end);
         let last_epoch = partition.epochs.latest().map_or(LeaderEpoch(0), |(latest, _)| latest);
@@ -329,12 +336,6 @@ impl LogStore {
             self.events.push_back(LogEvent::Voted { epoch, candidate });
         }
     }
-
-    /// STUB
-    pub fn truncate(&mut self, _now: Now, _log: TopicPartition, _to: Offset, _fx: &mut Effects) {}
-
-    /// STUB
-    pub fn reset(&mut self, _now: Now, _log: TopicPartition, _to: Offset, _fx: &mut Effects) {}
 }
 
 /// Tells checkers of a batch that stands at the end of a log from now on.

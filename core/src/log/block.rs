@@ -45,8 +45,12 @@ const BLOCK_MAGIC: [u8; 4] = *b"MSJB";
 const HEAD_MAGIC: [u8; 4] = *b"MSJH";
 const ENTRY_HEADER_LEN: usize = 8;
 const APPEND_BODY_LEN: usize = 16 + 4 + 8 + 1 + 3;
+const TRUNCATE_BODY_LEN: usize = 16 + 4 + 8 + 1 + 3 + 8 + 8 + 8;
+const CUT_ANEW: u8 = 1;
+const CUT_SEGMENT: u8 = 2;
 
 const KIND_APPEND: u8 = 1;
+const KIND_TRUNCATE: u8 = 2;
 const KIND_LOG_START: u8 = 3;
 const KIND_CREATE: u8 = 4;
 const KIND_DELETE: u8 = 5;
@@ -100,6 +104,16 @@ pub enum Entry {
         /// The batch with its base offset and leader epoch.
         batch: Batch,
     },
+    /// A log was cut back. Body: topic id 16, partition i32, number u64, flags u8 (bit 0: the log begins
+    /// anew at its end, bit 1: a segment is left), 3 zero bytes, end i64, base i64 and length u64 of the
+    /// last segment that is left (0 without one), then what is known of producers at the new end, as in a
+    /// `.producers` file, or nothing where nobody is known.
+    Truncate {
+        /// The log.
+        log: TopicPartition,
+        /// What is left.
+        cut: Cut,
+    },
     /// The start of a log moved up. Body: topic id 16, partition i32, offset i64.
     LogStart {
         /// The log.
@@ -140,12 +154,29 @@ pub enum Entry {
     Close,
 }
 
+/// What is left of a log that is cut back.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    /// Rises from one truncation of the shard to the next, over all starts: one that is read twice is
+    /// carried out once.
+    pub number: u64,
+    /// The offset after the last one that is left.
+    pub end: Offset,
+    /// Whether nothing is left and the log begins anew at `end`, wherever it began and ended before.
+    pub anew: bool,
+    /// Base offset of the last segment that is left, and its length in bytes.
+    pub segment: Option<(Offset, u64)>,
+    /// What is known of producers at the new end, as in a `.producers` file; empty for nobody.
+    pub producers: Bytes,
+}
+
 impl Entry {
     /// Returns how many bytes the entry takes in a block.
     pub fn encoded_len(&self) -> usize {
         ENTRY_HEADER_LEN
             + match self {
                 Self::Append { batch, .. } => APPEND_BODY_LEN + batch.size(),
+                Self::Truncate { cut, .. } => TRUNCATE_BODY_LEN + cut.producers.len(),
                 Self::LogStart { .. } | Self::Reserve { .. } => 28,
                 Self::Create { name, .. } => 21 + name.len(),
                 Self::Delete { .. } => 20,
@@ -165,6 +196,17 @@ impl Entry {
                 out.put(&[u8::from(*rolls), 0, 0, 0]);
                 out.put(batch.header());
                 out.put(batch.rest());
+            }
+            Self::Truncate { log, cut } => {
+                out.put_log(*log);
+                out.put(&cut.number.to_be_bytes());
+                let segment_flag = if cut.segment.is_some() { CUT_SEGMENT } else { 0 };
+                out.put(&[u8::from(cut.anew) | segment_flag, 0, 0, 0]);
+                out.put(&cut.end.0.to_be_bytes());
+                let (base, bytes) = cut.segment.unwrap_or((Offset::ZERO, 0));
+                out.put(&base.0.to_be_bytes());
+                out.put(&bytes.to_be_bytes());
+                out.put(&cut.producers);
             }
             Self::LogStart { log, start: offset } | Self::Reserve { log, end: offset } => {
                 out.put_log(*log);
@@ -190,6 +232,7 @@ impl Entry {
     const fn kind(&self) -> u8 {
         match self {
             Self::Append { .. } => KIND_APPEND,
+            Self::Truncate { .. } => KIND_TRUNCATE,
             Self::LogStart { .. } => KIND_LOG_START,
             Self::Create { .. } => KIND_CREATE,
             Self::Delete { .. } => KIND_DELETE,
@@ -224,6 +267,9 @@ impl Entry {
                 body.advance(4);
                 let batch = Batch::split_from(&mut body).map_err(|_| BlockError::Entries)?;
                 Self::Append { log, append_ms, rolls, batch }
+            }
+            KIND_TRUNCATE => {
+                Self::Truncate { log: take_log(&mut body)?, cut: take_cut(&mut body)? }
             }
             KIND_LOG_START => {
                 Self::LogStart { log: take_log(&mut body)?, start: Offset(take_i64(&mut body)?) }
@@ -265,6 +311,24 @@ fn take_log(body: &mut Bytes) -> Result<TopicPartition, BlockError> {
     let mut id = [0; 16];
     body.copy_to_slice(&mut id);
     Ok(TopicPartition { topic_id: Uuid(id), partition: PartitionIndex(body.get_i32()) })
+}
+
+fn take_cut(body: &mut Bytes) -> Result<Cut, BlockError> {
+    let number = take_i64(body)? as u64;
+    if body.len() < 4 {
+        return Err(BlockError::Entries);
+    }
+    let flags = body[0];
+    body.advance(4);
+    let end = Offset(take_i64(body)?);
+    let (base, bytes) = (Offset(take_i64(body)?), take_i64(body)? as u64);
+    Ok(Cut {
+        number,
+        end,
+        anew: flags & CUT_ANEW != 0,
+        segment: (flags & CUT_SEGMENT != 0).then_some((base, bytes)),
+        producers: std::mem::take(body),
+    })
 }
 
 fn take_i64(body: &mut Bytes) -> Result<i64, BlockError> {
@@ -347,7 +411,8 @@ impl BlockPlan {
             let end = at + entry.encoded_len();
             let range = match entry {
                 Entry::Append { .. } => Some(at + ENTRY_HEADER_LEN + APPEND_BODY_LEN..end),
-                Entry::LogStart { .. }
+                Entry::Truncate { .. }
+                | Entry::LogStart { .. }
                 | Entry::Create { .. }
                 | Entry::Delete { .. }
                 | Entry::Vote { .. }

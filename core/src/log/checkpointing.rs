@@ -61,6 +61,8 @@ pub(super) struct Checkpointing {
     entries: u64,
     /// Producer snapshots as they were at the beginning.
     snapshots: Vec<(TopicPartition, FileName, Vec<u8>)>,
+    /// Segments to be flushed.
+    flushes: Vec<FileName>,
     outstanding: usize,
     renames: Vec<(FileName, FileName)>,
     /// Folders whose entries must be durable, those of logs deleted meanwhile among them.
@@ -78,7 +80,7 @@ impl Checkpointing {
     /// Takes in how far it has come, and what it will say.
     pub(super) fn digest(&self, digest: &mut Digest) {
         digest.shown(&(self.step, self.cut, self.entries, self.outstanding, self.copy_is_behind));
-        digest.shown(&(&self.logs, &self.goals, &self.renames, &self.directories));
+        digest.shown(&(&self.logs, &self.goals, &self.flushes, &self.renames, &self.directories));
         for (log, file, content) in &self.snapshots {
             digest.shown(&(log, file)).bytes(content);
         }
@@ -99,6 +101,13 @@ impl Checkpointing {
         matches!(self.step, Step::Draining | Step::Settling)
     }
 
+    /// A log is cut back: what lies beyond need not be written.
+    pub(super) fn lower_goal(&mut self, log: TopicPartition, end: Offset) {
+        if let Some(goal) = self.goals.get_mut(&log) {
+            *goal = (*goal).min(end);
+        }
+    }
+
     /// Returns whether the checkpoint waits for a log's segment writes.
     pub(super) fn waits_for(&self, log: TopicPartition) -> bool {
         self.step == Step::Draining && self.goals.contains_key(&log)
@@ -108,7 +117,8 @@ impl Checkpointing {
 impl LogStore {
     /// Returns whether nothing is on its way out that only the journal would still tell of.
     pub(super) fn may_begin_checkpoint(&self) -> bool {
-        self.checkpoint.is_idle() && self.cleanups == 0 && self.doomed.is_empty()
+        let is_idle = self.checkpoint.is_idle() && self.cutting.is_empty();
+        is_idle && self.cleanups == 0 && self.doomed.is_empty()
     }
 
     /// Begins a checkpoint of everything appended so far.
@@ -167,6 +177,7 @@ impl LogStore {
         // While segment writes catch up no operation of the checkpoint touches a folder.
         if self.checkpoint.is_idle() || self.checkpoint.is_draining() {
             self.finish_deletions(fx);
+            self.advance_cuts(fx);
         }
         if self.checkpoint.is_idle() {
             let due = matches!(self.phase, Phase::Running)
@@ -193,7 +204,10 @@ impl LogStore {
             let durable = journal.progress().1 >= self.checkpoint.entries
                 && journal.durable() >= self.checkpoint.cut;
             // A log deleted meanwhile is not written any more, so its deletion must be durable.
-            let settled = self.cleanups == 0 && self.doomed.values().all(Doomed::is_durable);
+            // What is cut meanwhile is told of as it was, so the entry must be durable that cuts it.
+            let settled = self.cleanups == 0
+                && self.cutting.is_empty()
+                && self.doomed.values().all(Doomed::is_durable);
             if self.checkpoint.goals.is_empty() && durable && settled {
                 self.unlink_temporaries(fx);
             }
@@ -225,7 +239,26 @@ impl LogStore {
                 }
             }
         }
+        self.note_flushes();
         self.submit_step(ops, fx);
+    }
+
+    /// Notes which segments are to be flushed. What is cut from now on is flushed nevertheless.
+    fn note_flushes(&mut self) {
+        for log in self.logs.values_mut() {
+            let Some(image) = log.next_image.as_ref().filter(|_| !log.is_memory()) else {
+                continue;
+            };
+            for extent in &image.segments {
+                let same = log.image.as_ref().is_some_and(|old| old.segments.contains(extent));
+                let segment = log.segments.iter_mut().find(|it| it.extent.base == extent.base);
+                let Some(segment) = segment else { continue };
+                if !same || std::mem::take(&mut segment.resized) {
+                    let file = segment_file(&log.folder, extent.base, "log");
+                    self.checkpoint.flushes.push(file);
+                }
+            }
+        }
     }
 
     fn flush_files(&mut self, fx: &mut Effects) {
@@ -235,6 +268,8 @@ impl LogStore {
         for (_, file, bytes) in std::mem::take(&mut self.checkpoint.snapshots) {
             ops.push(whole_file(file, bytes));
         }
+        let flushes = std::mem::take(&mut self.checkpoint.flushes);
+        ops.extend(flushes.into_iter().map(|file| Op::Sync { file }));
         for log in self.logs.values_mut() {
             let Some(image) = &log.next_image else { continue };
             if log.is_memory() {
@@ -244,12 +279,6 @@ impl LogStore {
             let known = log.image.as_ref();
             if known.is_none() {
                 ops.push(Op::Sync { file: log.folder.join(METADATA_FILE) });
-            }
-            for extent in &image.segments {
-                let same = known.is_some_and(|old| old.segments.contains(extent));
-                if !same && log.segments.iter().any(|segment| segment.extent.base == extent.base) {
-                    ops.push(Op::Sync { file: segment_file(&log.folder, extent.base, "log") });
-                }
             }
             if log.writes_epochs() {
                 let file = log.folder.join(leader_epoch::CHECKPOINT_FILE);
@@ -263,7 +292,8 @@ impl LogStore {
             for segment in &mut log.segments {
                 let Some(indexes) = &mut segment.indexes else { continue };
                 let told = image.segments.iter().any(|extent| extent.base == segment.extent.base);
-                if !segment.indexes_dirty || !told {
+                // Of a log that is cut now the next checkpoint tells.
+                if !segment.indexes_dirty || !told || log.cutting {
                     continue;
                 }
                 segment.indexes_dirty = false;

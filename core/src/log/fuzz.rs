@@ -9,7 +9,8 @@ use crate::ids::{
 };
 use crate::log::api::Storage;
 use crate::log::block::{
-    BlockHeader, BlockPlan, BlockSequence, Entry, FileHead, block_crc, peek_block_len, read_block,
+    BlockHeader, BlockPlan, BlockSequence, Cut, Entry, FileHead, block_crc, peek_block_len,
+    read_block,
 };
 use crate::log::checkpoint::Checkpoint;
 use crate::log::identity::{Identity, Starts};
@@ -101,6 +102,16 @@ pub fn samples() -> Vec<Vec<u8>> {
     let entries = vec![
         Entry::Create { log, storage: Storage::Disk, name: Bytes::from_static(b"orders") },
         Entry::LogStart { log, start: Offset(1) },
+        Entry::Truncate {
+            log,
+            cut: Cut {
+                number: 5,
+                end: Offset(4),
+                anew: false,
+                segment: Some((Offset(2), 300)),
+                producers: Bytes::from_static(b"nobody"),
+            },
+        },
         Entry::Vote { epoch: LeaderEpoch(4), candidate: NodeId(1) },
         Entry::Reserve { log, end: Offset(1 << 20) },
         Entry::Delete { log },

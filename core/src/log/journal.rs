@@ -229,6 +229,11 @@ impl Journal {
         self.starved.is_some()
     }
 
+    /// Returns the number of this start.
+    pub(super) const fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
     /// Returns the last block that was built.
     pub(super) const fn built(&self) -> BlockSequence {
         self.built
@@ -615,7 +620,8 @@ impl Journal {
         for (entry, need) in &self.gathered {
             match entry {
                 Entry::Append { log, batch, .. } => digest.shown(log).bytes(batch.header()),
-                Entry::LogStart { .. }
+                Entry::Truncate { .. }
+                | Entry::LogStart { .. }
                 | Entry::Create { .. }
                 | Entry::Delete { .. }
                 | Entry::Vote { .. }

@@ -33,6 +33,7 @@ pub mod store;
 #[expect(clippy::wildcard_enum_match_arm, reason = "the disk of the tests takes file effects only")]
 pub(crate) mod testing;
 pub mod time_index;
+mod truncation;
 pub mod verify;
 mod views;
 mod write_behind;

@@ -66,8 +66,19 @@ pub(super) enum Purpose {
     CleanupList(FileName),
     /// A step of a read.
     Read(u64),
+    /// A step of cutting a log back.
+    Cut(TopicPartition, CutStep),
     /// How much room there is.
     Space,
+}
+
+/// Steps of cutting a log back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum CutStep {
+    /// The batch at the cut is looked for, by the search of this number.
+    Find(u64),
+    /// A file is cut or removed.
+    File,
 }
 
 /// The journal's operations.

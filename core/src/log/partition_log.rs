@@ -7,8 +7,8 @@
 //! 2. The batches in `tail` are contiguous and end at `end`; everything below the first of them is
 //!    in segment files.
 //! 3. A batch leaves memory only after its segment write has completed.
-//! 4. Every change goes through [`PartitionLog::take_in`] and [`PartitionLog::move_start`], live and
-//!    at replay alike.
+//! 4. Every change goes through [`PartitionLog::take_in`], [`PartitionLog::move_start`],
+//!    [`PartitionLog::cut_back`] and [`PartitionLog::begin_anew`], live and at replay alike.
 
 use std::collections::VecDeque;
 
@@ -19,7 +19,7 @@ use crate::ids::{LeaderEpoch, Offset, TopicName, TopicPartition};
 use crate::io::FileName;
 use crate::log::api::{LogSettings, Storage};
 use crate::log::leader_epoch::LeaderEpochs;
-use crate::log::producer_state::ProducerStates;
+use crate::log::producer_state::{ProducerStates, Undo};
 use crate::log::segment::{Extent, Indexes, Segment, segment_file};
 use crate::record::batch::Batch;
 use crate::time::{Instant, UnixMillis};
@@ -42,6 +42,8 @@ pub(super) struct TailBatch {
     pub(super) segment: Offset,
     pub(super) position: u64,
     pub(super) bytes: TailBytes,
+    /// What takes back what it told of its producer.
+    undo: Option<Box<Undo>>,
 }
 
 impl TailBatch {
@@ -128,8 +130,17 @@ pub(super) struct PartitionLog {
     pub(super) stable: Offset,
     pub(super) written_end: Offset,
     pub(super) writing: bool,
-    /// Where the segment write under way ends.
+    /// Where the segment write under way ends, as far as it counts.
     pub(super) run_end: Offset,
+    /// Whether its files are being cut, so that nothing is written to them.
+    pub(super) cutting: bool,
+    /// Truncations that the journal has not flushed yet, in their order: where each ends, `None` where the
+    /// log begins anew. What was appended before and reaches beyond counts for nothing.
+    pub(super) cuts: VecDeque<Option<Offset>>,
+    /// The number of the last truncation.
+    pub(super) last_cut: u64,
+    /// The lowest end of a truncation since the checkpoint that a start has read.
+    pub(super) lowest_cut: Option<Offset>,
     pub(super) reserved: Offset,
     pub(super) reserved_stable: Offset,
     pub(super) segments: VecDeque<Segment>,
@@ -181,6 +192,10 @@ impl PartitionLog {
             written_end: Offset::ZERO,
             writing: false,
             run_end: Offset::ZERO,
+            cutting: false,
+            cuts: VecDeque::new(),
+            last_cut: 0,
+            lowest_cut: None,
             reserved: Offset::ZERO,
             reserved_stable: Offset::ZERO,
             segments: VecDeque::new(),
@@ -259,7 +274,7 @@ impl PartitionLog {
     /// Returns whether the next batch begins a segment.
     pub(super) fn rolls(&self, wall: UnixMillis, batch_bytes: u64) -> bool {
         let Some(active) = self.segments.back() else { return true };
-        if active.indexes.is_none() {
+        if active.indexes.is_none() || active.closed {
             // Its index was not loaded since the start, so it takes no more entries.
             return true;
         }
@@ -298,7 +313,8 @@ impl PartitionLog {
         if self.epochs.latest().is_none_or(|(latest, _)| latest < epoch) {
             self.epochs.assign(epoch, self.end).expect("epochs of a log rise");
         }
-        self.producers.update(mono, &batch, append.0, self.append_limits.producer_ids_max);
+        let ids_max = self.append_limits.producer_ids_max;
+        let undo = self.producers.take_in(mono, &batch, append.0, ids_max);
         let size = batch.size() as u64;
         let next = batch.next_offset();
         let active = self.segments.back_mut().expect("there is an active segment");
@@ -311,6 +327,7 @@ impl PartitionLog {
             segment: active.extent.base,
             position,
             bytes: TailBytes::Fresh(batch),
+            undo,
         });
         self.appended_bytes += size;
         self.end = next;
@@ -325,6 +342,102 @@ impl PartitionLog {
             assert_eq!(self.tail[at].size, bytes.len() as u64, "sealing keeps the size");
             self.tail[at].bytes = TailBytes::Sealed(bytes);
         }
+    }
+
+    /// Returns whether a batch that the journal has just flushed is still a part of the log.
+    pub(super) fn survives_cuts(&self, next: Offset) -> bool {
+        // While the place of a cut is looked for, the end alone tells of it.
+        next <= self.end && self.cuts.iter().all(|cut| cut.is_some_and(|end| next <= end))
+    }
+
+    /// Removes every batch from `end` on, which is where a batch begins. `segment` is the last segment that
+    /// is left, and its length. Returns the segments that have gone.
+    ///
+    /// Of producers the batches in memory are taken back; what others have told is left to the caller.
+    pub(super) fn cut_back(&mut self, end: Offset, segment: Option<(Offset, u64)>) -> Vec<Extent> {
+        assert!(self.start <= end && end <= self.end, "a log is cut within its bounds");
+        while self.tail.back().is_some_and(|batch| batch.base >= end) {
+            let batch = self.tail.pop_back().expect("there is one");
+            self.appended_bytes = batch.before;
+            if let Some(undo) = batch.undo {
+                self.producers.undo(*undo);
+            }
+        }
+        let mut gone = Vec::new();
+        while self.segments.back().is_some_and(|segment| segment.extent.base >= end) {
+            gone.extend(self.segments.pop_back().map(|segment| segment.extent));
+        }
+        if let (Some(last), Some((base, bytes))) = (self.segments.back_mut(), segment) {
+            assert_eq!(last.extent.base, base, "the segment that is left is the last one");
+            last.cut(end, bytes);
+        }
+        self.epochs.truncate_from_end(end);
+        self.damaged = self.damaged.filter(|at| *at < end);
+        self.stable = self.stable.min(end);
+        self.end_at(end);
+        gone
+    }
+
+    /// Forgets all batches and begins anew at `start`. Returns the segments that have gone.
+    pub(super) fn begin_anew(&mut self, start: Offset) -> Vec<Extent> {
+        self.tail.clear();
+        self.producers = ProducerStates::new();
+        self.epochs = LeaderEpochs::new();
+        self.damaged = None;
+        self.start = start;
+        self.coming_start = start;
+        self.stable = start;
+        self.written_end = start;
+        self.run_end = start;
+        self.end_at(start);
+        self.segments.drain(..).map(|segment| segment.extent).collect()
+    }
+
+    /// Takes the end of the log back, and says that what checkpoints know of the rest is out of date.
+    pub(super) fn end_at(&mut self, end: Offset) {
+        self.end = end;
+        self.stable = self.stable.min(end);
+        self.written_end = self.written_end.min(end);
+        self.run_end = self.run_end.min(end);
+        self.dirty = true;
+        if self.producer_files == ProducerFiles::Sound {
+            // Of the same name there may be others.
+            self.producer_files = ProducerFiles::Lost;
+        }
+        // These copies say what is flushed; the checkpoint under way has its own.
+        if let Some(image) = &mut self.image {
+            image.segments.retain(|extent| extent.end <= end);
+            image.epochs.clear();
+        }
+        if let Some(image) = &mut self.next_image {
+            image.segments.retain(|extent| extent.base < end);
+            image.epochs.clear();
+        }
+    }
+
+    /// Returns how many bytes of a segment's batches are in its file, `None` where it is not there.
+    pub(super) fn written_bytes_of(&self, base: Offset) -> Option<u64> {
+        let segment = self.segments.iter().find(|segment| segment.extent.base == base)?;
+        if self.written_end <= base {
+            return None;
+        }
+        let tail = self.tail_position(self.written_end).map(|at| &self.tail[at]);
+        let unwritten = tail.filter(|batch| batch.segment == base);
+        Some(unwritten.map_or(segment.extent.bytes, |batch| batch.position))
+    }
+
+    /// Returns the segment that is the last one below `end`, where that is the end of a batch in it or
+    /// the batch there is in memory: its base and its length up to there.
+    pub(super) fn place_of(&self, end: Offset) -> Option<(Offset, u64)> {
+        let at = self.segments.partition_point(|segment| segment.extent.base < end);
+        let segment = &self.segments[at.checked_sub(1)?];
+        let extent = segment.extent;
+        if extent.end <= end {
+            return Some((extent.base, extent.bytes));
+        }
+        let batch = &self.tail[self.tail_position(end)?];
+        assert!(batch.base == end && batch.segment == extent.base, "a batch begins at the cut");
+        Some((extent.base, batch.position))
     }
 
     /// Moves the log's start up. Returns the segments that have nothing above it.
@@ -369,7 +482,7 @@ impl PartitionLog {
 
     /// Returns the batches that may go to the segment next, in one run within one segment.
     pub(super) fn next_run(&self, most: u64) -> Option<Run> {
-        if self.writing || self.is_memory() || self.folder_state != Folder::Made {
+        if self.writing || self.cutting || self.is_memory() || self.folder_state != Folder::Made {
             return None;
         }
         let first = self.tail_position(self.written_end)?;
@@ -486,6 +599,7 @@ impl PartitionLog {
         digest.signed(self.coming_start.0).signed(self.run_end.0).signed(self.reserved_stable.0);
         digest.shown(&(self.writing, self.created, self.dirty, self.folder_state, self.damaged));
         digest.shown(&(self.write_due, self.producer_files, &self.image, &self.next_image));
+        digest.shown(&(self.cutting, &self.cuts, self.last_cut));
         self.producers.digest(digest);
         self.epochs.digest(digest);
     }

@@ -10,6 +10,8 @@
 //! 2. `check` changes nothing, and what it lets pass leaves the sequences of an epoch consecutive.
 //! 3. At most `ids_max` producers and [`REFUSED_MAX`] refused first batches are remembered.
 
+mod undo;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -19,6 +21,8 @@ use crate::ids::{Offset, ProducerEpoch, ProducerId};
 use crate::log::api::Sequence;
 use crate::record::batch::Batch;
 use crate::time::Instant;
+
+pub(in crate::log) use undo::Undo;
 
 /// Batches remembered for each producer, as many as a client may have in flight.
 pub const BATCHES_KEPT: usize = 5;
@@ -249,13 +253,26 @@ impl ProducerStates {
     /// the longest silent producer for a further one, because a log that was accepted elsewhere is
     /// never refused here.
     pub fn update(&mut self, mono: Instant, batch: &Batch, append_ms: i64, ids_max: usize) {
+        let _undo = self.take_in(mono, batch, append_ms, ids_max);
+    }
+
+    /// Does the same, and returns what [`undo`](Self::undo) needs to take it back.
+    pub(in crate::log) fn take_in(
+        &mut self,
+        mono: Instant,
+        batch: &Batch,
+        append_ms: i64,
+        ids_max: usize,
+    ) -> Option<Box<Undo>> {
         let id = batch.producer_id();
         if id.0 < 0 {
-            return;
+            return None;
         }
+        let mut undo = Undo::new(id, self.producers.get(&id), batch);
         self.refused.remove(&id);
         let is_further = !self.producers.contains_key(&id) && self.producers.len() >= ids_max;
         if is_further && let Some(silent) = self.longest_silent(|_| true) {
+            undo.displaces(silent, self.producers.get(&silent));
             self.forget(silent);
         }
         let state =
@@ -285,6 +302,7 @@ impl ProducerStates {
         let heard_before = std::mem::replace(&mut state.last_heard, mono);
         self.by_last_heard.remove(&(heard_before, id));
         self.by_last_heard.insert((mono, id));
+        Some(Box::new(undo))
     }
 
     /// Forgets producers that appended nothing for `expiration_ms` (`producer.id.expiration.ms`) and

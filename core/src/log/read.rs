@@ -82,6 +82,10 @@ pub(super) struct ReadJob {
     asked: u64,
     /// The first offset that is wanted.
     from: Offset,
+    /// The one that was wanted at first.
+    first: Offset,
+    /// Whether its log was cut back since: what is read now counts for nothing.
+    stale: bool,
     /// Whether the segment was already read from its beginning.
     from_beginning: bool,
     /// Up to where batches that seemed damaged were read once more.
@@ -164,6 +168,8 @@ impl LogStore {
             want: 0,
             asked: 0,
             from,
+            first: from,
+            stale: false,
             from_beginning: false,
             doubted: 0,
             loaded: None,
@@ -259,6 +265,9 @@ impl LogStore {
     ) {
         let _ = now;
         let Some(mut job) = self.reads.remove(&number) else { return };
+        if job.stale {
+            return self.read_again(job, fx);
+        }
         let bytes = match outcome {
             Ok(Completion::Read(bytes)) => bytes,
             Ok(_) => unreachable!("a read is answered by a read"),
@@ -298,6 +307,35 @@ impl LogStore {
                 self.take_batches(job, &bytes, fx);
             }
         }
+    }
+
+    /// Reads under way of a log that now ends at `end` begin once more.
+    pub(super) fn cut_reads(&mut self, log: TopicPartition, end: Offset) {
+        for job in self.reads.values_mut().filter(|job| job.log == log) {
+            job.stale = true;
+            match &mut job.goal {
+                Goal::Fetch { end: until, .. } | Goal::Time { end: until, .. } => {
+                    *until = (*until).min(end);
+                }
+            }
+        }
+    }
+
+    fn read_again(&mut self, mut job: ReadJob, fx: &mut Effects) {
+        job.stale = false;
+        job.loaded = None;
+        job.from = job.first;
+        match &mut job.goal {
+            Goal::Fetch { parts, bytes, .. } => {
+                parts.clear();
+                *bytes = 0;
+            }
+            Goal::Time { best, .. } => {
+                *best = None;
+                job.from = self.logs.get(&job.log).map_or(job.first, |log| log.start);
+            }
+        }
+        self.next_segment(job, fx);
     }
 
     fn take_indexes(&mut self, mut job: ReadJob, offsets: &[u8], times: &[u8], fx: &mut Effects) {
@@ -607,6 +645,7 @@ impl LogStore {
         digest.number(self.reads.len() as u64).number(self.next_read);
         for (id, job) in &self.reads {
             digest.number(*id).number(job.position).number(job.doubted);
+            digest.number(u64::from(job.stale));
         }
     }
 }

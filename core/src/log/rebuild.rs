@@ -16,7 +16,7 @@ use bytes::{Buf, Bytes};
 
 use crate::ids::{Offset, TopicPartition};
 use crate::io::{DiskError, Effects, Mark};
-use crate::log::block::Entry;
+use crate::log::block::{BlockSequence, Entry};
 use crate::log::operations::Op;
 use crate::log::partition_log::ProducerFiles;
 use crate::log::recovery::{Outcome, Stage, content};
@@ -37,10 +37,17 @@ pub(super) struct Rebuild {
     logs: VecDeque<TopicPartition>,
     /// The segment under way, by its place among those of the log.
     segment: usize,
-    position: u64,
-    want: u64,
+    walk: Walk,
+}
+
+/// The walk through one segment, from its beginning on.
+#[derive(Clone, Debug)]
+pub(super) struct Walk {
+    pub(super) position: u64,
+    /// How many bytes are read next.
+    pub(super) want: u64,
     /// Where the next batch must begin.
-    expected: Offset,
+    pub(super) expected: Offset,
 }
 
 /// What is wrong with a segment, if its log still needs it.
@@ -55,7 +62,7 @@ pub(super) struct Fault {
 }
 
 /// What is at the front of the bytes that were read.
-enum Next {
+pub(super) enum Next {
     Batch(Batch),
     More(u64),
     Damage(&'static str),
@@ -63,23 +70,38 @@ enum Next {
 
 impl Rebuild {
     pub(super) fn new(logs: VecDeque<TopicPartition>) -> Self {
-        Self { logs, segment: 0, position: 0, want: CHUNK, expected: Offset::ZERO }
+        Self { logs, segment: 0, walk: Walk::new(Offset::ZERO) }
     }
 
     fn next_segment(&mut self) {
         self.segment += 1;
-        self.position = 0;
-        self.want = CHUNK;
+        self.walk = Walk::new(Offset::ZERO);
     }
 
     fn next_log(&mut self) {
         self.logs.pop_front();
         self.segment = 0;
-        self.position = 0;
-        self.want = CHUNK;
+        self.walk = Walk::new(Offset::ZERO);
+    }
+}
+
+impl Walk {
+    pub(super) const fn new(base: Offset) -> Self {
+        Self { position: 0, want: CHUNK, expected: base }
     }
 
-    fn next_batch(&self, rest: &Bytes, extent: &Extent) -> Next {
+    /// Goes on behind a batch.
+    pub(super) fn pass(&mut self, batch: &Batch) {
+        self.position += batch.size() as u64;
+        self.expected = batch.next_offset();
+    }
+
+    /// Asks for so many bytes at least.
+    pub(super) fn ask(&mut self, want: u64) {
+        self.want = CHUNK.max(want);
+    }
+
+    pub(super) fn next_batch(&self, rest: &Bytes, extent: &Extent) -> Next {
         let left = extent.bytes - self.position;
         if rest.len() < HEADER_LEN {
             return Next::More(HEADER_LEN as u64);
@@ -107,19 +129,24 @@ impl Rebuild {
 }
 
 impl LogStore {
-    /// Returns the logs that the journal deletes above the cut: their files may belong to others.
-    pub(super) fn deleted_by_journal(&mut self) -> BTreeSet<TopicPartition> {
-        let entries = self.recovery().scanned.iter().flat_map(|scanned| &scanned.entries);
-        let deleted = entries.filter_map(|(_, entry)| match entry {
+    /// Returns the logs whose producer files say nothing that is needed: the journal deletes them above
+    /// the cut, so their files may belong to others, or it cuts them back and tells of producers there.
+    pub(super) fn without_producer_files(&mut self) -> BTreeSet<TopicPartition> {
+        let recovery = self.recovery();
+        let cut = recovery.checkpoint.as_ref().map_or_else(BlockSequence::default, |it| it.cut);
+        let entries = recovery.scanned.iter().flat_map(|scanned| &scanned.entries);
+        let found = entries.filter_map(|(sequence, entry)| match entry {
             Entry::Delete { log } => Some(*log),
+            Entry::Truncate { log, .. } if *sequence > cut => Some(*log),
             Entry::Append { .. }
+            | Entry::Truncate { .. }
             | Entry::LogStart { .. }
             | Entry::Create { .. }
             | Entry::Vote { .. }
             | Entry::Reserve { .. }
             | Entry::Close => None,
         });
-        deleted.collect()
+        found.collect()
     }
 
     /// Reads on, or goes on with the start where everything has been read.
@@ -141,17 +168,17 @@ impl LogStore {
                 continue;
             };
             let extent = segment.extent;
-            if rebuild.position >= extent.bytes {
+            if rebuild.walk.position >= extent.bytes {
                 rebuild.next_segment();
                 continue;
             }
-            if rebuild.position == 0 {
-                rebuild.expected = extent.base;
+            if rebuild.walk.position == 0 {
+                rebuild.walk.expected = extent.base;
             }
             let op = Op::Read {
                 file: segment_file(&log.folder, extent.base, "log"),
-                position: rebuild.position,
-                length: rebuild.want.min(extent.bytes - rebuild.position),
+                position: rebuild.walk.position,
+                length: rebuild.walk.want.min(extent.bytes - rebuild.walk.position),
             };
             self.enter(Stage::Rebuild(rebuild), vec![op], fx);
             return Ok(());
@@ -181,25 +208,25 @@ impl LogStore {
             rebuild.next_segment();
             return self.go_on_rebuilding(now, rebuild, fx);
         };
-        let is_all = rest.len() as u64 >= rebuild.want.min(extent.bytes - rebuild.position);
-        while rebuild.position < extent.bytes {
-            let damage = match rebuild.next_batch(&rest, &extent) {
+        let is_all =
+            rest.len() as u64 >= rebuild.walk.want.min(extent.bytes - rebuild.walk.position);
+        while rebuild.walk.position < extent.bytes {
+            let damage = match rebuild.walk.next_batch(&rest, &extent) {
                 Next::Batch(batch) => {
                     log.producers.update(now.mono, &batch, extent.last_append.0, ids_max);
                     rest.advance(batch.size());
-                    rebuild.position += batch.size() as u64;
-                    rebuild.expected = batch.next_offset();
+                    rebuild.walk.pass(&batch);
                     continue;
                 }
-                Next::More(want) if is_all && rebuild.position + want <= extent.bytes => {
-                    rebuild.want = CHUNK.max(want);
+                Next::More(want) if is_all && rebuild.walk.position + want <= extent.bytes => {
+                    rebuild.walk.ask(want);
                     break;
                 }
                 Next::More(_) => "a batch is cut off",
                 Next::Damage(why) => why,
             };
-            let what = format!("is damaged at byte {}: {damage}", rebuild.position);
-            let fault = Fault { log: *id, extent, offset: rebuild.expected, what };
+            let what = format!("is damaged at byte {}: {damage}", rebuild.walk.position);
+            let fault = Fault { log: *id, extent, offset: rebuild.walk.expected, what };
             self.recovery().faults.push(fault);
             rebuild.next_segment();
             break;

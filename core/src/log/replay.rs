@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use crate::ids::{Offset, TopicName, TopicPartition};
 use crate::io::{DirectoryEntry, Effects, EntryKind, FileName, Mark};
 use crate::log::api::{FlushPolicy, LogEvent, LogSettings, Storage};
-use crate::log::block::{BlockSequence, Entry};
+use crate::log::block::{BlockSequence, Cut, Entry};
 use crate::log::identity::META_FILE;
 use crate::log::journal::{FileState, Journal, JournalState, Need};
 use crate::log::operations::{Op, Purpose};
@@ -77,7 +77,7 @@ impl LogStore {
         fx: &mut Effects,
     ) -> VecDeque<TopicPartition> {
         let mut unreadable = VecDeque::new();
-        let deleted = self.deleted_by_journal();
+        let without = self.without_producer_files();
         let limits = self.append_limits();
         let checkpoint = self.recovery().checkpoint.clone().unwrap_or(EMPTY);
         self.vote = checkpoint.vote;
@@ -97,7 +97,7 @@ impl LogStore {
             let log = self.logs.get_mut(id).expect("it was just made");
             match states {
                 Ok(states) => log.producers = states,
-                Err(_) if deleted.contains(id) => {}
+                Err(_) if without.contains(id) => {}
                 Err(error) => {
                     fx.warn(format!(
                         "what partition {}-{} knows of its producers is read from its segments: \
@@ -116,11 +116,17 @@ impl LogStore {
         let recovery = self.recovery();
         let cut =
             recovery.checkpoint.as_ref().map_or_else(BlockSequence::default, |found| found.cut);
-        let scanned = recovery.scanned.take();
-        for (sequence, entry) in scanned.iter().flat_map(|scanned| &scanned.entries) {
-            if *sequence > cut {
-                self.replay_entry(now, entry.clone())?;
+        let mut scanned = recovery.scanned.take();
+        if let Some(scanned) = &mut scanned {
+            let mut dead = vec![false; scanned.entries.len()];
+            for (at, (sequence, entry)) in scanned.entries.iter().enumerate() {
+                if *sequence > cut && self.replay_entry(now, entry.clone())? {
+                    note_dead(&scanned.entries[..at], entry, &mut dead);
+                }
             }
+            // They are not written again: behind the truncation they would come to life once more.
+            let mut dead = dead.into_iter();
+            scanned.entries.retain(|_| dead.next() == Some(false));
         }
         for log in self.logs.values_mut() {
             log.stable = log.end;
@@ -131,11 +137,12 @@ impl LogStore {
         Ok(())
     }
 
-    fn replay_entry(&mut self, now: Now, entry: Entry) -> Result<(), String> {
+    /// Applies an entry. Returns whether it has cut a log back.
+    fn replay_entry(&mut self, now: Now, entry: Entry) -> Result<bool, String> {
         match entry {
             Entry::Create { log, storage, name } => {
                 if self.logs.contains_key(&log) {
-                    return Ok(());
+                    return Ok(false);
                 }
                 let name = std::str::from_utf8(&name)
                     .ok()
@@ -148,15 +155,17 @@ impl LogStore {
                 self.logs.insert(log, PartitionLog::new(log, name, settings, limits));
             }
             Entry::Delete { log } => {
-                let Some(partition) = self.logs.remove(&log) else { return Ok(()) };
+                let Some(partition) = self.logs.remove(&log) else { return Ok(false) };
+                self.cutting.remove(&log);
                 self.unwritten_bytes -= partition.unwritten_bytes();
                 if !partition.is_memory() {
                     let folder = partition.folder;
                     self.recovered_deletions.push((log, folder));
                 }
             }
+            Entry::Truncate { log, cut } => return self.replay_cut(now, log, &cut),
             Entry::LogStart { log, start } => {
-                let Some(partition) = self.logs.get_mut(&log) else { return Ok(()) };
+                let Some(partition) = self.logs.get_mut(&log) else { return Ok(false) };
                 // A start above the end: the batches between lay in blocks that were cut with it.
                 let start = start.min(partition.end);
                 // The entry may live in the page cache alone: its segments go once it is flushed.
@@ -166,9 +175,9 @@ impl LogStore {
                     .extend(gone.into_iter().map(|extent| (folder.clone(), extent)));
             }
             Entry::Append { log, append_ms, rolls, batch } => {
-                let Some(partition) = self.logs.get_mut(&log) else { return Ok(()) };
+                let Some(partition) = self.logs.get_mut(&log) else { return Ok(false) };
                 if batch.base_offset() < partition.end {
-                    return Ok(());
+                    return Ok(false);
                 }
                 if batch.base_offset() > partition.end {
                     return Err(format!(
@@ -205,7 +214,58 @@ impl LogStore {
             }
             Entry::Close => {}
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// Cuts a log back as it was. One that was carried out already, because a start wrote its entry once
+    /// more, is passed over; so is one whose log ends before the cut, because what was between was cut by
+    /// a later one and not written again.
+    fn replay_cut(&mut self, now: Now, log: TopicPartition, cut: &Cut) -> Result<bool, String> {
+        let Some(partition) = self.logs.get_mut(&log) else { return Ok(false) };
+        if cut.number <= partition.last_cut {
+            return Ok(false);
+        }
+        partition.last_cut = cut.number;
+        if partition.is_memory() || (!cut.anew && cut.end > partition.end) {
+            return Ok(false);
+        }
+        let before = partition.unwritten_bytes();
+        let last = partition.segments.iter().rev().map(|segment| segment.extent);
+        let last = last.into_iter().find(|extent| extent.base < cut.end);
+        let segment = cut.segment.filter(|&(base, bytes)| {
+            last.is_some_and(|last| last.base == base && bytes <= last.bytes)
+        });
+        let fits = segment.is_some() || last.is_none_or(|last| last.end <= cut.end);
+        if !cut.anew && (!fits || cut.end < partition.start) {
+            return Err(format!(
+                "the journal cuts partition {}-{} at offset {}, where none of its segments can be cut; \
+                 restore the directory from a backup",
+                partition.name, log.partition, cut.end
+            ));
+        }
+        let gone = if cut.anew {
+            partition.begin_anew(cut.end)
+        } else {
+            partition.cut_back(cut.end, segment)
+        };
+        partition.producers = if cut.producers.is_empty() {
+            ProducerStates::new()
+        } else {
+            ProducerStates::decode_sidecar(&cut.producers, now.mono).map_err(|error| {
+                format!(
+                    "the journal tells of the producers of partition {}-{} what makes no sense: \
+                     {error}; restore the directory from a backup",
+                    partition.name, log.partition
+                )
+            })?
+        };
+        let lowest = if cut.anew { Offset::ZERO } else { cut.end };
+        partition.lowest_cut = Some(partition.lowest_cut.map_or(lowest, |low| low.min(lowest)));
+        partition.cutting = true;
+        self.unwritten_bytes -= before - partition.unwritten_bytes();
+        self.forget_beyond(log, lowest, cut.end);
+        self.note_files(log, segment, &gone);
+        Ok(true)
     }
 
     /// Looks into the folders that may hold files from after the checkpoint.
@@ -244,13 +304,17 @@ impl LogStore {
             return;
         }
         let Some(log) = self.logs.values().find(|log| log.folder == *folder) else { return };
-        let known: Vec<Offset> = log
-            .image
-            .as_ref()
+        let (id, lowest_cut) = (log.id, log.lowest_cut);
+        let told = self.recovery().checkpoint.as_ref().map(|checkpoint| &checkpoint.logs);
+        let image = told.into_iter().flatten().find(|(log, _)| *log == id).map(|(_, image)| image);
+        let is_known = image.is_some();
+        let known: Vec<Offset> = image
             .map(|image| image.segments.iter().map(|extent| extent.base).collect())
             .unwrap_or_default();
-        let end = log.image.as_ref().map_or(Offset::ZERO, |image| image.end);
-        let active = log.image.as_ref().and_then(|image| image.segments.last().copied());
+        let told_end = image.map_or(Offset::ZERO, |image| image.end);
+        let end = lowest_cut.map_or(told_end, |cut| cut.min(told_end));
+        // What is cut below what the checkpoint tells of goes once the journal is flushed.
+        let active = image.filter(|_| end == told_end).and_then(|it| it.segments.last().copied());
         let mut stale = Vec::new();
         for entry in entries {
             if entry.kind != EntryKind::File || !is_ours(&entry.name) {
@@ -266,7 +330,7 @@ impl LogStore {
                 stale.push(folder.join(&entry.name));
             }
         }
-        if log.image.is_none() {
+        if !is_known {
             self.recovery().stale.append(&mut stale);
         }
         for file in stale {
@@ -422,6 +486,26 @@ impl LogStore {
             directory_id: identity.directory_id,
             vote: self.vote,
         });
+        self.advance_cuts(fx);
+    }
+}
+
+/// Notes which earlier entries count for nothing, because a truncation has taken back what they did.
+fn note_dead(earlier: &[(BlockSequence, Entry)], truncation: &Entry, dead: &mut [bool]) {
+    let Entry::Truncate { log: of, cut } = truncation else { return };
+    for ((_, entry), dead) in earlier.iter().zip(dead) {
+        *dead |= match entry {
+            Entry::Append { log, batch, .. } => {
+                log == of && (cut.anew || batch.next_offset() > cut.end)
+            }
+            Entry::LogStart { log, .. } => log == of && cut.anew,
+            Entry::Truncate { .. }
+            | Entry::Create { .. }
+            | Entry::Delete { .. }
+            | Entry::Vote { .. }
+            | Entry::Reserve { .. }
+            | Entry::Close => false,
+        };
     }
 }
 

@@ -5,19 +5,23 @@ use crate::ids::{ProducerEpoch, ProducerId};
 use crate::record::builder::leader_change;
 
 /// A batch as a leader has stored it.
-fn stored(base: i64, epoch: i32, value: &[u8], producer: Option<Producer>) -> Batch {
+pub(super) fn stored(base: i64, epoch: i32, value: &[u8], producer: Option<Producer>) -> Batch {
     let mut batch = batch(value, producer);
     batch.assign(Offset(base), LeaderEpoch(epoch));
     batch
 }
 
-const fn producer(base_sequence: i32) -> Producer {
+pub(super) const fn producer(base_sequence: i32) -> Producer {
     Producer { id: ProducerId(9), epoch: ProducerEpoch(0), base_sequence }
 }
 
 impl Node {
-    fn replicate(&mut self, log: TopicPartition, batch: &Batch) -> Result<(), AppendError> {
-        let append_ms = UnixMillis(1_600_000_000_000).plus(batch.base_offset().0.min(1_000));
+    pub(super) fn replicate(
+        &mut self,
+        log: TopicPartition,
+        batch: &Batch,
+    ) -> Result<(), AppendError> {
+        let append_ms = UnixMillis(1_699_999_000_000).plus(batch.base_offset().0.min(1_000));
         let taken =
             self.store.append_replica(self.now, log, batch.clone(), append_ms, &mut self.fx);
         self.settle();
@@ -25,7 +29,7 @@ impl Node {
     }
 
     /// Reads all that the log holds, stable or not.
-    fn fetch_to_end(&mut self, log: TopicPartition, max_bytes: u64) -> Vec<Batch> {
+    pub(super) fn fetch_to_end(&mut self, log: TopicPartition, max_bytes: u64) -> Vec<Batch> {
         let mut at = self.store.log_start_offset(log).expect("known");
         let end = self.store.log_end_offset(log).expect("known");
         let mut all: Vec<Batch> = Vec::new();
@@ -56,7 +60,7 @@ impl Node {
     }
 }
 
-fn whole(batches: &[Batch]) -> Vec<Bytes> {
+pub(super) fn whole(batches: &[Batch]) -> Vec<Bytes> {
     batches.iter().map(Batch::to_bytes).collect()
 }
 
@@ -83,7 +87,7 @@ fn a_replica_holds_the_bytes_of_its_leader_and_knows_its_epochs_and_producers() 
         assert!(matches!(repeated, Ok(Sequence::Duplicate { base_offset: Offset(58), .. })));
         let partition = &node.store.logs[&log];
         assert!(partition.segments.len() > 3, "segments are rolled");
-        assert_eq!(partition.segments[0].extent.first_append, UnixMillis(1_600_000_000_000));
+        assert_eq!(partition.segments[0].extent.first_append, UnixMillis(1_699_999_000_000));
         node.restart();
     }
 }

@@ -55,6 +55,10 @@ pub(super) struct Segment {
     pub(super) indexes: Option<Indexes>,
     /// Whether the index files lack something.
     pub(super) indexes_dirty: bool,
+    /// Whether it takes no more batches, because its end was cut off.
+    pub(super) closed: bool,
+    /// Whether its file may be longer than it should be, so that its length is to be flushed.
+    pub(super) resized: bool,
 }
 
 impl Segment {
@@ -73,11 +77,13 @@ impl Segment {
                 times: TimeIndex::new(base),
             }),
             indexes_dirty: true,
+            closed: false,
+            resized: false,
         }
     }
 
     pub(super) const fn from_extent(extent: Extent) -> Self {
-        Self { extent, indexes: None, indexes_dirty: false }
+        Self { extent, indexes: None, indexes_dirty: false, closed: false, resized: false }
     }
 
     /// Gives a batch its place; returns the position.
@@ -95,6 +101,20 @@ impl Segment {
         self.extent.max_timestamp = self.extent.max_timestamp.max(batch.max_timestamp());
         self.extent.last_append = append;
         position
+    }
+
+    /// Forgets what lies at or beyond `end`, which begins at byte `bytes`. The times of what is left are
+    /// not known exactly, so those of before bound them; no batch follows in this segment.
+    pub(super) fn cut(&mut self, end: Offset, bytes: u64) {
+        self.extent.end = end;
+        self.extent.bytes = bytes;
+        self.closed = true;
+        self.resized = true;
+        if let Some(indexes) = &mut self.indexes {
+            indexes.offsets.truncate(end, bytes);
+            indexes.times.truncate(end);
+            self.indexes_dirty = true;
+        }
     }
 
     /// The age basis of retention: the largest timestamp, or the last append where that is earlier.

@@ -16,7 +16,7 @@ use crate::log::api::{FlushPolicy, LogConfig, LogEvent};
 use crate::log::block::{BlockSequence, Entry};
 use crate::log::checkpointing::Checkpointing;
 use crate::log::journal::{BlockDone, Journal, Need};
-use crate::log::operations::{JournalStep, Op, Operations, Purpose};
+use crate::log::operations::{CutStep, JournalStep, Op, Operations, Purpose};
 use crate::log::partition_log::PartitionLog;
 use crate::log::read::ReadJob;
 use crate::log::recovery::Recovery;
@@ -24,6 +24,7 @@ use crate::log::retention::RetentionClock;
 use crate::log::segment::Extent;
 use crate::log::space::SpaceWatch;
 use crate::log::stable::Stable;
+use crate::log::truncation::Cutting;
 use crate::log::write_behind::Doomed;
 use crate::time::{Instant, Now};
 
@@ -88,6 +89,9 @@ pub struct LogStore {
     pub(super) recovered_removals: Vec<(FileName, Extent)>,
     /// Folders on their way to the trash.
     pub(super) moving: BTreeSet<FileName>,
+    /// Logs that are being cut back, and how many truncations there were in this start.
+    pub(super) cutting: BTreeMap<TopicPartition, Cutting>,
+    pub(super) cuts_made: u64,
     /// Names in the data directory that are not ours.
     pub(super) foreign: BTreeSet<String>,
     pub(super) retention: RetentionClock,
@@ -121,6 +125,8 @@ impl LogStore {
             doomed: BTreeMap::new(),
             emptying: BTreeMap::new(),
             moving: BTreeSet::new(),
+            cutting: BTreeMap::new(),
+            cuts_made: 0,
             recovered_deletions: Vec::new(),
             recovered_removals: Vec::new(),
             foreign: BTreeSet::new(),
@@ -192,6 +198,10 @@ impl LogStore {
             Purpose::Cleanup => self.on_cleanup(op, fx),
             Purpose::CleanupList(folder) => self.on_cleanup_list(&folder, completion, fx),
             Purpose::Read(job) => self.on_read_done(now, job, Ok(completion), fx),
+            Purpose::Cut(log, CutStep::Find(search)) => {
+                self.on_find_read(now, log, search, Ok(completion), fx);
+            }
+            Purpose::Cut(log, CutStep::File) => self.on_file_cut(log, fx),
             Purpose::Space => self.on_space(now, Some(&completion), fx),
         }
     }
@@ -230,6 +240,14 @@ impl LogStore {
                 self.on_cleanup(&op, fx);
                 return;
             }
+            &Purpose::Cut(log, CutStep::Find(search)) if error.kind != DiskErrorKind::Exhausted => {
+                self.on_find_read(now, log, search, Err(error), fx);
+                return;
+            }
+            &Purpose::Cut(log, CutStep::File) if error.kind == DiskErrorKind::NotFound => {
+                self.on_file_cut(log, fx);
+                return;
+            }
             Purpose::Space => {
                 self.on_space(now, None, fx);
                 return;
@@ -256,7 +274,8 @@ impl LogStore {
             | Purpose::Folder(_)
             | Purpose::Checkpoint
             | Purpose::Cleanup
-            | Purpose::CleanupList(_) => {}
+            | Purpose::CleanupList(_)
+            | Purpose::Cut(..) => {}
         }
         match error.kind {
             DiskErrorKind::NoSpace => {
@@ -324,7 +343,9 @@ impl LogStore {
         for (entry, range) in done.plan.placed() {
             match *entry {
                 Entry::Append { log, ref batch, .. } => {
-                    if let Some(partition) = self.logs.get_mut(&log) {
+                    if let Some(partition) = self.logs.get_mut(&log)
+                        && partition.survives_cuts(batch.next_offset())
+                    {
                         let range = range.expect("an append has a batch");
                         let size = range.len() as u64;
                         partition.seal(batch.base_offset(), done.block.slice(range));
@@ -334,6 +355,7 @@ impl LogStore {
                         around -= size;
                     }
                 }
+                Entry::Truncate { log, ref cut } => self.on_cut_durable(log, cut.end),
                 Entry::LogStart { log, start } => self.on_start_durable(log, start, fx),
                 Entry::Create { log, .. } => {
                     self.events.push_back(LogEvent::Created(log));
@@ -411,6 +433,7 @@ impl LogStore {
         if end <= partition.stable {
             return;
         }
+        assert!(end <= partition.end, "nothing is stable beyond the end of its log");
         partition.stable = end;
         let end = match partition.settings.flush {
             FlushPolicy::Ack => Stable::flushed(end),
@@ -525,6 +548,7 @@ impl LogStore {
                 | Phase::Closed
                 | Phase::Poisoned(_) => {
                     self.checkpoint.needs(journal)
+                        || !self.cutting.is_empty()
                         || (self.checkpoint.awaits_deletions()
                             && (!self.unproven.is_empty()
                                 || !self.doomed.values().all(Doomed::is_durable)))

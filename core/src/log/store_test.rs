@@ -20,6 +20,8 @@ mod replica;
 mod retention;
 #[path = "start_test.rs"]
 mod starts;
+#[path = "truncation_test.rs"]
+mod truncation;
 
 const SMALL: LogConfig = LogConfig {
     shard: ShardId(0),

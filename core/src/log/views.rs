@@ -133,6 +133,7 @@ impl LogStore {
         digest.shown(&self.write_due).shown(&self.unproven).shown(&self.vote);
         digest.shown(&(self.cleanups, &self.leaving, &self.moving, &self.doomed, &self.emptying));
         digest.shown(&(&self.recovered_deletions, &self.recovered_removals, &self.foreign));
+        digest.shown(&(&self.cutting, self.cuts_made));
         digest.shown(&self.retention).shown(&self.space).number(u64::from(self.congested));
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Doomed {
     folder: FileName,
     folder_state: Folder,
     writing: bool,
+    /// Files that are still being cut.
+    cuts: usize,
     durable: bool,
 }
 
@@ -44,6 +46,10 @@ impl Doomed {
     /// Returns whether the deletion is durable.
     pub(super) const fn is_durable(&self) -> bool {
         self.durable
+    }
+
+    pub(super) const fn on_file_cut(&mut self) {
+        self.cuts -= 1;
     }
 }
 
@@ -168,6 +174,7 @@ impl LogStore {
         let doomed = Doomed {
             folder_state: partition.folder_state,
             writing: partition.writing,
+            cuts: self.cutting.remove(&partition.id).map_or(0, |cutting| cutting.outstanding()),
             durable: false,
             folder: partition.folder,
         };
@@ -192,7 +199,10 @@ impl LogStore {
             .doomed
             .iter()
             .filter(|(_, doomed)| {
-                doomed.durable && !doomed.writing && doomed.folder_state != Folder::Making
+                doomed.durable
+                    && !doomed.writing
+                    && doomed.cuts == 0
+                    && doomed.folder_state != Folder::Making
             })
             .map(|(log, _)| *log)
             .collect();
@@ -346,6 +356,10 @@ impl LogStore {
         fx: &mut Effects,
     ) {
         let Some(partition) = self.logs.get_mut(&log) else { return };
+        if partition.cuts.contains(&None) {
+            // It has begun anew since.
+            return;
+        }
         let gone = partition.move_start(start);
         let folder = partition.folder.clone();
         for extent in gone {

@@ -545,7 +545,7 @@ fn refusal(error: &AppendError) -> ProduceRefusal {
     let code = match error {
         AppendError::Unknown => ErrorCode::UnknownTopicOrPartition,
         // A leader gives batches their place itself.
-        AppendError::Apart { .. } => ErrorCode::NotLeaderOrFollower,
+        AppendError::Apart { .. } | AppendError::Cutting => ErrorCode::NotLeaderOrFollower,
         AppendError::DiskFull(_) | AppendError::Poisoned(_) => ErrorCode::KafkaStorageError,
         AppendError::Damaged(_) => ErrorCode::CorruptMessage,
     };

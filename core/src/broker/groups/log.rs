@@ -44,7 +44,9 @@ impl GroupLog for PartitionAppender<'_> {
         let appended = self.log.append(self.now, self.id, epoch, batch, self.fx);
         let base_offset = appended.map_err(|error| match error {
             // Nothing of a replica's is appended here.
-            AppendError::Unknown | AppendError::Apart { .. } => ErrorCode::NotLeaderOrFollower,
+            AppendError::Unknown | AppendError::Apart { .. } | AppendError::Cutting => {
+                ErrorCode::NotLeaderOrFollower
+            }
             AppendError::DiskFull(_) | AppendError::Poisoned(_) => ErrorCode::KafkaStorageError,
             AppendError::Damaged(_) => ErrorCode::CorruptMessage,
         })?;
