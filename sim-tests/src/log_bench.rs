@@ -4,7 +4,7 @@
 //! between any two of them.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
@@ -117,6 +117,8 @@ pub struct LogBench {
     pub deleted: Vec<TopicPartition>,
     /// Confirmed log starts.
     pub starts: BTreeMap<TopicPartition, i64>,
+    /// Logs of which a truncation was confirmed.
+    pub truncated: BTreeSet<TopicPartition>,
     /// Confirmed votes.
     pub voted: Option<(LeaderEpoch, NodeId)>,
     /// Marks that were reached.
@@ -144,6 +146,7 @@ impl LogBench {
             created: Vec::new(),
             deleted: Vec::new(),
             starts: BTreeMap::new(),
+            truncated: BTreeSet::new(),
             voted: None,
             marks: BTreeMap::new(),
             effects: 0,
@@ -208,6 +211,9 @@ impl LogBench {
                     self.stable.insert(log, end.value().0);
                 }
                 LogEvent::Voted { epoch, candidate } => self.voted = Some((epoch, candidate)),
+                LogEvent::Truncated { log, .. } => {
+                    self.truncated.insert(log);
+                }
                 LogEvent::Created(log) => self.created.push(log),
                 LogEvent::Deleted(log) => self.deleted.push(log),
                 LogEvent::LogStartMoved { log, start } => {

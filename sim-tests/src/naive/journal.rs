@@ -15,12 +15,37 @@ const COUNTER_BITS: u32 = 40;
 /// One entry of a block.
 #[derive(Clone, Debug)]
 pub(super) enum Entry {
-    Append { log: TopicPartition, batch: Bytes },
-    LogStart { log: TopicPartition, start: i64 },
-    Create { log: TopicPartition, memory: bool, name: String },
-    Delete { log: TopicPartition },
-    Reserve { log: TopicPartition, end: i64 },
-    Vote { epoch: i32, candidate: i32 },
+    Append {
+        log: TopicPartition,
+        batch: Bytes,
+    },
+    /// `anew` where nothing is left and the log begins at `end`.
+    Truncate {
+        log: TopicPartition,
+        number: u64,
+        end: i64,
+        anew: bool,
+    },
+    LogStart {
+        log: TopicPartition,
+        start: i64,
+    },
+    Create {
+        log: TopicPartition,
+        memory: bool,
+        name: String,
+    },
+    Delete {
+        log: TopicPartition,
+    },
+    Reserve {
+        log: TopicPartition,
+        end: i64,
+    },
+    Vote {
+        epoch: i32,
+        candidate: i32,
+    },
 }
 
 /// Returns whether a block may stand right behind another.
@@ -108,6 +133,12 @@ fn decode(mut body: Bytes, entries: &mut Vec<Entry>) -> Result<(), String> {
                 let log = log(&mut entry);
                 entry.advance(12);
                 entries.push(Entry::Append { log, batch: entry });
+            }
+            2 => {
+                let (log, number) = (log(&mut entry), entry.get_u64());
+                let anew = entry.get_u8() & 1 == 1;
+                entry.advance(3);
+                entries.push(Entry::Truncate { log, number, end: entry.get_i64(), anew });
             }
             3 => entries.push(Entry::LogStart { log: log(&mut entry), start: entry.get_i64() }),
             4 => {

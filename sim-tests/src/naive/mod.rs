@@ -136,15 +136,25 @@ fn read_shard(
             *latest = (*latest).max(*start);
         }
     }
+    // One may be cut back by now, and the files beyond may have gone or be those of later batches.
+    let mut lowest = BTreeMap::new();
+    for entry in &entries {
+        if let Entry::Truncate { log, end, anew, .. } = entry {
+            let from = if *anew { 0 } else { *end };
+            let known = lowest.entry(*log).or_insert(from);
+            *known = (*known).min(from);
+        }
+    }
     for (id, log) in &checkpoint.logs {
         // The folder of one that is deleted behind the checkpoint may have gone.
         if !deleted(*id) {
             let start = starts.get(id).copied().unwrap_or(0).max(log.start);
-            logs.insert(*id, read_segments(disk, *id, log, start)?);
+            logs.insert(*id, read_segments(disk, *id, log, start, lowest.get(id).copied())?);
         }
     }
+    let mut cuts = BTreeMap::new();
     for entry in &entries {
-        apply(&mut logs, entry)?;
+        apply(&mut logs, &mut cuts, entry)?;
     }
     for log in logs.values_mut() {
         let start = log.start;
@@ -159,7 +169,10 @@ fn read_segments(
     id: TopicPartition,
     log: &checkpoint::Log,
     start: i64,
+    lowest: Option<i64>,
 ) -> Result<StoredLog, String> {
+    // What lies beyond will be cut.
+    let readable = lowest.unwrap_or(log.end).min(log.end);
     let mut stored = StoredLog {
         name: log.name.clone(),
         memory: log.memory,
@@ -172,10 +185,11 @@ fn read_segments(
         return Ok(stored);
     }
     let mut next = None;
-    for segment in log.segments.iter().filter(|segment| segment.end > start) {
+    let needed = |segment: &&checkpoint::Segment| segment.end > start && segment.base < readable;
+    for segment in log.segments.iter().filter(needed) {
         let name = format!("{}-{}/{:020}.log", log.name, id.partition.0, segment.base);
         let mut bytes = content(disk, &name).unwrap_or_default();
-        if (bytes.len() as u64) < segment.bytes {
+        if (bytes.len() as u64) < segment.bytes && segment.end <= readable {
             return Err(format!(
                 "{name} has {} bytes, and the checkpoint says {}",
                 bytes.len(),
@@ -184,6 +198,9 @@ fn read_segments(
         }
         bytes.truncate(segment.bytes as usize);
         while !bytes.is_empty() {
+            if next == Some(readable) {
+                break;
+            }
             let Some(batch) = StoredBatch::split_from(&mut bytes) else {
                 return Err(format!("{name} holds no batch {} bytes before its end", bytes.len()));
             };
@@ -194,7 +211,8 @@ fn read_segments(
             stored.batches.insert(batch.base, batch);
         }
     }
-    if next.unwrap_or(log.end) != log.end {
+    // Below a start that has moved nothing is read.
+    if next.unwrap_or(readable) != readable {
         return Err(format!(
             "the segments of {}-{} end at {next:?}, the checkpoint says {}",
             log.name, id.partition.0, log.end
@@ -203,8 +221,28 @@ fn read_segments(
     Ok(stored)
 }
 
-fn apply(logs: &mut BTreeMap<TopicPartition, StoredLog>, entry: &Entry) -> Result<(), String> {
+/// `cuts` are the numbers of the last truncations: one that a start wrote once more does nothing.
+fn apply(
+    logs: &mut BTreeMap<TopicPartition, StoredLog>,
+    cuts: &mut BTreeMap<TopicPartition, u64>,
+    entry: &Entry,
+) -> Result<(), String> {
     match entry {
+        Entry::Truncate { log: id, number, end, anew } => {
+            let Some(log) = logs.get_mut(id).filter(|log| !log.memory) else { return Ok(()) };
+            let last = cuts.entry(*id).or_insert(0);
+            if *number <= *last {
+                return Ok(());
+            }
+            *last = *number;
+            if *anew {
+                log.batches.clear();
+                (log.start, log.end) = (*end, *end);
+            } else if *end <= log.end {
+                log.batches.retain(|_, batch| batch.last < *end);
+                log.end = *end;
+            }
+        }
         Entry::Create { log, memory, name } => {
             logs.entry(*log).or_insert_with(|| StoredLog {
                 name: name.clone(),

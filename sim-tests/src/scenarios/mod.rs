@@ -83,6 +83,7 @@ pub const MARKS: &[Mark] = &[
     Mark::FetchTimedOut,
     Mark::DamageReadAgain,
     Mark::RotFoundOnRead,
+    Mark::LogCut,
     Mark::IndexBuiltAnew,
     Mark::ProducersBuiltAnew,
     Mark::CheckpointCopyUsed,

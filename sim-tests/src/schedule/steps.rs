@@ -76,6 +76,7 @@ impl StepsPlan {
                 | Step::MoveStart(log)
                 | Step::Purge(log)
                 | Step::Delete(log)
+                | Step::Truncate { log, .. }
                 | Step::Bump { log, .. } => log < 8,
                 Step::Append { log, records, .. } => log < 8 && records > 0,
                 Step::Pass(time) => time <= 3_600 * SECOND,

@@ -106,6 +106,7 @@ impl Shrinker<'_> {
                 | Step::Bump { .. }
                 | Step::MoveStart(_)
                 | Step::Purge(_)
+                | Step::Truncate { .. }
                 | Step::Delete(_)
                 | Step::Vote
                 | Step::Restart { .. } => continue,

@@ -11,7 +11,8 @@ use super::promises::Promises;
 use super::{Run, journal_rot, subsets};
 use crate::disk::SimDisk;
 use crate::history::Fact;
-use crate::log_bench::{Content, LogBench, Stop, small_config};
+use crate::log_bench::{Content, LogBench, Stop, hashes, small_config};
+use crate::naive;
 use crate::story::Contents;
 
 impl Run {
@@ -112,6 +113,8 @@ impl Run {
         } else {
             (self.chance.chance(30), 7)
         };
+        // Some are read by somebody else as well.
+        let copy = key.0.is_multiple_of(16).then(|| image.copy());
         let mut first = LogBench::new(small_config(key.0), image);
         let mut durable = Vec::new();
         let mut effects = 0;
@@ -144,6 +147,9 @@ impl Run {
             self.raise("I12", format!("a vote of {:?} is forgotten", promises.voted), bench.now());
         }
         let Some(contents) = self.contents(&mut first, whence) else { return };
+        if let Some(image) = copy {
+            self.read_otherwise(&image, &contents, whence);
+        }
         self.check_producers(&mut first, promises, &contents);
         // All that is served after a recovery is durable, so a power cut takes none of it.
         durable.push(first.disk.after_power_loss(|_| false));
@@ -172,6 +178,34 @@ impl Run {
             // What a crash inside recovery leaves need not be what that recovery would have served.
             let served = if nth == 0 { &contents } else { &again };
             self.compare(bench, promises, served, &again, power || nth > 0);
+        }
+    }
+
+    /// Holds what the independent reader finds in an image against what its recovery has served.
+    fn read_otherwise(
+        &mut self,
+        image: &SimDisk,
+        contents: &BTreeMap<TopicPartition, Content>,
+        whence: &str,
+    ) {
+        self.count("images-read-otherwise", 1);
+        let logs = match naive::read(image, 1) {
+            Ok(logs) => logs,
+            Err(why) => return self.raise("I16", format!("{why} ({whence})"), 0),
+        };
+        let records = |log: &naive::StoredLog| -> Vec<(i64, u64)> {
+            let batches = log.batches.values().map(|batch| {
+                Batch::split_from(&mut batch.bytes.clone()).expect("a stored batch is whole")
+            });
+            let all = batches.flat_map(|batch| hashes(&batch));
+            all.filter(|(offset, _)| *offset >= log.start).collect()
+        };
+        for (id, content) in contents {
+            let found = logs.get(id).map(|log| (log.start, records(log)));
+            if found != Some((content.start, content.records.clone())) {
+                let message = format!("{id} is read otherwise than it is served ({whence})");
+                self.raise("I16", message, 0);
+            }
         }
     }
 
@@ -215,6 +249,9 @@ impl Run {
                 return;
             }
             let content = found.cloned().unwrap_or_default();
+            let before = promises.before_of(id, &content);
+            self.count("truncations-undone", u64::from(before.is_some()));
+            let written = before.map_or(written, |before| &before.written);
             let promised = promises.starts.get(&id).copied().unwrap_or(0);
             let asked = promises.starts_asked.get(&id).copied().unwrap_or(0).max(promised);
             if found.is_some() && !(promised..=asked).contains(&content.start) {
@@ -222,7 +259,8 @@ impl Run {
                 let message = format!("{id} starts at {start}, not in {promised}..={asked}");
                 self.raise("I05", message, bench.now());
             }
-            let stable = match promises.stable.get(&id) {
+            let stable = before.map(|before| &before.stable);
+            let stable = match stable.or_else(|| promises.stable.get(&id)) {
                 Some(&end) if !(power && promises.lazy.contains(&id)) => end,
                 _ => 0,
             };
@@ -253,12 +291,13 @@ impl Run {
     ) {
         for (&(id, producer), batches) in &promises.batches {
             let Some(content) = contents.get(&id) else { continue };
+            let before = promises.before_of(id, content);
+            let batches = before.map_or(batches, |before| &before.batches[&(id, producer)]);
+            let known_from = promises.vague.get(&id).copied().unwrap_or(0).max(content.start);
             let end = content.records.last().map_or(content.start, |(last, _)| last + 1);
             let there: Vec<&Batch> = batches
                 .iter()
-                .filter(|batch| {
-                    batch.next_offset().0 <= end && batch.base_offset().0 >= content.start
-                })
+                .filter(|batch| batch.next_offset().0 <= end && batch.base_offset().0 >= known_from)
                 .collect();
             for batch in there.iter().rev().take(5) {
                 let verdict =

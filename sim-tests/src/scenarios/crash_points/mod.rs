@@ -47,6 +47,9 @@ pub const SCENARIO: Scenario = Scenario {
         ("journals-refused", 100),
         ("journals-in-spite-of-rot", 5),
         ("purges-to-the-end", 15),
+        ("truncations", 20),
+        ("truncations-undone", 20),
+        ("images-read-otherwise", 500),
     ],
     armed: &["I07", "I16", "I41"],
 };

@@ -42,7 +42,7 @@ fn draw(seed: u64) -> Plan {
 }
 
 /// Writes the script down: rolled segments, checkpoints, journal files taken into use again, moves of the
-/// log start, purges, votes, logs that come and go, stops and power cuts.
+/// log start, purges, votes, truncations, logs that come and go, stops and power cuts.
 fn script() -> Vec<Step> {
     let mut steps = vec![Step::Create(0), Step::Create(2)];
     for round in 0..ROUNDS {
@@ -65,6 +65,8 @@ fn script() -> Vec<Step> {
             Step::Pass(SECOND),
             Step::MoveStart(0),
             append(0, 0, 2, 2_000),
+            Step::Truncate { log: 0, little: true },
+            append(0, 0, 1, 900),
             Step::Bump { log: 0, producer: 1 },
             append(2, 0, 1, 4_000),
             Step::Pass(10 * SECOND),
@@ -78,6 +80,8 @@ fn script() -> Vec<Step> {
             append(0, 1, 1, 7_000),
             append(2, 2, 1, 700),
             Step::Pass(2 * SECOND),
+            Step::Truncate { log: 2 * (round % 2), little: false },
+            append(2 * (round % 2), 0, 1, 800),
         ]);
         if round % 4 == 2 {
             steps.extend([Step::Purge(0), Step::Pass(SECOND)]);

@@ -33,6 +33,13 @@ pub enum Step {
     MoveStart(u8),
     /// A log begins at its end.
     Purge(u8),
+    /// A log is cut back, anywhere or, at `true`, to its last batches.
+    Truncate {
+        /// Which log.
+        log: u8,
+        /// Whether only a batch or two go.
+        little: bool,
+    },
     /// A log is deleted.
     Delete(u8),
     /// A vote is given.
@@ -63,8 +70,13 @@ pub(super) const SCRIPT: &[Step] = &[
     Step::Pass(SECOND),
     Step::MoveStart(0),
     Step::Append { log: 0, producer: 0, records: 2, bytes: 2_000 },
+    Step::Truncate { log: 0, little: true },
+    Step::Append { log: 0, producer: 0, records: 1, bytes: 800 },
     Step::Bump { log: 0, producer: 1 },
     Step::Pass(10 * SECOND),
+    Step::Truncate { log: 0, little: false },
+    Step::Turn(2),
+    Step::Append { log: 0, producer: 0, records: 1, bytes: 900 },
     Step::Restart { clean: false },
     Step::Append { log: 0, producer: 0, records: 1, bytes: 1_000 },
     Step::Delete(1),
@@ -80,12 +92,13 @@ pub(super) const SCRIPT: &[Step] = &[
 pub(super) fn random_step(rng: &mut Rng) -> Step {
     match rng.below(100) {
         0..6 => Step::Create(rng.below(3) as u8),
-        6..57 => Step::Append {
+        6..49 => Step::Append {
             log: rng.below(3) as u8,
             producer: rng.below(3) as u8,
             records: rng.between(1, 4) as u8,
             bytes: rng.exponential(700) as u16,
         },
+        49..57 => Step::Truncate { log: rng.below(3) as u8, little: rng.chance(500) },
         57..60 => Step::Bump { log: rng.below(3) as u8, producer: rng.below(3) as u8 },
         60..62 => Step::MoveStart(rng.below(3) as u8),
         62..65 => Step::Purge(rng.below(3) as u8),

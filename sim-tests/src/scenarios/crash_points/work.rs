@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mainspring_core::ids::{
     LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, TopicPartition,
 };
-use mainspring_core::log::{FlushPolicy, Sequence};
+use mainspring_core::log::{AppendError, FlushPolicy, Sequence};
 use mainspring_core::record::builder::{BatchBuilder, Producer};
 use mainspring_core::record::compress::Codec;
 
@@ -31,6 +31,7 @@ impl Run {
             Step::Bump { log, producer } => self.bump(log, producer),
             Step::MoveStart(n) => self.move_start(bench, n, false, rng)?,
             Step::Purge(n) => self.move_start(bench, n, true, rng)?,
+            Step::Truncate { log, little } => self.truncate(bench, log, little, rng)?,
             Step::Delete(n) => {
                 let id = log(n).0;
                 if bench.store.log_end_offset(id).is_some() && self.promises.doomed.insert(id) {
@@ -118,18 +119,27 @@ impl Run {
         let mut batch = builder.build();
         let clean = batch.clone();
         // Written is told before the append: a crash between its effects may leave it or not.
-        batch.assign(end, LeaderEpoch(0));
+        let leader_epoch = self.promises.leader_epochs.get(&id).copied().unwrap_or(0);
+        let leader_epoch = LeaderEpoch(leader_epoch);
+        batch.assign(end, leader_epoch);
+        let promises = self.promises.clone();
         self.promises.written.entry(id).or_default().extend(hashes(&batch));
+        self.promises.bases.entry(id).or_default().insert(end.0);
         self.promises.batches.entry((id, producer_id)).or_default().push(batch);
         let appended = bench.act(
             |store, now, fx| {
                 let verdict = store.check_sequence(now, id, &clean);
-                (verdict, store.append(now, id, LeaderEpoch(0), clean, fx))
+                (verdict, store.append(now, id, leader_epoch, clean, fx))
             },
             &mut |bench| self.look(bench),
         )?;
         match appended {
             (Ok(Sequence::Append), Ok(offset)) if offset == end => Ok(()),
+            // It is not known yet where the log ends; of producers neither.
+            (_, Err(AppendError::Cutting)) => {
+                self.promises = promises;
+                Ok(())
+            }
             (verdict, result) => Err(Stop::Wrong(format!(
                 "an append to {id} at {end} ended as {verdict:?}, {result:?}"
             ))),
@@ -181,6 +191,44 @@ impl Run {
         })
     }
 
+    fn truncate(
+        &mut self,
+        bench: &mut LogBench,
+        n: u8,
+        little: bool,
+        rng: &mut Rng,
+    ) -> Result<(), Stop> {
+        let id = log(n).0;
+        let (Some(start), Some(end)) =
+            (bench.store.log_start_offset(id), bench.store.log_end_offset(id))
+        else {
+            return Ok(());
+        };
+        self.promises.take(bench);
+        let from = start.0.max(self.promises.starts_asked.get(&id).copied().unwrap_or(0));
+        let busy = self.promises.doomed.contains(&id) || self.promises.before.contains_key(&id);
+        if busy || from >= end.0 {
+            return Ok(());
+        }
+        let from = if little { from.max(end.0 - 4) } else { from };
+        let to = rng.between(from as u64, end.0 as u64) as i64;
+        // The batch that holds the offset goes whole.
+        let holding = self.promises.bases.get(&id).and_then(|bases| bases.range(..=to).next_back());
+        let cut = if to >= end.0 { end.0 } else { holding.copied().unwrap_or(to) };
+        if cut < from {
+            return Ok(());
+        }
+        self.count("truncations", 1);
+        self.promises.cut(id, cut);
+        bench.truncated.remove(&id);
+        if let Some(stable) = bench.stable.get_mut(&id) {
+            *stable = (*stable).min(cut);
+        }
+        bench.act(|store, now, fx| store.truncate(now, id, Offset(to), fx), &mut |bench| {
+            self.look(bench);
+        })
+    }
+
     /// Ends the process of a bench, with its power or in good order, and goes on from what is left.
     pub(super) fn restart(
         &mut self,
@@ -224,7 +272,23 @@ impl Run {
             let lazy = self.promises.lazy.contains(&id);
             let flush = if lazy { FlushPolicy::Lazy } else { FlushPolicy::Ack };
             next.store.configure(id, small_settings(flush));
+            if self.promises.before.contains_key(&id) {
+                let content = match next.content(id) {
+                    Ok(content) => content,
+                    Err(stop) => {
+                        self.stopped(Err(stop));
+                        return next;
+                    }
+                };
+                if let Some(before) = self.promises.before_of(id, &content).cloned() {
+                    self.promises.written.insert(id, before.written);
+                    self.promises.bases.insert(id, before.bases);
+                    self.promises.batches.extend(before.batches);
+                    self.promises.stable.insert(id, before.stable);
+                }
+            }
             let end = next.store.log_end_offset(id).map_or(0, |end| end.0);
+            self.promises.bases.entry(id).or_default().retain(|base| *base < end);
             let written = self.promises.written.entry(id).or_default();
             written.retain(|(offset, _)| *offset < end);
             for ((log, _), batches) in &mut self.promises.batches {
@@ -242,6 +306,7 @@ impl Run {
         // A deletion that was asked for and did not survive leaves a log that lives on.
         self.promises.doomed.retain(|id| next.store.log_end_offset(*id).is_none());
         self.promises.starts_asked.clear();
+        self.promises.before.clear();
         next
     }
 }
