@@ -428,7 +428,8 @@ impl LogStore {
     fn take_batches(&mut self, mut job: ReadJob, bytes: &Bytes, fx: &mut Effects) {
         let mut rest = bytes.clone();
         loop {
-            if job.position >= job.extent.bytes {
+            // Behind the end lie batches that are cut, until it is known where they begin.
+            if job.position >= job.extent.bytes || job.from >= job.extent.end {
                 job.from = job.from.max(job.extent.end);
                 return self.next_segment_or_finish(job, fx);
             }

@@ -31,6 +31,13 @@ impl<T: Copy> Stable<T> {
     }
 }
 
+impl<T: Copy + Ord> Stable<T> {
+    /// A part of what is stable is stable.
+    pub(in crate::log) fn at_most(self, value: T) -> Self {
+        Self(self.0.min(value))
+    }
+}
+
 impl<T: fmt::Debug> fmt::Debug for Stable<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Stable({:?})", self.0)

@@ -14,6 +14,8 @@ use crate::record::builder::{BatchBuilder, Producer};
 use crate::record::compress::Codec;
 use crate::time::UnixMillis;
 
+#[path = "cut_edges_test.rs"]
+mod cut_edges;
 #[path = "replica_test.rs"]
 mod replica;
 #[path = "retention_test.rs"]

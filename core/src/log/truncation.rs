@@ -216,6 +216,14 @@ impl LogStore {
                 Unproven::Log(..) | Unproven::Vote(..) => {}
             }
         }
+        // Its owner may cut the log before it has heard what was stable.
+        for event in &mut self.events {
+            if let LogEvent::Stable { log: of, end: told } = event
+                && *of == log
+            {
+                *told = told.at_most(end);
+            }
+        }
         self.checkpoint.lower_goal(log, end);
         self.cut_reads(log, end);
     }
