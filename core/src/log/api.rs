@@ -213,7 +213,7 @@ pub enum LogEvent {
         /// Identifies the directory for its whole life.
         directory_id: Uuid,
         /// The largest epoch in which this node voted in the metadata quorum, and for whom: node -1
-        /// where an earlier build has not noted that. `None` if it never voted.
+        /// where that was nobody, or an earlier build has not noted it. `None` if it never voted.
         vote: Option<(LeaderEpoch, NodeId)>,
     },
     /// Everything of a log below the offset is stable.

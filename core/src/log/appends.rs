@@ -13,6 +13,7 @@ use crate::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicName, TopicPa
 use crate::io::{Counter, Effects, Mark};
 use crate::log::api::{AppendError, FlushPolicy, LogEvent, LogSettings, Sequence, Storage};
 use crate::log::block::Entry;
+use crate::log::checkpoint::NOBODY;
 use crate::log::journal::Need;
 use crate::log::partition_log::{AppendLimits, PartitionLog};
 use crate::log::store::{LogStore, Phase};
@@ -320,13 +321,15 @@ impl LogStore {
 
     /// Records durably that this node votes for `candidate` in `epoch`; ends with [`LogEvent::Voted`].
     ///
+    /// A vote for node -1 says that the epoch was seen and nobody voted for: one for a node may follow.
+    ///
     /// # Panics
     /// Where the epoch is lower than that of the last vote, or the same and the vote was for another: a
     /// node votes once in an epoch. Voting for the same one again is answered again.
     pub fn vote(&mut self, now: Now, epoch: LeaderEpoch, candidate: NodeId, fx: &mut Effects) {
         if let Some((voted, chosen)) = self.vote {
-            let same = voted == epoch && chosen == candidate;
-            assert!(epoch > voted || same, "a node votes once in an epoch");
+            let is_free = voted == epoch && (chosen == candidate || chosen == NOBODY);
+            assert!(epoch > voted || is_free, "a node votes once in an epoch");
         }
         self.vote = Some((epoch, candidate));
         if let Some(journal) = &mut self.journal {

@@ -29,8 +29,8 @@ const MAGIC: [u8; 4] = *b"MSCP";
 const FORMAT_VERSION: u16 = 2;
 /// The format without the candidate of the vote.
 const WITHOUT_CANDIDATE: u16 = 1;
-/// Who was voted for where nobody noted it.
-const NOBODY: NodeId = NodeId(-1);
+/// Who was voted for where nobody was, or nobody noted it.
+pub(super) const NOBODY: NodeId = NodeId(-1);
 const HEADER_LEN: usize = 20;
 
 /// Returns both places of a shard's checkpoint.

@@ -102,7 +102,7 @@ fn reads_while_the_place_of_a_cut_is_looked_for_take_nothing_for_damage() {
                 }
             }
             assert_eq!(node.store.damaged_at(log), None, "cut at {to}, read from {from}");
-            let rot = Event::Mark(crate::io::Mark::RotFoundOnRead);
+            let rot = Event::Mark(Mark::RotFoundOnRead);
             assert!(!node.observed.contains(&rot), "cut at {to}, read from {from}");
             node.fx.push(search);
             node.settle();

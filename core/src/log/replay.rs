@@ -8,6 +8,7 @@ use crate::ids::{Offset, TopicName, TopicPartition};
 use crate::io::{DirectoryEntry, Effects, EntryKind, FileName, Mark};
 use crate::log::api::{FlushPolicy, LogEvent, LogSettings, Storage};
 use crate::log::block::{BlockSequence, Cut, Entry};
+use crate::log::checkpoint::NOBODY;
 use crate::log::identity::META_FILE;
 use crate::log::journal::{FileState, Journal, JournalState, Need};
 use crate::log::operations::{Op, Purpose};
@@ -197,9 +198,12 @@ impl LogStore {
                 self.cache_bytes += size;
             }
             Entry::Vote { epoch, candidate } => {
-                // In the same epoch the journal knows for whom, where a checkpoint of an earlier build
-                // does not.
-                if self.vote.is_none_or(|(latest, _)| latest <= epoch) {
+                // In the same epoch the journal may know for whom, where a checkpoint of an earlier build
+                // or an earlier entry, written once more, does not.
+                let is_news = self.vote.is_none_or(|(latest, chosen)| {
+                    latest < epoch || (latest == epoch && chosen == NOBODY)
+                });
+                if is_news {
                     self.vote = Some((epoch, candidate));
                 }
             }

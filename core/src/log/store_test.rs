@@ -825,6 +825,65 @@ fn a_second_vote_of_an_epoch_for_another_node_is_never_given() {
     node.store.vote(node.now, LeaderEpoch(4), NodeId(2), &mut node.fx);
 }
 
+/// A node whose last block, proven by nothing, says that an epoch was seen, and then for whom the vote is.
+fn node_that_has_just_voted() -> Node {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    node.holds = Some(".journal");
+    node.append(log, b"in a block of its own");
+    node.store.vote(node.now, LeaderEpoch(4), NodeId(-1), &mut node.fx);
+    node.store.vote(node.now, LeaderEpoch(4), NodeId(2), &mut node.fx);
+    while node.store.unproven.is_empty() {
+        let step = node.held.pop_front().expect("something is in flight");
+        let (token, result) = node.disk.perform(step).expect("a step of the journal");
+        node.store.handle_completion(node.now, token, result, &mut node.fx);
+        node.settle();
+    }
+    node
+}
+
+#[test]
+fn a_vote_for_a_node_may_follow_one_for_nobody_and_outlives_it() {
+    // A start writes both again, by chance in two blocks, of which a crash may leave one.
+    for (seed, blocks) in (0..20).flat_map(|seed| (0..4).map(move |blocks| (seed, blocks))) {
+        let mut node = node_that_has_just_voted();
+        node.config.buggify = Some(seed);
+        node.store = LogStore::new(node.config.clone());
+        node.fx = Effects::default();
+        node.store.start(node.now, &mut node.fx);
+        let mut written = 0;
+        while let Some(effect) = node.fx.pop() {
+            let is_block = matches!(&effect, Effect::Write { body: WriteBody::Block(_), .. });
+            written += usize::from(is_block);
+            if written > blocks {
+                break;
+            }
+            if let Ok((token, result)) = node.disk.perform(effect) {
+                node.store.handle_completion(node.now, token, result, &mut node.fx);
+            }
+        }
+        node.config.buggify = None;
+        for _ in 0..2 {
+            node.restart();
+            let vote = node.events.iter().find_map(|event| match event {
+                LogEvent::Recovered { vote, .. } => *vote,
+                _ => None,
+            });
+            assert_eq!(vote, Some((LeaderEpoch(4), NodeId(2))), "seed {seed}, {blocks} blocks");
+            node.store.begin_checkpoint(&mut node.fx);
+            node.settle();
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "a node votes once in an epoch")]
+fn a_vote_for_nobody_takes_back_no_vote() {
+    let mut node = Node::new();
+    node.store.vote(node.now, LeaderEpoch(4), NodeId(3), &mut node.fx);
+    node.store.vote(node.now, LeaderEpoch(4), NodeId(-1), &mut node.fx);
+}
+
 #[test]
 fn closing_makes_everything_durable_and_the_next_start_reads_no_journal() {
     let mut node = Node::new();
