@@ -292,7 +292,10 @@ impl Run {
         for (&(id, producer), batches) in &promises.batches {
             let Some(content) = contents.get(&id) else { continue };
             let before = promises.before_of(id, content);
-            let batches = before.map_or(batches, |before| &before.batches[&(id, producer)]);
+            let place = (id, producer);
+            let batches = before.map_or(Some(batches), |before| before.batches.get(&place));
+            // One that came behind the truncation.
+            let Some(batches) = batches else { continue };
             let known_from = promises.vague.get(&id).copied().unwrap_or(0).max(content.start);
             let end = content.records.last().map_or(content.start, |(last, _)| last + 1);
             let there: Vec<&Batch> = batches
