@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 
 use crate::broker::peers::incarnation_id;
+use crate::broker::post::Post;
 use crate::broker::shard::Shard;
 use crate::broker::start::Phase;
 use crate::broker::timers::Timer;
-use crate::ids::{Offset, ShardId, Uuid};
+use crate::error::ErrorCode;
+use crate::ids::{Offset, ShardId, TopicPartition, Uuid};
 use crate::metadata::controller::Asker;
 use crate::metadata::{Command, CommandAnswer};
 use crate::time::{Instant, Now};
@@ -30,8 +32,6 @@ pub(in crate::broker) struct Membership {
     asking: Option<Instant>,
     /// When to ask next.
     next: Option<Instant>,
-    /// Since when the controller's last word has held.
-    heard_at: Option<Instant>,
     /// Whether the node is on its way out, and whether the controller lets it go.
     leaving: bool,
     pub(in crate::broker) may_go: bool,
@@ -123,10 +123,14 @@ impl Shard {
             CommandAnswer::Response(Response::BrokerHeartbeat(response))
                 if response.error_code == 0 =>
             {
-                self.membership.heard_at = Some(asked_at);
+                if !response.is_fenced {
+                    let until = asked_at + limits.leader_lease;
+                    self.broadcast(&Post::Lease(until));
+                    self.take_lease(now, until);
+                }
                 if response.should_shut_down && self.membership.leaving {
                     self.membership.may_go = true;
-                    self.broadcast(&crate::broker::post::Post::MayStop);
+                    self.broadcast(&Post::MayStop);
                 }
                 // One that leaves asks often: what it waits for is what others do.
                 if self.membership.leaving {
@@ -142,7 +146,7 @@ impl Shard {
                 limits.broker_heartbeat
             }
             CommandAnswer::Failed(code, why) if asker == Asker::Registration => {
-                if !matches!(code, crate::error::ErrorCode::NotController) {
+                if !matches!(code, ErrorCode::NotController) {
                     self.fx.warn(format!("the controller does not register this node: {why}"));
                 }
                 limits.broker_heartbeat / 5
@@ -155,6 +159,34 @@ impl Shard {
         self.arm_membership(now.mono + pause);
         // What was applied meanwhile is told at once.
         self.report(now);
+    }
+
+    /// Takes in until when this node may act as a leader. What it could not acknowledge meanwhile it does now.
+    pub(in crate::broker) fn take_lease(&mut self, now: Now, until: Instant) {
+        let was_cut_off = self.is_cut_off(now);
+        self.lease_until = self.lease_until.max(until);
+        if was_cut_off && !self.is_cut_off(now) {
+            let led: Vec<TopicPartition> = self.partitions.keys().copied().collect();
+            for id in led {
+                self.after_progress(now, id, false);
+            }
+        }
+    }
+
+    /// Returns whether the controller has not answered for so long that others may lead: nothing is
+    /// acknowledged or served then of what others hold too.
+    pub(in crate::broker) fn is_cut_off(&self, now: Now) -> bool {
+        !self.is_alone() && self.lease_until <= now.mono
+    }
+
+    /// Returns why a leader may not act, if so.
+    pub(in crate::broker) fn refused_by_lease(
+        &self,
+        now: Now,
+        id: TopicPartition,
+    ) -> Option<ErrorCode> {
+        let shared = self.partitions.get(&id).is_some_and(|it| it.in_sync().has_followers());
+        (shared && self.is_cut_off(now)).then_some(ErrorCode::NotLeaderOrFollower)
     }
 
     fn arm_membership(&mut self, at: Instant) {

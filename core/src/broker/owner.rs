@@ -47,6 +47,7 @@ impl Shard {
                 self.on_command(now, Origin { shard: from, asker }, command);
             }
             Post::CommandAnswer { asker, answer } => self.on_command_answer(now, asker, answer),
+            Post::Lease(until) => self.take_lease(now, until),
             Post::MayStop => self.membership.may_go = true,
             Post::ReplicaAck { node, items } => self.take_acks(now, node, &items),
             Post::Congested(is_congested) => self.set_congested(from, is_congested),
@@ -89,11 +90,16 @@ impl Shard {
                 let acks = Acks { version, all_replicas, wait };
                 let mut appended = Vec::new();
                 for item in items {
+                    let refused = refused.or_else(|| self.refused_by_lease(now, item.partition));
                     let Self { partitions, log, fx, early_refusals, .. } = self;
                     let target = || Target::Id(item.partition);
                     let answer = match (refused, partitions.get_mut(&item.partition)) {
+                        // Where the log knows the producer, it judges by what it holds: what was refused
+                        // here may have been taken by a leader before this one.
                         (None, Some(_))
-                            if early_refusals.is_passing(now.mono, target, &item.records) =>
+                            if (early_refusals.is_passing(now.mono, target, &item.records)
+                                || item.passes)
+                                && !log.knows_producer_of(item.partition, &item.records) =>
                         {
                             Some(Err(ErrorCode::OutOfOrderSequenceNumber.into()))
                         }
@@ -122,7 +128,7 @@ impl Shard {
             Ask::Probe(items) => {
                 for item in items {
                     self.note_follower(now, &item);
-                    let readable = self.readable(refused, &item);
+                    let readable = self.readable(self.refused_fetch(now, refused, &item), &item);
                     self.answer_waiter(now, waiter(item.index), Answer::Readable(readable));
                 }
             }
@@ -131,7 +137,7 @@ impl Shard {
                 // watched after that would never be forgotten.
                 let mut news = Vec::new();
                 for mut item in items {
-                    let readable = self.readable(refused, &item);
+                    let readable = self.readable(self.refused_fetch(now, refused, &item), &item);
                     if readable != Ok(item.known_readable) {
                         news.push((waiter(item.index), Answer::Readable(readable)));
                     }
@@ -146,11 +152,13 @@ impl Shard {
             Ask::Read(items) => {
                 self.unwatch((from, request));
                 for item in items {
+                    let refused = self.refused_fetch(now, refused, &item);
                     self.read(now, refused, &item, waiter(item.index));
                 }
             }
             Ask::ListOffsets(items) => {
                 for item in items {
+                    let refused = refused.or_else(|| self.refused_by_lease(now, item.partition));
                     let found = match (refused, self.partitions.get(&item.partition)) {
                         (Some(code), _) => Err(code),
                         (None, None) => Err(ErrorCode::NotLeaderOrFollower),
@@ -221,6 +229,19 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Returns why a fetch is refused: followers are served by a leader that is cut off too.
+    fn refused_fetch(
+        &self,
+        now: Now,
+        refused: Option<ErrorCode>,
+        item: &FetchItem,
+    ) -> Option<ErrorCode> {
+        refused.or_else(|| {
+            let client = item.replica.is_none();
+            client.then(|| self.refused_by_lease(now, item.partition)).flatten()
+        })
     }
 
     fn note_follower(&mut self, now: Now, item: &FetchItem) {

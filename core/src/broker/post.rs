@@ -16,6 +16,7 @@ use crate::ids::{LeaderEpoch, NodeId, Offset, TopicPartition, Uuid};
 use crate::metadata::controller::{Asker, Command, CommandAnswer, Delta};
 use crate::metadata::image::MetadataImage;
 use crate::record::produce::RefusedRecord;
+use crate::time::Instant;
 
 /// One message from a shard to another of the same node.
 #[derive(Clone, Debug)]
@@ -78,6 +79,8 @@ pub enum Post {
         /// What.
         answer: CommandAnswer,
     },
+    /// The controller has heard this node: until then it may act as a leader.
+    Lease(Instant),
     /// The controller lets this node go.
     MayStop,
     /// A follower has this much durable.
@@ -136,6 +139,8 @@ pub struct ProduceItem {
     pub partition: TopicPartition,
     /// What is said to be a batch.
     pub records: Bytes,
+    /// Whether a batch before it was refused by the shard that asks.
+    pub passes: bool,
 }
 
 /// What is to be fetched of a partition.
@@ -282,6 +287,11 @@ impl From<ErrorCode> for ProduceRefusal {
 pub enum FetchRefusal {
     /// An error.
     Code(ErrorCode),
+    /// A follower asks for what is not there: where the log begins.
+    OutOfRange {
+        /// The first offset of the log.
+        log_start: Offset,
+    },
     /// The client's log parts from ours: the largest epoch that both know, and where it ends here.
     Diverging {
         /// The epoch.

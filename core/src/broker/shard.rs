@@ -70,6 +70,8 @@ pub struct Shard {
     pub(in crate::broker) quorum_leader: Option<NodeId>,
     pub(in crate::broker) peers: PeerTable,
     pub(in crate::broker) membership: Membership,
+    /// Until when this node may act as a leader without another word of the controller.
+    pub(in crate::broker) lease_until: Instant,
     /// When the controller looks at the sessions of brokers.
     pub(in crate::broker) sessions_armed: Option<Instant>,
     /// Whether partitions have taken up their roles.
@@ -165,6 +167,7 @@ impl Shard {
                 config.shard,
             )),
             membership: Membership::default(),
+            lease_until: Instant::ZERO,
             sessions_armed: None,
             has_role: false,
             partitions: BTreeMap::new(),
@@ -289,6 +292,7 @@ impl Shard {
         if let Some(quorum) = &self.quorum {
             quorum.digest(&mut digest);
         }
+        digest.shown(&(self.lease_until, self.sessions_armed));
         digest.shown(&(self.quorum_leader, self.has_role, &self.peers.guests, &self.membership));
         self.peers.links.digest(&mut digest);
         self.producer_ids.digest(&mut digest);

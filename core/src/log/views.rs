@@ -1,11 +1,14 @@
 //! What others may ask about a log without changing anything.
 
+use bytes::Bytes;
+
 use crate::digest::Digest;
 use crate::ids::{LeaderEpoch, Offset, PartitionIndex, TopicName, TopicPartition};
 use crate::log::api::{FetchPlan, FileRange, FlushPolicy, Storage};
 use crate::log::partition_log::PartitionLog;
 use crate::log::stable::Stable;
 use crate::log::store::LogStore;
+use crate::record::batch::Batch;
 
 impl LogStore {
     /// Returns every log there is, in order, with its topic's name.
@@ -38,6 +41,13 @@ impl LogStore {
             (Storage::Disk, FlushPolicy::Ack) => Stable::flushed(log.stable),
             (Storage::Disk, FlushPolicy::Lazy) => Stable::written(log.stable),
         })
+    }
+
+    /// Returns whether a log knows the producer of what is said to be a batch.
+    pub fn knows_producer_of(&self, log: TopicPartition, records: &Bytes) -> bool {
+        let batch = Batch::split_from(&mut records.clone());
+        let (Ok(batch), Some(log)) = (batch, self.logs.get(&log)) else { return false };
+        log.producers.get(batch.producer_id()).is_some()
     }
 
     /// Returns the bytes of a log, segments and unwritten batches together.

@@ -350,6 +350,9 @@ impl Partition {
         let end = log.log_end_offset(self.id);
         match (start, end) {
             (Some(start), Some(end)) if start <= item.offset && item.offset <= end => Ok(()),
+            (Some(log_start), Some(_)) if item.replica.is_some() => {
+                Err(FetchRefusal::OutOfRange { log_start })
+            }
             (Some(_), Some(_)) => Err(FetchRefusal::Code(ErrorCode::OffsetOutOfRange)),
             _ => Err(FetchRefusal::Code(ErrorCode::UnknownTopicOrPartition)),
         }

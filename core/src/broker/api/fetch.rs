@@ -431,6 +431,10 @@ impl Shard {
             FetchOutcome::Refused(FetchRefusal::Diverging { epoch, end_offset }) => {
                 data.diverging_epoch = EpochEndOffset { epoch: epoch.0, end_offset: end_offset.0 };
             }
+            FetchOutcome::Refused(FetchRefusal::OutOfRange { log_start }) => {
+                data.error_code = ErrorCode::OffsetOutOfRange.code();
+                data.log_start_offset = log_start.0;
+            }
             FetchOutcome::Refused(FetchRefusal::Code(code)) => {
                 data.error_code = code.code();
                 let is_led_elsewhere =

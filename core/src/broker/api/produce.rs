@@ -73,13 +73,12 @@ impl Shard {
                     early_refusals.refuse(now.mono, target().detached(), &records);
                 }
                 let code = match checked {
-                    Ok(_) if early_refusals.is_passing(now.mono, target, &records) => {
-                        ErrorCode::OutOfOrderSequenceNumber
-                    }
                     Ok(id) => {
                         let index = places.len() as u32;
                         places.push((t as u32, p as u32));
-                        items.push((self.owner(id), ProduceItem { index, partition: id, records }));
+                        let passes = early_refusals.is_passing(now.mono, target, &records);
+                        let item = ProduceItem { index, partition: id, records, passes };
+                        items.push((self.owner(id), item));
                         ErrorCode::RequestTimedOut
                     }
                     Err(code) => code,

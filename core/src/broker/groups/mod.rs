@@ -99,6 +99,12 @@ impl Shard {
         let refusal = match (self.phase, &self.poisoned) {
             // Who would wait for others has no time left for it.
             (Phase::Draining, None) if waits_for_members => Some(ErrorCode::NotCoordinator),
+            // Another may be the coordinator by now.
+            (Phase::Serving | Phase::Draining, None)
+                if self.refused_by_lease(now, partition).is_some() =>
+            {
+                Some(ErrorCode::NotCoordinator)
+            }
             (Phase::Serving | Phase::Draining, None) => {
                 match self.groups.coordinators.get(&partition).map(|slot| &slot.state) {
                     // While it loads it says so by itself.

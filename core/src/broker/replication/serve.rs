@@ -67,8 +67,12 @@ impl Shard {
             let offset = partition.high_watermark();
             self.fx.push(Effect::Observe(Event::HighWatermark { partition: id, offset }));
         }
-        while let Some((waiter, produced)) =
-            self.partitions.get_mut(&id).and_then(|partition| partition.take_committed(&self.log))
+        let is_mute = self.refused_by_lease(now, id).is_some();
+        while !is_mute
+            && let Some((waiter, produced)) = self
+                .partitions
+                .get_mut(&id)
+                .and_then(|partition| partition.take_committed(&self.log))
         {
             let answer = crate::broker::post::Answer::Produced(Ok(produced));
             self.answer_waiter(now, waiter, answer);
