@@ -49,6 +49,8 @@ pub(in crate::broker) struct Asked {
     pub(in crate::broker) max_bytes: i32,
     pub(in crate::broker) current_leader_epoch: i32,
     pub(in crate::broker) last_fetched_epoch: i32,
+    /// Where the log of the follower begins, -1 for a client.
+    pub(in crate::broker) log_start_offset: i64,
 }
 
 /// What a partition was answered, as far as the next answer depends on it.
@@ -332,6 +334,7 @@ mod tests {
             max_bytes: 1,
             current_leader_epoch: -1,
             last_fetched_epoch: -1,
+            log_start_offset: -1,
         }
     }
 

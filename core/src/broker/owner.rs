@@ -249,6 +249,16 @@ impl Shard {
             && let Some(partition) = self.partitions.get_mut(&item.partition)
         {
             partition.note_follower(now, item, &self.log);
+            self.answer_moved(now, item.partition);
+        }
+    }
+
+    /// Answers whose move of a log start is durable wherever it must be.
+    pub(in crate::broker) fn answer_moved(&mut self, now: Now, id: TopicPartition) {
+        let Self { partitions, log, .. } = self;
+        let moved = partitions.get_mut(&id).map(|partition| partition.take_moved(log));
+        for (waiter, start) in moved.unwrap_or_default() {
+            self.answer_waiter(now, waiter, Answer::LogStart(Ok(start)));
         }
     }
 

@@ -164,6 +164,8 @@ pub struct FetchItem {
     pub known_readable: u64,
     /// Which follower asks, where it is no client.
     pub replica: Option<NodeId>,
+    /// Where the follower's log begins.
+    pub log_start: Offset,
 }
 
 /// What offset is looked for.

@@ -369,11 +369,9 @@ impl Shard {
                     self.on_stable(now, log, end.value());
                 }
             }
-            LogEvent::LogStartMoved { log, start } => {
-                if let Some(partition) = self.partitions.get_mut(&log) {
-                    for waiter in partition.log_start_moved(start) {
-                        self.answer_waiter(now, waiter, Answer::LogStart(Ok(start)));
-                    }
+            LogEvent::LogStartMoved { log, .. } => {
+                if self.partitions.contains_key(&log) {
+                    self.answer_moved(now, log);
                     self.tell_bounds(log);
                     self.wake_fetches(now, log);
                 }

@@ -21,8 +21,18 @@ struct Progress {
     agrees: bool,
     /// What it has said to be durable.
     stable: Offset,
+    /// Where its log begins.
+    log_start: Offset,
     /// When it last had everything.
     caught_up_at: Instant,
+}
+
+impl Progress {
+    /// Nothing is known of it yet, and it has time.
+    const fn unknown(now: Instant) -> Self {
+        let (stable, log_start) = (Offset::ZERO, Offset::ZERO);
+        Self { agrees: false, stable, log_start, caught_up_at: now }
+    }
 }
 
 /// The replicas of a partition, as its leader sees them.
@@ -50,7 +60,7 @@ impl InSync {
         fenced: BTreeSet<NodeId>,
         epoch_start: Offset,
     ) -> Self {
-        let progress = Progress { agrees: false, stable: Offset::ZERO, caught_up_at: now };
+        let progress = Progress::unknown(now);
         let others = state.replicas.iter().filter(|&&node| node != me);
         Self {
             me,
@@ -76,7 +86,7 @@ impl InSync {
         let me = self.me;
         self.followers.retain(|node, _| state.replicas.contains(node));
         for &node in state.replicas.iter().filter(|&&node| node != me) {
-            let progress = Progress { agrees: false, stable: Offset::ZERO, caught_up_at: now };
+            let progress = Progress::unknown(now);
             self.followers.entry(node).or_insert(progress);
         }
     }
@@ -128,10 +138,27 @@ impl InSync {
         self.members.iter().chain(self.proposed.iter().flatten()).map(stable).min()
     }
 
-    /// Takes in that a follower has fetched from `from` on in this epoch, and that its log agrees.
-    pub fn fetched(&mut self, now: Instant, node: NodeId, from: Offset, end: Offset) {
+    /// Returns where the logs of the members that live begin at least, this one's among them: what is below
+    /// comes back with none of them.
+    pub fn lowest_start(&self, own_start: Offset) -> Offset {
+        let live = self.members.iter().filter(|node| !self.fenced.contains(node));
+        live.filter_map(|node| self.followers.get(node))
+            .map(|progress| progress.log_start)
+            .fold(own_start, Offset::min)
+    }
+
+    /// Takes in that a follower has fetched from `from` on in this epoch, that its log agrees, and where it
+    /// begins.
+    pub fn fetched(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        (from, log_start): (Offset, Offset),
+        end: Offset,
+    ) {
         if let Some(progress) = self.followers.get_mut(&node) {
             progress.agrees = true;
+            progress.log_start = progress.log_start.max(log_start);
             if from >= end {
                 progress.caught_up_at = now;
             }
@@ -226,7 +253,7 @@ mod tests {
     }
 
     fn follow(set: &mut InSync, node: i32, stable: i64) {
-        set.fetched(NOW, NodeId(node), Offset(stable), Offset(20));
+        set.fetched(NOW, NodeId(node), (Offset(stable), Offset(0)), Offset(20));
         set.acknowledged(NOW, NodeId(node), Offset(stable), Offset(20));
     }
 
@@ -283,7 +310,7 @@ mod tests {
         let lag = Duration::from_secs(30);
         let late = NOW + lag;
         let mut set = set(&[1, 2, 3]);
-        set.fetched(late, NodeId(2), Offset(20), Offset(20));
+        set.fetched(late, NodeId(2), (Offset(20), Offset(0)), Offset(20));
         assert_eq!(set.wanted(late, Offset(12), 2, lag), Some(vec![NodeId(1), NodeId(2)]));
         assert_eq!(set.wanted(late, Offset(12), 3, lag), None);
     }

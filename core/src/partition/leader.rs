@@ -372,7 +372,7 @@ impl Partition {
             && self.check_fetch(item, log).is_ok()
         {
             let end = log.log_end_offset(self.id).unwrap_or(Offset::ZERO);
-            self.in_sync.fetched(now.mono, node, item.offset, end);
+            self.in_sync.fetched(now.mono, node, (item.offset, item.log_start), end);
         }
     }
 
@@ -501,7 +501,7 @@ impl Partition {
         if wanted < Offset::ZERO || wanted > self.high_watermark {
             return Some(Err(ErrorCode::OffsetOutOfRange));
         }
-        if wanted <= start && self.moving.is_empty() {
+        if wanted <= self.in_sync.lowest_start(start) && self.moving.is_empty() {
             return Some(Ok(start));
         }
         self.moving.push_back((wanted, waiter));
@@ -511,14 +511,19 @@ impl Partition {
         None
     }
 
-    /// Takes everybody whose move of the log start is durable.
-    pub fn log_start_moved(&mut self, start: Offset) -> Vec<Waiter> {
+    /// Takes everybody whose move of the log start is durable, here and on the members that live.
+    pub fn take_moved(&mut self, log: &LogStore) -> Vec<(Waiter, Offset)> {
+        if self.moving.is_empty() {
+            return Vec::new();
+        }
+        let start = log.log_start_offset(self.id).unwrap_or(Offset::ZERO);
+        let lowest = self.in_sync.lowest_start(start);
         let mut out = Vec::new();
         self.moving.retain(|&(wanted, waiter)| {
-            if wanted <= start {
-                out.push(waiter);
+            if wanted <= lowest {
+                out.push((waiter, lowest));
             }
-            wanted > start
+            wanted > lowest
         });
         out
     }

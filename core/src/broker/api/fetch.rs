@@ -178,6 +178,7 @@ impl Shard {
                 last_fetched_epoch: LeaderEpoch(asked.last_fetched_epoch.max(-1)),
                 known_readable: 0,
                 replica,
+                log_start: Offset(asked.log_start_offset),
             };
             let is_unknown = matches!(outcome, FetchOutcome::Refused(_));
             fetch.slots.push(FetchSlot { partition: index, place, item, is_unknown, outcome });
@@ -476,6 +477,7 @@ fn asked(request: &FetchRequest, by_id: bool, is_kept: bool) -> Vec<Asked> {
                 max_bytes: partition.partition_max_bytes,
                 current_leader_epoch: partition.current_leader_epoch,
                 last_fetched_epoch: partition.last_fetched_epoch,
+                log_start_offset: partition.log_start_offset,
             };
             let known = if count > 1 {
                 places.insert((number, partition.partition), out.len())
