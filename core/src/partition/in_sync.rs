@@ -35,6 +35,19 @@ impl Progress {
     }
 }
 
+/// What the controller made of a set that it was asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is in force from this partition epoch on.
+    Granted(i32),
+    /// It is not, and never was.
+    Refused,
+    /// The partition has changed since, perhaps by an earlier request for the same; the log tells.
+    Changed,
+    /// There was no answer: it may be in force or not.
+    Unknown,
+}
+
 /// The replicas of a partition, as its leader sees them.
 #[derive(Clone, Debug)]
 pub struct InSync {
@@ -43,6 +56,8 @@ pub struct InSync {
     members: BTreeSet<NodeId>,
     /// What was asked of the controller and is not answered.
     proposed: Option<BTreeSet<NodeId>>,
+    /// Whether the controller may have decided that, or not.
+    unanswered: bool,
     fenced: BTreeSet<NodeId>,
     partition_epoch: i32,
     /// The end of the log when the epoch began.
@@ -67,6 +82,7 @@ impl InSync {
             replicas: state.replicas.clone(),
             members: state.isr.iter().copied().collect(),
             proposed: None,
+            unanswered: false,
             fenced,
             partition_epoch: state.partition_epoch,
             epoch_start,
@@ -77,7 +93,7 @@ impl InSync {
     /// Takes in a change of the partition that leaves its epoch as it is.
     pub fn update(&mut self, now: Instant, state: &PartitionImage, fenced: BTreeSet<NodeId>) {
         if state.partition_epoch > self.partition_epoch {
-            self.proposed = None;
+            (self.proposed, self.unanswered) = (None, false);
         }
         self.partition_epoch = state.partition_epoch;
         self.members = state.isr.iter().copied().collect();
@@ -221,13 +237,24 @@ impl InSync {
         self.proposed = Some(set.iter().copied().collect());
     }
 
-    /// Takes in that the controller has decided, in favour or not, and what partition epoch it named.
-    ///
-    /// A change that it granted is in force once the log has it.
-    pub fn decided(&mut self, granted: Option<i32>) {
-        if granted.is_none_or(|epoch| epoch <= self.partition_epoch) {
-            self.proposed = None;
+    /// Takes in what the controller made of the set that was asked for.
+    pub fn decided(&mut self, verdict: Verdict) {
+        match verdict {
+            // A change that it granted is in force once the log has it.
+            Verdict::Granted(epoch) if epoch > self.partition_epoch => {}
+            Verdict::Granted(_) | Verdict::Refused => self.proposed = None,
+            // It may have been granted: the high watermark rests on both sets until the log tells.
+            Verdict::Changed => {}
+            Verdict::Unknown => self.unanswered = true,
         }
+    }
+
+    /// Returns the set that is to be asked for once more, because it is not known what became of it.
+    pub fn unanswered(&mut self) -> Option<Vec<NodeId>> {
+        if !std::mem::take(&mut self.unanswered) {
+            return None;
+        }
+        self.proposed.as_ref().map(|set| set.iter().copied().collect())
     }
 }
 
@@ -264,7 +291,7 @@ mod tests {
         assert_eq!(set.committed(Offset(20), 2), Some(Offset(18)));
         set.propose(&[NodeId(1), NodeId(2), NodeId(3)]);
         assert_eq!(set.committed(Offset(20), 2), Some(Offset(0)), "3 may be elected");
-        set.decided(None);
+        set.decided(Verdict::Refused);
         assert_eq!(set.committed(Offset(20), 2), Some(Offset(18)));
     }
 
@@ -313,5 +340,17 @@ mod tests {
         set.fetched(late, NodeId(2), (Offset(20), Offset(0)), Offset(20));
         assert_eq!(set.wanted(late, Offset(12), 2, lag), Some(vec![NodeId(1), NodeId(2)]));
         assert_eq!(set.wanted(late, Offset(12), 3, lag), None);
+    }
+
+    #[test]
+    fn a_change_whose_outcome_is_not_known_counts_until_the_log_tells() {
+        let mut set = set(&[1, 2]);
+        follow(&mut set, 2, 18);
+        set.propose(&[NodeId(1), NodeId(2), NodeId(3)]);
+        set.decided(Verdict::Unknown);
+        assert_eq!(set.committed(Offset(20), 2), Some(Offset(0)), "it may be granted");
+        assert_eq!(set.unanswered(), Some(vec![NodeId(1), NodeId(2), NodeId(3)]));
+        set.decided(Verdict::Changed);
+        assert_eq!(set.committed(Offset(20), 2), Some(Offset(0)), "by the first request, perhaps");
     }
 }

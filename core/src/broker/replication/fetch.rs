@@ -281,7 +281,12 @@ impl Shard {
             .look_at
             .get_or_insert(now.mono + self.config.node.limits.replica_lag_max / 2);
         let retries = self.replication.leaders.values().filter_map(|leader| leader.retry_at);
-        let next = retries.chain([look_at]).min();
+        if self.replication.ask_again.is_empty() {
+            self.replication.ask_again_at = None;
+        } else {
+            self.replication.ask_again_at.get_or_insert(now.mono + RETRY);
+        }
+        let next = retries.chain([look_at]).chain(self.replication.ask_again_at).min();
         if next == self.replication.armed {
             return;
         }
@@ -300,6 +305,11 @@ impl Shard {
             if leader.retry_at.is_some_and(|at| at <= now.mono) {
                 leader.retry_at = None;
             }
+        }
+        if self.replication.ask_again_at.is_some_and(|at| at <= now.mono) {
+            self.replication.ask_again_at = None;
+            let again = std::mem::take(&mut self.replication.ask_again);
+            self.replication.in_sync_due.extend(again);
         }
         if self.replication.look_at.is_some_and(|at| at <= now.mono) {
             self.replication.look_at = None;

@@ -2,14 +2,17 @@
 
 use crate::broker::replication::Replication;
 use crate::broker::shard::Shard;
+use crate::error::ErrorCode;
 use crate::ids::{NodeId, TopicPartition};
 use crate::metadata::controller::Asker;
 use crate::metadata::{Command, CommandAnswer};
 use crate::observe::ClusterEvent;
+use crate::partition::Verdict;
 use crate::time::Now;
 use crate::wire::Response;
 use crate::wire::api::alter_partition::{
-    AlterPartitionPartition, AlterPartitionRequest, AlterPartitionTopic, BrokerState,
+    AlterPartitionPartition, AlterPartitionRequest, AlterPartitionResponse, AlterPartitionTopic,
+    BrokerState,
 };
 
 /// The version in which members are named with their registrations (KIP-903).
@@ -48,7 +51,9 @@ impl Shard {
         let lag = self.config.node.limits.replica_lag_max;
         let Some(partition) = self.partitions.get_mut(&id) else { return false };
         let (high_watermark, min) = (partition.high_watermark(), partition.min_insync_replicas());
-        let wanted = partition.in_sync().wanted(now.mono, high_watermark, min, lag);
+        let again = partition.in_sync_mut().unanswered();
+        let wanted =
+            again.or_else(|| partition.in_sync().wanted(now.mono, high_watermark, min, lag));
         let Some(set) = wanted else { return false };
         let epoch_of = |node: NodeId| self.image.broker(node).map_or(-1, |it| it.broker_epoch);
         let member =
@@ -78,19 +83,19 @@ impl Shard {
         id: TopicPartition,
         answer: &CommandAnswer,
     ) {
-        let granted = match answer {
-            CommandAnswer::Response(Response::AlterPartition(response)) => {
-                let topic = response.topics.first();
-                let partition = topic.and_then(|topic| topic.partitions.first());
-                partition.filter(|it| it.error_code == 0).map(|it| it.partition_epoch)
-            }
+        let verdict = match answer {
+            CommandAnswer::Response(Response::AlterPartition(response)) => verdict(response),
             CommandAnswer::Response(_)
             | CommandAnswer::AutoCreated
             | CommandAnswer::ProducerIds(_)
-            | CommandAnswer::Failed(..) => None,
+            | CommandAnswer::Failed(..) => Verdict::Unknown,
         };
+        if verdict == Verdict::Unknown {
+            // The next round of this partition asks again; a pause lies between.
+            self.replication.ask_again.insert(id);
+        }
         let Some(partition) = self.partitions.get_mut(&id) else { return };
-        partition.in_sync_mut().decided(granted);
+        partition.in_sync_mut().decided(verdict);
         let moved = partition.recompute();
         self.tell_quorum(id);
         self.after_progress(now, id, moved);
@@ -102,5 +107,26 @@ impl Shard {
         let Self { partitions, replication: Replication { in_sync_due, .. }, .. } = self;
         let led = partitions.iter().filter(|(_, it)| it.in_sync().has_followers());
         in_sync_due.extend(led.map(|(&id, _)| id));
+    }
+}
+
+fn verdict(response: &AlterPartitionResponse) -> Verdict {
+    let code = ErrorCode::from_code(response.error_code);
+    if code == Some(ErrorCode::NotController) {
+        // Another controller may have decided it.
+        return Verdict::Unknown;
+    }
+    let partition = response.topics.first().and_then(|topic| topic.partitions.first());
+    let Some(partition) = partition.filter(|_| code == Some(ErrorCode::None)) else {
+        return Verdict::Refused;
+    };
+    match ErrorCode::from_code(partition.error_code) {
+        Some(ErrorCode::None) => Verdict::Granted(partition.partition_epoch),
+        Some(
+            ErrorCode::InvalidUpdateVersion
+            | ErrorCode::FencedLeaderEpoch
+            | ErrorCode::NewLeaderElected,
+        ) => Verdict::Changed,
+        Some(_) | None => Verdict::Refused,
     }
 }

@@ -26,7 +26,10 @@ pub(in crate::broker) struct Replication {
     news: BTreeSet<TopicPartition>,
     /// Partitions led here whose in-sync set may have to change.
     in_sync_due: BTreeSet<TopicPartition>,
+    /// Those of which it is not known what the controller made of a request.
+    ask_again: BTreeSet<TopicPartition>,
     /// When fetches are tried again, and in-sync sets looked at.
     armed: Option<Instant>,
     look_at: Option<Instant>,
+    ask_again_at: Option<Instant>,
 }
