@@ -26,6 +26,7 @@ use crate::ids::{ConnectionId, LeaderEpoch, NodeId, ShardId, TopicPartition, Uui
 use crate::io::{Counter, Effect, Effects, Input};
 use crate::log::{LogConfig, LogEvent, LogStore, ReadTicket};
 use crate::metadata::{Controller, MetadataImage};
+use crate::observe::ClusterEvent;
 use crate::partition::{Follower, Partition, Waiter};
 use crate::peer::{Identity as PeerIdentity, Peers};
 use crate::time::{Instant, Now};
@@ -380,11 +381,14 @@ impl Shard {
             LogEvent::Found { ticket, result } => self.on_found(now, ticket, result),
             LogEvent::Poisoned(why) => self.on_poisoned(now, &why, true),
             LogEvent::Closed => self.on_closed(now),
+            LogEvent::Truncated { log, end } => {
+                // The place may lie lower than was asked for, where it had to be searched for.
+                if !self.is_alone() && self.log.log_end_offset(log) == Some(end) {
+                    self.fx.cluster(ClusterEvent::Truncated { partition: log, end });
+                }
+            }
             // Relief is noted with congestion, and nobody waits for the others.
-            LogEvent::Relieved
-            | LogEvent::Created(_)
-            | LogEvent::Deleted(_)
-            | LogEvent::Truncated { .. } => {}
+            LogEvent::Relieved | LogEvent::Created(_) | LogEvent::Deleted(_) => {}
         }
     }
 

@@ -50,6 +50,11 @@ impl LogStore {
         log.producers.get(batch.producer_id()).is_some()
     }
 
+    /// Returns whether the place of a cut is still searched for, so that nothing is taken.
+    pub fn is_cutting(&self, log: TopicPartition) -> bool {
+        self.is_finding(log)
+    }
+
     /// Returns the bytes of a log, segments and unwritten batches together.
     pub fn size(&self, log: TopicPartition) -> Option<u64> {
         self.logs.get(&log).map(PartitionLog::size)

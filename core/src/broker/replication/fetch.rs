@@ -172,6 +172,10 @@ impl Shard {
             FollowStep::Append => {
                 let records = data.records.map(|records| records.to_bytes()).unwrap_or_default();
                 if let Err(why) = self.append_fetched(now, id, asked.leader_epoch, records) {
+                    if self.log.is_cutting(id) {
+                        // The place of a cut is searched for; what comes is taken after that.
+                        return true;
+                    }
                     self.fx.warn(format!(
                         "what node {leader} sent of partition {} of topic {} is not taken: {why}",
                         id.partition, id.topic_id
