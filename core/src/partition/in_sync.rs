@@ -62,18 +62,20 @@ pub struct InSync {
     partition_epoch: i32,
     /// The end of the log when the epoch began.
     epoch_start: Offset,
+    /// Where everybody was told that the log begins: no member may begin earlier, since it may lead.
+    told_start: Offset,
     followers: BTreeMap<NodeId, Progress>,
 }
 
 impl InSync {
-    /// Begins an epoch that `me` leads from `epoch_start` on. `fenced` are those of the replicas that do not
+    /// Begins an epoch that `me` leads with a log of these bounds. `fenced` are those of the replicas that do not
     /// live.
     pub fn new(
         now: Instant,
         me: NodeId,
         state: &PartitionImage,
         fenced: BTreeSet<NodeId>,
-        epoch_start: Offset,
+        (told_start, epoch_start): (Offset, Offset),
     ) -> Self {
         let progress = Progress::unknown(now);
         let others = state.replicas.iter().filter(|&&node| node != me);
@@ -86,6 +88,7 @@ impl InSync {
             fenced,
             partition_epoch: state.partition_epoch,
             epoch_start,
+            told_start,
             followers: others.map(|&node| (node, progress)).collect(),
         }
     }
@@ -163,6 +166,11 @@ impl InSync {
             .fold(own_start, Offset::min)
     }
 
+    /// Takes in that somebody is told that the log begins here.
+    pub fn told(&mut self, start: Offset) {
+        self.told_start = self.told_start.max(start);
+    }
+
     /// Takes in that a follower has fetched from `from` on in this epoch, that its log agrees, and where it
     /// begins.
     pub fn fetched(
@@ -218,7 +226,8 @@ impl InSync {
         let mut set = self.members.clone();
         for (&node, progress) in &self.followers {
             let reached = high_watermark.max(self.epoch_start);
-            if progress.agrees && progress.stable >= reached && !self.fenced.contains(&node) {
+            let is_whole = progress.stable >= reached && progress.log_start >= self.told_start;
+            if progress.agrees && is_whole && !self.fenced.contains(&node) {
                 set.insert(node);
             }
         }
@@ -276,7 +285,7 @@ mod tests {
             adding: Vec::new(),
             removing: Vec::new(),
         };
-        InSync::new(NOW, NodeId(1), &state, BTreeSet::new(), Offset(10))
+        InSync::new(NOW, NodeId(1), &state, BTreeSet::new(), (Offset(0), Offset(10)))
     }
 
     fn follow(set: &mut InSync, node: i32, stable: i64) {
@@ -330,6 +339,17 @@ mod tests {
         assert_eq!(wanted(&set, 12), None, "below the high watermark");
         follow(&mut set, 3, 12);
         assert_eq!(wanted(&set, 12), Some(vec![NodeId(1), NodeId(2), NodeId(3)]));
+    }
+
+    #[test]
+    fn a_follower_whose_log_begins_before_what_was_purged_does_not_join() {
+        let lag = Duration::from_secs(30);
+        let mut set = set(&[1, 2]);
+        set.told(Offset(5));
+        follow(&mut set, 3, 12);
+        assert_eq!(set.wanted(NOW, Offset(12), 2, lag), None);
+        set.fetched(NOW, NodeId(3), (Offset(12), Offset(5)), Offset(20));
+        assert!(set.wanted(NOW, Offset(12), 2, lag).is_some());
     }
 
     #[test]

@@ -525,6 +525,9 @@ impl Partition {
             }
             wanted > lowest
         });
+        if !out.is_empty() {
+            self.in_sync.told(lowest);
+        }
         out
     }
 

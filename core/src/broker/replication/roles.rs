@@ -100,7 +100,8 @@ impl Shard {
             let leader_epoch = state.leader_epoch;
             self.fx.cluster(ClusterEvent::Led { partition: id, leader_epoch, end });
         }
-        InSync::new(now.mono, self.config.node.node_id, state, fenced, end)
+        let start = self.log.log_start_offset(id).unwrap_or(Offset::ZERO);
+        InSync::new(now.mono, self.config.node.node_id, state, fenced, (start, end))
     }
 
     fn follow(&mut self, now: Now, id: TopicPartition, topic: &TopicImage, state: &PartitionImage) {

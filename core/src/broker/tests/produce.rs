@@ -193,7 +193,7 @@ fn acks_all_asks_for_as_many_replicas_in_sync_as_the_topic_says_and_never_for_mo
         removing: Vec::new(),
     };
     let now = node.now.mono;
-    let in_sync = InSync::new(now, NodeId(1), &state, BTreeSet::new(), Offset(1));
+    let in_sync = InSync::new(now, NodeId(1), &state, BTreeSet::new(), (Offset(0), Offset(1)));
     partition.raise_epoch(partition.leader_epoch(), in_sync);
     assert_eq!(produce(&mut node, client, "t", 0, batch(&["x"], None)).error_code, 19);
     let one = produce_request(1, "t", &[(0, batch(&["x"], None))]);

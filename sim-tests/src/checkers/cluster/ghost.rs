@@ -218,7 +218,12 @@ impl Ghost {
             }
             ClusterEvent::Truncated { partition, end } => {
                 if let Some(log) = self.logs.get_mut(&(*partition, node)) {
-                    log.cut(end.0);
+                    if end.0 > log.end {
+                        // It begins anew where its leader's log begins.
+                        *log = Log { start: end.0, end: end.0, durable: end.0, ..Log::default() };
+                    } else {
+                        log.cut(end.0);
+                    }
                 }
             }
             ClusterEvent::Led { partition, leader_epoch, .. } => {
