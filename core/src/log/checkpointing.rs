@@ -251,6 +251,10 @@ impl LogStore {
             };
             for extent in &image.segments {
                 let same = log.image.as_ref().is_some_and(|old| old.segments.contains(extent));
+                // One that was cut off whole and begun anew may have no file yet.
+                if log.written_bytes_of(extent.base).is_none() {
+                    continue;
+                }
                 let segment = log.segments.iter_mut().find(|it| it.extent.base == extent.base);
                 let Some(segment) = segment else { continue };
                 if !same || std::mem::take(&mut segment.resized) {

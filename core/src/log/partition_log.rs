@@ -454,6 +454,10 @@ impl PartitionLog {
 
     /// Takes out the segments that have nothing above the start and nothing to be written any more.
     pub(super) fn trim_segments(&mut self) -> Vec<Extent> {
+        if self.cutting {
+            // What one has above the start may be cut by an entry that a crash takes.
+            return Vec::new();
+        }
         let (start, written, memory) = (self.start, self.written_end, self.is_memory());
         let done = |segment: &Segment| {
             segment.extent.end <= start && (memory || segment.extent.end <= written)

@@ -299,10 +299,14 @@ impl LogStore {
 
     fn end_cutting(&mut self, log: TopicPartition, fx: &mut Effects) {
         self.cutting.remove(&log);
-        if let Some(partition) = self.logs.get_mut(&log) {
-            partition.cutting = false;
-            self.begin_run(log, fx);
+        let Some(partition) = self.logs.get_mut(&log) else { return };
+        partition.cutting = false;
+        let gone = partition.trim_segments();
+        let folder = partition.folder.clone();
+        for extent in gone {
+            self.remove_segment(&folder, extent, fx);
         }
+        self.begin_run(log, fx);
     }
 
     /// Looks for the batch at `to` in its segment. Meanwhile the log ends there.
