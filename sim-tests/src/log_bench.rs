@@ -119,6 +119,8 @@ pub struct LogBench {
     pub starts: BTreeMap<TopicPartition, i64>,
     /// Logs of which a truncation was confirmed.
     pub truncated: BTreeSet<TopicPartition>,
+    /// How many truncations of each log were confirmed.
+    pub cuts: BTreeMap<TopicPartition, u64>,
     /// Confirmed votes.
     pub voted: Option<(LeaderEpoch, NodeId)>,
     /// Marks that were reached.
@@ -147,6 +149,7 @@ impl LogBench {
             deleted: Vec::new(),
             starts: BTreeMap::new(),
             truncated: BTreeSet::new(),
+            cuts: BTreeMap::new(),
             voted: None,
             marks: BTreeMap::new(),
             effects: 0,
@@ -213,6 +216,7 @@ impl LogBench {
                 LogEvent::Voted { epoch, candidate } => self.voted = Some((epoch, candidate)),
                 LogEvent::Truncated { log, .. } => {
                     self.truncated.insert(log);
+                    *self.cuts.entry(log).or_insert(0) += 1;
                 }
                 LogEvent::Created(log) => self.created.push(log),
                 LogEvent::Deleted(log) => self.deleted.push(log),
