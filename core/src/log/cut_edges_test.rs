@@ -110,3 +110,80 @@ fn reads_while_the_place_of_a_cut_is_looked_for_take_nothing_for_damage() {
         }
     }
 }
+
+/// A node whose log of thirty batches is to begin at 3 and is cut there before the journal has heard of
+/// either. The first of both is durable.
+fn cut_down_to_a_start_on_its_way() -> (Node, TopicPartition) {
+    let mut node = Node::new();
+    let log = filled(&mut node, 30);
+    node.pass(2_000);
+    node.store.begin_checkpoint(&mut node.fx);
+    node.settle();
+    node.holds = Some(".journal");
+    node.store.move_log_start(node.now, log, Offset(3), &mut node.fx);
+    node.store.truncate(node.now, log, Offset(3), &mut node.fx);
+    node.settle();
+    while node.store.log_start_offset(log) < Some(Offset(3)) {
+        let step = node.held.pop_front().expect("the journal is at it");
+        let (token, result) = node.disk.perform(step).expect("a step of the journal");
+        node.store.handle_completion(node.now, token, result, &mut node.fx);
+        node.settle();
+    }
+    (node, log)
+}
+
+#[test]
+fn what_a_cut_leaves_below_the_start_stays_until_the_cut_is_durable() {
+    let (mut node, log) = cut_down_to_a_start_on_its_way();
+    assert_eq!(node.store.log_end_offset(log), Some(Offset(3)));
+    node.restart();
+    assert_eq!(node.store.log_end_offset(log), Some(Offset(30)));
+    let all = node.fetch_all(log);
+    assert!(all.iter().zip(3..).all(|(batch, base)| batch.base_offset() == Offset(base)));
+    assert_eq!(all.len(), 27);
+}
+
+#[test]
+fn a_segment_that_has_gone_below_the_start_is_asked_for_by_no_later_checkpoint() {
+    for crash in [false, true] {
+        let (mut node, log) = cut_down_to_a_start_on_its_way();
+        node.let_go();
+        assert!(!node.disk.files.contains_key("topic1-0/00000000000000000000.log"));
+        if crash {
+            node.restart();
+        }
+        for base in 3..6 {
+            let batch = stored(base, 2, b"later", None);
+            node.replicate(log, &batch).expect("it continues the log");
+        }
+        node.store.begin_checkpoint(&mut node.fx);
+        node.settle();
+        assert!(node.store.may_begin_checkpoint(), "the checkpoint has come to its end");
+        node.restart();
+        assert_eq!(node.fetch_all(log).len(), 3);
+    }
+}
+
+#[test]
+fn a_segment_that_begins_anew_under_a_checkpoint_need_not_be_there_yet() {
+    let mut node = Node::new();
+    let log = filled(&mut node, 3);
+    node.holds = Some(".log");
+    node.pass(2_000);
+    node.store.begin_checkpoint(&mut node.fx);
+    node.store.truncate(node.now, log, Offset(0), &mut node.fx);
+    node.settle();
+    let write = node.held.pop_front().expect("a segment write is under way");
+    node.holds = Some(".journal");
+    let batch = stored(0, 2, b"of the same offset", None);
+    node.replicate(log, &batch).expect("it continues the log");
+    // Files are cut now and the checkpoint goes on; the batch is not in the journal yet.
+    node.fx.push(write);
+    node.settle();
+    assert!(!node.events.iter().any(|event| matches!(event, LogEvent::Poisoned(_))));
+    node.let_go();
+    node.pass(2_000);
+    assert!(node.store.may_begin_checkpoint(), "the checkpoint has come to its end");
+    node.restart();
+    assert_eq!(node.fetch_all(log).len(), 1);
+}
