@@ -213,7 +213,9 @@ impl World {
                 ghost.flushed = ghost.flushed.max(change);
             }
             ghost.heard = heard;
-            let Some(stable) = self.bench.store.stable_end(*id).map(Stable::value) else { continue };
+            let Some(stable) = self.bench.store.stable_end(*id).map(Stable::value) else {
+                continue;
+            };
             let now = ghost.now();
             let end = stable.0.min(now.end());
             let mut since = ghost.current();
@@ -407,7 +409,8 @@ impl World {
                     .map(|(id, ..)| {
                         let content = self.bench.content(id);
                         let history = &self.logs[&id].history;
-                        let history: Vec<_> = history.iter().map(|it| (it.start, it.end())).collect();
+                        let history: Vec<_> =
+                            history.iter().map(|it| (it.start, it.end())).collect();
                         let floor = self.logs[&id].floor;
                         (content.map(|it| (it.start, it.records.len())), history, floor)
                     })
@@ -477,7 +480,11 @@ impl World {
             let ghost = &self.logs[&id];
             assert!(ghost.awaited.is_empty(), "{at}: {id} was never told of a cut");
             let now = ghost.now();
-            assert_eq!((content.start, &content.records), (now.start, &now.records()), "{at}: {id}");
+            assert_eq!(
+                (content.start, &content.records),
+                (now.start, &now.records()),
+                "{at}: {id}"
+            );
             let end = self.bench.store.log_end_offset(id).map(|end| end.0);
             assert_eq!(end, Some(now.end()), "{at}: {id}");
         }
