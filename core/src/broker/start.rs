@@ -216,13 +216,15 @@ impl Shard {
     pub(in crate::broker) fn adopt(&mut self, now: Now, image: &MetadataImage) {
         self.image = image.clone();
         self.has_role = true;
+        // Before anything is made: a topic that was made again has its folder from the one before it, and a
+        // start must never find both.
+        self.set_aside_unknown_logs(now);
         for topic in image.topics() {
             for index in 0..topic.partitions.len() {
                 let partition = PartitionIndex(index as i32);
                 self.take_up(now, TopicPartition { topic_id: topic.id, partition });
             }
         }
-        self.set_aside_unknown_logs(now);
         self.applied(now, image.end_offset());
         self.phase = Phase::Serving;
         self.fx.push(Effect::Ready);
