@@ -242,8 +242,11 @@ impl Shard {
             if let Request::PeerHello(hello) = &request {
                 return self.on_peer_hello(&ctx, hello);
             }
-            // Whoever does not say who it is is no node.
-            if self.peer_of(ctx.id.connection).is_none() && request.api_key().is_for_peers() {
+            // Whoever does not say who it is is no node, and no node speaks for another.
+            let is_stranger = self.peer_of(ctx.id.connection).is_none();
+            if (is_stranger && request.api_key().is_for_peers())
+                || self.is_forged(ctx.id.connection, &request)
+            {
                 return self.on_only_decoded(&ctx, &request);
             }
             if self.on_quorum_request(now, &ctx, &request) {

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::broker::peers::incarnation_id;
 use crate::broker::post::Post;
 use crate::broker::shard::Shard;
 use crate::broker::start::Phase;
@@ -13,6 +12,7 @@ use crate::broker::timers::Timer;
 use crate::error::ErrorCode;
 use crate::ids::{Offset, ShardId, TopicPartition, Uuid};
 use crate::metadata::controller::Asker;
+use crate::metadata::decide_brokers::incarnation_id;
 use crate::metadata::{Command, CommandAnswer};
 use crate::time::{Instant, Now};
 use crate::wire::Response;

@@ -7,13 +7,13 @@ use crate::broker::replication::Fetched;
 use crate::broker::shard::Shard;
 use crate::broker::timers::Timer;
 use crate::error::ErrorCode;
-use crate::ids::{ConnectionId, Incarnation, NodeId, ShardId, Uuid};
+use crate::ids::{ConnectionId, NodeId, ShardId, Uuid};
 use crate::metadata::controller::Origin;
 use crate::peer::{Identity, Lane, PeerEvent, Peers};
 use crate::quorum::messages::Ask;
 use crate::time::{Instant, Now};
-use crate::wire::KafkaString;
 use crate::wire::api::peer_hello::{PeerHelloRequest, PeerHelloResponse};
+use crate::wire::{KafkaString, Request};
 
 /// What a request to another node was sent for.
 #[derive(Clone, Debug)]
@@ -59,6 +59,24 @@ impl Shard {
                 peers.links.connect(now.mono, peer.node_id, Lane::Control, fx);
             }
         }
+    }
+
+    /// Returns whether a request of a node names another one as its sender.
+    pub(in crate::broker) fn is_forged(&self, connection: ConnectionId, request: &Request) -> bool {
+        let named = if let Request::BrokerRegistration(request) = request {
+            request.broker_id
+        } else if let Request::BrokerHeartbeat(request) = request {
+            request.broker_id
+        } else if let Request::AlterPartition(request) = request {
+            request.broker_id
+        } else if let Request::AllocateProducerIds(request) = request {
+            request.broker_id
+        } else if let Request::ReplicaAck(request) = request {
+            request.node_id
+        } else {
+            return false;
+        };
+        self.peer_of(connection).is_none_or(|peer| peer.node_id.0 != named)
     }
 
     /// Returns who is at the other end of a connection, where it is another node.
@@ -168,11 +186,4 @@ impl Shard {
             self.timers.arm(at, Timer::Peers);
         }
     }
-}
-
-/// Returns the id of a start: its directory's, with the number of the start at its end.
-pub(in crate::broker) fn incarnation_id(directory_id: Uuid, incarnation: Incarnation) -> Uuid {
-    let mut id = directory_id;
-    id.0[12..].copy_from_slice(&incarnation.0.to_be_bytes());
-    id
 }

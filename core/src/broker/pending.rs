@@ -30,7 +30,7 @@ pub(in crate::broker) enum Pending {
     /// For something to fetch.
     Fetch(PendingFetch),
     /// For the metadata quorum on shard 0, which always answers, soon or when it has something to send.
-    Quorum { ctx: RequestContext, api: ApiKey },
+    Quorum { ctx: RequestContext },
     /// For the controller.
     Command { ctx: RequestContext, api: ApiKey, deadline: Instant },
     /// For topics that are being created.

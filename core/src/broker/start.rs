@@ -4,7 +4,6 @@
 //! its registration is committed it hands the image to all shards. The others wait for the image. No client is
 //! served before. A node alone reads its whole log first, and elects itself.
 
-use crate::broker::peers::incarnation_id;
 use crate::broker::post::Post;
 use crate::broker::shard::Shard;
 use crate::config::NodeConfig;
@@ -14,6 +13,7 @@ use crate::io::Effect;
 use crate::log::{FlushPolicy, LogSettings, Stable, Storage};
 use crate::metadata::MetadataImage;
 use crate::metadata::apply::RESOURCE_BROKER;
+use crate::metadata::decide_brokers::incarnation_id;
 use crate::time::Now;
 use crate::wire::MetadataRecord;
 use crate::wire::metadata_record::{

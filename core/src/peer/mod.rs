@@ -176,21 +176,6 @@ impl<T> Peers<T> {
         }
     }
 
-    /// Returns the nodes whose addresses are known.
-    pub fn nodes(&self) -> impl Iterator<Item = NodeId> {
-        self.addresses.keys().copied()
-    }
-
-    /// Returns whether a connection is one of these links.
-    pub fn has(&self, connection: ConnectionId) -> bool {
-        self.names.contains_key(&connection)
-    }
-
-    /// Returns whether a link stands.
-    pub fn is_ready(&self, node: NodeId, lane: Lane) -> bool {
-        self.links.get(&(node, lane)).is_some_and(|link| link.greeted)
-    }
-
     /// Begins a link, if there is none; requests do so by themselves.
     pub fn connect(&mut self, now: Instant, node: NodeId, lane: Lane, fx: &mut Effects) {
         let Some((host, port)) = self.addresses.get(&node).cloned() else { return };
@@ -500,12 +485,6 @@ impl<T> Peers<T> {
                 None => Some(link.retry_at),
             })
             .min()
-    }
-
-    /// Ends a link that nothing is asked on any more.
-    pub fn forget(&mut self, node: NodeId, lane: Lane, fx: &mut Effects) {
-        self.drop_link(node, lane, true, fx);
-        self.links.remove(&(node, lane));
     }
 
     /// Takes the oldest event.

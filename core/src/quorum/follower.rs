@@ -35,7 +35,8 @@ impl Quorum {
         leader: Option<NodeId>,
         log: &impl LogView,
     ) -> bool {
-        if epoch < self.epoch {
+        // Nobody but a voter can lead, whatever is said.
+        if epoch < self.epoch || leader.is_some_and(|node| !self.is_voters(node)) {
             return false;
         }
         match leader {
@@ -123,7 +124,9 @@ impl Quorum {
         preferred: &[NodeId],
         log: &impl LogView,
     ) -> Standing {
-        self.learn(now, epoch, None, log);
+        if self.is_voters(leader) {
+            self.learn(now, epoch, None, log);
+        }
         if epoch == self.epoch && self.leader() == Some(leader) && leader != self.config.me.node {
             let place = preferred.iter().position(|&node| node == self.config.me.node);
             self.detach(now, epoch);

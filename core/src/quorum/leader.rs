@@ -116,12 +116,12 @@ impl Quorum {
         ask: &FetchAsk,
         log: &impl LogView,
     ) -> FetchVerdict {
-        if ask.epoch > self.epoch {
-            // Somebody has seen a later leader.
+        let is_voter = self.config.voters.contains(&from);
+        if ask.epoch > self.epoch && is_voter {
+            // A voter has seen a later leader. What others say of epochs moves nobody.
             self.detach(now, ask.epoch);
         }
         let epoch = self.epoch;
-        let is_voter = self.config.voters.contains(&from);
         let leader = self.leader();
         let answer = |outcome| FetchVerdict::Answer(FetchAnswer { epoch, leader, outcome });
         let Role::Leader(leading) = &mut self.role else {

@@ -317,8 +317,20 @@ impl Quorum {
         }
     }
 
+    /// Leads no more, because its log takes nothing.
+    pub fn step_down(&mut self, now: Instant) {
+        if self.is_leader() {
+            self.resign(now);
+        }
+    }
+
     fn is_voter(&self) -> bool {
         self.config.voters.contains(&self.config.me)
+    }
+
+    /// Returns whether a node is one of those that vote.
+    fn is_voters(&self, node: NodeId) -> bool {
+        self.config.voters.iter().any(|voter| voter.node == node)
     }
 
     fn is_alone(&self) -> bool {

@@ -572,3 +572,26 @@ fn two_that_are_left_of_three_elect_one_of_them_whoever_was_cut_off() {
         assert!(!leads(lost), "seed {seed}: nobody follows it");
     }
 }
+
+#[test]
+fn a_node_that_does_not_vote_can_neither_lead_nor_depose_whatever_epoch_it_names() {
+    let (mut quorum, log) = elected(&[(LeaderEpoch(2), 1)]);
+    let (stranger, late) = (NodeId(9), LeaderEpoch(i32::MAX));
+    let replica = ReplicaKey { node: stranger, directory: Uuid([9; 16]) };
+    let ask = FetchAsk { epoch: late, from: Offset(0), last_epoch: LeaderEpoch::UNKNOWN };
+    quorum.on_fetch(Instant::ZERO, replica, &ask, &log);
+    quorum.on_epoch_begun(Instant::ZERO, stranger, late, &log);
+    quorum.on_epoch_ended(Instant::ZERO, stranger, late, &[], &log);
+    let standing = Standing { epoch: late, leader: Some(stranger) };
+    quorum.on_standing(Instant::ZERO, NodeId(2), standing, &log);
+    assert!(quorum.is_leader() && quorum.epoch() == LeaderEpoch(3));
+}
+
+#[test]
+fn behind_the_last_epoch_there_is_nobody_stands() {
+    let log = Log::default();
+    let vote = Some((LeaderEpoch(i32::MAX), NodeId(-1)));
+    let mut quorum = Quorum::new(config(0, 1, 7), vote, &log);
+    quorum.start(Instant::ZERO, &log);
+    assert!(!quorum.is_leader());
+}

@@ -22,7 +22,9 @@ impl Quorum {
     /// Stands for election in the next epoch.
     pub(super) fn stand(&mut self, now: Instant, log: &impl LogView) {
         let me = self.config.me.node;
-        self.enter(LeaderEpoch(self.epoch.0 + 1));
+        // A peer may name any epoch; behind the last one nobody stands.
+        let Some(next) = self.epoch.0.checked_add(1) else { return self.detach(now, self.epoch) };
+        self.enter(LeaderEpoch(next));
         self.vote = Some((me, false));
         let until = now + self.election_wait();
         // Its own vote counts once it is proven, as any other.

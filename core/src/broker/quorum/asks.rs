@@ -136,6 +136,9 @@ impl Shard {
                 let records = partition.records.map(|records| records.to_bytes());
                 match self.take_fetched(now, records.unwrap_or_default()) {
                     Ok(()) => agreed = Some(high_watermark),
+                    Err(_) if self.log.is_cutting(METADATA) => {
+                        return self.on_ask_failed(now, node, &Ask::Fetch(*ask));
+                    }
                     Err(why) => {
                         self.fx.warn(format!(
                             "what node {node} sent of the metadata log is not taken: {why}"

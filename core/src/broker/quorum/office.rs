@@ -12,7 +12,7 @@ use crate::broker::timers::Timer;
 use crate::error::ErrorCode;
 use crate::ids::{LeaderEpoch, NodeId, Offset};
 use crate::io::Effect;
-use crate::log::{FetchPlan, ReadError};
+use crate::log::{AppendError, FetchPlan, ReadError};
 use crate::metadata::{CommandAnswer, Controller, MetadataImage};
 use crate::observe::ClusterEvent;
 use crate::quorum::LogView;
@@ -105,6 +105,11 @@ impl Shard {
         let batch = leader_change(me, &voters, &granting, now.wall.0);
         let began = match self.log.append(now, METADATA, epoch, batch, &mut self.fx) {
             Ok(offset) => offset,
+            // Somebody else leads while this log's end is still searched for.
+            Err(AppendError::Cutting) => {
+                self.with_quorum(now, |machine, _| machine.step_down(now.mono));
+                return;
+            }
             Err(error) => return self.fail_registration(&error.to_string()),
         };
         let mut controller = Controller::new(node, self.identity.directory_id, epoch, image);

@@ -30,7 +30,7 @@ use crate::wire::api::fetch::{
 };
 use crate::wire::api::replica_ack::ReplicaAckRequest;
 use crate::wire::api::vote::{VotePartitionResponse, VoteRequest, VoteResponse, VoteTopicResponse};
-use crate::wire::{ApiKey, Request, Response};
+use crate::wire::{Request, Response};
 
 /// A fetch of another node that waits for something to send.
 #[derive(Clone, Debug)]
@@ -61,8 +61,10 @@ pub struct NodeAsk {
 pub enum Reply {
     /// To a vote.
     Vote(VoteAnswer),
-    /// To the beginning or the end of an epoch.
-    Standing(Standing),
+    /// To the beginning of an epoch.
+    Begun(Standing),
+    /// To the end of an epoch.
+    Ended(Standing),
     /// To a fetch, with the log's start and whole batches.
     Fetched(FetchAnswer, Offset, Vec<Bytes>),
 }
@@ -79,8 +81,7 @@ impl Shard {
         let Some(asked) = node_ask(&peer, request) else { return false };
         let answered = !matches!(asked.ask, Ask::Ack { .. });
         if answered {
-            let api = request.api_key();
-            self.pending.insert(ctx.id, Pending::Quorum { ctx: *ctx, api });
+            self.pending.insert(ctx.id, Pending::Quorum { ctx: *ctx });
         } else {
             self.send(ctx.id, None);
         }
@@ -117,7 +118,7 @@ impl Shard {
                     machine.on_epoch_begun(now.mono, node, epoch, log)
                 });
                 if let Some(standing) = standing {
-                    self.reply_to_node(shard, request, Reply::Standing(standing));
+                    self.reply_to_node(shard, request, Reply::Begun(standing));
                 }
             }
             Ask::EndEpoch { epoch, preferred } => {
@@ -125,7 +126,7 @@ impl Shard {
                     machine.on_epoch_ended(now.mono, node, epoch, &preferred, log)
                 });
                 if let Some(standing) = standing {
-                    self.reply_to_node(shard, request, Reply::Standing(standing));
+                    self.reply_to_node(shard, request, Reply::Ended(standing));
                 }
             }
             Ask::Ack { epoch, proven } => {
@@ -221,15 +222,12 @@ impl Shard {
         if !matches!(self.pending.get(&request), Some(Pending::Quorum { .. })) {
             return;
         }
-        let Some(Pending::Quorum { ctx, api }) = self.pending.remove(&request) else { return };
-        let response = match (api, reply) {
-            (ApiKey::Vote, Reply::Vote(answer)) => vote_response(answer),
-            (ApiKey::BeginQuorumEpoch, Reply::Standing(standing)) => begin_response(standing),
-            (ApiKey::EndQuorumEpoch, Reply::Standing(standing)) => end_response(standing),
-            (ApiKey::Fetch, Reply::Fetched(answer, start, records)) => {
-                fetch_response(answer, start, records)
-            }
-            (api, reply) => unreachable!("{reply:?} is no answer to {api:?}"),
+        let Some(Pending::Quorum { ctx }) = self.pending.remove(&request) else { return };
+        let response = match reply {
+            Reply::Vote(answer) => vote_response(answer),
+            Reply::Begun(standing) => begin_response(standing),
+            Reply::Ended(standing) => end_response(standing),
+            Reply::Fetched(answer, start, records) => fetch_response(answer, start, records),
         };
         self.respond(&ctx, response);
     }

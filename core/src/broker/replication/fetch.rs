@@ -195,7 +195,8 @@ impl Shard {
                 self.fx.mark(Mark::ReplicaTruncated);
                 self.fx.cluster(ClusterEvent::Truncated { partition: id, end: to });
                 self.log.truncate(now, id, to, &mut self.fx);
-                false
+                // One that changes nothing would be asked for again at once, for ever.
+                self.log.log_end_offset(id) == Some(asked.offset)
             }
             FollowStep::Reset(start) => {
                 self.fx.mark(Mark::ReplicaReset);
