@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mainspring_core::ids::{TopicId, TopicPartition};
+use mainspring_core::observe::ClusterEvent;
 
 use super::Checker;
 use crate::history::{Fact, ImageLog, Keeping, SeenRecord};
@@ -18,6 +19,9 @@ pub struct CommittedStays {
     /// What a node of a cluster knew to be committed when its disk was last looked at: what it had beyond
     /// that may have been cut since, and something else committed in its place.
     known: Option<BTreeMap<(usize, bool, TopicPartition), i64>>,
+    /// How far a node of a cluster has said that it has written, or flushed, a log since its last cut: its disk
+    /// may hold something else beyond, which the cut has not reached yet.
+    stored: BTreeMap<(usize, bool, TopicPartition), i64>,
     /// The first offset that purges have asked for.
     asked: BTreeMap<TopicPartition, i64>,
     /// Whether records may go by themselves.
@@ -26,6 +30,20 @@ pub struct CommittedStays {
 }
 
 impl CommittedStays {
+    fn reported(&mut self, node: usize, event: &ClusterEvent) {
+        let (partition, end, cut) = match event {
+            ClusterEvent::Truncated { partition, end } => (*partition, end.0, true),
+            ClusterEvent::Opened { partition, log_end_offset, .. } => {
+                (*partition, log_end_offset.0, false)
+            }
+            _ => return,
+        };
+        for durable in [false, true] {
+            let stored = self.stored.entry((node, durable, partition)).or_insert(end);
+            *stored = if cut { end.min(*stored) } else { end };
+        }
+    }
+
     fn compare(
         &mut self,
         (node, durable): (usize, bool),
@@ -50,6 +68,8 @@ impl CommittedStays {
         }
         let mut committed = self.committed.get(&(node, partition)).copied().unwrap_or(0);
         if let Some(known) = &mut self.known {
+            let stored = self.stored.get(&(node, durable, partition)).copied();
+            committed = committed.min(stored.unwrap_or(i64::MAX));
             committed =
                 known.insert((node, durable, partition), committed).unwrap_or(0).min(committed);
         }
@@ -105,8 +125,14 @@ impl Checker for CommittedStays {
                 self.committed.insert((*node, *partition), *offset);
             }
             Fact::Cluster { .. } => self.known = Some(BTreeMap::new()),
+            Fact::Stored { node, partition, end, durable } => {
+                let stored = self.stored.entry((*node, *durable, *partition)).or_insert(0);
+                *stored = (*stored).max(*end);
+            }
+            Fact::Reported { node, event } => self.reported(*node, event),
             // Another disk, or what it was before.
             Fact::Reverted { node } => {
+                self.stored.retain(|(of, _, _), _| of != node);
                 self.last.retain(|(of, _), _| of != node);
                 self.committed.retain(|(of, _), _| of != node);
             }
@@ -146,6 +172,8 @@ impl Checker for CommittedStays {
 
 #[cfg(test)]
 mod tests {
+    use mainspring_core::ids::Offset;
+
     use super::super::testing::*;
     use super::*;
 
@@ -172,6 +200,22 @@ mod tests {
         let story = |known| [cluster.clone(), committed(known), first.clone(), first.clone()];
         passes(CommittedStays::default(), &[&story(2)[..], &[committed(3), then.clone()]].concat());
         fails(CommittedStays::default(), &[&story(3)[..], &[then]].concat());
+    }
+
+    #[test]
+    fn a_disk_that_a_cut_has_not_reached_yet_holds_nothing_that_is_committed() {
+        let cluster = Fact::Cluster { nodes: 3, min_in_sync: 2 };
+        let told = |event| Fact::Reported { node: 0, event };
+        let cut = told(ClusterEvent::Truncated { partition: P, end: Offset(2) });
+        let other: &[&[(i64, u64)]] = &[&[(0, 10), (1, 11)], &[(2, 19)]];
+        let (first, then) = (image(true, 0, ALL), image(true, 0, other));
+        let story = [cluster, cut, committed(3), first.clone(), first];
+        passes(CommittedStays::default(), &[&story[..], std::slice::from_ref(&then)].concat());
+        let stored = Fact::Stored { node: 0, partition: P, end: 3, durable: true };
+        fails(
+            CommittedStays::default(),
+            &[&story[..3], &[stored.clone()], &story[3..], &[then]].concat(),
+        );
     }
 
     #[test]

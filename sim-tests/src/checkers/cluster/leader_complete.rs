@@ -1,5 +1,11 @@
-//! I02: whoever becomes leader has everything that is committed.
+//! I02: whoever becomes leader has everything that was committed in the epochs before its own.
+//!
+//! A node that catches up takes roles up that are long past; what later leaders have committed since is not
+//! held against it.
 
+use std::collections::BTreeMap;
+
+use mainspring_core::ids::TopicPartition;
 use mainspring_core::observe::ClusterEvent;
 
 use super::ghost::Ghost;
@@ -10,7 +16,31 @@ use crate::history::Fact;
 #[derive(Debug, Default)]
 pub struct LeaderComplete {
     ghost: Ghost,
+    /// How far each epoch's leader has committed.
+    ends: BTreeMap<(TopicPartition, i32), i64>,
     evaluations: u64,
+}
+
+impl LeaderComplete {
+    /// Takes a fact in, and keeps in whose epoch something was committed.
+    fn follow(&mut self, fact: &Fact) {
+        self.ghost.observe(fact);
+        let (Fact::HighWatermark { node, partition, .. } | Fact::Bounds { node, partition, .. }) =
+            fact
+        else {
+            return;
+        };
+        let (node, partition) = (*node, *partition);
+        let Some(committed) = self.ghost.committed(partition) else { return };
+        let told = self.ends.range((partition, i32::MIN)..=(partition, i32::MAX));
+        if told.map(|(_, end)| *end).max() >= Some(committed.end) {
+            return;
+        }
+        // Who follows knows it from its leader, who told it before.
+        let decided = || self.ghost.decided(partition).map(|it| it.leader_epoch);
+        let epoch = self.ghost.leading(partition, node).or_else(decided).unwrap_or(i32::MIN);
+        self.ends.insert((partition, epoch), committed.end);
+    }
 }
 
 impl Checker for LeaderComplete {
@@ -23,7 +53,7 @@ impl Checker for LeaderComplete {
     }
 
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
-        self.ghost.observe(fact);
+        self.follow(fact);
         let Fact::Reported { node, event: ClusterEvent::Led { partition, leader_epoch, end } } =
             fact
         else {
@@ -35,18 +65,18 @@ impl Checker for LeaderComplete {
         else {
             return Ok(());
         };
-        if end.0 < committed.end {
+        let earlier = self.ends.range((*partition, i32::MIN)..(*partition, leader_epoch.0));
+        let Some(before) = earlier.map(|(_, end)| *end).max() else { return Ok(()) };
+        if end.0 < before {
             return Err(format!(
-                "node {node} leads epoch {leader_epoch} of {partition} with a log up to {end}, and {} is \
-                 committed",
-                committed.end
+                "node {node} leads epoch {leader_epoch} of {partition} with a log up to {end}, and {before} \
+                 was committed before"
             ));
         }
-        if ghost.log(*partition, *node).is_some_and(|log| !log.agrees(committed, committed.end)) {
+        if ghost.log(*partition, *node).is_some_and(|log| !log.agrees(committed, before)) {
             return Err(format!(
-                "node {node} leads epoch {leader_epoch} of {partition} with another log than what is \
-                 committed up to {}",
-                committed.end
+                "node {node} leads epoch {leader_epoch} of {partition} with another log than what was \
+                 committed before up to {before}"
             ));
         }
         Ok(())
@@ -65,6 +95,11 @@ mod tests {
     #[test]
     fn a_leader_with_everything_passes() {
         passes(LeaderComplete::default(), &then(&[led(1, 2, 2)]));
+    }
+
+    #[test]
+    fn an_old_role_is_not_held_against_what_was_committed_since() {
+        passes(LeaderComplete::default(), &then(&[cut(1, 1), led(1, 0, 1)]));
     }
 
     #[test]
