@@ -13,6 +13,7 @@
 pub mod broker;
 pub mod buggify;
 pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod connection;
 pub mod coordinator;

@@ -207,7 +207,7 @@ impl LogBench {
     fn take_events(&mut self) {
         while let Some(event) = self.store.poll_event() {
             match event {
-                LogEvent::Recovered { incarnation, cluster_id, directory_id, vote } => {
+                LogEvent::Recovered { incarnation, cluster_id, directory_id, vote, .. } => {
                     self.identity = Some(Identity { incarnation, cluster_id, directory_id, vote });
                 }
                 LogEvent::Stable { log, end } => {

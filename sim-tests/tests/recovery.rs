@@ -82,6 +82,7 @@ fn config(seed: u64) -> LogConfig {
         shard: ShardId(0),
         node_id: NodeId(1),
         seed,
+        is_member: false,
         memory_only: false,
         journal_first_file_bytes: 32 << 10,
         journal_file_bytes: 64 << 10,

@@ -10,7 +10,7 @@ use crate::broker::shard::Shard;
 use crate::broker::start::Phase;
 use crate::broker::timers::Timer;
 use crate::connection::{Connection, RequestId};
-use crate::ids::{ConnectionId, ListenerIndex, NodeId, ShardId, Uuid};
+use crate::ids::{ConnectionId, ListenerIndex, NodeId, ShardId};
 use crate::io::{Counter, Effect};
 use crate::metadata::Command;
 use crate::time::Now;
@@ -183,7 +183,7 @@ impl Shard {
         match self.api_of(id, frame) {
             Some(ApiKey::ApiVersions) | None => false,
             // Without the others no node of a cluster comes to serve.
-            Some(api) if self.is_from_peer(id) && api.is_before_serving() => !self.phase.has_logs(),
+            Some(api) if self.is_from_peer(id) && api.is_before_serving() => !self.knows_itself(),
             // A commit does not wait with the producers: heartbeats come behind it on the same
             // connection, and its bytes are bounded by the requests in flight.
             Some(_) if self.is_from_peer(id) && self.phase == Phase::Draining => false,
@@ -242,6 +242,9 @@ impl Shard {
             if let Request::PeerHello(hello) = &request {
                 return self.on_peer_hello(&ctx, hello);
             }
+            if let Request::Form(form) = &request {
+                return self.on_form_request(now, &ctx, form);
+            }
             // Whoever does not say who it is is no node, and no node speaks for another.
             let is_stranger = self.peer_of(ctx.id.connection).is_none();
             if (is_stranger && request.api_key().is_for_peers())
@@ -293,7 +296,7 @@ impl Shard {
             Request::ListGroups(request) => self.on_list_groups(now, ctx, request),
             Request::DeleteGroups(request) => self.on_delete_groups(now, ctx, &request),
             Request::BrokerRegistration(request) => {
-                let command = Command::RegisterBroker(Uuid::default(), request);
+                let command = Command::RegisterBroker(self.identity.cluster_id, request);
                 self.ask_controller(now, ctx, ApiKey::BrokerRegistration, command);
             }
             Request::BrokerHeartbeat(request) => {
@@ -319,6 +322,7 @@ impl Shard {
             | Request::Envelope(_)
             | Request::FetchSnapshot(_)
             | Request::PeerHello(_)
+            | Request::Form(_)
             | Request::ReplicaAck(_)) => self.on_only_decoded(&ctx, &request),
         }
     }

@@ -10,7 +10,7 @@ use crate::broker::shard::Shard;
 use crate::broker::start::Phase;
 use crate::broker::timers::Timer;
 use crate::error::ErrorCode;
-use crate::ids::{Offset, ShardId, TopicPartition, Uuid};
+use crate::ids::{Offset, ShardId, TopicPartition};
 use crate::metadata::controller::Asker;
 use crate::metadata::decide_brokers::incarnation_id;
 use crate::metadata::{Command, CommandAnswer};
@@ -75,7 +75,8 @@ impl Shard {
         if !self.has_role {
             if self.phase == Phase::Joining && self.is_time(now) {
                 self.membership.asking = Some(now.mono);
-                let command = Command::RegisterBroker(Uuid::default(), self.registration_request());
+                let cluster_id = self.identity.cluster_id;
+                let command = Command::RegisterBroker(cluster_id, self.registration_request());
                 self.command(now, Asker::Registration, command);
             }
             return;
@@ -232,7 +233,7 @@ impl Shard {
         });
         BrokerRegistrationRequest {
             broker_id: record.broker_id,
-            cluster_id: Uuid::default().to_string().into(),
+            cluster_id: self.identity.cluster_id.to_string().into(),
             incarnation_id: incarnation_id(self.identity.directory_id, self.identity.incarnation),
             listeners: listeners.collect(),
             features: features.collect(),

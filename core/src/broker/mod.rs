@@ -20,6 +20,7 @@ mod applied;
 mod connections;
 mod early_refusals;
 mod fetch_sessions;
+mod formation;
 mod forward;
 mod gather;
 mod groups;

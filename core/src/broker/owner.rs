@@ -36,6 +36,10 @@ impl Shard {
                     self.adopt(now, &image);
                 }
             }
+            Post::Introduced { identity, places, is_formed } => {
+                self.on_introduced(now, identity, &places, is_formed);
+            }
+            Post::Form { request, told } => self.on_form_asked(now, from, request, told),
             Post::Deltas(deltas) => self.apply_deltas(now, &deltas),
             Post::QuorumLeader(leader) => self.take_quorum_leader(now, leader),
             Post::NodeAsk { request, asked } => self.on_node_ask(now, from, request, asked),

@@ -1,19 +1,25 @@
 //! The other nodes of the cluster, as a shard sees them: its links to them, and their connections to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::broker::pending::RequestContext;
 use crate::broker::replication::Fetched;
 use crate::broker::shard::Shard;
 use crate::broker::timers::Timer;
+use crate::config::PeerConfig;
 use crate::error::ErrorCode;
 use crate::ids::{ConnectionId, NodeId, ShardId, Uuid};
 use crate::metadata::controller::Origin;
 use crate::peer::{Identity, Lane, PeerEvent, Peers};
+use crate::quorum::ReplicaKey;
 use crate::quorum::messages::Ask;
 use crate::time::{Instant, Now};
 use crate::wire::api::peer_hello::{PeerHelloRequest, PeerHelloResponse};
 use crate::wire::{KafkaString, Request};
+
+/// Most refusals that are said: who can reach the listener shall not fill the log.
+const SAID_MAX: usize = 100;
 
 /// What a request to another node was sent for.
 #[derive(Clone, Debug)]
@@ -24,6 +30,8 @@ pub(in crate::broker) enum PeerTag {
     Command(Origin),
     /// A fetch of partitions that are followed.
     Replicate(Fetched),
+    /// What is said of clusters before there is one.
+    Form,
 }
 
 /// Links, and who has come in.
@@ -33,31 +41,25 @@ pub(in crate::broker) struct PeerTable {
     /// Who is at the other end of a connection that came in by a listener for peers.
     pub(in crate::broker) guests: BTreeMap<ConnectionId, Identity>,
     armed: Option<Instant>,
+    /// What was said of nodes that were refused.
+    said: BTreeSet<String>,
 }
 
 impl PeerTable {
     pub(in crate::broker) fn new(links: Peers<PeerTag>) -> Self {
-        Self { links, guests: BTreeMap::new(), armed: None }
+        Self { links, guests: BTreeMap::new(), armed: None, said: BTreeSet::new() }
     }
 }
 
 impl Shard {
-    /// Says who this node is, and where the others are.
-    pub(in crate::broker) fn meet_peers(&mut self, now: Now) {
-        let node = std::sync::Arc::clone(&self.config.node);
-        self.peers.links.identify(Identity {
-            cluster_id: Uuid::default(),
-            node_id: node.node_id,
+    /// Returns who this node is, as its own directory says.
+    pub(in crate::broker) fn peer_identity(&self, listed: Arc<[NodeId]>) -> Identity {
+        Identity {
+            cluster_id: self.identity.cluster_id,
+            node_id: self.config.node.node_id,
             directory_id: self.identity.directory_id,
             incarnation: i64::from(self.identity.incarnation.0),
-        });
-        for peer in node.peers.iter().filter(|peer| peer.node_id != node.node_id) {
-            let Self { peers, fx, .. } = self;
-            peers.links.locate(peer.node_id, std::sync::Arc::clone(&peer.host), peer.port, fx);
-            if self.config.shard.0 == 0 {
-                let Self { peers, fx, .. } = self;
-                peers.links.connect(now.mono, peer.node_id, Lane::Control, fx);
-            }
+            listed,
         }
     }
 
@@ -76,12 +78,37 @@ impl Shard {
         } else {
             return false;
         };
-        self.peer_of(connection).is_none_or(|peer| peer.node_id.0 != named)
+        self.peer_of(connection).is_none_or(|peer| peer.node.0 != named)
     }
 
-    /// Returns who is at the other end of a connection, where it is another node.
-    pub(in crate::broker) fn peer_of(&self, connection: ConnectionId) -> Option<Identity> {
-        self.peers.guests.get(&connection).copied()
+    /// Says who this node is, and where the others are.
+    pub(in crate::broker) fn meet_peers(
+        &mut self,
+        now: Now,
+        identity: Identity,
+        places: &[PeerConfig],
+    ) {
+        let me = identity.node_id;
+        self.peers.links.identify(identity);
+        for peer in places.iter().filter(|peer| peer.node_id != me) {
+            let Self { peers, fx, .. } = self;
+            peers.links.locate(peer.node_id, Arc::clone(&peer.host), peer.port, fx);
+            if self.config.shard.0 == 0 {
+                peers.links.connect(now.mono, peer.node_id, Lane::Control, fx);
+            }
+        }
+        // Who asked before this shard knew who it is may ask now.
+        if !self.is_alone() {
+            self.unblock();
+        }
+    }
+
+    /// Returns who is at the other end of a connection, where it is another node of this one's cluster.
+    pub(in crate::broker) fn peer_of(&self, connection: ConnectionId) -> Option<ReplicaKey> {
+        let ours = self.identity.cluster_id;
+        let guest = self.peers.guests.get(&connection)?;
+        (!ours.is_zero() && guest.cluster_id == ours)
+            .then_some(ReplicaKey { node: guest.node_id, directory: guest.directory_id })
     }
 
     /// `PeerHello` (key 31000): another node says who it is.
@@ -90,7 +117,7 @@ impl Shard {
         ctx: &RequestContext,
         hello: &PeerHelloRequest,
     ) {
-        let ours = self.peers.links.identity();
+        let ours = self.peers.links.identity().clone();
         let both = |a: Uuid, b: Uuid| !a.is_zero() && !b.is_zero();
         let refusal =
             if both(ours.cluster_id, hello.cluster_id) && ours.cluster_id != hello.cluster_id {
@@ -108,7 +135,11 @@ impl Shard {
         let (code, message) = match refusal {
             None => (ErrorCode::None, None),
             Some((code, why)) => {
-                self.fx.warn(format!("node {} is refused as a peer: {why}", hello.node_id));
+                let line = format!("node {} is refused as a peer: {why}", hello.node_id);
+                // It comes again and again.
+                if self.peers.said.len() < SAID_MAX && self.peers.said.insert(line.clone()) {
+                    self.fx.warn(line);
+                }
                 (code, Some(KafkaString::from(why)))
             }
         };
@@ -118,6 +149,7 @@ impl Shard {
                 node_id: NodeId(hello.node_id),
                 directory_id: hello.directory_id,
                 incarnation: hello.incarnation,
+                listed: hello.listed.iter().copied().map(NodeId).collect(),
             };
             self.peers.guests.insert(ctx.id.connection, guest);
         }
@@ -128,6 +160,7 @@ impl Shard {
             node_id: ours.node_id.0,
             directory_id: ours.directory_id,
             incarnation: ours.incarnation,
+            listed: ours.listed.iter().map(|node| node.0).collect(),
         };
         self.respond(ctx, response);
     }
@@ -136,12 +169,18 @@ impl Shard {
     pub(in crate::broker) fn hear_peers(&mut self, now: Now) -> bool {
         let Some(event) = self.peers.links.poll_event() else { return false };
         match event {
-            PeerEvent::Ready { .. } => self.on_node_reachable(now),
+            PeerEvent::Ready { lane, peer, .. } => {
+                if lane == Lane::Control {
+                    self.on_peer_greeted(now, peer);
+                }
+                self.on_node_reachable(now);
+            }
             PeerEvent::Done { node, tag, response } => match tag {
                 PeerTag::Quorum(ask) => self.on_quorum_answer(now, node, &ask, response),
                 PeerTag::Replicate(asked) => {
                     self.on_replica_fetched(now, node, &asked, response);
                 }
+                PeerTag::Form => self.on_form_answer(now, node, response),
                 PeerTag::Command(origin) => self.on_command_response(now, origin, response),
             },
             PeerEvent::Unreachable(node) => self.on_node_unreachable(now, node),

@@ -9,12 +9,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::quorum::serve::{NodeAsk, Reply};
+use crate::cluster::Cluster;
+use crate::config::PeerConfig;
 use crate::connection::RequestId;
 use crate::coordinator::group::api as group;
 use crate::error::ErrorCode;
 use crate::ids::{LeaderEpoch, NodeId, Offset, TopicPartition, Uuid};
 use crate::metadata::controller::{Asker, Command, CommandAnswer, Delta};
 use crate::metadata::image::MetadataImage;
+use crate::peer::Identity;
 use crate::record::produce::RefusedRecord;
 use crate::time::Instant;
 
@@ -44,6 +47,22 @@ pub enum Post {
         image: Arc<MetadataImage>,
         /// The cluster's id.
         cluster_id: Uuid,
+    },
+    /// Who this node is to other nodes, and where they are.
+    Introduced {
+        /// Who it is.
+        identity: Identity,
+        /// Where the others are.
+        places: Arc<[PeerConfig]>,
+        /// Whether its cluster is durable, if it says one.
+        is_formed: bool,
+    },
+    /// Another node tells of its cluster or asks for this one's, by a connection here.
+    Form {
+        /// The request that asks.
+        request: RequestId,
+        /// The other's cluster.
+        told: Option<Arc<Cluster>>,
     },
     /// Metadata that became committed together.
     Deltas(Arc<[Delta]>),

@@ -29,6 +29,7 @@ use crate::metadata::{Controller, MetadataImage};
 use crate::observe::ClusterEvent;
 use crate::partition::{Follower, Partition, Waiter};
 use crate::peer::{Identity as PeerIdentity, Peers};
+use crate::quorum::formation::Formation;
 use crate::time::{Instant, Now};
 
 use super::api::init_producer_id::ProducerIds;
@@ -67,6 +68,8 @@ pub struct Shard {
     pub(in crate::broker) controller: Option<Controller>,
     /// On shard 0, once the logs are there.
     pub(in crate::broker) quorum: Option<QuorumDriver>,
+    /// On shard 0 of one of several nodes, once the logs are there.
+    pub(in crate::broker) formation: Option<Formation<(ShardId, RequestId)>>,
     /// Who leads the metadata log, as far as it is known.
     pub(in crate::broker) quorum_leader: Option<NodeId>,
     pub(in crate::broker) peers: PeerTable,
@@ -122,6 +125,7 @@ impl Shard {
             shard: config.shard,
             node_id: node.node_id,
             seed: config.seed,
+            is_member: node.peers.len() > 1,
             memory_only: node.memory_only,
             buggify: node.buggify,
             reports: node.peers.len() > 1,
@@ -157,6 +161,7 @@ impl Shard {
             image: MetadataImage::default(),
             controller: None,
             quorum: None,
+            formation: None,
             quorum_leader: None,
             peers: PeerTable::new(Peers::new(
                 PeerIdentity {
@@ -164,6 +169,7 @@ impl Shard {
                     node_id: node.node_id,
                     directory_id: Uuid::default(),
                     incarnation: 0,
+                    listed: Arc::from([]),
                 },
                 config.shard,
             )),
@@ -294,6 +300,9 @@ impl Shard {
             quorum.digest(&mut digest);
         }
         digest.shown(&(self.lease_until, self.sessions_armed));
+        if let Some(formation) = &self.formation {
+            formation.digest(&mut digest);
+        }
         digest.shown(&(self.quorum_leader, self.has_role, &self.peers.guests, &self.membership));
         self.peers.links.digest(&mut digest);
         self.producer_ids.digest(&mut digest);
@@ -358,10 +367,11 @@ impl Shard {
 
     fn on_log_event(&mut self, now: Now, event: LogEvent) {
         match event {
-            LogEvent::Recovered { incarnation, cluster_id, directory_id, vote } => {
-                self.identity = Identity { incarnation, cluster_id, directory_id, vote };
+            LogEvent::Recovered { incarnation, cluster_id, cluster, directory_id, vote } => {
+                self.identity = Identity { incarnation, cluster_id, cluster, directory_id, vote };
                 self.on_recovered(now);
             }
+            LogEvent::Formed => self.on_cluster_durable(now),
             LogEvent::Voted { epoch, candidate } => self.on_voted(now, epoch, candidate),
             LogEvent::Stable { log, end } => {
                 if log == TopicPartition::CLUSTER_METADATA {

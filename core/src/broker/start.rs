@@ -2,10 +2,14 @@
 //!
 //! Shard 0 takes part in the metadata quorum, reads what is committed, and registers the broker; once
 //! its registration is committed it hands the image to all shards. The others wait for the image. No client is
-//! served before. A node alone reads its whole log first, and elects itself.
+//! served before. A node alone reads its whole log first, and elects itself; one of several first sees to it
+//! that it belongs to a cluster.
+
+use std::sync::Arc;
 
 use crate::broker::post::Post;
 use crate::broker::shard::Shard;
+use crate::cluster::Cluster;
 use crate::config::NodeConfig;
 use crate::ids::{Incarnation, LeaderEpoch, NodeId, Offset, PartitionIndex, ShardId, TopicName};
 use crate::ids::{TopicPartition, Uuid};
@@ -62,10 +66,13 @@ impl Phase {
 }
 
 /// What recovery found out about the data directory.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(in crate::broker) struct Identity {
     pub(in crate::broker) incarnation: Incarnation,
+    /// Zero while the node is to be one of several and belongs to no cluster.
     pub(in crate::broker) cluster_id: Uuid,
+    /// The same with its voters, where there are several nodes.
+    pub(in crate::broker) cluster: Option<Arc<Cluster>>,
     pub(in crate::broker) directory_id: Uuid,
     /// The last vote in the metadata quorum.
     pub(in crate::broker) vote: Option<(LeaderEpoch, NodeId)>,
@@ -82,22 +89,31 @@ impl Shard {
         if self.phase != Phase::Recovering {
             return;
         }
-        self.meet_peers(now);
+        let is_alone = self.is_alone();
+        if let Some(why) = self.wrong_membership() {
+            self.fx.push(Effect::Fatal { message: why });
+            self.phase = Phase::Closed;
+            return;
+        }
+        if is_alone {
+            let identity = self.peer_identity(Arc::from([]));
+            self.meet_peers(now, identity, &[]);
+        }
         if self.config.shard != ShardId(0) {
             self.phase = Phase::AwaitingImage;
             self.take_held_posts(now);
             return;
         }
         self.open_metadata_log(now);
-        self.make_quorum();
-        if self.is_alone() {
+        if is_alone {
+            self.make_quorum();
             self.phase = Phase::Replaying;
             let id = TopicPartition::CLUSTER_METADATA;
             let end = self.log.stable_end(id).map_or(Offset::ZERO, Stable::value);
             self.read_metadata_up_to(now, end);
         } else {
             self.phase = Phase::Joining;
-            self.start_quorum(now);
+            self.begin_formation(now);
         }
         self.take_held_posts(now);
     }
@@ -139,12 +155,9 @@ impl Shard {
                 let id = incarnation_id(self.identity.directory_id, self.identity.incarnation);
                 let me = self.image.broker(self.config.node.node_id);
                 if me.is_some_and(|broker| broker.incarnation_id == id) {
-                    let image = std::sync::Arc::new(std::mem::take(&mut self.image));
+                    let image = Arc::new(std::mem::take(&mut self.image));
                     let cluster_id = self.identity.cluster_id;
-                    self.broadcast(&Post::Image {
-                        image: std::sync::Arc::clone(&image),
-                        cluster_id,
-                    });
+                    self.broadcast(&Post::Image { image: Arc::clone(&image), cluster_id });
                     self.adopt(now, &image);
                 }
             }

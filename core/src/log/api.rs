@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::cluster::Cluster;
 use crate::ids::{Incarnation, LeaderEpoch, NodeId, Offset, ShardId, TopicPartition, Uuid};
 use crate::log::stable::Stable;
 
@@ -16,6 +17,9 @@ pub struct LogConfig {
     pub node_id: NodeId,
     /// A random number of this start, for ids that are made on an empty directory.
     pub seed: u64,
+    /// Whether the node is one of several, so that an empty directory belongs to no cluster before
+    /// [`LogStore::form`](crate::log::LogStore::form).
+    pub is_member: bool,
     /// Whether all logs live in memory and no file is ever opened.
     pub memory_only: bool,
     /// Length of the first journal file in bytes (4 MiB).
@@ -51,6 +55,7 @@ impl Default for LogConfig {
             shard: ShardId(0),
             node_id: NodeId(1),
             seed: 0,
+            is_member: false,
             memory_only: false,
             journal_first_file_bytes: 4 << 20,
             journal_file_bytes: 64 << 20,
@@ -208,14 +213,19 @@ pub enum LogEvent {
     Recovered {
         /// The number of this start.
         incarnation: Incarnation,
-        /// The cluster this directory belongs to; made from the seed on an empty directory.
+        /// The cluster this directory belongs to. On an empty one it is made from the seed, or zero for
+        /// one of several nodes.
         cluster_id: Uuid,
+        /// The same with its voters, where it was formed with several nodes.
+        cluster: Option<Arc<Cluster>>,
         /// Identifies the directory for its whole life.
         directory_id: Uuid,
         /// The largest epoch in which this node voted in the metadata quorum, and for whom: node -1
         /// where that was nobody, or an earlier build has not noted it. `None` if it never voted.
         vote: Option<(LeaderEpoch, NodeId)>,
     },
+    /// The cluster that the directory was [given](crate::log::LogStore::form) is durable.
+    Formed,
     /// Everything of a log below the offset is stable.
     Stable {
         /// The log.

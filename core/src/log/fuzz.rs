@@ -147,8 +147,18 @@ pub fn samples() -> Vec<Vec<u8>> {
         logs: vec![(log, image)],
     };
     let starts = Starts { journal_id: 7, incarnation: Incarnation(2) };
-    let identity =
-        Identity { cluster_id: Uuid([3; 16]), node_id: NodeId(7), directory_id: Uuid([4; 16]) };
+    let voter = crate::cluster::Voter {
+        node_id: NodeId(7),
+        directory_id: Uuid([4; 16]),
+        host: "localhost".into(),
+        port: 9093,
+    };
+    let identity = Identity {
+        cluster_id: Uuid([3; 16]),
+        node_id: NodeId(7),
+        directory_id: Uuid([4; 16]),
+        voters: vec![voter],
+    };
     vec![
         block,
         head.encode().to_vec(),

@@ -1,7 +1,7 @@
 //! Who a data directory belongs to, and how often it was started.
 //!
-//! `meta.properties` is Kafka's file (version 1) with one line of ours, the version of the formats
-//! below the directory, written beside and renamed. `journal/SHARD/incarnation` holds the journal's id
+//! `meta.properties` is Kafka's file (version 1) with lines of ours: the version of the formats below the
+//! directory, and who votes in the cluster that was formed. It is written beside and renamed. `journal/SHARD/incarnation` holds the journal's id
 //! and the number of the last start in one of two slots of 4 KiB, each with a checksum. A start writes
 //! over the older one, so that counting needs no room on the disk and a torn write leaves the other.
 //! Both files are text.
@@ -10,22 +10,32 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 
+use crate::cluster::{Cluster, Voter};
 use crate::ids::{Incarnation, NodeId, Uuid};
 
 /// Name of the identity file.
 pub(super) const META_FILE: &str = "meta.properties";
+/// What it is written as before it takes that name.
+pub(super) const META_TEMPORARY: &str = "meta.properties.tmp";
 /// Bytes of one of the two slots of the incarnation file.
 pub(super) const SLOT_LEN: usize = 4096;
 /// Version of everything below a data directory that this build writes and reads.
 pub(super) const DIRECTORY_FORMAT: u32 = 1;
+/// The same in `meta.properties` of a node that is one of several: who does not know of voters must not
+/// take it for the directory of a node alone.
+const MEMBER_FORMAT: u32 = 2;
+/// What stands before the number of a voter.
+const VOTER: &str = "mainspring.voter.";
 
 /// What `meta.properties` says.
-#[expect(clippy::struct_field_names, reason = "the names are those of the file")]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Identity {
+    /// Zero for a node that is to be one of several and belongs to no cluster yet.
     pub(super) cluster_id: Uuid,
     pub(super) node_id: NodeId,
     pub(super) directory_id: Uuid,
+    /// Who votes in the cluster; nobody for a node alone.
+    pub(super) voters: Vec<Voter>,
 }
 
 /// What the incarnation file says.
@@ -42,27 +52,39 @@ pub(super) enum IdentityError {
     Lacks(&'static str),
     #[error("its checksum is wrong")]
     Damaged,
-    #[error("the data directory has format {0}, this build reads {DIRECTORY_FORMAT}")]
+    #[error("the data directory has format {0}, this build reads up to {MEMBER_FORMAT}")]
     Newer(u32),
 }
 
 impl Identity {
-    pub(super) fn encode(self) -> String {
+    /// Returns the cluster that was formed with several nodes.
+    pub(super) fn cluster(&self) -> Option<Cluster> {
+        let voters = self.voters.clone();
+        (!voters.is_empty()).then_some(Cluster { id: self.cluster_id, voters })
+    }
+
+    pub(super) fn encode(&self) -> String {
+        let alone = self.voters.is_empty() && !self.cluster_id.is_zero();
+        let format = if alone { DIRECTORY_FORMAT } else { MEMBER_FORMAT };
         let mut out = String::from("#\n");
         let _ = writeln!(out, "version=1");
         let _ = writeln!(out, "cluster.id={}", self.cluster_id);
         let _ = writeln!(out, "node.id={}", self.node_id);
         let _ = writeln!(out, "directory.id={}", self.directory_id);
-        let _ = writeln!(out, "mainspring.format={DIRECTORY_FORMAT}");
+        let _ = writeln!(out, "mainspring.format={format}");
+        for Voter { node_id, directory_id, host, port } in &self.voters {
+            let _ = writeln!(out, "{VOTER}{node_id}={directory_id} {host} {port}");
+        }
         out
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, IdentityError> {
         let text = String::from_utf8_lossy(bytes);
         let format: u32 = number(&text, "mainspring.format")?;
-        if format != DIRECTORY_FORMAT {
+        if !(DIRECTORY_FORMAT..=MEMBER_FORMAT).contains(&format) {
             return Err(IdentityError::Newer(format));
         }
+        let voters = text.lines().filter_map(|line| line.strip_prefix(VOTER)).map(voter);
         let uuid = |key: &'static str| {
             value(&text, key).and_then(Uuid::parse).ok_or(IdentityError::Lacks(key))
         };
@@ -70,8 +92,24 @@ impl Identity {
             cluster_id: uuid("cluster.id")?,
             node_id: NodeId(number(&text, "node.id")?),
             directory_id: uuid("directory.id")?,
+            voters: voters
+                .collect::<Option<_>>()
+                .ok_or(IdentityError::Lacks("mainspring.voter"))?,
         })
     }
+}
+
+/// Reads what stands behind the prefix of a voter's line.
+fn voter(line: &str) -> Option<Voter> {
+    let (node, rest) = line.split_once('=')?;
+    let mut words = rest.split_ascii_whitespace();
+    let voter = Voter {
+        node_id: NodeId(node.parse().ok()?),
+        directory_id: words.next().and_then(Uuid::parse)?,
+        host: words.next()?.into(),
+        port: words.next()?.parse().ok()?,
+    };
+    words.next().is_none().then_some(voter)
 }
 
 impl Starts {
@@ -158,13 +196,44 @@ mod tests {
 
     #[test]
     fn identities_are_read_back_and_newer_ones_refused() {
-        let identity =
-            Identity { cluster_id: Uuid([3; 16]), node_id: NodeId(7), directory_id: Uuid([4; 16]) };
+        let identity = alone();
         let text = identity.encode();
         assert_eq!(Identity::decode(text.as_bytes()), Ok(identity));
-        let newer = text.replace("mainspring.format=1", "mainspring.format=2");
-        assert_eq!(Identity::decode(newer.as_bytes()), Err(IdentityError::Newer(2)));
+        let newer = text.replace("mainspring.format=1", "mainspring.format=3");
+        assert_eq!(Identity::decode(newer.as_bytes()), Err(IdentityError::Newer(3)));
         assert!(Identity::decode(&text.as_bytes()[..40]).is_err());
+    }
+
+    fn alone() -> Identity {
+        Identity {
+            cluster_id: Uuid([3; 16]),
+            node_id: NodeId(7),
+            directory_id: Uuid([4; 16]),
+            voters: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_file_of_one_of_several_nodes_names_the_voters_and_is_of_a_later_format() {
+        let voter = |node: i32| Voter {
+            node_id: NodeId(node),
+            directory_id: Uuid([node as u8; 16]),
+            host: "[::1]".into(),
+            port: 9093,
+        };
+        let formed = Identity { voters: vec![voter(1), voter(7)], ..alone() };
+        let text = formed.encode();
+        assert!(text.contains("\nmainspring.format=2\nmainspring.voter.1="), "{text}");
+        assert_eq!(Identity::decode(text.as_bytes()), Ok(formed));
+        let waiting = Identity { cluster_id: Uuid::default(), ..alone() };
+        let text = waiting.encode();
+        assert!(text.contains("\nmainspring.format=2\n"), "{text}");
+        assert_eq!(Identity::decode(text.as_bytes()), Ok(waiting));
+        for broken in ["x=", "1=zero host 9", "1=", "2"] {
+            let text = format!("{}mainspring.voter.{broken}\n", alone().encode());
+            let lacks = Err(IdentityError::Lacks("mainspring.voter"));
+            assert_eq!(Identity::decode(text.as_bytes()), lacks, "{broken}");
+        }
     }
 
     fn count(incarnation: u32) -> Starts {

@@ -10,6 +10,7 @@ pub mod block;
 mod checkpoint;
 mod checkpointing;
 pub mod dump;
+mod forming;
 pub mod fuzz;
 mod identity;
 mod journal;

@@ -70,6 +70,8 @@ pub(super) enum Purpose {
     Cut(TopicPartition, CutStep),
     /// How much room there is.
     Space,
+    /// A step on the way of the identity file.
+    Identity,
 }
 
 /// Steps of cutting a log back.

@@ -15,14 +15,14 @@ use bytes::Bytes;
 
 use crate::buggify::Buggify;
 use crate::digest::Digest;
-use crate::ids::{Incarnation, TopicPartition};
+use crate::ids::{Incarnation, TopicPartition, Uuid};
 use crate::io::{
     Completion, CreateKind, DirectoryEntry, DiskError, DiskErrorKind, Effect, Effects, EntryKind,
     FileName, Mark, Sync, WriteBody,
 };
 use crate::log::block::{ALIGNMENT, BlockSequence};
 use crate::log::checkpoint::{self, Checkpoint, CheckpointError};
-use crate::log::identity::{Identity, IdentityError, META_FILE, SLOT_LEN, Starts};
+use crate::log::identity::{Identity, IdentityError, META_FILE, META_TEMPORARY, SLOT_LEN, Starts};
 use crate::log::journal::{FileState, Journal, RingFile};
 use crate::log::operations::{Op, Purpose};
 use crate::log::rebuild::{Fault, Rebuild};
@@ -257,7 +257,7 @@ impl LogStore {
                 }
                 // Shard 0 alone writes it, while the others may still be on their way here.
                 if self.config.shard.0 == 0 {
-                    ops.push(Op::Remove { file: FileName::new("meta.properties.tmp") });
+                    ops.push(Op::Remove { file: FileName::new(META_TEMPORARY) });
                 }
                 self.enter(Stage::Unlinks, ops, fx);
                 Ok(())
@@ -284,7 +284,7 @@ impl LogStore {
                 }
                 if self.recovery().identity_is_new {
                     ops.push(Op::Rename {
-                        from: FileName::new("meta.properties.tmp"),
+                        from: FileName::new(META_TEMPORARY),
                         to: FileName::new(META_FILE),
                     });
                 }
@@ -341,7 +341,7 @@ impl LogStore {
             })?),
             None => None,
         };
-        if let Some(identity) = identity
+        if let Some(identity) = &identity
             && identity.node_id != node_id
         {
             return Err(format!(
@@ -371,18 +371,27 @@ impl LogStore {
                 files.push((number, name, entry.length));
             }
         }
-        let is_new = identity.is_none();
-        if is_new && !files.is_empty() && self.config.shard.0 == 0 {
+        if identity.is_none() && !files.is_empty() && self.config.shard.0 == 0 {
             return Err(format!(
                 "the data directory has a journal but no {META_FILE}; restore that file from a backup"
             ));
         }
         let (cluster_id, directory_id, journal_id) = random_ids(self.config.seed);
+        // One of several belongs to no cluster before that is formed; one alone is its own.
+        let cluster_id = if self.config.is_member { Uuid::default() } else { cluster_id };
+        let mut is_new = identity.is_none();
+        let mut identity = identity.unwrap_or_else(|| {
+            let voters = Vec::new();
+            Identity { cluster_id, node_id, directory_id, voters }
+        });
+        if identity.cluster_id.is_zero() && !cluster_id.is_zero() {
+            identity.cluster_id = cluster_id;
+            is_new = true;
+        }
         let recovery = self.recovery();
         recovery.root = root;
         recovery.identity_is_new = is_new;
-        recovery.identity =
-            Some(identity.unwrap_or(Identity { cluster_id, node_id, directory_id }));
+        recovery.identity = Some(identity);
         recovery.starts = starts;
         recovery.slot = slot;
         recovery.checkpoint = checkpoint;
@@ -593,9 +602,9 @@ impl LogStore {
             ops.extend(files.map(|file| whole(checkpoint::temporary(&file), EMPTY.encode())));
         }
         if recovery.identity_is_new {
-            let identity = recovery.identity.expect("the survey found or made it");
+            let identity = recovery.identity.as_ref().expect("the survey found or made it");
             let text = identity.encode().into();
-            ops.push(whole(FileName::new("meta.properties.tmp"), text));
+            ops.push(whole(FileName::new(META_TEMPORARY), text));
         }
         self.enter(Stage::Writes, ops, fx);
     }

@@ -3,6 +3,7 @@
 //! tail is written again. The stages around it and their invariants are those of `recovery`.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::ids::{Offset, TopicName, TopicPartition};
 use crate::io::{DirectoryEntry, Effects, EntryKind, FileName, Mark};
@@ -451,7 +452,7 @@ impl LogStore {
             }
             return;
         }
-        let identity = recovery.identity.expect("the survey found or made it");
+        let identity = recovery.identity.clone().expect("the survey found or made it");
         let starts = recovery.starts.expect("the start was counted");
         self.phase = Phase::Running;
         for (log, folder) in std::mem::take(&mut self.recovered_deletions) {
@@ -487,6 +488,7 @@ impl LogStore {
         self.events.push_back(LogEvent::Recovered {
             incarnation: starts.incarnation,
             cluster_id: identity.cluster_id,
+            cluster: identity.cluster().map(Arc::new),
             directory_id: identity.directory_id,
             vote: self.vote,
         });

@@ -1,6 +1,10 @@
 //! What a start makes of what it finds: whole, torn, damaged, lost, or without room.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::cluster::{Cluster, Voter};
+use crate::ids::Uuid;
 
 #[test]
 fn a_full_disk_keeps_no_node_from_starting() {
@@ -123,11 +127,11 @@ fn a_directory_of_another_node_or_a_newer_format_is_refused_untouched() {
     node.config.node_id = NodeId(1);
     let newer = String::from_utf8(before["meta.properties"].clone())
         .expect("text")
-        .replace("mainspring.format=1", "mainspring.format=2");
+        .replace("mainspring.format=1", "mainspring.format=3");
     node.disk.files.insert("meta.properties".to_owned(), newer.into_bytes());
     node.fatal = None;
     node.start();
-    assert!(node.fatal.as_deref().is_some_and(|message| message.contains("format 2")));
+    assert!(node.fatal.as_deref().is_some_and(|message| message.contains("format 3")));
 }
 
 #[test]
@@ -261,4 +265,82 @@ fn a_torn_last_block_is_cut_and_the_node_starts() {
     node.append(log, b"again");
     node.restart();
     assert_eq!(node.fetch_all(log).len(), 5);
+}
+
+/// What the start said of the cluster: its id, and what was formed.
+fn membership(node: &Node) -> (Uuid, Option<Arc<Cluster>>) {
+    let found = node.events.iter().find_map(|event| match event {
+        LogEvent::Recovered { cluster_id, cluster, .. } => Some((*cluster_id, cluster.clone())),
+        _ => None,
+    });
+    found.expect("it has started")
+}
+
+fn formed(directory_id: Uuid) -> Arc<Cluster> {
+    let voter = |node: i32, directory_id| Voter {
+        node_id: NodeId(node),
+        directory_id,
+        host: "localhost".into(),
+        port: 9093,
+    };
+    let voters = vec![voter(1, directory_id), voter(2, Uuid([2; 16]))];
+    Arc::new(Cluster { id: Uuid([9; 16]), voters })
+}
+
+#[test]
+fn one_of_several_belongs_to_no_cluster_before_it_is_formed_and_to_that_one_ever_after() {
+    let mut node = Node::with(LogConfig { is_member: true, ..SMALL });
+    let directory = directory_id(&node);
+    for _ in 0..2 {
+        assert_eq!(membership(&node), (Uuid::default(), None));
+        node.config.seed += 1;
+        node.restart();
+        assert_eq!(directory_id(&node), directory, "the directory is the same");
+    }
+    let cluster = formed(directory);
+    node.store.form(directory, &cluster, &mut node.fx);
+    node.settle();
+    assert!(node.events.iter().any(|event| matches!(event, LogEvent::Formed)));
+    for _ in 0..2 {
+        node.config.seed += 1;
+        node.restart();
+        assert_eq!(membership(&node), (cluster.id, Some(Arc::clone(&cluster))));
+        assert_eq!(directory_id(&node), directory);
+    }
+}
+
+#[test]
+fn a_cluster_counts_once_its_file_has_its_name_and_not_before() {
+    for text in ["meta.properties.tmp", ""] {
+        let mut node = Node::with(LogConfig { is_member: true, ..SMALL });
+        let directory = directory_id(&node);
+        node.holds = Some(text);
+        node.store.form(directory, &formed(directory), &mut node.fx);
+        node.settle();
+        assert!(!node.events.iter().any(|event| matches!(event, LogEvent::Formed)));
+        node.restart();
+        assert_eq!(membership(&node).1, None);
+    }
+}
+
+#[test]
+fn a_node_alone_takes_a_directory_that_no_cluster_was_formed_with() {
+    let mut node = Node::with(LogConfig { is_member: true, ..SMALL });
+    let directory = directory_id(&node);
+    node.config.is_member = false;
+    node.restart();
+    let (id, cluster) = membership(&node);
+    assert!(!id.is_zero() && cluster.is_none());
+    assert_eq!(directory_id(&node), directory);
+    node.config.seed += 1;
+    node.restart();
+    assert_eq!(membership(&node), (id, None), "it keeps its id");
+}
+
+fn directory_id(node: &Node) -> Uuid {
+    let found = node.events.iter().find_map(|event| match event {
+        LogEvent::Recovered { directory_id, .. } => Some(*directory_id),
+        _ => None,
+    });
+    found.expect("it has started")
 }

@@ -142,9 +142,11 @@ impl LogStore {
             let ids = random_ids(self.config.seed);
             self.phase = Phase::Running;
             self.retention.begin(now, None, self.config.retention_check_interval_ms);
+            let cluster_id = if self.config.is_member { Uuid::default() } else { ids.0 };
             self.events.push_back(LogEvent::Recovered {
                 incarnation: Incarnation(1),
-                cluster_id: ids.0,
+                cluster_id,
+                cluster: None,
                 directory_id: ids.1,
                 vote: None,
             });
@@ -186,7 +188,7 @@ impl LogStore {
         completion: Completion,
         fx: &mut Effects,
     ) {
-        if matches!(purpose, Purpose::Folder(_) | Purpose::Checkpoint) {
+        if matches!(purpose, Purpose::Folder(_) | Purpose::Checkpoint | Purpose::Identity) {
             self.on_space_again(fx);
         }
         match purpose {
@@ -203,6 +205,7 @@ impl LogStore {
             }
             Purpose::Cut(log, CutStep::File) => self.on_file_cut(log, fx),
             Purpose::Space => self.on_space(now, Some(&completion), fx),
+            Purpose::Identity => self.on_identity_step(op, fx),
         }
     }
 
@@ -270,6 +273,7 @@ impl LogStore {
                 return;
             }
             Purpose::Journal(_)
+            | Purpose::Identity
             | Purpose::WriteBehind(_)
             | Purpose::Folder(_)
             | Purpose::Checkpoint

@@ -29,6 +29,7 @@ const SMALL: LogConfig = LogConfig {
     shard: ShardId(0),
     node_id: NodeId(1),
     seed: 7,
+    is_member: false,
     memory_only: false,
     journal_first_file_bytes: 32 << 10,
     journal_file_bytes: 64 << 10,

@@ -573,6 +573,7 @@ fn failed(answer: CommandAnswer, code: ErrorCode, why: &str) -> CommandAnswer {
         | Response::FetchSnapshot(_)
         | Response::AllocateProducerIds(_)
         | Response::PeerHello(_)
+        | Response::Form(_)
         | Response::ReplicaAck(_) => {
             unreachable!("the controller answers no {:?}", response.api_key())
         }

@@ -53,7 +53,7 @@ pub enum Lane {
 }
 
 /// Who this node is, as it tells the others.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
     /// Its cluster; zero while it knows none.
     pub cluster_id: Uuid,
@@ -63,6 +63,8 @@ pub struct Identity {
     pub directory_id: Uuid,
     /// Which start it is.
     pub incarnation: i64,
+    /// The voters of the first formation as it was told of them; nobody once it has a cluster.
+    pub listed: Arc<[NodeId]>,
 }
 
 /// What became of links and requests.
@@ -157,13 +159,24 @@ impl<T> Peers<T> {
     }
 
     /// Returns who this node says it is.
-    pub const fn identity(&self) -> Identity {
-        self.identity
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// Says who this node is from now on. Links that stand keep what they were told.
     pub fn identify(&mut self, identity: Identity) {
         self.identity = identity;
+    }
+
+    /// Makes every link anew, so that the other nodes are told who this one is from now on.
+    pub fn renew(&mut self, fx: &mut Effects) {
+        let keys: Vec<(NodeId, Lane)> = self.links.keys().copied().collect();
+        for (node, lane) in keys {
+            self.drop_link(node, lane, true, fx);
+            if let Some(link) = self.links.get_mut(&(node, lane)) {
+                (link.lost, link.retry_at) = (false, Instant::ZERO);
+            }
+        }
     }
 
     /// Takes in where a node is reached. A link to another address of it is given up.
@@ -174,6 +187,11 @@ impl<T> Peers<T> {
                 self.drop_link(node, lane, true, fx);
             }
         }
+    }
+
+    /// Returns whether a link stands.
+    pub fn is_ready(&self, node: NodeId, lane: Lane) -> bool {
+        self.links.get(&(node, lane)).is_some_and(|link| link.greeted)
     }
 
     /// Begins a link, if there is none; requests do so by themselves.
@@ -307,7 +325,13 @@ impl<T> Peers<T> {
                 }
             }
             Err(error) => {
-                self.refused(node, lane, format!("node {node} breaks the protocol: {error}"), fx);
+                self.refused(
+                    now,
+                    node,
+                    lane,
+                    format!("node {node} breaks the protocol: {error}"),
+                    fx,
+                );
             }
         }
         self.on_completed(now, node, lane, completed, fx);
@@ -315,13 +339,14 @@ impl<T> Peers<T> {
 
     /// Says who this node is, and asks the other side the same.
     fn greet(&mut self, now: Instant, node: NodeId, lane: Lane, fx: &mut Effects) {
-        let identity = self.identity;
+        let identity = &self.identity;
         let hello = PeerHelloRequest {
             cluster_id: identity.cluster_id,
             node_id: identity.node_id.0,
             directory_id: identity.directory_id,
             incarnation: identity.incarnation,
             wanted_node_id: node.0,
+            listed: identity.listed.iter().map(|node| node.0).collect(),
         };
         let link = self.links.get_mut(&(node, lane));
         let Some((id, connection)) = link.and_then(|link| link.connection.as_mut()) else { return };
@@ -334,7 +359,7 @@ impl<T> Peers<T> {
         let why = format!(
             "what answers at the address of node {node} is no listener for peers of Mainspring"
         );
-        self.refused(node, lane, why, fx);
+        self.refused(now, node, lane, why, fx);
     }
 
     fn on_completed(
@@ -380,7 +405,7 @@ impl<T> Peers<T> {
             } else {
                 format!("node {node} refuses this node: {said}")
             };
-            return self.refused(node, lane, why, fx);
+            return self.refused(now, node, lane, why, fx);
         }
         let Some(link) = self.links.get_mut(&(node, lane)) else { return };
         link.greeted = true;
@@ -392,6 +417,7 @@ impl<T> Peers<T> {
             node_id: node,
             directory_id: hello.directory_id,
             incarnation: hello.incarnation,
+            listed: hello.listed.iter().copied().map(NodeId).collect(),
         };
         let queue = std::mem::take(&mut link.queue);
         self.events.push_back(PeerEvent::Ready { node, lane, peer });
@@ -401,7 +427,7 @@ impl<T> Peers<T> {
     }
 
     /// Gives a link up because of what the other side is or says.
-    fn refused(&mut self, node: NodeId, lane: Lane, why: String, fx: &mut Effects) {
+    fn refused(&mut self, now: Instant, node: NodeId, lane: Lane, why: String, fx: &mut Effects) {
         if let Some(link) = self.links.get_mut(&(node, lane))
             && link.said.as_ref() != Some(&why)
         {
@@ -409,6 +435,7 @@ impl<T> Peers<T> {
             self.events.push_back(PeerEvent::Refused { node, why });
         }
         self.drop_link(node, lane, true, fx);
+        self.back_off(now, node, lane);
     }
 
     /// Takes in that a connection is gone, or was never made.

@@ -28,6 +28,7 @@ impl Pair {
             node_id: NodeId(1),
             directory_id: Uuid([1; 16]),
             incarnation: 3,
+            listed: Arc::from([]),
         };
         let mut fx = Effects::default();
         let mut peers = Peers::new(identity, ShardId(0));

@@ -22,6 +22,7 @@ use crate::ids::{LeaderEpoch, NodeId, Offset, Uuid};
 use crate::time::Instant;
 
 mod follower;
+pub mod formation;
 mod leader;
 pub mod messages;
 #[cfg(test)]

@@ -345,6 +345,7 @@ apis! {
         DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse;
     31000 PeerHello peer_hello PeerHelloRequest PeerHelloResponse;
     31001 ReplicaAck replica_ack ReplicaAckRequest ReplicaAckResponse;
+    31002 Form form FormRequest FormResponse;
 }
 
 impl ApiKey {
@@ -367,6 +368,7 @@ impl ApiKey {
                 | Self::AllocateProducerIds
                 | Self::PeerHello
                 | Self::ReplicaAck
+                | Self::Form
         )
     }
 
@@ -379,6 +381,7 @@ impl ApiKey {
                 | Self::EndQuorumEpoch
                 | Self::Fetch
                 | Self::PeerHello
+                | Self::Form
                 | Self::ReplicaAck
                 | Self::BrokerRegistration
                 | Self::BrokerHeartbeat

@@ -94,14 +94,14 @@ impl Shard {
     ) -> Result<Option<NodeId>, ErrorCode> {
         let Some(peer) = self.peer_of(ctx.id.connection) else { return Ok(None) };
         let state = &request.replica_state;
-        if NodeId(state.replica_id) != peer.node_id {
+        if NodeId(state.replica_id) != peer.node {
             return Err(ErrorCode::InvalidRequest);
         }
-        if self.is_stale(peer.node_id, state.replica_epoch) {
+        if self.is_stale(peer.node, state.replica_epoch) {
             return Err(ErrorCode::StaleBrokerEpoch);
         }
         self.answer_overtaken(now, ctx);
-        Ok(Some(peer.node_id))
+        Ok(Some(peer.node))
     }
 
     /// Returns what a request asks for, that of its session included.

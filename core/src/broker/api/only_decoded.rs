@@ -14,6 +14,7 @@ use crate::wire::api::elect_leaders::ElectLeadersResponse;
 use crate::wire::api::end_quorum_epoch::EndQuorumEpochResponse;
 use crate::wire::api::envelope::EnvelopeResponse;
 use crate::wire::api::fetch_snapshot::FetchSnapshotResponse;
+use crate::wire::api::form::FormResponse;
 use crate::wire::api::list_partition_reassignments::ListPartitionReassignmentsResponse;
 use crate::wire::api::peer_hello::PeerHelloResponse;
 use crate::wire::api::update_features::UpdateFeaturesResponse;
@@ -57,6 +58,7 @@ fn refusal(request: &Request) -> Option<Response> {
         BrokerHeartbeat BrokerHeartbeatResponse
         AllocateProducerIds AllocateProducerIdsResponse
         PeerHello PeerHelloResponse
+        Form FormResponse
     }
     None
 }

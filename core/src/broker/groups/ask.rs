@@ -194,6 +194,7 @@ pub(in crate::broker) fn fill(
         | Response::BrokerHeartbeat(_)
         | Response::AllocateProducerIds(_)
         | Response::PeerHello(_)
+        | Response::Form(_)
         | Response::ReplicaAck(_) => {
             unreachable!("no coordinator answers {:?}", gather.response.api_key());
         }

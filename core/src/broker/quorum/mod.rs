@@ -20,7 +20,7 @@ use crate::broker::shard::Shard;
 use crate::broker::timers::Timer;
 use crate::connection::RequestId;
 use crate::digest::Digest;
-use crate::ids::{LeaderEpoch, NodeId, Offset, ShardId, TopicPartition, Uuid};
+use crate::ids::{LeaderEpoch, NodeId, Offset, ShardId, TopicPartition};
 use crate::io::{Effect, Event};
 use crate::log::{LogStore, Stable};
 use crate::observe::ClusterEvent;
@@ -97,16 +97,17 @@ impl Shard {
     /// Makes the machine, once the log is there.
     pub(in crate::broker) fn make_quorum(&mut self) {
         let node = &self.config.node;
-        // Voters are known by their numbers alone until the log names their directories.
-        let key = |node| ReplicaKey { node, directory: Uuid::default() };
-        let mut voters: BTreeSet<ReplicaKey> =
-            node.peers.iter().map(|peer| key(peer.node_id)).collect();
-        if voters.is_empty() {
-            voters.insert(key(node.node_id));
+        let me = ReplicaKey { node: node.node_id, directory: self.identity.directory_id };
+        let formed = self.identity.cluster.iter().flat_map(|cluster| &cluster.voters);
+        let mut voters: BTreeSet<ReplicaKey> = formed
+            .map(|voter| ReplicaKey { node: voter.node_id, directory: voter.directory_id })
+            .collect();
+        if self.is_alone() {
+            voters.insert(me);
         }
         let limits = &node.limits;
         let config = QuorumConfig {
-            me: key(node.node_id),
+            me,
             voters,
             fetch_timeout: limits.quorum_fetch_timeout,
             lost_leader: limits.quorum_lost_leader,

@@ -1,18 +1,21 @@
 //! What other nodes ask of the quorum. A request is read by the shard of its connection, decided by shard 0
 //! and answered by the shard that has the connection.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use crate::broker::formation::form_response;
 use crate::broker::pending::{Pending, RequestContext};
 use crate::broker::post::Post;
 use crate::broker::quorum::asks::{TOPIC, leader};
 use crate::broker::quorum::{METADATA, MetadataLog};
 use crate::broker::shard::{Shard, TicketUse};
+use crate::cluster::Cluster;
 use crate::connection::RequestId;
 use crate::error::ErrorCode;
-use crate::ids::{LeaderEpoch, NodeId, Offset, ShardId, TopicPartition, Uuid};
+use crate::ids::{LeaderEpoch, NodeId, Offset, ShardId, TopicPartition};
 use crate::log::{FetchPlan, ReadError};
-use crate::peer::Identity;
 use crate::quorum::messages::{
     Ask, FetchAnswer, FetchAsk, FetchOutcome, Standing, VoteAnswer, VoteAsk,
 };
@@ -67,6 +70,8 @@ pub enum Reply {
     Ended(Standing),
     /// To a fetch, with the log's start and whole batches.
     Fetched(FetchAnswer, Offset, Vec<Bytes>),
+    /// To one that tells of a cluster or asks for it: that of this node, or why it takes no other.
+    Formed(Result<Option<Arc<Cluster>>, String>),
 }
 
 impl Shard {
@@ -78,7 +83,7 @@ impl Shard {
         request: &Request,
     ) -> bool {
         let Some(peer) = self.peer_of(ctx.id.connection) else { return false };
-        let Some(asked) = node_ask(&peer, request) else { return false };
+        let Some(asked) = node_ask(peer, request) else { return false };
         let answered = !matches!(asked.ask, Ask::Ack { .. });
         if answered {
             self.pending.insert(ctx.id, Pending::Quorum { ctx: *ctx });
@@ -209,7 +214,12 @@ impl Shard {
     }
 
     /// Brings a reply to the shard that has the connection.
-    pub(super) fn reply_to_node(&mut self, shard: ShardId, request: RequestId, reply: Reply) {
+    pub(in crate::broker) fn reply_to_node(
+        &mut self,
+        shard: ShardId,
+        request: RequestId,
+        reply: Reply,
+    ) {
         if shard == self.config.shard {
             self.on_quorum_reply(request, reply);
         } else {
@@ -228,29 +238,30 @@ impl Shard {
             Reply::Begun(standing) => begin_response(standing),
             Reply::Ended(standing) => end_response(standing),
             Reply::Fetched(answer, start, records) => fetch_response(answer, start, records),
+            Reply::Formed(answer) => form_response(answer),
         };
         self.respond(&ctx, response);
     }
 }
 
 /// Reads what a request asks of the quorum; `None` where it is for something else, or makes no sense.
-fn node_ask(peer: &Identity, request: &Request) -> Option<NodeAsk> {
-    // Voters are known by their numbers alone until the log names their directories.
-    let replica = ReplicaKey { node: peer.node_id, directory: Uuid::default() };
+fn node_ask(replica: ReplicaKey, request: &Request) -> Option<NodeAsk> {
     if let Request::Fetch(request) = request {
         let (ask, max_bytes) = metadata_fetch(request)?;
         let wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
         return Some(NodeAsk { replica, ask, max_bytes, wait_ms });
     }
     let ask = if let Request::Vote(request) = request {
-        vote(request)?
+        // Nobody stands for another.
+        let ask = vote(request).filter(|ask| ask.candidate == replica)?;
+        Ask::Vote(ask)
     } else if let Request::BeginQuorumEpoch(request) = request {
         let partition = request.topics.first()?.partitions.first()?;
-        leader(partition.leader_id).filter(|&leader| leader == peer.node_id)?;
+        leader(partition.leader_id).filter(|&leader| leader == replica.node)?;
         Ask::BeginEpoch { epoch: LeaderEpoch(partition.leader_epoch) }
     } else if let Request::EndQuorumEpoch(request) = request {
         let partition = request.topics.first()?.partitions.first()?;
-        leader(partition.leader_id).filter(|&leader| leader == peer.node_id)?;
+        leader(partition.leader_id).filter(|&leader| leader == replica.node)?;
         let preferred = partition.preferred_candidates.iter();
         Ask::EndEpoch {
             epoch: LeaderEpoch(partition.leader_epoch),
@@ -264,9 +275,9 @@ fn node_ask(peer: &Identity, request: &Request) -> Option<NodeAsk> {
     Some(NodeAsk { replica, ask, max_bytes: 0, wait_ms: 0 })
 }
 
-fn vote(request: &VoteRequest) -> Option<Ask> {
+fn vote(request: &VoteRequest) -> Option<VoteAsk> {
     let partition = request.topics.first()?.partitions.first()?;
-    Some(Ask::Vote(VoteAsk {
+    Some(VoteAsk {
         epoch: LeaderEpoch(partition.replica_epoch),
         candidate: ReplicaKey {
             node: NodeId(partition.replica_id),
@@ -279,7 +290,7 @@ fn vote(request: &VoteRequest) -> Option<Ask> {
         last_epoch: LeaderEpoch(partition.last_offset_epoch),
         end: Offset(partition.last_offset),
         pre_vote: partition.pre_vote,
-    }))
+    })
 }
 
 /// Returns the part of an acknowledgement that is about the metadata log.

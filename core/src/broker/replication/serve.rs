@@ -24,7 +24,7 @@ impl Shard {
     ) {
         self.send(ctx.id, None);
         let Some(peer) = self.peer_of(ctx.id.connection) else { return };
-        if self.is_stale(peer.node_id, request.broker_epoch) {
+        if self.is_stale(peer.node, request.broker_epoch) {
             return;
         }
         let mut by_owner: BTreeMap<ShardId, Vec<Ack>> = BTreeMap::new();
@@ -38,9 +38,9 @@ impl Shard {
         }
         for (shard, items) in by_owner {
             if shard == self.config.shard {
-                self.take_acks(now, peer.node_id, &items);
+                self.take_acks(now, peer.node, &items);
             } else {
-                self.post(shard, Post::ReplicaAck { node: peer.node_id, items });
+                self.post(shard, Post::ReplicaAck { node: peer.node, items });
             }
         }
     }

@@ -25,6 +25,7 @@ pub mod envelope;
 pub mod fetch;
 pub mod fetch_snapshot;
 pub mod find_coordinator;
+pub mod form;
 pub mod heartbeat;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;

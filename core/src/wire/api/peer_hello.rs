@@ -19,6 +19,8 @@ messages! {
         incarnation [0+]: i64;
         /// The node that the sender wants to reach.
         wanted_node_id [0+]: i32;
+        /// The voters of the first formation as the sender was told of them; nobody once it has a cluster.
+        listed [0+]: Vec<i32>;
     }
     /// The response.
     PeerHelloResponse versions [0] flexible [0] {
@@ -32,5 +34,8 @@ messages! {
         directory_id [0+]: Uuid;
         /// Which start of the answering node it is.
         incarnation [0+]: i64;
+        /// The voters of the first formation as the answering node was told of them; nobody once it has a
+        /// cluster.
+        listed [0+]: Vec<i32>;
     }
 }
