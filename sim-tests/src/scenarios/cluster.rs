@@ -28,6 +28,7 @@ pub const SCENARIO: Scenario = Scenario {
         ("power-cut-together", 10),
         ("link-cut", 100),
         ("pause", 20),
+        ("wipe", 10),
     ],
     armed: &[
         "I01", "I01R", "I02", "I03", "I04", "I05", "I06R", "I07", "I08", "I09", "I10", "I10R",
@@ -52,6 +53,7 @@ const KINDS: &[Kind] = &[
     Kind::Storm,
     Kind::CrashInRecovery,
     Kind::CrashLoop,
+    Kind::Wipe,
     Kind::SlowDisk,
     Kind::Among(Among::Part),
     Kind::Among(Among::Isolate),

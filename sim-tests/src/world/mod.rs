@@ -184,6 +184,8 @@ pub struct World<M> {
     marks: BTreeMap<Mark, u64>,
     counts: BTreeMap<&'static str, u64>,
     healed: bool,
+    /// Whose disk was exchanged for an empty one, of a cluster that can do without it.
+    wiped: Option<usize>,
     over: bool,
     options: WorldOptions,
     notices: Vec<Notice>,
@@ -233,6 +235,7 @@ impl<M: Machine> World<M> {
             marks: BTreeMap::new(),
             counts: BTreeMap::new(),
             healed: false,
+            wiped: None,
             over: false,
             options,
             notices: Vec::new(),

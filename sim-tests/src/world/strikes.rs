@@ -132,7 +132,7 @@ impl<M: Machine> World<M> {
             }
             Fault::DropCaches { node } => self.nodes[node].disk.drop_caches(),
             Fault::Wipe { node, down } => {
-                if !self.may_destroy(node) {
+                if !self.may_destroy(node) && !self.may_wipe(node) {
                     return;
                 }
                 self.end_life(node, down);
@@ -363,6 +363,21 @@ impl<M: Machine> World<M> {
         let may = self.options.unrecoverable;
         if may {
             self.excuse(node);
+            self.tell(&Fact::Reverted { node });
+        }
+        may
+    }
+
+    /// Whether the other nodes of a cluster have a copy of everything that is acknowledged, and are enough to
+    /// elect a leader without this one, whose empty disk never votes. One node of a run loses its disk, and no
+    /// other is kept away for good.
+    fn may_wipe(&mut self, node: usize) -> bool {
+        let may = self.options.cluster.as_ref().is_some_and(|cluster| {
+            let mut others = cluster.lost.iter().chain(&self.wiped);
+            cluster.min_in_sync > 1 && others.all(|other| *other == node)
+        });
+        if may {
+            self.wiped = Some(node);
             self.tell(&Fact::Reverted { node });
         }
         may
