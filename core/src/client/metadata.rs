@@ -62,6 +62,8 @@ pub struct Metadata {
     stale: bool,
     /// Answers in a row that left something to be asked again.
     unsettled: u32,
+    /// Answers in a row to the doubts of somebody that told nothing new.
+    vain: u32,
     /// Answers in a row that did not know a topic, of those that are known.
     missing: BTreeMap<KafkaString, u32>,
     /// Whether the topics that are wanted have changed since the last question, or answer.
@@ -94,6 +96,7 @@ impl Metadata {
             version: 0,
             stale: true,
             unsettled: 0,
+            vain: 0,
             missing: BTreeMap::new(),
             asked_for_all: false,
             told_of_all: false,
@@ -157,6 +160,11 @@ impl Metadata {
         super::backoff(self.retry_backoff, self.retry_backoff_max, self.unsettled)
     }
 
+    /// Returns whether answers have been of no help more than once: whoever answers may not know better.
+    pub const fn is_in_doubt(&self) -> bool {
+        self.unsettled > 1 || self.vain > 1
+    }
+
     /// Says that something known seems wrong: it will be asked for again, after a pause.
     pub fn mark_stale(&mut self) {
         self.stale = true;
@@ -194,6 +202,7 @@ impl Metadata {
     /// Takes an answer in.
     pub fn apply(&mut self, now: Instant, response: MetadataResponse) {
         self.version += 1;
+        let (was_doubted, mut is_news) = (self.stale, false);
         self.stale = ClientError::from_code(response.error_code).is_some();
         self.answers += 1;
         let is_listing = self.every && self.asked_for_all && !self.stale;
@@ -254,7 +263,9 @@ impl Metadata {
                 leaders.insert(index, if is_behind { before } else { told });
             }
             let is_internal = topic.is_internal;
-            self.topics.insert(name, Topic { topic_id: topic.topic_id, leaders, is_internal });
+            let topic = Topic { topic_id: topic.topic_id, leaders, is_internal };
+            is_news |= self.topics.get(&name) != Some(&topic);
+            self.topics.insert(name, topic);
         }
         if is_listing {
             let absent = self.topics.keys().filter(|name| !listed.contains(*name));
@@ -267,6 +278,7 @@ impl Metadata {
         self.told_of_all |= self.asked_for_all;
         self.next_update = now + if self.stale { self.backoff() } else { self.max_age };
         self.unsettled = if self.stale { self.unsettled.saturating_add(1) } else { 0 };
+        self.vain = if was_doubted && !is_news { self.vain.saturating_add(1) } else { 0 };
         if !self.asked_for_all {
             // What was added while the question was on its way waits for no pause.
             self.ask_at_once();

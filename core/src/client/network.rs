@@ -107,6 +107,8 @@ pub struct Network<T> {
     peers: BTreeMap<Peer, Attempts>,
     links: BTreeMap<Link, (Peer, Connection<Purpose<T>>)>,
     next_link: u64,
+    /// Who was asked last of what any broker may be asked.
+    asked_last: Option<Peer>,
     effects: VecDeque<Effect>,
     finished: VecDeque<Completed<Purpose<T>>>,
     completed: VecDeque<Completed<T>>,
@@ -130,6 +132,7 @@ impl<T> Network<T> {
             peers: BTreeMap::new(),
             links: BTreeMap::new(),
             next_link: 0,
+            asked_last: None,
             effects: VecDeque::new(),
             finished: VecDeque::new(),
             completed: VecDeque::new(),
@@ -275,28 +278,47 @@ impl<T> Network<T> {
                 Some(node) => self.ready_peer(now, Peer::Node(node)),
                 None => self.ready(now, Target::Any),
             },
-            Target::Any => {
-                let open = self.links.iter().find(|(_, (_, connection))| {
-                    self.has_room(connection) && !connection.is_parked()
-                });
-                if let Some((link, _)) = open {
-                    return Some(*link);
-                }
-                if !self.links.is_empty() && self.links.values().any(|(_, link)| !link.is_ready()) {
+            Target::Any => self.ready_any(now),
+        }
+    }
+
+    /// Returns a connection to another broker than was asked last, where there is one: a broker that is cut off
+    /// from its cluster answers as it knows, for ever.
+    fn ready_any(&mut self, now: Instant) -> Option<Link> {
+        let peers = || self.links.iter().map(|(link, (peer, it))| (*peer, *link, it));
+        let is_open = |it: &Connection<Purpose<T>>| self.has_room(it) && !it.is_parked();
+        let next = |peer: Peer| (self.asked_last.is_some_and(|last| peer <= last), peer);
+        let open = peers().filter(|(_, _, it)| is_open(it)).min_by_key(|(peer, _, _)| next(*peer));
+        let open = open.map(|(peer, link, _)| (peer, link));
+        if let Some((peer, link)) = open {
+            if self.asked_last == Some(peer) && self.metadata.is_in_doubt() {
+                // Others are busy for a while, or are to be connected to, and may know better.
+                if peers().any(|(other, _, it)| other != peer && it.is_parked()) {
                     return None;
                 }
-                // The one with the fewest failures, so that a dead broker does not hide a live one.
-                // Those that have a connection are too busy.
+                let connected: BTreeSet<Peer> = peers().map(|(peer, _, _)| peer).collect();
                 let nodes = self.metadata.brokers().keys().map(|node| Peer::Node(*node));
-                let bootstrap = (0..self.config.bootstrap.len()).map(Peer::Bootstrap);
-                let peer = nodes.chain(bootstrap).min_by_key(|peer| {
-                    self.peers
-                        .get(peer)
-                        .map_or((false, 0), |known| (known.link.is_some(), known.failures))
-                })?;
-                self.ready_peer(now, peer)
+                if let Some(other) = nodes
+                    .filter(|node| !connected.contains(node))
+                    .min_by_key(|peer| self.peers.get(peer).map_or(0, |known| known.failures))
+                {
+                    self.ready_peer(now, other);
+                }
             }
+            self.asked_last = Some(peer);
+            return Some(link);
         }
+        if !self.links.is_empty() && self.links.values().any(|(_, link)| !link.is_ready()) {
+            return None;
+        }
+        // The one with the fewest failures, so that a dead broker does not hide a live one.
+        // Those that have a connection are too busy.
+        let nodes = self.metadata.brokers().keys().map(|node| Peer::Node(*node));
+        let bootstrap = (0..self.config.bootstrap.len()).map(Peer::Bootstrap);
+        let peer = nodes.chain(bootstrap).min_by_key(|peer| {
+            self.peers.get(peer).map_or((false, 0), |known| (known.link.is_some(), known.failures))
+        })?;
+        self.ready_peer(now, peer)
     }
 
     fn has_room(&self, connection: &Connection<Purpose<T>>) -> bool {
