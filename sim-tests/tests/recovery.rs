@@ -219,7 +219,7 @@ impl World {
             | LogEvent::Relieved
             | LogEvent::Closed
             | LogEvent::Truncated { .. } => {}
-            other => panic!("an event of an unknown kind: {other:?}"),
+            other @ (LogEvent::Formed | _) => panic!("an event of an unknown kind: {other:?}"),
         }
     }
 

@@ -1,8 +1,10 @@
 //! Lives of processes, what strikes them, and how it ends.
 
+use std::cmp::Reverse;
+
 use mainspring_core::io::Input;
 
-use super::event::Event;
+use super::event::{Event, Lift};
 use super::node::Down;
 use super::{ActorEvent, Birth, Machine, SECOND, World};
 use crate::clock::Clock;
@@ -109,6 +111,10 @@ impl<M: Machine> World<M> {
         self.healed = true;
         self.write_down(|| What::Healed);
         self.net.heal(self.now, &mut self.notices);
+        // The end of a trouble of before must not end one that stays for good.
+        self.heap.retain(|Reverse(due)| {
+            !matches!(due.event, Event::Lift(Lift::Cut { .. } | Lift::Link { .. } | Lift::Part(_)))
+        });
         let net = self.net.options_mut();
         (net.reset, net.half_open) = (0, 0);
         self.flush_notices();

@@ -104,8 +104,11 @@ impl<M: Machine> World<M> {
                 }
             }
             Fault::Disk { node, trouble, permille, time } => {
-                if trouble.destroys() && !self.may_destroy(node) {
-                    return;
+                if trouble.destroys() {
+                    if !self.may_destroy(node) {
+                        return;
+                    }
+                    self.tell(&Fact::Reverted { node });
                 }
                 if trouble.excuses() {
                     self.excuse(node);
@@ -137,6 +140,7 @@ impl<M: Machine> World<M> {
                 }
                 self.end_life(node, down);
                 self.nodes[node].disk.wipe();
+                self.tell(&Fact::Reverted { node });
             }
             Fault::Save { node } => self.nodes[node].disk.save(),
             Fault::Restore { node, down } => {
@@ -147,6 +151,7 @@ impl<M: Machine> World<M> {
                 if !self.nodes[node].disk.restore() {
                     return;
                 }
+                self.tell(&Fact::Reverted { node });
             }
             Fault::Link { from, to, trouble, time } => {
                 self.net.trouble(from, to, trouble);
@@ -363,7 +368,6 @@ impl<M: Machine> World<M> {
         let may = self.options.unrecoverable;
         if may {
             self.excuse(node);
-            self.tell(&Fact::Reverted { node });
         }
         may
     }
@@ -378,7 +382,6 @@ impl<M: Machine> World<M> {
         });
         if may {
             self.wiped = Some(node);
-            self.tell(&Fact::Reverted { node });
         }
         may
     }

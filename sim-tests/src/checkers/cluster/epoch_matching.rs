@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mainspring_core::ids::TopicPartition;
+use mainspring_core::ids::{Offset, TopicPartition};
 use mainspring_core::observe::ClusterEvent;
 
 use super::ghost::{Batch, Ghost};
@@ -15,6 +15,9 @@ pub struct EpochMatching {
     ghost: Ghost,
     /// Each batch by its epoch and offset, with the one before it where that is known.
     seen: BTreeMap<(TopicPartition, i32, i64), (Batch, Option<Batch>)>,
+    /// The largest start that any log of a partition has told: nobody reads what lies before it, and a follower
+    /// may still have something else there.
+    starts: BTreeMap<TopicPartition, i64>,
     evaluations: u64,
 }
 
@@ -37,7 +40,10 @@ impl Checker for EpochMatching {
             let (base, end, epoch) = (base_offset.0, end_offset.0, leader_epoch.0);
             let batch = Batch { base, end, epoch, crc: *crc };
             let log = self.ghost.log(*partition, *node);
-            let before = log.and_then(super::ghost::Log::last).filter(|before| before.end == base);
+            let start = self.starts.get(partition).copied().unwrap_or(0);
+            let before = log
+                .and_then(super::ghost::Log::last)
+                .filter(|before| before.end == base && before.base >= start);
             let known = self.seen.entry((*partition, epoch, base)).or_insert((batch, before));
             self.evaluations += 1;
             let differs = known.1.is_some_and(|known| before.is_some_and(|before| known != before));
@@ -50,6 +56,17 @@ impl Checker for EpochMatching {
             }
             known.1 = known.1.or(before);
         }
+        let (Fact::Bounds { partition, log_start: start, .. }
+        | Fact::Reported {
+            event: ClusterEvent::Opened { partition, log_start_offset: Offset(start), .. },
+            ..
+        }) = fact
+        else {
+            self.ghost.observe(fact);
+            return Ok(());
+        };
+        let known = self.starts.entry(*partition).or_insert(0);
+        *known = (*known).max(*start);
         self.ghost.observe(fact);
         Ok(())
     }
@@ -79,5 +96,20 @@ mod tests {
     fn the_same_batch_behind_different_ones_is_found() {
         let apart = [cut(1, 1), fetched(1, 1, 0, 50), took(0, 2, 1, 30), fetched(1, 2, 1, 30)];
         fails(EpochMatching::default(), &then(&apart));
+    }
+
+    #[test]
+    fn what_lies_before_the_start_of_another_log_may_differ() {
+        let started = told(
+            0,
+            ClusterEvent::Opened {
+                partition: P,
+                log_start_offset: Offset(2),
+                log_end_offset: Offset(2),
+            },
+        );
+        let apart =
+            [cut(1, 1), fetched(1, 1, 0, 50), started, took(0, 2, 1, 30), fetched(1, 2, 1, 30)];
+        passes(EpochMatching::default(), &then(&apart));
     }
 }

@@ -1,7 +1,7 @@
 //! I11: a leader waits for every member of the in-sync set; the set holds replicas alone, each complete when
 //! it joins, and no fewer than MIN but where the others may have lost what they had.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mainspring_core::ids::TopicPartition;
 use mainspring_core::observe::ClusterEvent;
@@ -16,6 +16,11 @@ pub struct QuorumSuperset {
     ghost: Ghost,
     /// Every decision, by its number.
     decisions: BTreeMap<(TopicPartition, i32), Decision>,
+    /// Nodes that lost what they had, each with whether it has started since: what was on its way about them is
+    /// still decided.
+    emptied: BTreeMap<usize, bool>,
+    /// Those of them that were seen out of a partition's set since they started.
+    dropped: BTreeSet<(TopicPartition, usize)>,
     evaluations: u64,
 }
 
@@ -52,7 +57,9 @@ impl QuorumSuperset {
         };
         let joins = isr.iter().filter(|member| !before.isr.contains(member)).map(|id| place(*id));
         for node in joins {
-            if !ghost.has_copy(partition, node, committed.end) {
+            let is_excused =
+                self.emptied.contains_key(&node) && !self.dropped.contains(&(partition, node));
+            if !is_excused && !ghost.has_copy(partition, node, committed.end) {
                 return Err(format!(
                     "node {node} is taken for in sync with {partition}, of which {} is committed and it has \
                      flushed {:?}",
@@ -62,6 +69,34 @@ impl QuorumSuperset {
             }
         }
         Ok(())
+    }
+
+    /// Follows what becomes of nodes that lost what they had.
+    fn follow(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Reverted { node } => {
+                self.emptied.insert(*node, false);
+                self.dropped.retain(|(_, other)| other != node);
+            }
+            Fact::Reported { node, event: ClusterEvent::Opened { .. } } => {
+                if let Some(has_started) = self.emptied.get_mut(node) {
+                    *has_started = true;
+                }
+            }
+            Fact::Reported { event: event @ ClusterEvent::Decided { partition, .. }, .. } => {
+                let Some(decided) = decision(event) else { return };
+                let newest = self.ghost.decided(*partition).map_or(-1, |it| it.partition_epoch);
+                if decided.partition_epoch <= newest {
+                    return;
+                }
+                for (&node, _) in self.emptied.iter().filter(|(_, has_started)| **has_started) {
+                    if decided.isr.iter().all(|id| place(*id) != node) {
+                        self.dropped.insert((*partition, node));
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 
     fn commits(&mut self, node: usize, partition: TopicPartition) -> Result<(), String> {
@@ -115,6 +150,7 @@ impl Checker for QuorumSuperset {
             }
             _ => Ok(()),
         };
+        self.follow(fact);
         self.ghost.observe(fact);
         verdict
     }
@@ -175,5 +211,23 @@ mod tests {
         let mut facts = then(&lost);
         facts.push(decided(2, Some(0), 1, &[0]));
         passes(QuorumSuperset::default(), &facts);
+    }
+
+    #[test]
+    fn who_lost_everything_may_still_be_taken_in_once_and_not_again() {
+        let on_its_way = [
+            decided(2, Some(0), 1, &[0, 1]),
+            Fact::Reverted { node: 2 },
+            opened(2, 0),
+            decided(3, Some(0), 1, &[0, 1, 2]),
+        ];
+        passes(QuorumSuperset::default(), &then(&on_its_way));
+        let again = [
+            Fact::Reverted { node: 2 },
+            opened(2, 0),
+            decided(2, Some(0), 1, &[0, 1]),
+            decided(3, Some(0), 1, &[0, 1, 2]),
+        ];
+        fails(QuorumSuperset::default(), &then(&again));
     }
 }
