@@ -214,7 +214,7 @@ mod tests {
         let stored = Fact::Stored { node: 0, partition: P, end: 3, durable: true };
         fails(
             CommittedStays::default(),
-            &[&story[..3], &[stored.clone()], &story[3..], &[then]].concat(),
+            &[&story[..3], std::slice::from_ref(&stored), &story[3..], &[then]].concat(),
         );
     }
 
