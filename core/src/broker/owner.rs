@@ -53,7 +53,7 @@ impl Shard {
             Post::CommandAnswer { asker, answer } => self.on_command_answer(now, asker, answer),
             Post::Lease(until) => self.take_lease(now, until),
             Post::MayStop => self.membership.may_go = true,
-            Post::ReplicaAck { node, items } => self.take_acks(now, node, &items),
+            Post::ReplicaAck { follower, items } => self.take_acks(now, follower, &items),
             Post::Congested(is_congested) => self.set_congested(from, is_congested),
             Post::Poisoned(why) => self.on_poisoned(now, &why, false),
         }

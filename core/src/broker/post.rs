@@ -17,6 +17,7 @@ use crate::error::ErrorCode;
 use crate::ids::{LeaderEpoch, NodeId, Offset, TopicPartition, Uuid};
 use crate::metadata::controller::{Asker, Command, CommandAnswer, Delta};
 use crate::metadata::image::MetadataImage;
+use crate::partition::FollowerId;
 use crate::peer::Identity;
 use crate::record::produce::RefusedRecord;
 use crate::time::Instant;
@@ -105,7 +106,7 @@ pub enum Post {
     /// A follower has this much durable.
     ReplicaAck {
         /// The follower.
-        node: NodeId,
+        follower: FollowerId,
         /// Partitions, with the leader epoch that it follows and the offset.
         items: Vec<(TopicPartition, LeaderEpoch, Offset)>,
     },
@@ -182,7 +183,7 @@ pub struct FetchItem {
     /// How much was readable when it was asked last.
     pub known_readable: u64,
     /// Which follower asks, where it is no client.
-    pub replica: Option<NodeId>,
+    pub replica: Option<FollowerId>,
     /// Where the follower's log begins.
     pub log_start: Offset,
 }

@@ -14,9 +14,20 @@ use crate::ids::{NodeId, Offset};
 use crate::metadata::PartitionImage;
 use crate::time::Instant;
 
+/// A follower: a node within one of its registrations (KIP-903). What it had in an earlier one may be gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FollowerId {
+    /// The node.
+    pub node: NodeId,
+    /// The epoch of its registration.
+    pub broker_epoch: i64,
+}
+
 /// What a leader knows of a follower, in its own epoch.
 #[derive(Clone, Copy, Debug)]
 struct Progress {
+    /// The registration of the follower that said it, -1 where none did.
+    broker_epoch: i64,
     /// Whether it has fetched in this epoch and its log was a prefix of the leader's.
     agrees: bool,
     /// What it has said to be durable.
@@ -31,7 +42,7 @@ impl Progress {
     /// Nothing is known of it yet, and it has time.
     const fn unknown(now: Instant) -> Self {
         let (stable, log_start) = (Offset::ZERO, Offset::ZERO);
-        Self { agrees: false, stable, log_start, caught_up_at: now }
+        Self { broker_epoch: -1, agrees: false, stable, log_start, caught_up_at: now }
     }
 }
 
@@ -157,11 +168,12 @@ impl InSync {
         self.members.iter().chain(self.proposed.iter().flatten()).map(stable).min()
     }
 
-    /// Returns where the logs of the members that live begin at least, this one's among them: what is below
-    /// comes back with none of them.
+    /// Returns where the logs of the members begin at least, this one's among them: what is below comes back with
+    /// none of them. One that is fenced counts too: it may lead without having heard of a purge.
     pub fn lowest_start(&self, own_start: Offset) -> Offset {
-        let live = self.members.iter().filter(|node| !self.fenced.contains(node));
-        live.filter_map(|node| self.followers.get(node))
+        let members = self.members.iter().chain(self.proposed.iter().flatten());
+        members
+            .filter_map(|node| self.followers.get(node))
             .map(|progress| progress.log_start)
             .fold(own_start, Offset::min)
     }
@@ -171,16 +183,28 @@ impl InSync {
         self.told_start = self.told_start.max(start);
     }
 
+    /// Returns the registration in which a follower has said what is known of it, `None` where nothing is.
+    pub fn registration_of(&self, node: NodeId) -> Option<i64> {
+        self.followers.get(&node).map(|it| it.broker_epoch).filter(|&epoch| epoch >= 0)
+    }
+
     /// Takes in that a follower has fetched from `from` on in this epoch, that its log agrees, and where it
-    /// begins.
+    /// begins. What was known of an earlier registration of its node holds no more.
     pub fn fetched(
         &mut self,
         now: Instant,
-        node: NodeId,
+        follower: FollowerId,
         (from, log_start): (Offset, Offset),
         end: Offset,
     ) {
-        if let Some(progress) = self.followers.get_mut(&node) {
+        if let Some(progress) = self.followers.get_mut(&follower.node) {
+            if progress.broker_epoch > follower.broker_epoch {
+                return;
+            }
+            if progress.broker_epoch < follower.broker_epoch {
+                *progress =
+                    Progress { broker_epoch: follower.broker_epoch, ..Progress::unknown(now) };
+            }
             progress.agrees = true;
             progress.log_start = progress.log_start.max(log_start);
             if from >= end {
@@ -193,11 +217,14 @@ impl InSync {
     pub fn acknowledged(
         &mut self,
         now: Instant,
-        node: NodeId,
+        follower: FollowerId,
         stable: Offset,
         own_stable: Offset,
     ) -> bool {
-        let Some(progress) = self.followers.get_mut(&node).filter(|it| it.agrees) else {
+        let known = self.followers.get_mut(&follower.node);
+        let Some(progress) =
+            known.filter(|it| it.agrees && it.broker_epoch == follower.broker_epoch)
+        else {
             return false;
         };
         if stable >= own_stable {
@@ -288,9 +315,13 @@ mod tests {
         InSync::new(NOW, NodeId(1), &state, BTreeSet::new(), (Offset(0), Offset(10)))
     }
 
+    fn id(node: i32) -> FollowerId {
+        FollowerId { node: NodeId(node), broker_epoch: 5 }
+    }
+
     fn follow(set: &mut InSync, node: i32, stable: i64) {
-        set.fetched(NOW, NodeId(node), (Offset(stable), Offset(0)), Offset(20));
-        set.acknowledged(NOW, NodeId(node), Offset(stable), Offset(20));
+        set.fetched(NOW, id(node), (Offset(stable), Offset(0)), Offset(20));
+        set.acknowledged(NOW, id(node), Offset(stable), Offset(20));
     }
 
     #[test]
@@ -324,7 +355,7 @@ mod tests {
     #[test]
     fn what_is_acknowledged_counts_once_the_log_was_found_to_agree() {
         let mut set = set(&[1, 2]);
-        set.acknowledged(NOW, NodeId(2), Offset(18), Offset(20));
+        set.acknowledged(NOW, id(2), Offset(18), Offset(20));
         assert_eq!(set.committed(Offset(20), 2), Some(Offset(0)));
     }
 
@@ -348,8 +379,17 @@ mod tests {
         set.told(Offset(5));
         follow(&mut set, 3, 12);
         assert_eq!(set.wanted(NOW, Offset(12), 2, lag), None);
-        set.fetched(NOW, NodeId(3), (Offset(12), Offset(5)), Offset(20));
+        set.fetched(NOW, id(3), (Offset(12), Offset(5)), Offset(20));
         assert!(set.wanted(NOW, Offset(12), 2, lag).is_some());
+    }
+
+    #[test]
+    fn a_purge_waits_for_a_member_that_is_fenced_too() {
+        let mut set = set(&[1, 2]);
+        set.fenced = BTreeSet::from([NodeId(2)]);
+        assert_eq!(set.lowest_start(Offset(5)), Offset(0), "it may lead with the log it has");
+        set.fetched(NOW, id(2), (Offset(12), Offset(5)), Offset(20));
+        assert_eq!(set.lowest_start(Offset(5)), Offset(5));
     }
 
     #[test]
@@ -357,7 +397,7 @@ mod tests {
         let lag = Duration::from_secs(30);
         let late = NOW + lag;
         let mut set = set(&[1, 2, 3]);
-        set.fetched(late, NodeId(2), (Offset(20), Offset(0)), Offset(20));
+        set.fetched(late, id(2), (Offset(20), Offset(0)), Offset(20));
         assert_eq!(set.wanted(late, Offset(12), 2, lag), Some(vec![NodeId(1), NodeId(2)]));
         assert_eq!(set.wanted(late, Offset(12), 3, lag), None);
     }
@@ -372,5 +412,18 @@ mod tests {
         assert_eq!(set.unanswered(), Some(vec![NodeId(1), NodeId(2), NodeId(3)]));
         set.decided(Verdict::Changed);
         assert_eq!(set.committed(Offset(20), 2), Some(Offset(0)), "by the first request, perhaps");
+    }
+
+    #[test]
+    fn what_a_follower_had_in_an_earlier_registration_counts_no_more() {
+        let lag = Duration::from_secs(30);
+        let mut set = set(&[1, 2]);
+        follow(&mut set, 3, 18);
+        let again = FollowerId { node: NodeId(3), broker_epoch: 6 };
+        set.fetched(NOW, again, (Offset(0), Offset(0)), Offset(20));
+        assert_eq!(set.wanted(NOW, Offset(12), 2, lag), None, "its disk may be another");
+        assert!(!set.acknowledged(NOW, id(3), Offset(18), Offset(20)), "said before that");
+        set.acknowledged(NOW, again, Offset(18), Offset(20));
+        assert!(set.wanted(NOW, Offset(12), 2, lag).is_some());
     }
 }

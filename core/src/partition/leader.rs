@@ -11,12 +11,12 @@ use crate::broker::post::{
 use crate::connection::RequestId;
 use crate::digest::Digest;
 use crate::error::ErrorCode;
-use crate::ids::{LeaderEpoch, NodeId, Offset, ShardId, TopicPartition};
+use crate::ids::{LeaderEpoch, Offset, ShardId, TopicPartition};
 use crate::io::{Counter, Effects, Mark};
 use crate::log::{AppendError, FetchPlan, FileRange, LogStore, Sequence, Stable, TimeLookup};
 use crate::metadata::topic_config::TopicConfig;
 use crate::partition::delayed_fetch::DelayedFetches;
-use crate::partition::in_sync::InSync;
+use crate::partition::in_sync::{FollowerId, InSync};
 use crate::record::produce::{TimestampType, check_produced};
 use crate::time::Now;
 
@@ -368,11 +368,11 @@ impl Partition {
 
     /// Takes in that a follower fetches, where its log agrees.
     pub fn note_follower(&mut self, now: Now, item: &FetchItem, log: &LogStore) {
-        if let Some(node) = item.replica
+        if let Some(follower) = item.replica
             && self.check_fetch(item, log).is_ok()
         {
             let end = log.log_end_offset(self.id).unwrap_or(Offset::ZERO);
-            self.in_sync.fetched(now.mono, node, (item.offset, item.log_start), end);
+            self.in_sync.fetched(now.mono, follower, (item.offset, item.log_start), end);
         }
     }
 
@@ -380,7 +380,7 @@ impl Partition {
     pub fn acknowledged(
         &mut self,
         now: Now,
-        node: NodeId,
+        follower: FollowerId,
         leader_epoch: LeaderEpoch,
         stable: Offset,
         log: &LogStore,
@@ -390,7 +390,7 @@ impl Partition {
         if leader_epoch != self.leader_epoch || stable > end {
             return false;
         }
-        self.in_sync.acknowledged(now.mono, node, stable, self.stable) && self.recompute()
+        self.in_sync.acknowledged(now.mono, follower, stable, self.stable) && self.recompute()
     }
 
     /// Returns how many bytes a fetch would find, counted up to what it may take.

@@ -17,5 +17,5 @@ pub mod in_sync;
 pub mod leader;
 
 pub use follower::Follower;
-pub use in_sync::{InSync, Verdict};
+pub use in_sync::{FollowerId, InSync, Verdict};
 pub use leader::{Partition, Waiter};

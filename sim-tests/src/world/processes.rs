@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use mainspring_core::io::Input;
 
 use super::event::{Event, Lift};
+use super::fault::Fault;
 use super::node::Down;
 use super::{ActorEvent, Birth, Machine, SECOND, World};
 use crate::clock::Clock;
@@ -142,7 +143,16 @@ impl<M: Machine> World<M> {
             self.tell(&Fact::Core { nodes });
         }
         for fault in std::mem::take(&mut self.options.permanent) {
-            self.strike_for_good(&fault);
+            match fault {
+                // Who is down just now comes to nothing when it starts.
+                Fault::PowerCut { node, down: time, .. } | Fault::Pause { node, time }
+                    if self.nodes[node].shards.is_empty() =>
+                {
+                    let down = Down { power: true, time, counted: true, since: self.now };
+                    self.nodes[node].doomed_starts.push_front((0, down));
+                }
+                fault => self.strike_for_good(&fault),
+            }
         }
         for client in 0..self.clients.len() {
             self.act(client, ActorEvent::Finish);

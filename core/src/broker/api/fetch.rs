@@ -23,6 +23,7 @@ use crate::connection::RequestId;
 use crate::error::ErrorCode;
 use crate::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, ShardId, TopicId, TopicPartition};
 use crate::io::{Counter, Mark};
+use crate::partition::FollowerId;
 use crate::time::Now;
 use crate::wire::api::fetch::{
     EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
@@ -91,7 +92,7 @@ impl Shard {
         now: Now,
         ctx: &RequestContext,
         request: &FetchRequest,
-    ) -> Result<Option<NodeId>, ErrorCode> {
+    ) -> Result<Option<FollowerId>, ErrorCode> {
         let Some(peer) = self.peer_of(ctx.id.connection) else { return Ok(None) };
         let state = &request.replica_state;
         if NodeId(state.replica_id) != peer.node {
@@ -101,7 +102,7 @@ impl Shard {
             return Err(ErrorCode::StaleBrokerEpoch);
         }
         self.answer_overtaken(now, ctx);
-        Ok(Some(peer.node))
+        Ok(Some(FollowerId { node: peer.node, broker_epoch: state.replica_epoch }))
     }
 
     /// Returns what a request asks for, that of its session included.
@@ -149,7 +150,7 @@ impl Shard {
         fetch: &mut PendingFetch,
         asked: Vec<(Place, Asked)>,
         by_id: bool,
-        replica: Option<NodeId>,
+        replica: Option<FollowerId>,
     ) {
         let mut found = Err(ErrorCode::UnknownTopicOrPartition);
         for (place, asked) in asked {

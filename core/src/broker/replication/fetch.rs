@@ -176,12 +176,16 @@ impl Shard {
                         // The place of a cut is searched for; what comes is taken after that.
                         return true;
                     }
-                    self.fx.warn(format!(
-                        "what node {leader} sent of partition {} of topic {} is not taken: {why}",
-                        id.partition, id.topic_id
-                    ));
+                    // It is asked for again and again.
+                    if self.replication.complained.insert(id) {
+                        self.fx.warn(format!(
+                            "what node {leader} sent of partition {} of topic {} is not taken: {why}",
+                            id.partition, id.topic_id
+                        ));
+                    }
                     return true;
                 }
+                self.replication.complained.remove(&id);
                 let Outcome::Records { high_watermark, log_start } = outcome else { return false };
                 let Some(follower) = self.followers.get_mut(&id) else { return false };
                 let start = follower.agreed(high_watermark, log_start, &self.log);
@@ -236,11 +240,25 @@ impl Shard {
                     batch.leader_epoch()
                 ));
             }
+            self.begin_within(now, id, &batch);
             self.log
                 .append_replica(now, id, batch, now.wall, &mut self.fx)
                 .map_err(|error| error.to_string())?;
         }
         Ok(())
+    }
+
+    /// Begins an empty log at the first offset of a batch that holds its start: a purge may have moved the
+    /// leader's start into the middle of a batch, which comes whole.
+    fn begin_within(&mut self, now: Now, id: TopicPartition, batch: &Batch) {
+        let start = self.log.log_start_offset(id);
+        let is_empty = start == self.log.log_end_offset(id);
+        let holds = |start| batch.base_offset() < start && start <= batch.last_offset();
+        if is_empty && start.is_some_and(holds) && !self.log.is_cutting(id) {
+            let base = batch.base_offset();
+            self.fx.cluster(ClusterEvent::Truncated { partition: id, end: base });
+            self.log.reset(now, id, base, &mut self.fx);
+        }
     }
 
     /// Takes in that more of a partition that follows is stable here.

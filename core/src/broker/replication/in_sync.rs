@@ -56,8 +56,12 @@ impl Shard {
             again.or_else(|| partition.in_sync().wanted(now.mono, high_watermark, min, lag));
         let Some(set) = wanted else { return false };
         let epoch_of = |node: NodeId| self.image.broker(node).map_or(-1, |it| it.broker_epoch);
-        let member =
-            |&node: &NodeId| BrokerState { broker_id: node.0, broker_epoch: epoch_of(node) };
+        // The controller is told of the registration that the judgement is about, and may know a later one.
+        let judged = |node| partition.in_sync().registration_of(node);
+        let member = |&node: &NodeId| BrokerState {
+            broker_id: node.0,
+            broker_epoch: judged(node).unwrap_or_else(|| epoch_of(node)),
+        };
         let change = AlterPartitionPartition {
             partition_index: id.partition.0,
             leader_epoch: partition.leader_epoch().0,

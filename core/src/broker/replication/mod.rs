@@ -28,6 +28,8 @@ pub(in crate::broker) struct Replication {
     in_sync_due: BTreeSet<TopicPartition>,
     /// Those of which it is not known what the controller made of a request.
     ask_again: BTreeSet<TopicPartition>,
+    /// Partitions of which it was said that what their leader sends is not taken.
+    complained: BTreeSet<TopicPartition>,
     /// When fetches are tried again, and in-sync sets looked at.
     armed: Option<Instant>,
     look_at: Option<Instant>,

@@ -8,6 +8,7 @@ use crate::broker::shard::Shard;
 use crate::connection::RequestId;
 use crate::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, ShardId, TopicPartition};
 use crate::io::{Effect, Event};
+use crate::partition::FollowerId;
 use crate::time::Now;
 use crate::wire::api::replica_ack::ReplicaAckRequest;
 
@@ -27,6 +28,7 @@ impl Shard {
         if self.is_stale(peer.node, request.broker_epoch) {
             return;
         }
+        let follower = FollowerId { node: peer.node, broker_epoch: request.broker_epoch };
         let mut by_owner: BTreeMap<ShardId, Vec<Ack>> = BTreeMap::new();
         for topic in &request.topics {
             for item in &topic.partitions {
@@ -38,9 +40,9 @@ impl Shard {
         }
         for (shard, items) in by_owner {
             if shard == self.config.shard {
-                self.take_acks(now, peer.node, &items);
+                self.take_acks(now, follower, &items);
             } else {
-                self.post(shard, Post::ReplicaAck { node: peer.node, items });
+                self.post(shard, Post::ReplicaAck { follower, items });
             }
         }
     }
@@ -50,11 +52,11 @@ impl Shard {
         self.image.broker(node).is_none_or(|broker| broker.broker_epoch != broker_epoch)
     }
 
-    pub(in crate::broker) fn take_acks(&mut self, now: Now, node: NodeId, items: &[Ack]) {
+    pub(in crate::broker) fn take_acks(&mut self, now: Now, follower: FollowerId, items: &[Ack]) {
         for &(id, leader_epoch, stable) in items {
             let Self { partitions, log, replication, .. } = self;
             let Some(partition) = partitions.get_mut(&id) else { continue };
-            let moved = partition.acknowledged(now, node, leader_epoch, stable, log);
+            let moved = partition.acknowledged(now, follower, leader_epoch, stable, log);
             replication.in_sync_due.insert(id);
             self.after_progress(now, id, moved);
         }
