@@ -46,6 +46,13 @@ pub enum ClusterEvent {
         /// The offset after the last record that is left.
         end: Offset,
     },
+    /// The log of a replica that follows begins later from now on, durably.
+    StartMoved {
+        /// The partition.
+        partition: TopicPartition,
+        /// The first offset of the log.
+        log_start_offset: Offset,
+    },
     /// This node leads a partition from now on, and may append to it. For the metadata log: it has won the
     /// election of that epoch.
     Led {

@@ -380,7 +380,11 @@ impl Shard {
                     self.on_stable(now, log, end.value());
                 }
             }
-            LogEvent::LogStartMoved { log, .. } => {
+            LogEvent::LogStartMoved { log, start } => {
+                if self.followers.contains_key(&log) {
+                    let (partition, log_start_offset) = (log, start);
+                    self.fx.cluster(ClusterEvent::StartMoved { partition, log_start_offset });
+                }
                 if self.partitions.contains_key(&log) {
                     self.answer_moved(now, log);
                     self.tell_bounds(log);

@@ -237,13 +237,14 @@ impl InSync {
 
     /// Returns the set to ask the controller for, where it should be another one.
     ///
-    /// A follower joins once it has fetched in this epoch and its stable end has reached both the high
-    /// watermark and the beginning of the epoch; a member leaves that has had less than everything for
-    /// `lag_max`, if enough stay without it.
+    /// A follower joins once it has fetched in this epoch, its stable end has reached both the high watermark and
+    /// the beginning of the epoch, and its log begins no earlier than this one at `start`: before that it may
+    /// hold what was never committed. A member leaves that has had less than everything for `lag_max`, if
+    /// enough stay without it.
     pub fn wanted(
         &self,
         now: Instant,
-        high_watermark: Offset,
+        (start, high_watermark): (Offset, Offset),
         min: usize,
         lag_max: Duration,
     ) -> Option<Vec<NodeId>> {
@@ -253,7 +254,8 @@ impl InSync {
         let mut set = self.members.clone();
         for (&node, progress) in &self.followers {
             let reached = high_watermark.max(self.epoch_start);
-            let is_whole = progress.stable >= reached && progress.log_start >= self.told_start;
+            let is_whole =
+                progress.stable >= reached && progress.log_start >= self.told_start.max(start);
             if progress.agrees && is_whole && !self.fenced.contains(&node) {
                 set.insert(node);
             }
@@ -363,7 +365,7 @@ mod tests {
     fn a_follower_joins_with_everything_up_to_the_high_watermark_and_the_epochs_beginning() {
         let lag = Duration::from_secs(30);
         let mut set = set(&[1, 2]);
-        let wanted = |set: &InSync, hw| set.wanted(NOW, Offset(hw), 2, lag);
+        let wanted = |set: &InSync, hw| set.wanted(NOW, (Offset(0), Offset(hw)), 2, lag);
         follow(&mut set, 3, 9);
         assert_eq!(wanted(&set, 9), None, "before the epoch's beginning");
         follow(&mut set, 3, 11);
@@ -378,9 +380,20 @@ mod tests {
         let mut set = set(&[1, 2]);
         set.told(Offset(5));
         follow(&mut set, 3, 12);
-        assert_eq!(set.wanted(NOW, Offset(12), 2, lag), None);
+        assert_eq!(set.wanted(NOW, (Offset(0), Offset(12)), 2, lag), None);
         set.fetched(NOW, id(3), (Offset(12), Offset(5)), Offset(20));
-        assert!(set.wanted(NOW, Offset(12), 2, lag).is_some());
+        assert!(set.wanted(NOW, (Offset(0), Offset(12)), 2, lag).is_some());
+    }
+
+    #[test]
+    fn a_follower_that_begins_before_the_leader_does_not_join() {
+        let lag = Duration::from_secs(30);
+        let mut set = set(&[1, 2]);
+        follow(&mut set, 3, 12);
+        let bounds = (Offset(5), Offset(12));
+        assert_eq!(set.wanted(NOW, bounds, 2, lag), None, "it may hold there what never counted");
+        set.fetched(NOW, id(3), (Offset(12), Offset(5)), Offset(20));
+        assert!(set.wanted(NOW, bounds, 2, lag).is_some());
     }
 
     #[test]
@@ -398,8 +411,11 @@ mod tests {
         let late = NOW + lag;
         let mut set = set(&[1, 2, 3]);
         set.fetched(late, id(2), (Offset(20), Offset(0)), Offset(20));
-        assert_eq!(set.wanted(late, Offset(12), 2, lag), Some(vec![NodeId(1), NodeId(2)]));
-        assert_eq!(set.wanted(late, Offset(12), 3, lag), None);
+        assert_eq!(
+            set.wanted(late, (Offset(0), Offset(12)), 2, lag),
+            Some(vec![NodeId(1), NodeId(2)])
+        );
+        assert_eq!(set.wanted(late, (Offset(0), Offset(12)), 3, lag), None);
     }
 
     #[test]
@@ -421,9 +437,13 @@ mod tests {
         follow(&mut set, 3, 18);
         let again = FollowerId { node: NodeId(3), broker_epoch: 6 };
         set.fetched(NOW, again, (Offset(0), Offset(0)), Offset(20));
-        assert_eq!(set.wanted(NOW, Offset(12), 2, lag), None, "its disk may be another");
+        assert_eq!(
+            set.wanted(NOW, (Offset(0), Offset(12)), 2, lag),
+            None,
+            "its disk may be another"
+        );
         assert!(!set.acknowledged(NOW, id(3), Offset(18), Offset(20)), "said before that");
         set.acknowledged(NOW, again, Offset(18), Offset(20));
-        assert!(set.wanted(NOW, Offset(12), 2, lag).is_some());
+        assert!(set.wanted(NOW, (Offset(0), Offset(12)), 2, lag).is_some());
     }
 }

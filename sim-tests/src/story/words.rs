@@ -249,6 +249,9 @@ impl Story {
             ClusterEvent::Truncated { partition, end } => {
                 format!("cuts {} to {end}", self.name(*partition))
             }
+            ClusterEvent::StartMoved { partition, log_start_offset } => {
+                format!("lets {} begin at {log_start_offset}", self.name(*partition))
+            }
             ClusterEvent::Led { partition, leader_epoch, end } => {
                 format!("leads {} from {end} in epoch {leader_epoch}", self.name(*partition))
             }

@@ -65,6 +65,8 @@ pub(super) struct Node<M> {
     pub(super) shards: Vec<Running<M>>,
     pub(super) streams: BTreeMap<ConnectionId, (StreamId, Side)>,
     pub(super) paused: bool,
+    /// It stands still for good, whatever ends that struck before.
+    pub(super) stays_away: bool,
     /// How many effects are left, and what then.
     pub(super) doomed: Option<(u32, Down)>,
     /// How the next starts end: behind how many effects, and what then.
@@ -104,6 +106,7 @@ impl<M> Node<M> {
             shards: Vec::new(),
             streams: BTreeMap::new(),
             paused: false,
+            stays_away: false,
             doomed: None,
             doomed_starts: VecDeque::new(),
             has_lied: false,

@@ -101,6 +101,9 @@ impl<M: Machine> World<M> {
 
     /// Lets a paused process go on.
     pub(super) fn resume(&mut self, node: usize) {
+        if self.nodes[node].stays_away {
+            return;
+        }
         self.nodes[node].paused = false;
         for (after, event) in (1..).zip(std::mem::take(&mut self.deferred[node])) {
             self.push(self.now + after, event);
@@ -150,6 +153,10 @@ impl<M: Machine> World<M> {
                 {
                     let down = Down { power: true, time, counted: true, since: self.now };
                     self.nodes[node].doomed_starts.push_front((0, down));
+                }
+                Fault::Pause { node, .. } => {
+                    self.strike_for_good(&fault);
+                    self.nodes[node].stays_away = true;
                 }
                 fault => self.strike_for_good(&fault),
             }

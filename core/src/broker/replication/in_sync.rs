@@ -3,7 +3,7 @@
 use crate::broker::replication::Replication;
 use crate::broker::shard::Shard;
 use crate::error::ErrorCode;
-use crate::ids::{NodeId, TopicPartition};
+use crate::ids::{NodeId, Offset, TopicPartition};
 use crate::metadata::controller::Asker;
 use crate::metadata::{Command, CommandAnswer};
 use crate::observe::ClusterEvent;
@@ -52,8 +52,9 @@ impl Shard {
         let Some(partition) = self.partitions.get_mut(&id) else { return false };
         let (high_watermark, min) = (partition.high_watermark(), partition.min_insync_replicas());
         let again = partition.in_sync_mut().unanswered();
-        let wanted =
-            again.or_else(|| partition.in_sync().wanted(now.mono, high_watermark, min, lag));
+        let start = self.log.log_start_offset(id).unwrap_or(Offset::ZERO);
+        let bounds = (start, high_watermark);
+        let wanted = again.or_else(|| partition.in_sync().wanted(now.mono, bounds, min, lag));
         let Some(set) = wanted else { return false };
         let epoch_of = |node: NodeId| self.image.broker(node).map_or(-1, |it| it.broker_epoch);
         // The controller is told of the registration that the judgement is about, and may know a later one.

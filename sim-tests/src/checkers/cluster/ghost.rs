@@ -40,6 +40,8 @@ pub(super) struct Log {
     pub(super) durable: i64,
     /// Its batches, each with the sum of all before it.
     batches: Vec<(Batch, u64)>,
+    /// What a cut has taken away, and at which end, while it is not durable: a crash may bring it back.
+    taken: Option<(i64, Vec<Batch>)>,
 }
 
 impl Log {
@@ -65,6 +67,35 @@ impl Log {
         self.durable = self.durable.min(end);
     }
 
+    /// Cuts, and keeps what goes until the cut is told for the second time, which is once it is durable.
+    fn cut_for_now(&mut self, end: i64) {
+        if end >= self.end {
+            self.taken = None;
+            return;
+        }
+        let from = self.batches.partition_point(|(batch, _)| batch.end <= end);
+        let gone: Vec<Batch> = self.batches[from..].iter().map(|(batch, _)| *batch).collect();
+        // An earlier cut that was not durable either may be undone as well.
+        let (at, earlier) = self.taken.take().unwrap_or((i64::MAX, Vec::new()));
+        let below = gone.into_iter().take_while(|batch| batch.end <= at);
+        let all: Vec<Batch> = below.chain(earlier).collect();
+        self.cut(end);
+        self.taken = Some((end, all));
+    }
+
+    /// Takes in how long the log is that a start has found.
+    fn opened(&mut self, end: i64) {
+        if let Some((at, gone)) = self.taken.take()
+            && end > at
+        {
+            self.cut(at);
+            for batch in gone.into_iter().take_while(|batch| batch.end <= end) {
+                self.append(batch);
+            }
+        }
+        self.cut(end);
+    }
+
     /// Returns the batches that lie between two offsets as a whole.
     pub(super) fn between(&self, from: i64, to: i64) -> impl Iterator<Item = Batch> {
         let (first, last) = self.range(from, to);
@@ -86,6 +117,20 @@ impl Log {
     pub(super) fn holds(&self, batch: Batch) -> bool {
         let at = self.batches.partition_point(|(other, _)| other.base < batch.base);
         self.batches.get(at).is_some_and(|(other, _)| *other == batch)
+    }
+
+    /// Says where another log parts from this one, for people.
+    pub(super) fn difference(&self, other: &Self) -> String {
+        let from = self.start.max(other.start);
+        let mine = self.batches.iter().map(|(batch, _)| *batch).filter(|it| it.base >= from);
+        let differs = mine.clone().find(|batch| batch.end <= other.end && !other.holds(*batch));
+        match differs {
+            Some(batch) => {
+                let there = other.batches.iter().map(|(it, _)| *it).find(|it| it.end > batch.base);
+                format!("{batch:?} on one side, {there:?} on the other")
+            }
+            None => format!("{}..{} and {}..{}", self.start, self.end, other.start, other.end),
+        }
     }
 
     /// Returns whether two logs hold the same below an offset, from where both begin.
@@ -158,6 +203,9 @@ impl Ghost {
             Fact::Stored { node, partition, end, durable: true } => {
                 if let Some(log) = self.logs.get_mut(&(*partition, *node)) {
                     log.durable = log.durable.max((*end).min(log.end));
+                    if log.taken.as_ref().is_some_and(|(at, _)| end > at) {
+                        log.taken = None;
+                    }
                 }
             }
             Fact::HighWatermark { node, partition, offset }
@@ -197,7 +245,7 @@ impl Ghost {
                 if log.batches.is_empty() && log.end == 0 {
                     log.end = log_end_offset.0;
                 }
-                log.cut(log_end_offset.0);
+                log.opened(log_end_offset.0);
                 log.start = log_start_offset.0;
                 // What a start serves it has flushed before.
                 log.durable = log.durable.max(log.end);
@@ -222,8 +270,13 @@ impl Ghost {
                         // It begins anew where its leader's log begins.
                         *log = Log { start: end.0, end: end.0, durable: end.0, ..Log::default() };
                     } else {
-                        log.cut(end.0);
+                        log.cut_for_now(end.0);
                     }
+                }
+            }
+            ClusterEvent::StartMoved { partition, log_start_offset } => {
+                if let Some(log) = self.logs.get_mut(&(*partition, node)) {
+                    log.start = log.start.max(log_start_offset.0);
                 }
             }
             ClusterEvent::Led { partition, leader_epoch, .. } => {

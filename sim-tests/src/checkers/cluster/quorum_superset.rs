@@ -59,12 +59,14 @@ impl QuorumSuperset {
         for node in joins {
             let is_excused =
                 self.emptied.contains_key(&node) && !self.dropped.contains(&(partition, node));
-            if !is_excused && !ghost.has_copy(partition, node, committed.end) {
+            if committed.end > 0 && !is_excused && !ghost.has_copy(partition, node, committed.end) {
+                let log = ghost.log(partition, node);
                 return Err(format!(
                     "node {node} is taken for in sync with {partition}, of which {} is committed and it has \
-                     flushed {:?}",
+                     flushed {:?}: {}",
                     committed.end,
-                    ghost.log(partition, node).map(|log| log.durable)
+                    log.map(|log| log.durable),
+                    log.map_or(String::new(), |log| committed.difference(log))
                 ));
             }
         }

@@ -80,7 +80,7 @@ impl Checker for ReplicaCommit {
                     return Ok(());
                 }
                 // A replica that is behind may hold what it will have to cut, but only of an epoch that is over.
-                let newest = committed.between(base, committed.end).map(|it| it.epoch).max();
+                let newest = committed.last().map(|it| it.epoch);
                 if newest.is_some_and(|newest| leader_epoch.0 < newest) {
                     return Ok(());
                 }
