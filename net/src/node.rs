@@ -64,10 +64,12 @@ pub enum StartError {
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     /// It cannot listen on an address.
-    #[error("cannot listen on {address}: {why}; stop what uses it or choose another --listen")]
+    #[error("cannot listen on {address}: {why}; stop what uses it or choose another {flag}")]
     Listen {
         /// The address.
         address: HostPort,
+        /// The flag of `serve` that names it.
+        flag: &'static str,
         /// What the system says.
         why: String,
     },
@@ -252,7 +254,7 @@ impl Begin {
         let mut addresses = Vec::new();
         node.listeners.clear();
         for options in self.options.listeners {
-            let (listener, address) = listen(&options.listen).await?;
+            let (listener, address) = listen(&options).await?;
             node.listeners.push(advertised(&options, address.port()));
             listeners.push((listener, options.peers));
             addresses.push(address);
@@ -329,11 +331,13 @@ async fn accept(
     }
 }
 
-async fn listen(address: &HostPort) -> Result<(TcpListener, SocketAddr), StartError> {
+async fn listen(options: &ListenerOptions) -> Result<(TcpListener, SocketAddr), StartError> {
+    let address = &options.listen;
+    let flag = if options.peers { "--peer-listen" } else { "--listen" };
     let failed = |error: io::Error| {
         let text = error.to_string();
         let why = text.split(" (os error").next().unwrap_or(&text).to_owned();
-        StartError::Listen { address: address.clone(), why }
+        StartError::Listen { address: address.clone(), flag, why }
     };
     let listener =
         TcpListener::bind((address.host.as_str(), address.port)).await.map_err(failed)?;

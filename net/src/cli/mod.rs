@@ -19,6 +19,7 @@ mod settings;
 mod sim;
 mod time;
 mod topic;
+mod voters;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::failure::{Code, Failure, words};
 use super::output::{Output, Stop};
 use super::settings::{Settings, Values};
+use crate::address::HostPort;
 use crate::console;
 use crate::node::{self, End, Node, NodeOptions, StartError};
 use crate::rt::{self, StopSignals};
@@ -42,6 +43,12 @@ pub(crate) struct Args {
     /// Number of this node in its cluster [default: 1]
     #[arg(long, value_name = "N")]
     node_id: Option<String>,
+    /// All nodes that the cluster is first made of, and where each listens for the others
+    #[arg(long, value_name = "ID@HOST:PORT,...")]
+    voters: Vec<String>,
+    /// Where the other nodes connect [default: this node's entry of --voters]
+    #[arg(long, value_name = "HOST:PORT")]
+    peer_listen: Option<String>,
     /// Configuration file [default: ./mainspring.toml where there is one]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -68,6 +75,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Stop> {
     for variable in &settings.unknown_variables {
         tracing::warn!("the variable {variable} begins like a setting, but none has its name");
     }
+    if let Some(doubt) = settings.voters.doubt() {
+        tracing::warn!("{doubt}");
+    }
     rt::block_on(serve(settings)).map_err(|error| system("a runtime", &error))?
 }
 
@@ -81,12 +91,19 @@ fn settings(args: &Args, variables: &BTreeMap<String, String>) -> Result<Setting
             flags.add(key, "true", format!("--{key}"));
         }
     }
-    for (key, values) in [("listen", &args.listen), ("advertise", &args.advertise)] {
+    let repeated =
+        [("listen", &args.listen), ("advertise", &args.advertise), ("voters", &args.voters)];
+    for (key, values) in repeated {
         for value in values {
             flags.add(key, value, format!("--{key}"));
         }
     }
-    for (key, value) in [("console", &args.console), ("node-id", &args.node_id)] {
+    let single = [
+        ("console", &args.console),
+        ("node-id", &args.node_id),
+        ("peer-listen", &args.peer_listen),
+    ];
+    for (key, value) in single {
         if let Some(value) = value {
             flags.add(key, value, format!("--{key}"));
         }
@@ -163,7 +180,9 @@ async fn serve(settings: Settings) -> Result<(), Stop> {
             Err(end) => return ended(end),
         },
     };
-    let listen: Vec<String> = node.addresses().iter().map(ToString::to_string).collect();
+    let mut listen: Vec<String> = node.addresses().iter().map(ToString::to_string).collect();
+    // The listener for peers is the last one.
+    let peer_listen = listen.split_off(settings.listeners.len()).pop();
     let recovery = node::monotonic_now().since(began);
     let printed = print(&Ready {
         event: "ready",
@@ -171,6 +190,7 @@ async fn serve(settings: Settings) -> Result<(), Stop> {
         cluster_id: cluster_id.to_string(),
         listen: listen[0].clone(),
         listeners: settings.listeners.iter().map(|one| one.name.clone()).zip(listen).collect(),
+        peer_listen,
         console,
         recovery_ms: u64::try_from(recovery.as_millis()).unwrap_or(u64::MAX),
     });
@@ -203,12 +223,15 @@ async fn serve(settings: Settings) -> Result<(), Stop> {
 fn options(settings: &Settings) -> NodeOptions {
     let mut node = NodeConfig {
         node_id: settings.node_id,
+        peers: settings.voters.peers.clone(),
         memory_only: settings.data_dir.is_none(),
         settings: settings.broker.clone(),
         ..NodeConfig::default()
     };
     settings.broker.apply_to(&mut node.limits);
-    NodeOptions { node, listeners: settings.listeners.clone(), data_dir: settings.data_dir.clone() }
+    let clients = settings.listeners.iter().cloned();
+    let listeners = clients.chain(settings.voters.listener.clone()).collect();
+    NodeOptions { node, listeners, data_dir: settings.data_dir.clone() }
 }
 
 fn ended(end: End) -> Result<(), Stop> {
@@ -246,6 +269,8 @@ struct Ready {
     cluster_id: String,
     listen: String,
     listeners: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer_listen: Option<String>,
     console: Option<String>,
     recovery_ms: u64,
 }
@@ -259,6 +284,10 @@ struct Checked {
     advertise: Vec<String>,
     console: Option<String>,
     node_id: i32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    voters: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer_listen: Option<String>,
     settings: BTreeMap<&'static str, String>,
 }
 
@@ -281,6 +310,16 @@ impl Checked {
             advertise,
             console: settings.console.as_ref().map(ToString::to_string),
             node_id: settings.node_id.0,
+            voters: settings
+                .voters
+                .peers
+                .iter()
+                .map(|peer| {
+                    let address = HostPort { host: peer.host.to_string(), port: peer.port };
+                    format!("{}@{address}", peer.node_id)
+                })
+                .collect(),
+            peer_listen: settings.voters.listener.as_ref().map(|one| one.listen.to_string()),
             settings: explicit.collect(),
         }
     }

@@ -11,20 +11,31 @@ use mainspring_core::config::{BROKER_SETTINGS, BrokerSettings, ConfigError};
 use mainspring_core::ids::NodeId;
 
 use super::failure::Failure;
+use super::voters::{Given, Voters};
 use crate::address::{HostPort, NamedAddress};
 use crate::node::ListenerOptions;
 
 /// The settings of `serve` that are no broker settings of Kafka's. `_` stands for `-` in variables.
-const OWN: [&str; 7] =
-    ["data-dir", "memory", "listen", "advertise", "console", "node-id", "insecure"];
+const OWN: [&str; 9] = [
+    "data-dir",
+    "memory",
+    "listen",
+    "advertise",
+    "console",
+    "node-id",
+    "voters",
+    "peer-listen",
+    "insecure",
+];
 /// Kafka's names for some of them.
-const KAFKAS: [(&str, &str); 6] = [
+const KAFKAS: [(&str, &str); 7] = [
     ("log.dirs", "data-dir"),
     ("log.dir", "data-dir"),
     ("listeners", "listen"),
     ("advertised.listeners", "advertise"),
     ("node.id", "node-id"),
     ("broker.id", "node-id"),
+    ("controller.quorum.voters", "voters"),
 ];
 const PREFIX: &str = "MAINSPRING_";
 /// Variables of ours that are no settings of `serve`.
@@ -39,6 +50,7 @@ pub(crate) struct Settings {
     pub(crate) listeners: Vec<ListenerOptions>,
     pub(crate) console: Option<HostPort>,
     pub(crate) node_id: NodeId,
+    pub(crate) voters: Voters,
     pub(crate) broker: BrokerSettings,
     /// Variables that begin like ours and mean nothing to us.
     pub(crate) unknown_variables: Vec<String>,
@@ -181,17 +193,27 @@ impl Settings {
             None => Some(HostPort { host: "127.0.0.1".to_owned(), port: 9780 }),
         };
         let node_id = match single(&mut values, "node-id")? {
-            None => 1,
+            None => None,
             Some((text, source)) => {
-                text.trim().parse().ok().filter(|id| *id >= 0).ok_or_else(|| {
+                let id = text.trim().parse().ok().filter(|id| *id >= 0);
+                Some(id.map(NodeId).ok_or_else(|| {
                     Failure::usage(
                         format!("cannot use {source}={text}"),
                         "a node id is a number from 0 to 2147483647",
                         NEXT,
                     )
-                })?
+                })?)
             }
         };
+        let voters = Voters::resolve(Given {
+            voters: values.0.remove("voters").unwrap_or_default(),
+            listen: single(&mut values, "peer-listen")?
+                .map(|(address, source)| parse(&address, &source))
+                .transpose()?,
+            node_id,
+            in_memory: memory,
+            insecure,
+        })?;
         let listeners = listeners(&mut values, insecure)?;
         let mut broker = BrokerSettings::default();
         for (key, all) in values.0 {
@@ -203,7 +225,8 @@ impl Settings {
             data_dir,
             listeners,
             console,
-            node_id: NodeId(node_id),
+            node_id: node_id.unwrap_or(NodeId(1)),
+            voters,
             broker,
             unknown_variables,
         })
@@ -432,6 +455,24 @@ mod tests {
         assert!(line(twice).contains("twice as A"));
         let stray = resolve(&[("advertise", "B://h:1")], &[], "");
         assert!(line(stray).contains("no listener is called B"));
+    }
+
+    #[test]
+    fn the_voters_of_a_cluster_come_from_flag_variable_or_file() {
+        let two = "1@127.0.0.1:1,2@127.0.0.1:2";
+        let node = ("node-id", "2");
+        let of = |settings: Settings| settings.voters.peers.len();
+        let by_flag = resolve(&[node, ("voters", two)], &[], "").expect("by flag");
+        assert_eq!(of(by_flag), 2);
+        let variables = [("MAINSPRING_VOTERS", two), ("MAINSPRING_PEER_LISTEN", "127.0.0.1:9")];
+        let by_variable = resolve(&[node], &variables, "").expect("by variable");
+        let listener = by_variable.voters.listener.clone().expect("it has peers");
+        assert_eq!(listener.listen.port, 9);
+        assert_eq!(of(by_variable), 2);
+        let file = "voters = [\"1@127.0.0.1:1\", \"2@127.0.0.1:2\"]";
+        assert_eq!(of(resolve(&[node], &[], file).expect("by file")), 2);
+        let kafkas = format!("controller.quorum.voters = \"{two}\"");
+        assert_eq!(of(resolve(&[node], &[], &kafkas).expect("by Kafka's name")), 2);
     }
 
     #[test]

@@ -101,7 +101,7 @@ async fn a_second_broker_at_an_address_is_refused_and_harms_nobody() {
 
         let second = broker.machine().spawn(start_in_memory(ADDRESS)).await.expect("it ends");
 
-        let Err(StartError::Listen { address, why }) = second else {
+        let Err(StartError::Listen { address, why, .. }) = second else {
             panic!("two brokers listen at one address");
         };
         note(format_args!("{address}: {why}"));
