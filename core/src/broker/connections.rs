@@ -311,13 +311,17 @@ impl Shard {
                 let command = Command::AllocateProducerIds(NodeId(request.broker_id));
                 self.ask_controller(now, ctx, ApiKey::AllocateProducerIds, command);
             }
-            request @ (Request::ElectLeaders(_)
-            | Request::AlterPartitionReassignments(_)
-            | Request::ListPartitionReassignments(_)
-            | Request::Vote(_)
+            Request::ElectLeaders(request) => self.on_elect_leaders(now, ctx, request),
+            Request::AlterPartitionReassignments(request) => {
+                self.on_alter_reassignments(now, ctx, request);
+            }
+            Request::ListPartitionReassignments(request) => {
+                self.on_list_reassignments(now, ctx, request);
+            }
+            Request::DescribeQuorum(request) => self.on_describe_quorum(now, ctx, request),
+            request @ (Request::Vote(_)
             | Request::BeginQuorumEpoch(_)
             | Request::EndQuorumEpoch(_)
-            | Request::DescribeQuorum(_)
             | Request::UpdateFeatures(_)
             | Request::Envelope(_)
             | Request::FetchSnapshot(_)

@@ -38,6 +38,12 @@ impl Shard {
         if let Some(why) = self.poisoned.clone() {
             let answer = CommandAnswer::Failed(ErrorCode::KafkaStorageError, why);
             self.answer_command(now, origin, answer);
+        } else if is_open
+            && self.controller.is_some()
+            && let Command::DescribeQuorum(request) = &command
+        {
+            let response = self.describe_quorum(now, request).into();
+            self.answer_command(now, origin, CommandAnswer::Response(response));
         } else if is_open && self.controller.is_some() {
             self.decide(now, origin, &command);
         } else {
@@ -106,6 +112,7 @@ impl Shard {
             Command::ElectLeaders(request) => request.into(),
             Command::AlterReassignments(request) => request.into(),
             Command::ListReassignments(request) => request.into(),
+            Command::DescribeQuorum(request) => request.into(),
         }
     }
 

@@ -15,8 +15,12 @@ use crate::metadata::{CommandAnswer, TopicImage};
 use crate::time::{Instant, Now};
 use crate::wire::api::allocate_producer_ids::AllocateProducerIdsResponse;
 use crate::wire::api::alter_partition::AlterPartitionResponse;
+use crate::wire::api::alter_partition_reassignments::AlterPartitionReassignmentsResponse;
 use crate::wire::api::broker_heartbeat::BrokerHeartbeatResponse;
 use crate::wire::api::broker_registration::BrokerRegistrationResponse;
+use crate::wire::api::describe_quorum::DescribeQuorumResponse;
+use crate::wire::api::elect_leaders::ElectLeadersResponse;
+use crate::wire::api::list_partition_reassignments::ListPartitionReassignmentsResponse;
 use crate::wire::{ApiKey, KafkaString, Response};
 
 impl Shard {
@@ -172,7 +176,7 @@ impl Shard {
         code: ErrorCode,
         why: &str,
     ) {
-        if let Some(refusal) = refusal_of_peer(api, code) {
+        if let Some(refusal) = refusal_by_code(api, code) {
             return self.respond(ctx, refusal);
         }
         self.fx.warn(format!("{} was not decided: {code}: {why}", api.name()));
@@ -244,11 +248,11 @@ impl Shard {
     }
 }
 
-/// Returns the answer to a request of another node that the controller did not decide: these have room for a
-/// code, and nodes ask again by themselves.
-fn refusal_of_peer(api: ApiKey, code: ErrorCode) -> Option<Response> {
+/// Returns the answer to a request that the controller did not decide and whose answer has room for a code:
+/// nodes ask again by themselves, and operators may.
+fn refusal_by_code(api: ApiKey, code: ErrorCode) -> Option<Response> {
     let error_code = code.code();
-    let answers: [(ApiKey, Response); 4] = [
+    let answers: [(ApiKey, Response); 8] = [
         (
             ApiKey::BrokerRegistration,
             BrokerRegistrationResponse { error_code, ..Default::default() }.into(),
@@ -264,6 +268,19 @@ fn refusal_of_peer(api: ApiKey, code: ErrorCode) -> Option<Response> {
         (
             ApiKey::AllocateProducerIds,
             AllocateProducerIdsResponse { error_code, ..Default::default() }.into(),
+        ),
+        (
+            ApiKey::DescribeQuorum,
+            DescribeQuorumResponse { error_code, ..Default::default() }.into(),
+        ),
+        (ApiKey::ElectLeaders, ElectLeadersResponse { error_code, ..Default::default() }.into()),
+        (
+            ApiKey::AlterPartitionReassignments,
+            AlterPartitionReassignmentsResponse { error_code, ..Default::default() }.into(),
+        ),
+        (
+            ApiKey::ListPartitionReassignments,
+            ListPartitionReassignmentsResponse { error_code, ..Default::default() }.into(),
         ),
     ];
     answers.into_iter().find(|(of, _)| *of == api).map(|(_, response)| response)

@@ -12,19 +12,29 @@ use super::producer::accumulator::Place;
 use super::{ClientError, Effect, Input};
 use crate::ids::NodeId;
 use crate::time::{Instant, Now};
+use crate::wire::api::alter_partition_reassignments::{
+    AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
+};
 use crate::wire::api::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use crate::wire::api::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 use crate::wire::api::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use crate::wire::api::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+use crate::wire::api::describe_quorum::{
+    DescribeQuorumPartition, DescribeQuorumRequest, DescribeQuorumTopic,
+};
+use crate::wire::api::elect_leaders::{ElectLeadersRequest, ElectLeadersTopic};
 use crate::wire::api::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
 use crate::wire::api::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use crate::wire::api::list_partition_reassignments::ListPartitionReassignmentsRequest;
 use crate::wire::api::metadata::{MetadataRequest, MetadataRequestTopic};
 use crate::wire::{ApiKey, KafkaString, Request, Response};
 
 /// Number of topics among the types of resources that have settings.
 pub const RESOURCE_TOPIC: i8 = 2;
+/// The topic of the metadata log.
+const METADATA_TOPIC: KafkaString = KafkaString::from_static("__cluster_metadata");
 /// Operation that gives a setting a value.
 const SET: i8 = 0;
 /// Operation that takes a setting back to its default.
@@ -268,6 +278,67 @@ pub fn alter_topic_configs(
     }
 }
 
+/// Asks who leads the metadata log and how far its voters are.
+pub fn describe_quorum() -> DescribeQuorumRequest {
+    DescribeQuorumRequest {
+        topics: vec![DescribeQuorumTopic {
+            topic_name: METADATA_TOPIC,
+            partitions: vec![DescribeQuorumPartition { partition_index: 0 }],
+        }],
+    }
+}
+
+/// Asks for leaders of partitions, of all where none are named, to be elected: the first replica of each, or, where
+/// `unclean`, any replica that lives of those that have no leader.
+pub fn elect_leaders(
+    partitions: Option<&[Place]>,
+    unclean: bool,
+    timeout: Duration,
+) -> ElectLeadersRequest {
+    let topics = partitions.map(|places| {
+        let topics = by_topic(places.iter().map(|(topic, partition)| (topic, partition.0)));
+        let topics = topics.into_iter();
+        topics.map(|(topic, partitions)| ElectLeadersTopic { topic, partitions }).collect()
+    });
+    ElectLeadersRequest {
+        election_type: i8::from(unclean),
+        topic_partitions: topics,
+        timeout_ms: timeout.as_millis() as i32,
+    }
+}
+
+/// Asks for partitions to be moved to these replicas, the first of which is to lead; `None` takes a move back.
+pub fn reassign_partitions(
+    moves: &[(Place, Option<Vec<NodeId>>)],
+    timeout: Duration,
+) -> AlterPartitionReassignmentsRequest {
+    let partitions = moves.iter().map(|((topic, partition), replicas)| {
+        let replicas = replicas.as_ref().map(|nodes| nodes.iter().map(|node| node.0).collect());
+        (topic, ReassignablePartition { partition_index: partition.0, replicas })
+    });
+    let topics = by_topic(partitions).into_iter();
+    AlterPartitionReassignmentsRequest {
+        timeout_ms: timeout.as_millis() as i32,
+        topics: topics.map(|(name, partitions)| ReassignableTopic { name, partitions }).collect(),
+        ..AlterPartitionReassignmentsRequest::default()
+    }
+}
+
+/// Asks for all partitions that are on the move.
+pub fn list_reassignments(timeout: Duration) -> ListPartitionReassignmentsRequest {
+    ListPartitionReassignmentsRequest { timeout_ms: timeout.as_millis() as i32, topics: None }
+}
+
+fn by_topic<'a, T>(
+    items: impl Iterator<Item = (&'a KafkaString, T)>,
+) -> BTreeMap<KafkaString, Vec<T>> {
+    let mut topics: BTreeMap<KafkaString, Vec<T>> = BTreeMap::new();
+    for (topic, item) in items {
+        topics.entry(topic.clone()).or_default().push(item);
+    }
+    topics
+}
+
 /// Asks the leader of a partition for the offset that a timestamp names: -1 the end, -2 the start,
 /// else the first record of that time or later.
 pub fn list_offset(place: &Place, timestamp: i64) -> ListOffsetsRequest {
@@ -307,6 +378,21 @@ mod tests {
             };
             admin.handle(broker.now, input);
         }
+    }
+
+    #[test]
+    fn partitions_of_a_topic_are_moved_in_one_order() {
+        let place = |index| (ORDERS, PartitionIndex(index));
+        let to = Some(vec![NodeId(2), NodeId(1)]);
+        let asked = reassign_partitions(&[(place(0), to), (place(1), None)], TIMEOUT);
+        let moves: Vec<_> =
+            asked.topics[0].partitions.iter().map(|it| it.replicas.clone()).collect();
+        assert_eq!((asked.topics.len(), moves), (1, vec![Some(vec![2, 1]), None]));
+
+        let elected = elect_leaders(Some(&[place(0), place(1)]), false, TIMEOUT);
+        let topics = elected.topic_partitions.expect("they are named");
+        assert_eq!((topics.len(), &topics[0].partitions), (1, &vec![0, 1]));
+        assert_eq!(elect_leaders(None, true, TIMEOUT).topic_partitions, None);
     }
 
     #[test]

@@ -37,6 +37,7 @@ use crate::wire::api::broker_registration::{
 use crate::wire::api::create_partitions::CreatePartitionsRequest;
 use crate::wire::api::create_topics::CreateTopicsRequest;
 use crate::wire::api::delete_topics::DeleteTopicsRequest;
+use crate::wire::api::describe_quorum::DescribeQuorumRequest;
 use crate::wire::api::elect_leaders::ElectLeadersRequest;
 use crate::wire::api::incremental_alter_configs::IncrementalAlterConfigsRequest;
 use crate::wire::api::list_partition_reassignments::ListPartitionReassignmentsRequest;
@@ -74,6 +75,8 @@ pub enum Command {
     AlterReassignments(AlterPartitionReassignmentsRequest),
     /// `ListPartitionReassignments`.
     ListReassignments(ListPartitionReassignmentsRequest),
+    /// `DescribeQuorum`. It is answered by the shard, which has the quorum.
+    DescribeQuorum(DescribeQuorumRequest),
 }
 
 /// How a command ended.
@@ -358,6 +361,11 @@ impl Controller {
                 let response = list_reassignments(image, request);
                 answered(Decision { records: Vec::new(), response })
             }
+            Command::DescribeQuorum(_) => {
+                let why = "the quorum is described by its driver".into();
+                let response = CommandAnswer::Failed(ErrorCode::UnsupportedVersion, why);
+                Decision { records: Vec::new(), response }
+            }
             Command::CreateTopics(request) => answered(deciding.create_topics(request)),
             Command::AutoCreate(names) => {
                 let Decision { records, response: () } = deciding.auto_create(names);
@@ -484,7 +492,8 @@ const fn is_used_anywhere(command: &Command) -> bool {
         | Command::IncrementalAlterConfigs(_)
         | Command::ElectLeaders(_)
         | Command::AlterReassignments(_)
-        | Command::ListReassignments(_) => true,
+        | Command::ListReassignments(_)
+        | Command::DescribeQuorum(_) => true,
         Command::AllocateProducerIds(_)
         | Command::RegisterBroker(..)
         | Command::Heartbeat(_)

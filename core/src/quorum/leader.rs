@@ -21,6 +21,20 @@ pub(super) struct Progress {
     tell_at: Option<Instant>,
 }
 
+/// What the leader knows of a voter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VoterState {
+    /// It is the leader itself.
+    Leader,
+    /// It follows, or is to.
+    Follower {
+        /// What it has proven; `None` before its log was found to be a prefix of the leader's.
+        proven: Option<Offset>,
+        /// When it last fetched in this epoch.
+        fetched_at: Option<Instant>,
+    },
+}
+
 /// What a leader holds.
 #[derive(Clone, Debug)]
 pub(super) struct Leading {
@@ -63,6 +77,21 @@ pub enum FetchVerdict {
 }
 
 impl Quorum {
+    /// Returns what is known of a voter; of others there is nothing to know but where this node leads.
+    pub fn voter_state(&self, node: NodeId) -> VoterState {
+        let Role::Leader(leading) = &self.role else {
+            return VoterState::Follower { proven: None, fetched_at: None };
+        };
+        if node == self.config.me.node {
+            return VoterState::Leader;
+        }
+        let progress = leading.voters.get(&node);
+        VoterState::Follower {
+            proven: progress.filter(|voter| voter.agrees).map(|voter| voter.proven),
+            fetched_at: progress.and_then(|voter| voter.fetched_at),
+        }
+    }
+
     /// Takes up leadership of this epoch.
     pub(super) fn lead(&mut self, now: Instant, granting: Vec<NodeId>) {
         let alone = self.is_alone();

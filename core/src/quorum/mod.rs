@@ -30,8 +30,8 @@ mod tests;
 mod voting;
 
 pub use follower::Step;
-pub use leader::FetchVerdict;
 use leader::Leading;
+pub use leader::{FetchVerdict, VoterState};
 use messages::{Ask, VoteAnswer};
 
 /// What the machine may know of the metadata log.

@@ -390,14 +390,7 @@ impl ApiKey {
 
     /// Returns whether nothing answers it yet but an error, so that clients are not told of it.
     const fn is_only_decoded(self) -> bool {
-        matches!(
-            self,
-            Self::ElectLeaders
-                | Self::AlterPartitionReassignments
-                | Self::ListPartitionReassignments
-                | Self::DescribeQuorum
-                | Self::UpdateFeatures
-        )
+        matches!(self, Self::UpdateFeatures)
     }
 
     /// Returns whether there is this API on a listener, which is one for peers or one for clients.

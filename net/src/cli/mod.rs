@@ -3,6 +3,8 @@
 //! Data goes to standard output, everything else to standard error. A failure is one line.
 
 mod bench;
+mod cluster;
+mod cluster_moves;
 mod connect;
 mod consume;
 mod consume_group;
@@ -54,6 +56,9 @@ enum Command {
     /// List, describe, reset and delete consumer groups
     #[command(subcommand)]
     Group(group::Command),
+    /// Look at the nodes of a cluster, and say where partitions are led and stored
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// Show or check the files of a log, without a broker
     #[command(subcommand)]
     Log(log::Command),
@@ -82,6 +87,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Consume(args) => consume::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Group(command) => group::run(command),
+        Command::Cluster(command) => cluster::run(command),
         Command::Log(command) => log::run(&command),
         #[cfg(feature = "sim")]
         Command::Sim(args) => return sim::run(args),

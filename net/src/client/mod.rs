@@ -13,6 +13,7 @@ pub mod background;
 mod buffers;
 #[cfg(not(madsim))]
 pub mod call;
+pub mod cluster;
 #[cfg(not(madsim))]
 pub mod consumer;
 pub mod operations;

@@ -81,12 +81,12 @@ impl About {
         Refusal { about: self, error }
     }
 
-    fn strange(self) -> Refusal {
+    pub(super) fn strange(self) -> Refusal {
         self.refused(ClientError::Malformed("it is of another request".to_owned()))
     }
 
     /// Fails where a code says that something went wrong.
-    fn check(self, code: i16, message: Option<&KafkaString>) -> Result<(), Refusal> {
+    pub(super) fn check(self, code: i16, message: Option<&KafkaString>) -> Result<(), Refusal> {
         match ClientError::from_answer(code, message.map(KafkaString::as_str)) {
             None => Ok(()),
             Some(error) => Err(self.refused(error)),
@@ -210,7 +210,12 @@ impl<A: Asks> Operations<A> {
         Self { asks, timeout }
     }
 
-    async fn ask(
+    /// Returns how long operations may take.
+    pub(super) const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    pub(super) async fn ask(
         &mut self,
         about: &About,
         target: AdminTarget,

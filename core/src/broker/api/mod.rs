@@ -24,3 +24,4 @@ pub(in crate::broker) mod offset_for_leader_epoch;
 mod only_decoded;
 mod operations;
 pub(in crate::broker) mod produce;
+mod reassignments;

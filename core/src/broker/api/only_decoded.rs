@@ -5,17 +5,13 @@ use crate::broker::shard::Shard;
 use crate::error::ErrorCode;
 use crate::wire::api::allocate_producer_ids::AllocateProducerIdsResponse;
 use crate::wire::api::alter_partition::AlterPartitionResponse;
-use crate::wire::api::alter_partition_reassignments::AlterPartitionReassignmentsResponse;
 use crate::wire::api::begin_quorum_epoch::BeginQuorumEpochResponse;
 use crate::wire::api::broker_heartbeat::BrokerHeartbeatResponse;
 use crate::wire::api::broker_registration::BrokerRegistrationResponse;
-use crate::wire::api::describe_quorum::DescribeQuorumResponse;
-use crate::wire::api::elect_leaders::ElectLeadersResponse;
 use crate::wire::api::end_quorum_epoch::EndQuorumEpochResponse;
 use crate::wire::api::envelope::EnvelopeResponse;
 use crate::wire::api::fetch_snapshot::FetchSnapshotResponse;
 use crate::wire::api::form::FormResponse;
-use crate::wire::api::list_partition_reassignments::ListPartitionReassignmentsResponse;
 use crate::wire::api::peer_hello::PeerHelloResponse;
 use crate::wire::api::update_features::UpdateFeaturesResponse;
 use crate::wire::api::vote::VoteResponse;
@@ -43,13 +39,9 @@ macro_rules! refusals {
 /// Returns the answer to a request that nothing serves. The others have handlers of their own, or no answer.
 fn refusal(request: &Request) -> Option<Response> {
     refusals! { request;
-        ElectLeaders ElectLeadersResponse
-        AlterPartitionReassignments AlterPartitionReassignmentsResponse
-        ListPartitionReassignments ListPartitionReassignmentsResponse
         Vote VoteResponse
         BeginQuorumEpoch BeginQuorumEpochResponse
         EndQuorumEpoch EndQuorumEpochResponse
-        DescribeQuorum DescribeQuorumResponse
         AlterPartition AlterPartitionResponse
         UpdateFeatures UpdateFeaturesResponse
         Envelope EnvelopeResponse

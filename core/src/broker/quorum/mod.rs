@@ -9,6 +9,7 @@
 
 mod asks;
 mod committed;
+mod describe;
 mod office;
 pub mod serve;
 

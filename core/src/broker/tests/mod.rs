@@ -1,5 +1,6 @@
 //! What a node answers, by claims, with one shard and with three.
 
+mod administration;
 mod configs;
 mod connections;
 mod fetch;
