@@ -307,11 +307,11 @@ fn static_member() -> Outcome<String> {
             member_id: member.member_id.clone(),
             group_instance_id: Some("one".into()),
         };
-        settled(|| Ok(client.call(&beat, 3)?.error_code))?;
-        let again = client.call(&join_request("g", &KafkaString::default(), Some("one")), 5)?;
-        ensure(again.error_code == 0, || format!("join again: error {}", again.error_code))?;
-        let synced = client.call(&sync_request("g", &again, Some("one")), 3)?;
-        ensure(synced.error_code == 0, || format!("sync again: error {}", synced.error_code))?;
+        loaded("a known member", || client.call(&beat, 3), |it| it.error_code)?;
+        let join = join_request("g", &KafkaString::default(), Some("one"));
+        let again = loaded("join again", || client.call(&join, 5), |it| it.error_code)?;
+        let sync = sync_request("g", &again, Some("one"));
+        let synced = loaded("sync again", || client.call(&sync, 3), |it| it.error_code)?;
         ensure(&*synced.assignment == b"all", || "another assignment".to_owned())?;
         slowest = slowest.max(start.elapsed());
         let fenced = client.call(&beat, 3)?.error_code;
@@ -329,13 +329,19 @@ fn static_member() -> Outcome<String> {
     Ok(format!("a stop and a kill, back after at most {} ms", slowest.as_millis()))
 }
 
-/// Asks until the coordinator has loaded its log.
-fn settled(mut ask: impl FnMut() -> Outcome<i16>) -> Outcome {
+/// Asks until the coordinator has loaded its log, as a client does: a broker that has just started may load it
+/// once more in between, when the epoch changes.
+fn loaded<T>(
+    what: &str,
+    mut ask: impl FnMut() -> Outcome<T>,
+    code: impl Fn(&T) -> i16,
+) -> Outcome<T> {
     let limit = Instant::now() + Duration::from_secs(10);
     loop {
-        let error = ask()?;
+        let answer = ask()?;
+        let error = code(&answer);
         if error != LOADING || Instant::now() > limit {
-            return ensure(error == 0, || format!("a known member: error {error}"));
+            return ensure(error == 0, || format!("{what}: error {error}")).map(|()| answer);
         }
         std::thread::yield_now();
     }
