@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -207,15 +207,15 @@ fn a_panic_reaches_everyone_who_waits_and_everyone_who_asks_later() {
     assert_eq!(producer.pending(), 0);
 
     let consumer = BackgroundConsumer::start(&background, ConsumerConfig::new(nowhere(), None));
-    let (asked, woken) = (consumer.ask(), Arc::new(AtomicBool::new(false)));
-    let wakes = Arc::clone(&woken);
-    asked.on_done(Box::new(move || wakes.store(true, Ordering::Release)));
+    let (asked, (wakes, woken)) = (consumer.ask(), mpsc::channel());
+    asked.on_done(Box::new(move || drop(wakes.send(()))));
     consumer.break_down();
     for call in [asked, consumer.ask()] {
         assert!(call.wait(PATIENCE), "a question is left waiting");
         assert_eq!(call.take(), Some(Err(Abandoned::Panicked)));
     }
-    assert!(woken.load(Ordering::Acquire));
+    // Who waits may go on a moment before who is to be woken.
+    woken.recv_timeout(PATIENCE).expect("nobody was woken");
 
     let config = AdminConfig { network: nowhere(), api_timeout: PATIENCE };
     let administrator = Administrator::start(&background, config);
