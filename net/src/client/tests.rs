@@ -208,7 +208,9 @@ fn a_panic_reaches_everyone_who_waits_and_everyone_who_asks_later() {
 
     let consumer = BackgroundConsumer::start(&background, ConsumerConfig::new(nowhere(), None));
     let (asked, (wakes, woken)) = (consumer.ask(), mpsc::channel());
-    asked.on_done(Box::new(move || drop(wakes.send(()))));
+    asked.on_done(Box::new(move || {
+        let _ = wakes.send(());
+    }));
     consumer.break_down();
     for call in [asked, consumer.ask()] {
         assert!(call.wait(PATIENCE), "a question is left waiting");
