@@ -17,6 +17,9 @@ pub struct MetadataLeader {
     ghost: Ghost,
     core: BTreeSet<usize>,
     until: Option<u64>,
+    /// Whether a voter's disk was emptied, which votes no more: one that still ends when the faults do may be
+    /// needed.
+    is_scarce: bool,
     last: u64,
     evaluations: u64,
 }
@@ -52,9 +55,14 @@ impl Checker for MetadataLeader {
     fn observe(&mut self, at: u64, fact: &Fact) -> Result<(), String> {
         self.last = at;
         self.check(at)?;
-        if let Fact::Core { nodes } = fact {
-            self.core = nodes.iter().copied().collect();
-            self.until = Some(at + WITHIN);
+        match fact {
+            Fact::Core { nodes } => {
+                self.core = nodes.iter().copied().collect();
+                let within = if self.is_scarce { 3 * WITHIN } else { WITHIN };
+                self.until = Some(at + within);
+            }
+            Fact::Reverted { .. } => self.is_scarce = true,
+            _ => {}
         }
         self.ghost.observe(fact);
         Ok(())

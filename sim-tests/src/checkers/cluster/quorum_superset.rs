@@ -1,7 +1,7 @@
 //! I11: a leader waits for every member of the in-sync set; the set holds replicas alone, each complete when
 //! it joins, and no fewer than MIN but where the others may have lost what they had.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use mainspring_core::ids::TopicPartition;
 use mainspring_core::observe::ClusterEvent;
@@ -16,12 +16,17 @@ pub struct QuorumSuperset {
     ghost: Ghost,
     /// Every decision, by its number.
     decisions: BTreeMap<(TopicPartition, i32), Decision>,
-    /// Nodes that lost what they had, each with whether it has started since: what was on its way about them is
-    /// still decided.
-    emptied: BTreeMap<usize, bool>,
-    /// Those of them that were seen out of a partition's set since they started.
-    dropped: BTreeSet<(TopicPartition, usize)>,
+    /// Nodes that lost what they had.
+    emptied: BTreeMap<usize, Emptied>,
     evaluations: u64,
+}
+
+/// A node that lost what it had. What was decided about it before it was registered again was right when it was
+/// asked for; that is what it knows of when it first serves.
+#[derive(Debug, Default)]
+struct Emptied {
+    serves: bool,
+    known: BTreeMap<TopicPartition, i32>,
 }
 
 impl QuorumSuperset {
@@ -57,8 +62,9 @@ impl QuorumSuperset {
         };
         let joins = isr.iter().filter(|member| !before.isr.contains(member)).map(|id| place(*id));
         for node in joins {
-            let is_excused =
-                self.emptied.contains_key(&node) && !self.dropped.contains(&(partition, node));
+            let is_excused = self.emptied.get(&node).is_some_and(|it| {
+                !it.serves || it.known.get(&partition).is_some_and(|&known| number <= known)
+            });
             if committed.end > 0 && !is_excused && !ghost.has_copy(partition, node, committed.end) {
                 let log = ghost.log(partition, node);
                 return Err(format!(
@@ -77,24 +83,19 @@ impl QuorumSuperset {
     fn follow(&mut self, fact: &Fact) {
         match fact {
             Fact::Reverted { node } => {
-                self.emptied.insert(*node, false);
-                self.dropped.retain(|(_, other)| other != node);
+                self.emptied.insert(*node, Emptied::default());
             }
-            Fact::Reported { node, event: ClusterEvent::Opened { .. } } => {
-                if let Some(has_started) = self.emptied.get_mut(node) {
-                    *has_started = true;
+            Fact::Ready { node } => {
+                if let Some(emptied) = self.emptied.get_mut(node) {
+                    emptied.serves = true;
                 }
             }
-            Fact::Reported { event: event @ ClusterEvent::Decided { partition, .. }, .. } => {
-                let Some(decided) = decision(event) else { return };
-                let newest = self.ghost.decided(*partition).map_or(-1, |it| it.partition_epoch);
-                if decided.partition_epoch <= newest {
-                    return;
-                }
-                for (&node, _) in self.emptied.iter().filter(|(_, has_started)| **has_started) {
-                    if decided.isr.iter().all(|id| place(*id) != node) {
-                        self.dropped.insert((*partition, node));
-                    }
+            Fact::Reported {
+                node,
+                event: ClusterEvent::Decided { partition, partition_epoch, .. },
+            } => {
+                if let Some(emptied) = self.emptied.get_mut(node).filter(|it| !it.serves) {
+                    emptied.known.insert(*partition, *partition_epoch);
                 }
             }
             _ => {}
@@ -217,19 +218,23 @@ mod tests {
 
     #[test]
     fn who_lost_everything_may_still_be_taken_in_once_and_not_again() {
-        let on_its_way = [
-            decided(2, Some(0), 1, &[0, 1]),
-            Fact::Reverted { node: 2 },
-            opened(2, 0),
-            decided(3, Some(0), 1, &[0, 1, 2]),
-        ];
-        passes(QuorumSuperset::default(), &then(&on_its_way));
-        let again = [
-            Fact::Reverted { node: 2 },
-            opened(2, 0),
-            decided(2, Some(0), 1, &[0, 1]),
-            decided(3, Some(0), 1, &[0, 1, 2]),
-        ];
-        fails(QuorumSuperset::default(), &then(&again));
+        let ready = Fact::Ready { node: 2 };
+        let told = |fact: Fact| match fact {
+            Fact::Reported { event, .. } => Fact::Reported { node: 2, event },
+            other => other,
+        };
+        let story = |known: Fact| {
+            [
+                Fact::Reverted { node: 2 },
+                opened(2, 0),
+                told(known),
+                ready.clone(),
+                decided(2, Some(0), 1, &[0, 1]),
+                decided(3, Some(0), 1, &[0, 1, 2]),
+            ]
+        };
+        let on_its_way = decided(3, Some(0), 1, &[0, 1, 2]);
+        passes(QuorumSuperset::default(), &then(&story(on_its_way)));
+        fails(QuorumSuperset::default(), &then(&story(decided(1, Some(0), 1, &[0, 1, 2]))));
     }
 }
