@@ -174,6 +174,9 @@ pub struct Limits {
     /// How long a leader that the controller does not answer goes on acknowledging; shorter than
     /// `broker_session` (`mainspring.leader.lease.ms`).
     pub leader_lease: Duration,
+    /// How often partitions are given back to the first of their replicas that lives and is in sync
+    /// (`leader.imbalance.check.interval.seconds`).
+    pub leader_balance: Duration,
     /// How long a follower may lag before it leaves the in-sync set (`replica.lag.time.max.ms`).
     pub replica_lag_max: Duration,
     /// How long a follower's fetch is parked at most (`replica.fetch.wait.max.ms`).
@@ -215,6 +218,7 @@ impl Default for Limits {
             broker_heartbeat: Duration::from_millis(500),
             broker_session: Duration::from_secs(3),
             leader_lease: Duration::from_secs(2),
+            leader_balance: Duration::from_mins(5),
             replica_lag_max: Duration::from_secs(30),
             replica_fetch_wait: Duration::from_millis(500),
         }

@@ -108,7 +108,7 @@ pub struct Network<T> {
     links: BTreeMap<Link, (Peer, Connection<Purpose<T>>)>,
     next_link: u64,
     /// Who was asked last of what any broker may be asked.
-    asked_last: Option<Peer>,
+    asked_last: Option<Address>,
     effects: VecDeque<Effect>,
     finished: VecDeque<Completed<Purpose<T>>>,
     completed: VecDeque<Completed<T>>,
@@ -285,27 +285,29 @@ impl<T> Network<T> {
     /// Returns a connection to another broker than was asked last, where there is one: a broker that is cut off
     /// from its cluster answers as it knows, for ever.
     fn ready_any(&mut self, now: Instant) -> Option<Link> {
-        let peers = || self.links.iter().map(|(link, (peer, it))| (*peer, *link, it));
+        let links = || {
+            let links = self.links.iter();
+            links.filter_map(|(link, (peer, it))| Some((self.address(*peer)?, *link, it)))
+        };
         let is_open = |it: &Connection<Purpose<T>>| self.has_room(it) && !it.is_parked();
-        let next = |peer: Peer| (self.asked_last.is_some_and(|last| peer <= last), peer);
-        let open = peers().filter(|(_, _, it)| is_open(it)).min_by_key(|(peer, _, _)| next(*peer));
-        let open = open.map(|(peer, link, _)| (peer, link));
-        if let Some((peer, link)) = open {
-            if self.asked_last == Some(peer) && self.metadata.is_in_doubt() {
-                // Others are busy for a while, or are to be connected to, and may know better.
-                if peers().any(|(other, _, it)| other != peer && it.is_parked()) {
+        let last = self.asked_last.as_ref();
+        let next = |address: &Address| last.is_some_and(|last| address <= last);
+        let open = links()
+            .filter(|(_, _, it)| is_open(it))
+            .min_by_key(|(address, link, _)| (next(address), *address, *link))
+            .map(|(address, link, _)| (address.clone(), link));
+        if let Some((address, link)) = open {
+            if self.metadata.is_in_doubt() {
+                // Others may know better, who are busy for a while or are to be connected to.
+                let is_same = last == Some(&address);
+                if is_same && links().any(|(other, _, it)| *other != address && it.is_parked()) {
                     return None;
                 }
-                let connected: BTreeSet<Peer> = peers().map(|(peer, _, _)| peer).collect();
-                let nodes = self.metadata.brokers().keys().map(|node| Peer::Node(*node));
-                if let Some(other) = nodes
-                    .filter(|node| !connected.contains(node))
-                    .min_by_key(|peer| self.peers.get(peer).map_or(0, |known| known.failures))
-                {
+                if let Some(other) = self.unconnected() {
                     self.ready_peer(now, other);
                 }
             }
-            self.asked_last = Some(peer);
+            self.asked_last = Some(address);
             return Some(link);
         }
         if !self.links.is_empty() && self.links.values().any(|(_, link)| !link.is_ready()) {
@@ -319,6 +321,26 @@ impl<T> Network<T> {
             self.peers.get(peer).map_or((false, 0), |known| (known.link.is_some(), known.failures))
         })?;
         self.ready_peer(now, peer)
+    }
+
+    fn address(&self, peer: Peer) -> Option<&Address> {
+        match peer {
+            Peer::Node(node) => self.metadata.brokers().get(&node),
+            Peer::Bootstrap(index) => self.config.bootstrap.get(index),
+        }
+    }
+
+    /// Returns who could be connected to as well, at an address that no connection goes to yet. A broker that is cut
+    /// off may know of no other that lives: then the addresses that were given first are left.
+    fn unconnected(&self) -> Option<Peer> {
+        let connected: BTreeSet<&Address> =
+            self.links.values().filter_map(|(peer, _)| self.address(*peer)).collect();
+        let nodes = self.metadata.brokers().keys().map(|node| Peer::Node(*node));
+        let bootstrap = (0..self.config.bootstrap.len()).map(Peer::Bootstrap);
+        nodes
+            .chain(bootstrap)
+            .filter(|&peer| self.address(peer).is_some_and(|it| !connected.contains(it)))
+            .min_by_key(|peer| self.peers.get(peer).map_or(0, |known| known.failures))
     }
 
     fn has_room(&self, connection: &Connection<Purpose<T>>) -> bool {
@@ -461,5 +483,43 @@ impl<T> Network<T> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::test_broker::TestBroker;
+
+    fn settle(network: &mut Network<()>, broker: &mut TestBroker) {
+        loop {
+            network.maintain(broker.now.mono);
+            while let Some(effect) = network.poll_effect() {
+                broker.take(effect);
+            }
+            let Some(input) = broker.inputs.pop_front() else { return };
+            network.handle(broker.now.mono, input);
+        }
+    }
+
+    #[test]
+    fn who_answers_nothing_new_to_doubts_is_not_the_only_one_asked() {
+        let mut broker = TestBroker::new(&[("t", 1)]);
+        let address = |name: &str| (Arc::from(name), 9092);
+        let mut network =
+            Network::<()>::new(NetworkConfig::new(vec![address("one"), address("two")]));
+        network.want(&KafkaString::from_static("t"));
+        settle(&mut network, &mut broker);
+        let before = broker.connects;
+        for _ in 0..2 {
+            network.mark_stale(broker.now.mono);
+            broker.pass(Duration::from_secs(2));
+            settle(&mut network, &mut broker);
+        }
+        assert_eq!(broker.connects, before, "one answer may have come too early");
+        network.mark_stale(broker.now.mono);
+        broker.pass(Duration::from_secs(2));
+        settle(&mut network, &mut broker);
+        assert!(broker.connects > before, "nobody else was asked");
     }
 }

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::NodeConfig;
 use crate::connection::RequestId;
@@ -26,7 +27,7 @@ use crate::metadata::image::MetadataImage;
 use crate::metadata::reassign::{alter_reassignments, list_reassignments};
 use crate::record::builder::BatchBuilder;
 use crate::record::compress::Codec;
-use crate::time::Now;
+use crate::time::{Instant, Now};
 use crate::wire::api::alter_configs::AlterConfigsRequest;
 use crate::wire::api::alter_partition::AlterPartitionRequest;
 use crate::wire::api::alter_partition_reassignments::AlterPartitionReassignmentsRequest;
@@ -42,6 +43,11 @@ use crate::wire::api::elect_leaders::ElectLeadersRequest;
 use crate::wire::api::incremental_alter_configs::IncrementalAlterConfigsRequest;
 use crate::wire::api::list_partition_reassignments::ListPartitionReassignmentsRequest;
 use crate::wire::{KafkaString, MetadataRecord, Response};
+
+/// Most partitions that get another leader at once because they are balanced.
+const BALANCED_AT_ONCE: usize = 100;
+/// The pause before the next ones.
+const BALANCE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the controller is asked to do.
 #[derive(Clone, Debug)]
@@ -165,6 +171,8 @@ pub struct Controller {
     directory_id: Uuid,
     voters: usize,
     sessions: BrokerSessions,
+    /// When leaders are looked at again; never on a node alone.
+    balance_at: Option<Instant>,
     epoch: LeaderEpoch,
     /// With everything appended, committed or not.
     image: MetadataImage,
@@ -188,6 +196,7 @@ impl Controller {
             directory_id,
             voters: 1,
             sessions: BrokerSessions::default(),
+            balance_at: None,
             epoch,
             image,
             committed_end,
@@ -224,6 +233,7 @@ impl Controller {
     /// Gives every unfenced broker a full session, as a new leader does. Without it nobody has one.
     pub fn begin_sessions(&mut self, now: Now) {
         self.sessions.begin(now.mono, &self.image);
+        self.balance_at = Some(now.mono + self.node.limits.leader_balance);
     }
 
     /// Fences every broker whose session has run out, and returns who that was.
@@ -242,6 +252,33 @@ impl Controller {
             self.sessions.fenced(node);
         }
         Ok(due)
+    }
+
+    /// Returns when a session runs out next, or leaders are to be looked at.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.sessions.next_deadline().into_iter().chain(self.balance_at).min()
+    }
+
+    /// Gives partitions back to their preferred leaders, where that is due, and returns how many it were. The rest
+    /// of many comes a little later, so that no client has to find all leaders anew at once.
+    ///
+    /// # Errors
+    /// [`AppendError`]; it is due again after the pause.
+    pub fn balance_where_due(
+        &mut self,
+        now: Now,
+        log: &mut LogStore,
+        fx: &mut Effects,
+    ) -> Result<usize, AppendError> {
+        if self.balance_at.is_none_or(|at| at > now.mono) {
+            return Ok(0);
+        }
+        self.balance_at = Some(now.mono + self.node.limits.leader_balance);
+        let moved = self.balance_leaders(now, BALANCED_AT_ONCE, log, fx)?;
+        if moved == BALANCED_AT_ONCE {
+            self.balance_at = Some(now.mono + BALANCE_PAUSE);
+        }
+        Ok(moved)
     }
 
     /// Gives at most `max` partitions back to their preferred leaders, and returns how many it were.
@@ -469,6 +506,7 @@ impl Controller {
     pub fn digest(&self, digest: &mut Digest) {
         self.image.digest(digest);
         self.sessions.digest(digest);
+        digest.shown(&self.balance_at);
         digest
             .signed(i64::from(self.epoch.0))
             .signed(self.committed_end.0)

@@ -135,18 +135,23 @@ impl Shard {
         match controller.fence_silent(now, log, fx) {
             Ok(fenced) => {
                 for node in fenced {
-                    self.fx.mark(crate::io::Mark::BrokerFenced);
-                    self.fx.info(format!("node {node} is silent and leads nothing any more"));
+                    fx.mark(crate::io::Mark::BrokerFenced);
+                    fx.info(format!("node {node} is silent and leads nothing any more"));
                 }
             }
-            Err(error) => self.fx.warn(format!("a silent node cannot be fenced: {error}")),
+            Err(error) => fx.warn(format!("a silent node cannot be fenced: {error}")),
+        }
+        match controller.balance_where_due(now, log, fx) {
+            Ok(0) => {}
+            Ok(moved) => fx.info(format!("{moved} partitions go back to their preferred leaders")),
+            Err(error) => fx.warn(format!("leaders cannot be balanced: {error}")),
         }
         self.on_metadata_appended(now);
     }
 
     /// Arms the timer of brokers' sessions.
     pub(in crate::broker) fn arm_controller_timer(&mut self) {
-        let next = self.controller.as_ref().and_then(|it| it.sessions().next_deadline());
+        let next = self.controller.as_ref().and_then(Controller::next_deadline);
         if next == self.sessions_armed {
             return;
         }
