@@ -62,6 +62,8 @@ pub(crate) struct Serve {
     pub(crate) log: PathBuf,
     /// Arguments besides the data directory and the listener.
     pub(crate) arguments: Vec<String>,
+    /// Where it listens for clients.
+    pub(crate) listen: String,
     /// Variables of its environment.
     pub(crate) environment: Vec<(&'static str, String)>,
 }
@@ -73,6 +75,7 @@ impl Serve {
             data: folder.join("data"),
             log: folder.join("log"),
             arguments: vec!["--console".into(), "off".into()],
+            listen: "127.0.0.1:0".into(),
             environment: Vec::new(),
         }
     }
@@ -98,7 +101,7 @@ impl Serve {
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.map_err(|error| format!("{}: {error}", self.log.display()))?;
         let mut command = Command::new(binary());
-        command.arg("serve").arg("--data-dir").arg(&self.data).args(["--listen", "127.0.0.1:0"]);
+        command.arg("serve").arg("--data-dir").arg(&self.data).args(["--listen", &self.listen]);
         command.args(&self.arguments).envs(self.environment.iter().cloned());
         let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
         started.map_err(|error| format!("cannot start {}: {error}", binary().display()))
@@ -106,6 +109,11 @@ impl Serve {
 
     /// Starts a broker and waits until it says that it serves.
     pub(crate) fn start(&self) -> Outcome<Broker> {
+        self.launch()?.ready(READY_LIMIT)
+    }
+
+    /// Starts a broker, which may take its time until it serves.
+    pub(crate) fn launch(&self) -> Outcome<Starting> {
         let mut child = self.spawn()?;
         let pipe = child.stdout.take().expect("standard output was asked for");
         let (send, first_line) = mpsc::channel();
@@ -114,11 +122,25 @@ impl Serve {
             let _ = BufReader::new(pipe).read_line(&mut line);
             let _ = send.send(line);
         });
-        let line = first_line.recv_timeout(READY_LIMIT).unwrap_or_default();
-        let ready: Value = serde_json::from_str(&line).unwrap_or_default();
-        let address = ready["listen"].as_str().map(str::to_owned);
-        let mut broker =
-            Broker { child, address: address.unwrap_or_default(), ready, log: self.log.clone() };
+        let (address, ready) = (String::new(), Value::Null);
+        let broker = Broker { child, address, ready, log: self.log.clone() };
+        Ok(Starting { broker, first_line })
+    }
+}
+
+/// A broker that has been started and has not said yet that it serves.
+pub(crate) struct Starting {
+    broker: Broker,
+    first_line: mpsc::Receiver<String>,
+}
+
+impl Starting {
+    /// Waits until it serves.
+    pub(crate) fn ready(self, limit: Duration) -> Outcome<Broker> {
+        let Self { mut broker, first_line } = self;
+        let line = first_line.recv_timeout(limit).unwrap_or_default();
+        broker.ready = serde_json::from_str(&line).unwrap_or_default();
+        broker.address = broker.ready["listen"].as_str().unwrap_or_default().to_owned();
         if broker.ready["event"] == "ready" && !broker.address.is_empty() {
             return Ok(broker);
         }
@@ -164,6 +186,16 @@ impl Broker {
         terminate(&self.child);
     }
 
+    /// Holds it still, as SIGSTOP does, until [`resume`](Self::resume).
+    pub(crate) fn pause(&self) {
+        signal(&self.child, Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        signal(&self.child, Signal::CONT);
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         wait(&mut self.child, limit)
@@ -186,8 +218,12 @@ impl Drop for Broker {
 
 /// Sends SIGTERM to a child.
 pub(crate) fn terminate(child: &Child) {
+    signal(child, Signal::TERM);
+}
+
+fn signal(child: &Child, signal: Signal) {
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        let _ = kill_process(pid, Signal::TERM);
+        let _ = kill_process(pid, signal);
     }
 }
 

@@ -45,11 +45,17 @@ pub(crate) struct Client {
 impl Client {
     /// Connects.
     pub(crate) fn connect(address: &str) -> Outcome<Self> {
+        Self::connect_for(address, Duration::from_secs(30))
+    }
+
+    /// Connects; each answer may take that long.
+    pub(crate) fn connect_for(address: &str, patience: Duration) -> Outcome<Self> {
         let address = address.parse().map_err(|error| format!("{address}: {error}"))?;
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).map_err(text)?;
+        let limit = patience.min(Duration::from_secs(5));
+        let stream = TcpStream::connect_timeout(&address, limit).map_err(text)?;
         stream.set_nodelay(true).map_err(text)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30))).map_err(text)?;
-        stream.set_write_timeout(Some(Duration::from_secs(30))).map_err(text)?;
+        stream.set_read_timeout(Some(patience)).map_err(text)?;
+        stream.set_write_timeout(Some(patience)).map_err(text)?;
         Ok(Self { stream, correlation_id: 0 })
     }
 
@@ -94,6 +100,17 @@ impl Client {
         partitions: i32,
         configs: &[(&str, &str)],
     ) -> Outcome {
+        self.create_replicated(name, partitions, 1, configs)
+    }
+
+    /// Makes a topic with several replicas of each partition.
+    pub(crate) fn create_replicated(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        replication_factor: i16,
+        configs: &[(&str, &str)],
+    ) -> Outcome {
         let configs = configs.iter().map(|(name, value)| CreatableTopicConfig {
             name: (*name).into(),
             value: Some((*value).into()),
@@ -101,7 +118,7 @@ impl Client {
         let topic = CreatableTopic {
             name: name.into(),
             num_partitions: partitions,
-            replication_factor: 1,
+            replication_factor,
             configs: configs.collect(),
             ..CreatableTopic::default()
         };
@@ -227,31 +244,9 @@ impl Client {
                     log.next, data.error_code
                 ));
             }
-            log.start = data.log_start_offset;
-            let before = log.next;
-            let mut bytes = data.records.unwrap_or_default().to_bytes();
-            log.bytes += bytes.len() as u64;
-            // The protocol lets a broker cut the last batch of an answer.
-            while Batch::peek_len(&bytes).is_ok_and(|length| length <= bytes.len()) {
-                let batch = Batch::split_from(&mut bytes).map_err(text)?;
-                if !batch.crc_is_valid() {
-                    return Err(format!(
-                        "{topic}-{partition}@{}: wrong CRC",
-                        batch.base_offset().0
-                    ));
-                }
-                log.epoch = batch.leader_epoch();
-                let open = OpenBatch::open(&batch, 64 << 20).map_err(text)?;
-                for record in open.records() {
-                    let record = record.map_err(text)?;
-                    if record.offset.0 >= log.next {
-                        let value = record.record.value.unwrap_or_default();
-                        log.records.push((record.offset.0, Bytes::copy_from_slice(value)));
-                    }
-                }
-                log.next = batch.next_offset().0.max(log.next);
-            }
-            if log.next >= data.high_watermark || log.next == before {
+            let (before, high_watermark) = (log.next, data.high_watermark);
+            log.take(data).map_err(|why| format!("{topic}-{partition}@{before}: {why}"))?;
+            if log.next >= high_watermark || log.next == before {
                 return Ok(log);
             }
         }
@@ -270,6 +265,33 @@ pub(crate) struct ReadLog {
     pub(crate) bytes: u64,
     /// Leader epoch of the last batch.
     pub(crate) epoch: LeaderEpoch,
+}
+
+impl ReadLog {
+    /// Takes in what an answer to a fetch from `next` holds.
+    pub(crate) fn take(&mut self, data: PartitionData) -> Outcome {
+        self.start = data.log_start_offset;
+        let mut bytes = data.records.unwrap_or_default().to_bytes();
+        self.bytes += bytes.len() as u64;
+        // The protocol lets a broker cut the last batch of an answer.
+        while Batch::peek_len(&bytes).is_ok_and(|length| length <= bytes.len()) {
+            let batch = Batch::split_from(&mut bytes).map_err(text)?;
+            if !batch.crc_is_valid() {
+                return Err(format!("wrong CRC of the batch at {}", batch.base_offset().0));
+            }
+            self.epoch = batch.leader_epoch();
+            let open = OpenBatch::open(&batch, 64 << 20).map_err(text)?;
+            for record in open.records() {
+                let record = record.map_err(text)?;
+                if record.offset.0 >= self.next {
+                    let value = record.record.value.unwrap_or_default();
+                    self.records.push((record.offset.0, Bytes::copy_from_slice(value)));
+                }
+            }
+            self.next = batch.next_offset().0.max(self.next);
+        }
+        Ok(())
+    }
 }
 
 impl Default for ReadLog {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mainspring_core::error::ErrorCode;
@@ -16,23 +16,43 @@ use mainspring_sim::blackbox::{self, Action, Ending, Operation};
 
 use crate::checks::{Outcome, ensure};
 use crate::client::{Client, PRODUCE, batch, produce_request, produced};
+use crate::cluster::nodes::leader;
 use crate::random::Random;
 
 /// Batches of one producer and partition that may be under way at a time (KIP-98).
 const IN_FLIGHT: usize = 5;
 
-/// Where the broker is at the moment; writers look here whenever they connect.
+/// How long refusals may come over and over: from one broker, and from a cluster whose nodes come and go.
+const REFUSED_MAX: [Duration; 2] = [Duration::from_secs(2), Duration::from_mins(1)];
+
+/// Where the brokers are at the moment; writers look here whenever they connect.
 #[derive(Clone, Default)]
-pub(crate) struct Address(Arc<Mutex<String>>);
+pub(crate) struct Address(Arc<Mutex<Vec<String>>>);
 
 impl Address {
-    /// Tells all writers where the broker is.
+    /// Tells all writers where the one broker is.
     pub(crate) fn set(&self, address: &str) {
-        address.clone_into(&mut self.0.lock().expect("no writer panics with it"));
+        *self.0.lock().expect("no writer panics with it") = vec![address.to_owned()];
     }
 
-    fn get(&self) -> String {
-        self.0.lock().expect("no writer panics with it").clone()
+    /// The nodes of a cluster, each at an address that stays.
+    pub(crate) fn of_cluster(addresses: Vec<String>) -> Self {
+        Self(Arc::new(Mutex::new(addresses)))
+    }
+
+    fn patience(&self) -> Duration {
+        REFUSED_MAX[usize::from(self.0.lock().expect("no writer panics with it").len() > 1)]
+    }
+
+    /// Connects to the broker, of a cluster to the one that leads the partition.
+    pub(crate) fn connect(&self, topic: &str, partition: i32) -> Outcome<Client> {
+        let addresses = self.0.lock().expect("no writer panics with it").clone();
+        if let [address] = &addresses[..] {
+            return Client::connect(address);
+        }
+        let leader = leader(&addresses, topic, partition)?;
+        // A node that stands still answers nothing; another may lead by then.
+        Client::connect_for(&leader, Duration::from_secs(2))
     }
 }
 
@@ -52,11 +72,21 @@ struct Shared {
     acknowledged: AtomicU64,
     /// Each acknowledged batch: its first number, how many there are, and the offset that was told.
     told: Mutex<Vec<(u64, u64, i64)>>,
+    /// When the last acknowledgement came, and the longest time between two.
+    rhythm: Mutex<(Option<Instant>, Duration)>,
 }
 
 impl Shared {
     fn told(&self) -> MutexGuard<'_, Vec<(u64, u64, i64)>> {
         self.told.lock().expect("no writer panics with it")
+    }
+
+    fn beat(&self) {
+        let mut rhythm = self.rhythm.lock().expect("no writer panics with it");
+        let now = Instant::now();
+        if let Some(before) = rhythm.0.replace(now) {
+            rhythm.1 = rhythm.1.max(now - before);
+        }
     }
 }
 
@@ -73,7 +103,7 @@ impl Writer {
             producer: None,
             next: 0,
             pending: VecDeque::new(),
-            refusals: 0,
+            refused_since: None,
         };
         let thread = std::thread::spawn(move || state.run());
         Self { topic: topic.to_owned(), partition, shared, thread: Some(thread) }
@@ -82,6 +112,12 @@ impl Writer {
     /// Returns how many of its records, from the first, were acknowledged.
     pub(crate) fn acknowledged(&self) -> u64 {
         self.shared.acknowledged.load(Ordering::SeqCst)
+    }
+
+    /// Returns the longest time between two acknowledgements since it was last asked for.
+    pub(crate) fn longest_pause(&self) -> Duration {
+        let mut rhythm = self.shared.rhythm.lock().expect("no writer panics with it");
+        std::mem::take(&mut rhythm.1)
     }
 
     /// Ends the writer once everything that it sent is acknowledged.
@@ -184,7 +220,7 @@ struct State {
     producer: Option<(i64, i16)>,
     next: u64,
     pending: VecDeque<Pending>,
-    refusals: u32,
+    refused_since: Option<Instant>,
 }
 
 impl State {
@@ -206,7 +242,7 @@ impl State {
             }
             if self.shared.acknowledged.load(Ordering::SeqCst) > before {
                 tries = 0;
-                self.refusals = 0;
+                self.refused_since = None;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -218,7 +254,7 @@ impl State {
 
     /// Talks over one connection until it breaks or there is nothing left to do.
     fn talk(&mut self) -> Result<Talk, Broken> {
-        let mut client = Client::connect(&self.address.get())?;
+        let mut client = self.address.connect(&self.topic, self.partition)?;
         if self.producer.is_none() {
             self.producer = Some(client.init_producer_id()?);
         }
@@ -252,28 +288,31 @@ impl State {
                 let told = (first, pending.count, answer.base_offset);
                 self.shared.told().push(told);
                 self.shared.acknowledged.fetch_add(pending.count, Ordering::SeqCst);
+                self.shared.beat();
             }
         }
     }
 
     /// A refusal may pass; the same one over and over does not.
     fn refused(&mut self, code: i16) -> Result<Talk, Broken> {
-        self.refusals += 1;
+        let since = *self.refused_since.get_or_insert_with(Instant::now);
         let code = ErrorCode::from_code(code).ok_or_else(|| format!("unknown error {code}"));
         let code = code.map_err(Broken::Fatal)?;
         let passing = code.is_retriable() || code == ErrorCode::OutOfOrderSequenceNumber;
-        if passing && self.refusals < 200 {
+        if passing && since.elapsed() < self.address.patience() {
             return Ok(Talk::Again);
         }
         let acknowledged = self.shared.acknowledged.load(Ordering::SeqCst);
-        let (times, producer, next) = (self.refusals, self.producer, self.next);
-        let there = Client::connect(&self.address.get())
+        let (producer, next) = (self.producer, self.next);
+        let connected = self.address.connect(&self.topic, self.partition);
+        let there = connected
             .and_then(|mut client| client.read(&self.topic, self.partition, acknowledged as i64))
             .map(|log| log.next);
         let pending: Vec<u64> = self.pending.iter().map(|pending| pending.count).collect();
         Err(Broken::Fatal(format!(
-            "record {acknowledged} refused with {code:?}, {times} times (producer {producer:?}, \
-             made {next} in {pending:?}, the log ends at {there:?})"
+            "record {acknowledged} refused with {code:?}, for {:?} (producer {producer:?}, \
+             made {next} in {pending:?}, the log ends at {there:?})",
+            since.elapsed()
         )))
     }
 

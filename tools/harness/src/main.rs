@@ -9,6 +9,7 @@ mod broker;
 mod cases;
 mod checks;
 mod client;
+mod cluster;
 mod commands;
 mod conformance;
 mod groups;
@@ -31,6 +32,8 @@ harness COMMAND
   bench [--quick] [--json]         the benchmark matrix with its yardsticks
   bench client [--json]            what the client machines cost for each record, without sockets
   cases [--groups N]               cases that users met, in a small form; with 50,000 groups in full
+  cluster kills [--cycles N] [--seed S]
+                                   nodes of a cluster killed, held still and stopped under load
   commands                         wrong use, and commands that fail
   conformance [--record | --accept | --kafka] [--only WORD]
                                    scripts of requests, answered by Apache Kafka and by Mainspring
@@ -80,6 +83,10 @@ fn main() -> ExitCode {
         Some("commands") => options(&arguments, &[]).map(|[]| commands::run(&mut checks)),
         Some("kills") => options(&arguments, &["--cycles", "--seed"])
             .map(|[cycles, seed]| kills::run(&mut checks, cycles.unwrap_or(100), seed)),
+        Some("cluster") if arguments.get(1).is_some_and(|part| part == "kills") => {
+            options(&arguments[1..], &["--cycles", "--seed"])
+                .map(|[cycles, seed]| cluster::kills(&mut checks, cycles.unwrap_or(100), seed))
+        }
         _ => {
             println!("{HELP}");
             return ExitCode::from(2);

@@ -50,6 +50,7 @@ pub(crate) fn soak(arguments: &[&str]) -> ExitCode {
     let build = ["build", "-q", "--profile", "world", "-p", "mainspring-harness"];
     parts.run("build of the harness", Duration::from_mins(10), Counting::Exit, cargo(&build));
     kills(&mut parts, 300 / part);
+    cluster_kills(&mut parts, 100 / part.min(10));
     recovery(&mut parts, 40_000 / part);
     swarm(&mut parts, 3600 / part);
     explore(&mut parts, 100_000 / part);
@@ -86,6 +87,7 @@ fn rust(parts: &mut Parts) {
     parts.run("cases that users met", budget, Counting::Lines, harness(&["cases"]));
     parts.run("hostile peers", budget, Counting::Lines, harness(&["hostile"]));
     kills(parts, 100);
+    cluster_kills(parts, 8);
 }
 
 /// Returns a seed that differs from run to run; what is run with it prints it.
@@ -144,6 +146,16 @@ fn kills(parts: &mut Parts, cycles: u32) {
     // What is read back grows with the cycles.
     let budget = Duration::from_mins(3) * cycles.div_ceil(100);
     parts.run("kills and power cuts", budget, Counting::Lines, kills);
+}
+
+/// Strikes the nodes of a cluster. One of its producers is over librdkafka, where that can be installed.
+fn cluster_kills(parts: &mut Parts, cycles: u32) {
+    if let Err(reason) = python::environment() {
+        println!("the clients' environment: {reason}");
+    }
+    let kills = harness(&["cluster", "kills", "--cycles", &cycles.to_string()]);
+    let budget = Duration::from_secs(45) + Duration::from_secs(8) * cycles;
+    parts.run("kills of a cluster's nodes", budget, Counting::Lines, kills);
 }
 
 /// Runs the recovery test over fresh seeds; the ordinary tests always take the first ones.
