@@ -40,13 +40,17 @@ impl Address {
         Self(Arc::new(Mutex::new(addresses)))
     }
 
+    fn all(&self) -> Vec<String> {
+        self.0.lock().expect("no writer panics with it").clone()
+    }
+
     fn patience(&self) -> Duration {
-        REFUSED_MAX[usize::from(self.0.lock().expect("no writer panics with it").len() > 1)]
+        REFUSED_MAX[usize::from(self.all().len() > 1)]
     }
 
     /// Connects to the broker, of a cluster to the one that leads the partition.
     pub(crate) fn connect(&self, topic: &str, partition: i32) -> Outcome<Client> {
-        let addresses = self.0.lock().expect("no writer panics with it").clone();
+        let addresses = self.all();
         if let [address] = &addresses[..] {
             return Client::connect(address);
         }

@@ -150,11 +150,10 @@ impl Nodes {
     /// Returns the end of what each node wrote to standard error.
     pub(crate) fn said(&self) -> String {
         let said = |node: &Option<Broker>| node.as_ref().map_or_else(String::new, Broker::said);
-        self.running
-            .iter()
-            .zip(1..)
-            .map(|(node, id)| format!("\nnode {id}: {}", said(node)))
-            .collect()
+        let nodes = self.running.iter().zip(1..);
+        let lines: Vec<String> =
+            nodes.map(|(node, id)| format!("\nnode {id}: {}", said(node))).collect();
+        lines.concat()
     }
 }
 
