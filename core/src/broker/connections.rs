@@ -129,8 +129,7 @@ impl Shard {
 
     /// Takes the next frame of a connection and decides it. Returns whether there may be another.
     fn decide_next(&mut self, now: Now, id: ConnectionId) -> bool {
-        // Other nodes are served to the end, so that they have what this one is still to acknowledge.
-        if self.phase.is_stopping() && !(self.phase == Phase::Draining && self.is_from_peer(id)) {
+        if self.phase.is_stopping() && !self.is_served_to_the_end(id) {
             return false;
         }
         let node = Arc::clone(&self.config.node);
@@ -171,6 +170,12 @@ impl Shard {
         self.connections.get(&id).is_some_and(|it| self.is_for_peers(it.listener()))
     }
 
+    /// Returns whether this node stops and still serves a connection: other nodes are to have what it is still
+    /// to acknowledge, and a controller needs them to hand over what the node leads.
+    pub(in crate::broker) fn is_served_to_the_end(&self, id: ConnectionId) -> bool {
+        self.phase == Phase::Draining && self.is_from_peer(id)
+    }
+
     /// Returns the API that a frame asks for, `None` where there is none such on its listener.
     fn api_of(&self, id: ConnectionId, frame: &[u8]) -> Option<ApiKey> {
         let listener = self.connections.get(&id)?.listener();
@@ -186,7 +191,7 @@ impl Shard {
             Some(api) if self.is_from_peer(id) && api.is_before_serving() => !self.knows_itself(),
             // A commit does not wait with the producers: heartbeats come behind it on the same
             // connection, and its bytes are bounded by the requests in flight.
-            Some(_) if self.is_from_peer(id) && self.phase == Phase::Draining => false,
+            Some(_) if self.is_served_to_the_end(id) => false,
             Some(ApiKey::Produce) => self.phase != Phase::Serving || !self.congested.is_empty(),
             Some(_) => self.phase != Phase::Serving,
         }

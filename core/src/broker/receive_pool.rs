@@ -20,7 +20,7 @@ pub(in crate::broker) struct ReceivePool {
 impl Shard {
     /// Returns how much a connection may take in.
     pub(in crate::broker) fn pace(&self, id: ConnectionId) -> Pace {
-        if self.phase.is_stopping() {
+        if self.phase.is_stopping() && !self.is_served_to_the_end(id) {
             Pace::Stopped
         } else if self.receive_pool.is_full && self.receive_pool.favoured != Some(id) {
             Pace::Shared

@@ -1,6 +1,7 @@
 //! The APIs between nodes, and who may ask them.
 
-use crate::broker::testing::{Client, TestNode};
+use super::{create, produce_request};
+use crate::broker::testing::{Client, TestNode, batch};
 use crate::wire::api::api_versions::ApiVersionsRequest;
 use crate::wire::api::replica_ack::ReplicaAckRequest;
 use crate::wire::api::vote::VoteRequest;
@@ -77,4 +78,26 @@ fn an_acknowledgement_of_a_replica_is_never_answered() {
     assert!(node.take_frame(peer).is_none());
     let vote = node.call(peer, 2, &VoteRequest::default());
     assert_eq!(vote.error_code, 35, "what comes behind it is answered");
+}
+
+#[test]
+fn a_node_that_stops_still_reads_what_its_peers_say() {
+    for peers in [true, false] {
+        let mut node = TestNode::with(1, |config| config.listeners[0].peers = peers);
+        let (writer, other) = (node.connect(0), node.connect(0));
+        create(&mut node, writer, "t", 1);
+        node.hold_disk = true;
+        node.send(writer, 9, &produce_request(-1, "t", &[(0, batch(&["x"], None))]));
+
+        node.stop();
+
+        assert_eq!(node.stopped, 0, "a produce is owed its answer");
+        assert_eq!(node.reading.get(&other.connection).copied().unwrap_or(true), peers);
+        if peers {
+            let vote = node.call(other, 2, &VoteRequest::default());
+            assert_eq!(vote.error_code, 35, "it is answered, by a node that is alone");
+        }
+        node.release();
+        assert_eq!(node.stopped, 1);
+    }
 }
