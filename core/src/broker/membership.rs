@@ -34,6 +34,8 @@ pub(in crate::broker) struct Membership {
     next: Option<Instant>,
     /// Whether the node is on its way out, and whether the controller lets it go.
     leaving: bool,
+    /// Whether it was said that the cluster knows this node by another directory.
+    said_elsewhere: bool,
     pub(in crate::broker) may_go: bool,
 }
 
@@ -146,6 +148,12 @@ impl Shard {
                 // Its record comes by the log; should it not, it is asked for once more.
                 limits.broker_heartbeat
             }
+            CommandAnswer::Response(Response::BrokerRegistration(response))
+                if response.error_code == ErrorCode::DuplicateBrokerRegistration.code() =>
+            {
+                self.say_elsewhere();
+                limits.broker_heartbeat / 5
+            }
             CommandAnswer::Failed(code, why) if asker == Asker::Registration => {
                 if !matches!(code, ErrorCode::NotController) {
                     self.fx.warn(format!("the controller does not register this node: {why}"));
@@ -160,6 +168,17 @@ impl Shard {
         self.arm_membership(now.mono + pause);
         // What was applied meanwhile is told at once.
         self.report(now);
+    }
+
+    /// Says, once in this start, that this node's number is in use by another directory.
+    fn say_elsewhere(&mut self) {
+        if !std::mem::replace(&mut self.membership.said_elsewhere, true) {
+            let node = self.config.node.node_id;
+            self.fx.warn(format!(
+                "node {node} has just been heard of with another data directory: this one serves once that \
+                 one is silent; stop it, or give each node a number of its own"
+            ));
+        }
     }
 
     /// Takes in until when this node may act as a leader. What it could not acknowledge meanwhile it does now.

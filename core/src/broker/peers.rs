@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::broker::pending::RequestContext;
 use crate::broker::replication::Fetched;
 use crate::broker::shard::Shard;
+use crate::broker::start::Phase;
 use crate::broker::timers::Timer;
 use crate::config::PeerConfig;
 use crate::error::ErrorCode;
@@ -136,10 +137,7 @@ impl Shard {
             None => (ErrorCode::None, None),
             Some((code, why)) => {
                 let line = format!("node {} is refused as a peer: {why}", hello.node_id);
-                // It comes again and again.
-                if self.peers.said.len() < SAID_MAX && self.peers.said.insert(line.clone()) {
-                    self.fx.warn(line);
-                }
+                self.warn_of_peer(line);
                 (code, Some(KafkaString::from(why)))
             }
         };
@@ -184,9 +182,33 @@ impl Shard {
                 PeerTag::Command(origin) => self.on_command_response(now, origin, response),
             },
             PeerEvent::Unreachable(node) => self.on_node_unreachable(now, node),
+            PeerEvent::Away(node) => self.on_node_away(node),
             PeerEvent::Refused { why, .. } => self.fx.warn(why),
         }
         true
+    }
+
+    /// Warns of something that comes again and again.
+    fn warn_of_peer(&mut self, line: String) {
+        if self.peers.said.len() < SAID_MAX && self.peers.said.insert(line.clone()) {
+            self.fx.warn(line);
+        }
+    }
+
+    /// Says for whom this node may be waiting before it serves.
+    fn on_node_away(&mut self, node: NodeId) {
+        if self.phase != Phase::Joining {
+            return;
+        }
+        let listed = self.config.node.peers.iter().find(|peer| peer.node_id == node);
+        let place = listed.map(|peer| format!(" at {}:{}", peer.host, peer.port));
+        let needed = if self.identity.cluster.is_some() {
+            "this node serves once a majority of the voters runs"
+        } else {
+            "a new cluster is formed once all of its voters run"
+        };
+        let place = place.unwrap_or_default();
+        self.warn_of_peer(format!("node {node}{place} does not answer: {needed}"));
     }
 
     /// Takes in who leads the metadata log.

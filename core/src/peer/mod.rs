@@ -32,6 +32,8 @@ const QUEUE_MAX: usize = 64;
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// First pause before a lost connection is made again; it doubles from failure to failure.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
+/// After so many failures in a row, about three seconds of refused connections, somebody is away.
+const AWAY_AFTER: u32 = 10;
 /// Longest such pause.
 const RETRY_MAX: Duration = Duration::from_millis(500);
 /// Most bytes of one read of answers.
@@ -90,6 +92,8 @@ pub enum PeerEvent<T> {
     },
     /// A link stood, was lost, and the other side refuses a new one: its process is gone.
     Unreachable(NodeId),
+    /// Nobody has answered for some seconds, on the link for votes: said once for each time it was lost.
+    Away(NodeId),
     /// The other side is not who is meant, or does not take this node for one of its cluster: said once
     /// for each reason.
     Refused {
@@ -456,6 +460,10 @@ impl<T> Peers<T> {
             // The first attempt after a loss is made at once: it tells a dead process from a lost packet.
             link.retry_at = if link.failures == 0 { now } else { now + pause.min(RETRY_MAX) };
             link.failures += 1;
+            // Who refuses this node does answer, and has said why.
+            if lane == Lane::Control && link.failures == AWAY_AFTER && link.said.is_none() {
+                self.events.push_back(PeerEvent::Away(node));
+            }
         }
     }
 

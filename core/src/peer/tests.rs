@@ -176,6 +176,27 @@ fn a_lost_link_whose_new_connection_is_refused_says_that_the_node_is_gone() {
 }
 
 #[test]
+fn a_node_that_answers_nobody_for_seconds_is_told_of_once() {
+    let mut pair = Pair::new();
+    pair.accepts = false;
+    let began = pair.now;
+    let mut told = Vec::new();
+    pair.ask(7);
+    for _ in 0..40 {
+        pair.peers.maintain(pair.now, &mut pair.fx);
+        pair.settle();
+        let away = |event: &PeerEvent<u32>| matches!(event, PeerEvent::Away(OTHER));
+        if pair.events().iter().any(away) {
+            told.push(pair.now.since(began));
+        }
+        pair.now = pair.peers.next_deadline().expect("it is tried again").max(pair.now);
+    }
+    assert_eq!(told.len(), 1, "{told:?}");
+    let seconds = Duration::from_secs(2)..Duration::from_secs(5);
+    assert!(seconds.contains(&told[0]), "{told:?}");
+}
+
+#[test]
 fn an_answer_that_does_not_come_ends_the_link() {
     let mut pair = Pair::new();
     pair.ask(7);
