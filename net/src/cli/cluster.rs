@@ -2,15 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use mainspring_core::wire::api::describe_quorum::QuorumReplicaState;
 use mainspring_core::wire::api::metadata::MetadataResponseTopic;
 use serde::Serialize;
 
 use super::cluster_moves::{self, Drain, Elect, Reassign};
 use super::connect;
 use super::failure::{Code, Failure};
-use super::output::Stop;
+use super::output::{Format, Output, Stop};
 use super::topic::{Common, operations, print};
 use crate::clock::Clock;
+
+/// A voter that has fetched nothing for so long is silent: it asks several times a second.
+const VOTER_SILENT_MS: i64 = 10_000;
 
 /// What to do with a cluster.
 #[derive(Debug, clap::Subcommand)]
@@ -120,7 +124,19 @@ async fn health(common: &Common) -> Result<(), Stop> {
             ),
         });
     }
+    if nodes.controller_id >= 0 {
+        let quorum = operations.quorum().await.map_err(|ended| ended.of(what))?;
+        let fenced = nodes.brokers.iter().filter(|broker| broker.is_fenced);
+        let fenced: BTreeSet<i32> = fenced.map(|broker| broker.broker_id).collect();
+        let now = Clock::default().now().wall.0;
+        problems.extend(silent_voters(&quorum.current_voters, &fenced, now));
+    }
     problems.extend(metadata.topics.iter().flat_map(problems_of));
+    if problems.is_empty() && matches!(common.output, Format::Table) {
+        let mut output = Output::new();
+        output.line(&format!("all is well with {} nodes", nodes.brokers.len()))?;
+        return output.flush();
+    }
     print(&problems, common.output, &["problem", "where", "detail"], |problem| {
         vec![problem.what.clone(), problem.place.clone(), problem.detail.clone()]
     })?;
@@ -137,6 +153,23 @@ async fn health(common: &Common) -> Result<(), Stop> {
         "start what is down, then see mainspring cluster health again",
     )
     .into())
+}
+
+/// Returns which voters the leader of the metadata log does not hear, but for those that are known to be down.
+fn silent_voters(voters: &[QuorumReplicaState], fenced: &BTreeSet<i32>, now: i64) -> Vec<Problem> {
+    voters
+        .iter()
+        .filter(|voter| !fenced.contains(&voter.replica_id))
+        .filter(|voter| now - voter.last_fetch_timestamp > VOTER_SILENT_MS)
+        .map(|voter| Problem {
+            what: "does not vote".to_owned(),
+            place: format!("node {}", voter.replica_id),
+            detail:
+                "it runs with another data directory than the cluster was formed with, or does not \
+                     reach the controller"
+                    .to_owned(),
+        })
+        .collect()
 }
 
 /// Returns what is wrong with the partitions of a topic.
@@ -218,6 +251,20 @@ mod tests {
     use mainspring_core::wire::api::metadata::MetadataResponsePartition;
 
     use super::*;
+
+    #[test]
+    fn a_voter_is_well_that_the_controller_hears() {
+        let voter = |replica_id, last_fetch_timestamp| QuorumReplicaState {
+            replica_id,
+            last_fetch_timestamp,
+            ..QuorumReplicaState::default()
+        };
+        let voters = [voter(1, 99_000), voter(2, -1), voter(3, 80_000), voter(4, -1)];
+        let fenced = BTreeSet::from([4]);
+        let places: Vec<String> =
+            silent_voters(&voters, &fenced, 100_000).into_iter().map(|it| it.place).collect();
+        assert_eq!(places, ["node 2", "node 3"]);
+    }
 
     #[test]
     fn a_partition_is_well_with_a_leader_and_all_replicas_in_sync() {

@@ -42,6 +42,14 @@ impl Voters {
             for part in value.split(',').map(str::trim).filter(|part| !part.is_empty()) {
                 let (node, address) = voter(part, source)?;
                 refuse_exposed(&address, given.insecure)?;
+                let twin = all.iter().find(|(other, place)| **other != node && **place == address);
+                if let Some((other, _)) = twin {
+                    return Err(Failure::usage(
+                        format!("cannot use {source}"),
+                        format!("nodes {other} and {node} have the same address {address}"),
+                        "give each node an address of its own",
+                    ));
+                }
                 if let Some(other) = all.insert(node, address) {
                     return Err(Failure::usage(
                         format!("cannot use {source}"),
@@ -216,6 +224,7 @@ mod tests {
             (THREE, Some(4), "--voters names the nodes 1, 2, 3"),
             (THREE, None, "there is no --node-id"),
             ("1@127.0.0.1:1,1@127.0.0.1:2", Some(1), "node 1 stands in it twice"),
+            ("1@127.0.0.1:1,2@127.0.0.1:1", Some(1), "nodes 1 and 2 have the same address"),
             ("1@127.0.0.1", Some(1), "it has no port"),
             ("127.0.0.1:1", Some(1), "it has no @"),
             ("x@127.0.0.1:1", Some(1), "is no node id"),
