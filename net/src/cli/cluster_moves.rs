@@ -10,7 +10,7 @@ use mainspring_core::wire::api::metadata::MetadataResponseTopic;
 use serde::Serialize;
 
 use super::connect::{refused, topic_name};
-use super::failure::Failure;
+use super::failure::{Code, Failure};
 use super::output::Stop;
 use super::topic::{Common, confirm, operations, print};
 use crate::client::cluster::Outcomes;
@@ -93,7 +93,7 @@ pub(crate) async fn elect(flags: &Elect) -> Result<(), Stop> {
     let asked = (!places.is_empty()).then_some(&places[..]);
     let outcomes = operations(&flags.common)?.elect(asked, flags.unclean).await;
     let outcomes = outcomes.map_err(|ended| ended.of(what))?;
-    let elected: Vec<Place> = succeeded(what, outcomes)?;
+    let elected: Vec<Place> = succeeded("elect a leader of", outcomes)?;
     #[derive(Serialize)]
     struct Elected {
         topic: String,
@@ -136,11 +136,11 @@ pub(crate) async fn drain(flags: &Drain) -> Result<(), Stop> {
         .map(|it| (it.place.clone(), Some(it.after.iter().copied().map(NodeId).collect())))
         .collect();
     let begun = operations.reassign(&moves).await.map_err(|ended| ended.of(&what))?;
-    let places = succeeded(&what, begun)?;
+    let places = succeeded("move", begun)?;
     let elected = operations.elect(Some(&places), false).await.map_err(|ended| ended.of(&what))?;
     let (refused, _): (Outcomes, Outcomes) =
         elected.into_iter().partition(|(_, error)| is_final(error.as_ref()));
-    succeeded(&what, refused).map(drop).map_err(Stop::from)
+    succeeded("elect a leader of", refused).map(drop).map_err(Stop::from)
 }
 
 /// Returns whether an election after a move has failed for good: where the new leader has to catch up first, the end of
@@ -161,7 +161,11 @@ pub(crate) async fn reassign(flags: &Reassign) -> Result<(), Stop> {
     let what = format!("cannot move {partition}");
     let topic = operations.topic(&place.0).await.map_err(|ended| ended.of(&what))?;
     let found = topic.partitions.iter().find(|it| it.partition_index == place.1.0);
-    let before = found.map(|it| it.replica_nodes.clone()).unwrap_or_default();
+    let Some(before) = found.map(|it| it.replica_nodes.clone()) else {
+        let why = format!("{} has {} partitions", place.0, topic.partitions.len());
+        let next = "name one of these, counted from 0";
+        return Err(Failure::new(Code::NotFound, what, why, next).into());
+    };
     let target = match (&flags.to, flags.cancel) {
         (Some(text), _) => Some(node_list(text)?),
         (None, true) => None,
@@ -179,7 +183,7 @@ pub(crate) async fn reassign(flags: &Reassign) -> Result<(), Stop> {
     }
     let target = target.map(|nodes| nodes.into_iter().map(NodeId).collect());
     let outcomes = operations.reassign(&[(place, target)]).await;
-    succeeded(&what, outcomes.map_err(|ended| ended.of(&what))?)?;
+    succeeded("move", outcomes.map_err(|ended| ended.of(&what))?)?;
     Ok(())
 }
 
@@ -265,12 +269,12 @@ fn show_moves(
 }
 
 /// Returns the partitions that nothing was refused for, or the first refusal.
-fn succeeded(what: &str, outcomes: Outcomes) -> Result<Vec<Place>, Failure> {
+fn succeeded(to: &str, outcomes: Outcomes) -> Result<Vec<Place>, Failure> {
     outcomes
         .into_iter()
         .map(|((topic, partition), error)| match error {
             None => Ok((topic, partition)),
-            Some(error) => Err(refused(format!("{what} of {topic}:{partition}"), &error, None)),
+            Some(error) => Err(refused(format!("cannot {to} {topic}:{partition}"), &error, None)),
         })
         .collect()
 }
