@@ -76,8 +76,8 @@ struct Cycles {
     programs: Vec<Program>,
     readers: Vec<Reader>,
     done: u64,
-    /// Times without acknowledgements after kills of leaders.
-    fail_overs: Vec<Duration>,
+    /// Times without acknowledgements after kills of leaders, and of leaders that were the controller too.
+    fail_overs: [Vec<Duration>; 2],
     slowest_whole: Duration,
     _folder: Folder,
 }
@@ -111,7 +111,7 @@ impl Cycles {
             readers: readers.collect(),
             nodes,
             done: 0,
-            fail_overs: Vec::new(),
+            fail_overs: [Vec::new(), Vec::new()],
             slowest_whole: Duration::ZERO,
             _folder: folder,
         })
@@ -149,11 +149,10 @@ impl Cycles {
         for id in self.nodes.ids() {
             self.nodes.stop(id)?;
         }
-        let (p50, p99, max) = quantiles(&mut self.fail_overs);
+        let [leaders, controllers] = self.fail_overs.each_mut().map(|times| quantiles(times));
         Ok(format!(
-            "{cycles} cycles, {written} records; fail-over p50 {p50} ms, p99 {p99} ms, max {max} ms of {}; \
-             in sync again after {} ms at most",
-            self.fail_overs.len(),
+            "{cycles} cycles, {written} records; fail-over of a leader {leaders}, of one that is the controller \
+             {controllers}; in sync again after {} ms at most",
             self.slowest_whole.as_millis()
         ))
     }
@@ -212,7 +211,7 @@ impl Cycles {
         self.wait_for_writers(&before)?;
         if is_kill {
             let pauses = led(node).map(|at| self.writers[at].longest_pause());
-            self.fail_overs.extend(pauses);
+            self.fail_overs[usize::from(node == view.controller)].extend(pauses);
         }
         std::thread::sleep(Duration::from_millis(self.random.below(500)));
         self.nodes.start_missing()?;
@@ -281,12 +280,12 @@ fn client_of(nodes: &Nodes, partition: i32) -> Outcome<Client> {
     Client::connect(&leader(&nodes.addresses, TOPIC, partition)?)
 }
 
-/// Returns the median, the 99th percentile and the longest, in milliseconds.
-fn quantiles(times: &mut [Duration]) -> (u128, u128, u128) {
+/// Tells the median, the 99th percentile and the longest.
+fn quantiles(times: &mut [Duration]) -> String {
     times.sort_unstable();
     let at = |share: usize| {
         let rank = (times.len() * share).div_ceil(100).saturating_sub(1);
         times.get(rank).map_or(0, Duration::as_millis)
     };
-    (at(50), at(99), at(100))
+    format!("p50 {} ms, p99 {} ms, max {} ms of {}", at(50), at(99), at(100), times.len())
 }
