@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use madsim::runtime::{Handle, NodeHandle};
 use mainspring_core::client::network::NetworkConfig;
-use mainspring_core::config::{Limits, NodeConfig};
-use mainspring_core::ids::{IoToken, ShardId};
+use mainspring_core::config::{Limits, NodeConfig, PeerConfig};
+use mainspring_core::ids::{IoToken, NodeId, ShardId};
 use mainspring_net::address::HostPort;
 use mainspring_net::disk::{Complete, Disk, Operation};
 use mainspring_net::node::{End, ListenerOptions, Node, NodeOptions, StartError};
@@ -20,7 +20,8 @@ use crate::run::{note, note_effect, now, until};
 pub(crate) const ADDRESS: &str = "10.0.0.1";
 pub(crate) const PORT: u16 = 9092;
 pub(crate) const CONSOLE_PORT: u16 = 9780;
-const NAME: &str = "broker";
+/// Where brokers of one cluster listen for each other.
+const PEER_PORT: u16 = 9093;
 
 /// Longest time of a stop, by what the parts of it may take: answers that are owed, the logs, and
 /// the last words of connections.
@@ -32,6 +33,23 @@ pub(crate) struct Setup {
     pub(crate) limits: Limits,
     pub(crate) disk: DiskOptions,
     pub(crate) has_console: bool,
+    /// Its place in a cluster, from 1 on, and how many nodes that has. Alone it has none.
+    pub(crate) seat: Option<(u8, u8)>,
+}
+
+impl Setup {
+    fn number(&self) -> u8 {
+        self.seat.map_or(1, |(number, _)| number)
+    }
+
+    /// The name of its machine.
+    fn name(&self) -> String {
+        format!("broker {}", self.number())
+    }
+
+    fn address(&self) -> String {
+        format!("10.0.0.{}", self.number())
+    }
 }
 
 /// A broker whose disk outlives its process.
@@ -64,14 +82,16 @@ impl Shared {
 impl Broker {
     /// Starts the broker on a node of its own.
     pub(crate) fn start(seed: u64, setup: Setup) -> Self {
-        let rng = Rng::new(seed, Stream::Disk(0));
+        let number = setup.number();
+        let rng = Rng::new(seed, Stream::Disk(u32::from(number) - 1));
         let disk = SharedDisk(Arc::new(Mutex::new(SimDisk::new(setup.disk.clone(), rng))));
+        let name = setup.name();
         let shared = Arc::new(Shared { setup, disk, life: Mutex::default() });
         let of_node = Arc::clone(&shared);
         let node = Handle::current()
             .create_node()
-            .name(NAME)
-            .ip(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)))
+            .name(name)
+            .ip(IpAddr::V4(Ipv4Addr::new(10, 0, 0, number)))
             .init(move || run(Arc::clone(&of_node)))
             .build();
         Self { node, shared }
@@ -139,7 +159,7 @@ impl Broker {
     pub(crate) async fn at_rest(&self) {
         let idle = 3 + usize::from(self.shared.setup.has_console);
         let start = now();
-        while tasks() > idle {
+        while tasks(&self.shared.setup) > idle {
             madsim::time::sleep(Duration::from_millis(10)).await;
             let waited = Duration::from_nanos(now() - start);
             let all = || Handle::current().metrics().num_tasks_by_node_by_spawn();
@@ -150,7 +170,13 @@ impl Broker {
 
 /// What clients of the broker are told.
 pub(crate) fn network() -> NetworkConfig {
-    NetworkConfig::new(vec![(Arc::from(ADDRESS), PORT)])
+    network_of(1)
+}
+
+/// What clients of a cluster of so many nodes are told.
+pub(crate) fn network_of(nodes: u8) -> NetworkConfig {
+    let address = |number: u8| (Arc::from(format!("10.0.0.{number}")), PORT);
+    NetworkConfig::new((1..=nodes).map(address).collect())
 }
 
 /// Makes a machine for a client.
@@ -162,29 +188,38 @@ pub(crate) fn client(number: u8) -> NodeHandle {
         .build()
 }
 
-/// Returns how many tasks the broker has.
-pub(crate) fn tasks() -> usize {
-    Handle::current().metrics().num_tasks_by_node().get(NAME).copied().unwrap_or(0)
+/// Returns how many tasks a broker has.
+fn tasks(setup: &Setup) -> usize {
+    Handle::current().metrics().num_tasks_by_node().get(&setup.name()).copied().unwrap_or(0)
 }
 
-fn options(limits: Limits) -> NodeOptions {
-    NodeOptions {
-        node: NodeConfig { limits, ..NodeConfig::default() },
-        listeners: vec![ListenerOptions {
-            name: "PLAINTEXT".to_owned(),
-            listen: HostPort { host: ADDRESS.to_owned(), port: PORT },
-            advertise: None,
-            peers: false,
-        }],
-        data_dir: None,
+fn options(setup: &Setup) -> NodeOptions {
+    let listener = |name: &str, port, peers| ListenerOptions {
+        name: name.to_owned(),
+        listen: HostPort { host: setup.address(), port },
+        advertise: None,
+        peers,
+    };
+    let mut listeners = vec![listener("PLAINTEXT", PORT, false)];
+    let mut node = NodeConfig { limits: setup.limits.clone(), ..NodeConfig::default() };
+    if let Some((number, nodes)) = setup.seat {
+        listeners.push(listener("PEERS", PEER_PORT, true));
+        let peer = |number: u8| PeerConfig {
+            node_id: NodeId(i32::from(number)),
+            host: format!("10.0.0.{number}").into(),
+            port: PEER_PORT,
+        };
+        node.node_id = NodeId(i32::from(number));
+        node.peers = (1..=nodes).map(peer).collect();
     }
+    NodeOptions { node, listeners, data_dir: None }
 }
 
 async fn run(shared: Arc<Shared>) {
     let setup = &shared.setup;
     let disk = shared.disk.clone();
     let make = Box::new(move |complete| Ok(Arc::new(Driven { disk, complete }) as Arc<dyn Disk>));
-    let node = Node::start_with(options(setup.limits.clone()), make).await;
+    let node = Node::start_with(options(setup), make).await;
     let node = Arc::new(node.expect("the address is free"));
     if setup.has_console {
         let address = HostPort { host: ADDRESS.to_owned(), port: CONSOLE_PORT };
@@ -200,6 +235,7 @@ async fn run(shared: Arc<Shared>) {
     // Connections that were closed linger for a second.
     madsim::time::sleep(Duration::from_secs(2)).await;
     let most = 1 + usize::from(setup.has_console);
+    let tasks = || tasks(setup);
     let all = || Handle::current().metrics().num_tasks_by_node_by_spawn();
     assert!(tasks() <= most, "tasks outlive the node: {}", all());
     shared.life().end = Some(end);
@@ -207,7 +243,7 @@ async fn run(shared: Arc<Shared>) {
 
 /// Starts a broker in memory at an address, in the process of the caller.
 pub(crate) async fn start_in_memory(address: &str) -> Result<Node, StartError> {
-    let mut options = options(Limits::default());
+    let mut options = options(&Setup::default());
     options.node.memory_only = true;
     address.clone_into(&mut options.listeners[0].listen.host);
     Node::start(options).await

@@ -353,7 +353,10 @@ fn administrator() -> Driver<Admin> {
 }
 
 /// Makes one call; `None` where nobody can say what became of it.
-async fn call(driver: &mut Driver<Admin>, request: impl Into<Request>) -> Option<Response> {
+pub(crate) async fn call(
+    driver: &mut Driver<Admin>,
+    request: impl Into<Request>,
+) -> Option<Response> {
     let now = driver.now();
     let id = driver.machine().call(now, AdminTarget::Controller, request);
     loop {
@@ -366,7 +369,7 @@ async fn call(driver: &mut Driver<Admin>, request: impl Into<Request>) -> Option
 }
 
 /// Returns the error code of the one topic that a call was about.
-fn result_of(response: &Response) -> i16 {
+pub(crate) fn result_of(response: &Response) -> i16 {
     match response {
         Response::CreateTopics(made) => made.topics[0].error_code,
         Response::DeleteTopics(deleted) => deleted.responses[0].error_code,

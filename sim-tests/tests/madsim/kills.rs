@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use madsim::net::NetSim;
 use madsim::runtime::{Handle, NodeHandle};
+use mainspring_core::client::network::NetworkConfig;
 use mainspring_core::client::producer::{NewRecord, Producer, ProducerConfig};
 use mainspring_core::ids::PartitionIndex;
 use mainspring_core::wire::KafkaString;
@@ -16,7 +17,7 @@ use crate::broker::{Broker, Setup, client, network};
 use crate::log::{Ledger, value};
 use crate::run::{note, run};
 
-const TOPIC: KafkaString = KafkaString::from_static("t");
+pub(crate) const TOPIC: KafkaString = KafkaString::from_static("t");
 const RECORDS: usize = 300;
 const CRASHES: usize = 6;
 const CUTS: usize = 8;
@@ -32,7 +33,8 @@ async fn nothing_acknowledged_is_lost_or_doubled_over_kills_and_power_cuts() {
         let mut rng = Rng::new(seed, Stream::Faults);
         let ledger = Ledger::default();
         let rng_of_client = Rng::new(seed, Stream::Workload);
-        let sending = machine.spawn(produce(1, rng_of_client, ledger.clone()));
+        let sending =
+            machine.spawn(produce(network(), (1, RECORDS), rng_of_client, ledger.clone()));
         for _ in 0..CRASHES {
             madsim::time::sleep(Duration::from_millis(rng.between(200, 3000))).await;
             broker.crash(rng.chance(500)).await;
@@ -57,7 +59,12 @@ async fn a_cut_network_delays_and_loses_and_doubles_nothing() {
         let mut sending = Vec::new();
         for (machine, number) in machines.iter().zip(1..) {
             let rng = Rng::new(seed, Stream::Node(number));
-            sending.push(machine.spawn(produce(u64::from(number), rng, ledger.clone())));
+            sending.push(machine.spawn(produce(
+                network(),
+                (u64::from(number), RECORDS),
+                rng,
+                ledger.clone(),
+            )));
         }
         let net = NetSim::current();
         for _ in 0..CUTS {
@@ -94,9 +101,13 @@ async fn finish(broker: &Broker, machine: &NodeHandle, ledger: Ledger) {
     broker.stopped().await;
 }
 
-/// Sends all records, and notes where each was acknowledged.
-async fn produce(number: u64, mut rng: Rng, ledger: Ledger) {
-    let mut network = network();
+/// Sends so many records, and notes where each was acknowledged.
+pub(crate) async fn produce(
+    mut network: NetworkConfig,
+    (number, records): (u64, usize),
+    mut rng: Rng,
+    ledger: Ledger,
+) {
     network.request_timeout = Duration::from_secs(2);
     let config = ProducerConfig {
         delivery_timeout: Duration::from_mins(10),
@@ -105,9 +116,9 @@ async fn produce(number: u64, mut rng: Rng, ledger: Ledger) {
     let mut driver = Driver::new(Producer::new(config));
     let mut tickets = Vec::new();
     let mut acknowledged = 0;
-    while acknowledged < RECORDS {
+    while acknowledged < records {
         let now = driver.now();
-        if tickets.len() < RECORDS && tickets.len() - acknowledged < AHEAD {
+        if tickets.len() < records && tickets.len() - acknowledged < AHEAD {
             let value = value(number, tickets.len());
             ledger.sent(&value);
             let record = NewRecord {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mainspring_core::client::fetcher::{FetchEvent, Fetcher, FetcherConfig, Start};
+use mainspring_core::client::network::NetworkConfig;
 use mainspring_core::ids::{Offset, PartitionIndex};
 use mainspring_core::wire::KafkaString;
 use mainspring_net::client::Driver;
@@ -49,7 +50,12 @@ impl Ledger {
     /// Reads the topic, on the machine of the caller: what was acknowledged stands where it was told
     /// to, nothing stands twice, and nothing stands that was not sent.
     pub(crate) async fn check(&self, topic: KafkaString) {
-        let read = read(topic).await;
+        self.check_over(network(), topic).await;
+    }
+
+    /// The same, over other brokers.
+    pub(crate) async fn check_over(&self, network: NetworkConfig, topic: KafkaString) {
+        let read = read(network, topic).await;
         note(format_args!("read {} records", read.len()));
         reach("records read back", read.len());
         let entries = self.lock();
@@ -73,8 +79,8 @@ pub(crate) fn value(client: u64, index: usize) -> Bytes {
 }
 
 /// Reads a topic of one partition from its start until nothing comes for a while.
-async fn read(topic: KafkaString) -> Vec<(Offset, Bytes)> {
-    let mut driver = Driver::new(Fetcher::new(FetcherConfig::new(network())));
+async fn read(network: NetworkConfig, topic: KafkaString) -> Vec<(Offset, Bytes)> {
+    let mut driver = Driver::new(Fetcher::new(FetcherConfig::new(network)));
     let now = driver.now();
     driver.machine().assign(now, &topic, PartitionIndex(0), Start::Earliest);
     let mut read = Vec::new();

@@ -16,6 +16,8 @@
 #[cfg(madsim)]
 mod broker;
 #[cfg(madsim)]
+mod cluster;
+#[cfg(madsim)]
 mod connections;
 #[cfg(madsim)]
 mod console;
