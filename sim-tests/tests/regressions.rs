@@ -53,6 +53,52 @@ const FAILURES: &[Failure] = &[
                 whole by now; the shard found them in a row, each with nothing to do, and was taken for one \
                 that spins; wakeups are counted for each owner of a deadline now",
     },
+    Failure {
+        scenario: "cluster",
+        seed: 181,
+        story: "a leader remembered what a follower had durable although its disk had been replaced since, within one \
+                epoch, and took it back into the in-sync set. in_sync.rs: \
+                what_a_follower_had_in_an_earlier_registration_counts_no_more. Later it found that the answer to one \
+                request for an in-sync set was taken for that to the next, so that the high watermark did not wait for \
+                a member that the controller was about to grant: \
+                the_answer_to_an_earlier_request_is_not_taken_for_that_to_a_later_one",
+    },
+    Failure {
+        scenario: "cluster",
+        seed: 2024,
+        story: "a follower joined with records before the start of its leader's log that were never committed: the \
+                leader no longer knew their epoch. in_sync.rs: \
+                a_follower_that_begins_before_the_leader_does_not_join",
+    },
+    Failure {
+        scenario: "cluster",
+        seed: 267,
+        story: "a purge was answered while a fenced member had not heard of it, which led later and began earlier. \
+                in_sync.rs: a_purge_waits_for_a_member_that_is_fenced_too",
+    },
+    Failure {
+        scenario: "cluster",
+        seed: 151,
+        story: "a purge moved a leader's start into the middle of a batch, and an empty follower refused that batch for \
+                ever, as did producers for want of it; seed 172 is another",
+    },
+    Failure {
+        scenario: "cluster",
+        seed: 8078,
+        story: "a client that knew a broker alone which was cut off asked it for leaders for a hundred seconds; seeds 4 \
+                and 179 are others. network.rs: who_answers_nothing_new_to_doubts_is_not_the_only_one_asked",
+    },
+    Failure {
+        scenario: "cluster",
+        seed: 12,
+        story: "of the simulator itself: the ends of earlier troubles lifted what was to cut a node off for good, or to \
+                hold it still; seeds 292 and 2081 are others",
+    },
+    Failure {
+        scenario: "cluster",
+        seed: 3179,
+        story: "of the simulator itself: a cut that a crash undid counted as done",
+    },
 ];
 
 #[test]

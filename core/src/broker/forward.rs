@@ -67,7 +67,7 @@ impl Shard {
         let request = self.request_of(command);
         // What keeps a broker in the cluster never waits behind what others must apply first.
         let (lane, patience) = match origin.asker {
-            Asker::Registration | Asker::Heartbeat | Asker::InSync(_) => (Lane::Control, None),
+            Asker::Registration | Asker::Heartbeat | Asker::InSync(..) => (Lane::Control, None),
             Asker::Request(_) | Asker::Peer(_) | Asker::ProducerIds => {
                 (Lane::Command, Some(self.limits().controller_wait))
             }

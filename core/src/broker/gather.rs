@@ -135,7 +135,9 @@ impl Shard {
             Asker::Registration | Asker::Heartbeat => {
                 return self.on_membership_answer(now, asker, &answer);
             }
-            Asker::InSync(id) => return self.on_in_sync_answer(now, id, &answer),
+            Asker::InSync(id, asked_at) => {
+                return self.on_in_sync_answer(now, (id, asked_at), &answer);
+            }
             Asker::Request(id) | Asker::Peer(id) => id,
         };
         match (self.forget(now, id), answer) {

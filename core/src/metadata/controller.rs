@@ -112,8 +112,8 @@ pub enum Asker {
     Registration,
     /// The node, to say that it lives.
     Heartbeat,
-    /// A leader, for the in-sync set of this partition.
-    InSync(TopicPartition),
+    /// A leader, for the in-sync set of this partition, which it asked for at this partition epoch.
+    InSync(TopicPartition, i32),
 }
 
 /// A shard, and who waits there.

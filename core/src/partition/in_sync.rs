@@ -67,6 +67,8 @@ pub struct InSync {
     members: BTreeSet<NodeId>,
     /// What was asked of the controller and is not answered.
     proposed: Option<BTreeSet<NodeId>>,
+    /// The partition epoch at which that was asked for: the answer to an earlier request says nothing of it.
+    asked_at: i32,
     /// Whether the controller may have decided that, or not.
     unanswered: bool,
     fenced: BTreeSet<NodeId>,
@@ -95,6 +97,7 @@ impl InSync {
             replicas: state.replicas.clone(),
             members: state.isr.iter().copied().collect(),
             proposed: None,
+            asked_at: -1,
             unanswered: false,
             fenced,
             partition_epoch: state.partition_epoch,
@@ -273,10 +276,14 @@ impl InSync {
     /// Takes in that this set is asked for.
     pub fn propose(&mut self, set: &[NodeId]) {
         self.proposed = Some(set.iter().copied().collect());
+        self.asked_at = self.partition_epoch;
     }
 
-    /// Takes in what the controller made of the set that was asked for.
-    pub fn decided(&mut self, verdict: Verdict) {
+    /// Takes in what the controller made of the set that was asked for at a partition epoch.
+    pub fn decided(&mut self, asked_at: i32, verdict: Verdict) {
+        if asked_at != self.asked_at {
+            return;
+        }
         match verdict {
             // A change that it granted is in force once the log has it.
             Verdict::Granted(epoch) if epoch > self.partition_epoch => {}
@@ -303,9 +310,9 @@ mod tests {
 
     const NOW: Instant = Instant::ZERO;
 
-    fn set(isr: &[i32]) -> InSync {
+    fn state(isr: &[i32]) -> PartitionImage {
         let nodes = |ids: &[i32]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
-        let state = PartitionImage {
+        PartitionImage {
             replicas: nodes(&[1, 2, 3]),
             isr: nodes(isr),
             leader: NodeId(1),
@@ -313,8 +320,11 @@ mod tests {
             partition_epoch: 7,
             adding: Vec::new(),
             removing: Vec::new(),
-        };
-        InSync::new(NOW, NodeId(1), &state, BTreeSet::new(), (Offset(0), Offset(10)))
+        }
+    }
+
+    fn set(isr: &[i32]) -> InSync {
+        InSync::new(NOW, NodeId(1), &state(isr), BTreeSet::new(), (Offset(0), Offset(10)))
     }
 
     fn id(node: i32) -> FollowerId {
@@ -333,7 +343,7 @@ mod tests {
         assert_eq!(set.committed(Offset(20), 2), Some(Offset(18)));
         set.propose(&[NodeId(1), NodeId(2), NodeId(3)]);
         assert_eq!(set.committed(Offset(20), 2), Some(Offset(0)), "3 may be elected");
-        set.decided(Verdict::Refused);
+        set.decided(7, Verdict::Refused);
         assert_eq!(set.committed(Offset(20), 2), Some(Offset(18)));
     }
 
@@ -397,6 +407,23 @@ mod tests {
     }
 
     #[test]
+    fn the_answer_to_an_earlier_request_is_not_taken_for_that_to_a_later_one() {
+        let mut set = set(&[1]);
+        follow(&mut set, 2, 18);
+        follow(&mut set, 3, 15);
+        set.propose(&[NodeId(1), NodeId(2)]);
+        let isr = vec![NodeId(1), NodeId(2)];
+        set.update(
+            NOW,
+            &PartitionImage { partition_epoch: 8, isr, ..state(&[1]) },
+            BTreeSet::new(),
+        );
+        set.propose(&[NodeId(1), NodeId(2), NodeId(3)]);
+        set.decided(7, Verdict::Granted(8));
+        assert_eq!(set.committed(Offset(20), 1), Some(Offset(15)), "the third may be in force");
+    }
+
+    #[test]
     fn a_purge_waits_for_a_member_that_is_fenced_too() {
         let mut set = set(&[1, 2]);
         set.fenced = BTreeSet::from([NodeId(2)]);
@@ -423,10 +450,10 @@ mod tests {
         let mut set = set(&[1, 2]);
         follow(&mut set, 2, 18);
         set.propose(&[NodeId(1), NodeId(2), NodeId(3)]);
-        set.decided(Verdict::Unknown);
+        set.decided(7, Verdict::Unknown);
         assert_eq!(set.committed(Offset(20), 2), Some(Offset(0)), "it may be granted");
         assert_eq!(set.unanswered(), Some(vec![NodeId(1), NodeId(2), NodeId(3)]));
-        set.decided(Verdict::Changed);
+        set.decided(7, Verdict::Changed);
         assert_eq!(set.committed(Offset(20), 2), Some(Offset(0)), "by the first request, perhaps");
     }
 

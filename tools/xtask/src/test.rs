@@ -53,6 +53,7 @@ pub(crate) fn soak(arguments: &[&str]) -> ExitCode {
     cluster_kills(&mut parts, 100 / part.min(10));
     recovery(&mut parts, 40_000 / part);
     swarm(&mut parts, 3600 / part);
+    clusters(&mut parts, 4000 / part);
     explore(&mut parts, 100_000 / part);
     storage_script(&mut parts, 2_048 / part);
     network(&mut parts, 5000 / part);
@@ -98,6 +99,7 @@ fn fresh_seed() -> String {
 
 fn sim(parts: &mut Parts) {
     swarm(parts, 240);
+    clusters(parts, 60);
     explore(parts, 10_000);
     network(parts, 200);
     if root().join("sim-tests/mutants/list.toml").is_file() {
@@ -113,6 +115,13 @@ fn swarm(parts: &mut Parts, seconds: u32) {
     let budget = Duration::from_secs(u64::from(seconds) + 60);
     let swarm = harness(&["swarm", "--seconds", &seconds.to_string()]);
     parts.run("simulator over fresh seeds", budget, Counting::Lines, swarm);
+}
+
+/// Runs clusters in the simulator: the same seeds each time, since it is on trial.
+fn clusters(parts: &mut Parts, seeds: u32) {
+    let mut run = cargo(&["run", "-q", "--profile", "world", "-p", "mainspring-sim", "--"]);
+    run.args(["run", "cluster", "--seeds", &format!("1..{}", seeds + 1)]);
+    parts.run("clusters in the simulator", Duration::from_secs(300), Counting::Exit, run);
 }
 
 /// Searches the small worlds, each up to that many distinct states.

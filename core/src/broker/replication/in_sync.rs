@@ -75,9 +75,10 @@ impl Shard {
             broker_epoch: epoch_of(me),
             topics: vec![AlterPartitionTopic { topic_id: id.topic_id, partitions: vec![change] }],
         };
+        let asked_at = partition.in_sync().partition_epoch();
         partition.in_sync_mut().propose(&set);
         self.tell_quorum(id);
-        self.command(now, Asker::InSync(id), Command::AlterPartition(request, VERSION));
+        self.command(now, Asker::InSync(id, asked_at), Command::AlterPartition(request, VERSION));
         true
     }
 
@@ -85,7 +86,7 @@ impl Shard {
     pub(in crate::broker) fn on_in_sync_answer(
         &mut self,
         now: Now,
-        id: TopicPartition,
+        (id, asked_at): (TopicPartition, i32),
         answer: &CommandAnswer,
     ) {
         let verdict = match answer {
@@ -100,7 +101,7 @@ impl Shard {
             self.replication.ask_again.insert(id);
         }
         let Some(partition) = self.partitions.get_mut(&id) else { return };
-        partition.in_sync_mut().decided(verdict);
+        partition.in_sync_mut().decided(asked_at, verdict);
         let moved = partition.recompute();
         self.tell_quorum(id);
         self.after_progress(now, id, moved);
