@@ -121,7 +121,7 @@ fn swarm(parts: &mut Parts, seconds: u32) {
 fn clusters(parts: &mut Parts, seeds: u32) {
     let mut run = cargo(&["run", "-q", "--profile", "world", "-p", "mainspring-sim", "--"]);
     run.args(["run", "cluster", "--seeds", &format!("1..{}", seeds + 1)]);
-    parts.run("clusters in the simulator", Duration::from_secs(300), Counting::Exit, run);
+    parts.run("clusters in the simulator", Duration::from_mins(5), Counting::Exit, run);
 }
 
 /// Searches the small worlds, each up to that many distinct states.
