@@ -54,6 +54,12 @@ const FAILURES: &[Failure] = &[
                 that spins; wakeups are counted for each owner of a deadline now",
     },
     Failure {
+        scenario: "topics",
+        seed: 165_025_182_008,
+        story: "a start made the log of a topic that was made again before it deleted the one before it, both in one \
+                folder, and was killed in between; the next start knew two logs of one folder and failed",
+    },
+    Failure {
         scenario: "cluster",
         seed: 181,
         story: "a leader remembered what a follower had durable although its disk had been replaced since, within one \

@@ -3,6 +3,9 @@
 use super::{create, produce_request};
 use crate::broker::testing::{Client, TestNode, batch};
 use crate::wire::api::api_versions::ApiVersionsRequest;
+use crate::wire::api::broker_heartbeat::BrokerHeartbeatRequest;
+use crate::wire::api::broker_registration::BrokerRegistrationRequest;
+use crate::wire::api::peer_hello::PeerHelloRequest;
 use crate::wire::api::replica_ack::ReplicaAckRequest;
 use crate::wire::api::vote::VoteRequest;
 use crate::wire::{ApiKey, Reader, Request, Response, decode_response_header};
@@ -100,4 +103,34 @@ fn a_node_that_stops_still_reads_what_its_peers_say() {
         node.release();
         assert_eq!(node.stopped, 1);
     }
+}
+
+/// Says who it is, and returns the connection.
+fn guest(node: &mut TestNode, number: i32) -> Client {
+    let peer = node.connect(0);
+    let mut hello =
+        PeerHelloRequest { node_id: number, wanted_node_id: 1, ..PeerHelloRequest::default() };
+    hello.directory_id = crate::ids::Uuid([number as u8; 16]);
+    let answer = node.call(peer, 0, &hello);
+    assert_eq!(answer.error_code, 0, "{answer:?}");
+    // Only who names the cluster belongs to it.
+    let peer = node.connect(0);
+    hello.cluster_id = answer.cluster_id;
+    assert_eq!(node.call(peer, 0, &hello).error_code, 0);
+    peer
+}
+
+#[test]
+fn no_node_speaks_for_another() {
+    let mut node = on_a_listener_for_peers();
+    let peer = guest(&mut node, 2);
+    let beat =
+        |broker_id| BrokerHeartbeatRequest { broker_id, ..BrokerHeartbeatRequest::default() };
+    let version = ApiKey::BrokerHeartbeat.max_version();
+    assert_eq!(node.call(peer, version, &beat(3)).error_code, 35, "it is node 2");
+    assert_ne!(node.call(peer, version, &beat(2)).error_code, 35);
+    let register =
+        |broker_id| BrokerRegistrationRequest { broker_id, ..BrokerRegistrationRequest::default() };
+    let version = ApiKey::BrokerRegistration.max_version();
+    assert_eq!(node.call(peer, version, &register(1)).error_code, 35, "it is node 2");
 }

@@ -1,7 +1,7 @@
 //! `PeerHello` (key 31000): the first request on every link between nodes. Ours; Kafka has none.
 //!
 //! Both sides say who they are. One that finds another cluster, itself, or not the node that was meant, says
-//! so in its answer and closes.
+//! so in its answer, and serves nothing else on that link.
 
 use crate::ids::Uuid;
 use crate::wire::string::KafkaString;
