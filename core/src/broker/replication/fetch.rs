@@ -111,7 +111,6 @@ impl Shard {
         let retry = now.mono + RETRY;
         if let Some(state) = self.replication.leaders.get_mut(&leader) {
             state.in_flight = state.in_flight.saturating_sub(1);
-            state.wanted = true;
         }
         let pause = match response {
             Some(Response::Fetch(response)) if response.error_code == 0 => {
@@ -128,10 +127,17 @@ impl Shard {
                 true
             }
         };
-        if let Some(state) = self.replication.leaders.get_mut(&leader)
-            && pause
-        {
-            state.retry_at = Some(retry);
+        let Self { followers, log, replication, .. } = self;
+        let is_behind = asked.iter().any(|position| {
+            let follower = followers.get(&position.partition);
+            follower.is_none_or(|follower| follower.position(log) != *position)
+        });
+        if let Some(state) = replication.leaders.get_mut(&leader) {
+            // Two that overtake each other with nothing to say would do so for ever.
+            state.wanted |= is_behind || state.in_flight == 0;
+            if pause {
+                state.retry_at = Some(retry);
+            }
         }
     }
 
