@@ -193,6 +193,14 @@ impl<T> Peers<T> {
         }
     }
 
+    /// Returns the nodes whose links of a lane stood and were lost, with no new ones since.
+    pub fn lost(&self, lane: Lane) -> impl Iterator<Item = NodeId> {
+        self.links
+            .iter()
+            .filter(move |((_, of), link)| *of == lane && link.lost && !link.greeted)
+            .map(|((node, _), _)| *node)
+    }
+
     /// Returns whether a link stands.
     pub fn is_ready(&self, node: NodeId, lane: Lane) -> bool {
         self.links.get(&(node, lane)).is_some_and(|link| link.greeted)

@@ -15,6 +15,7 @@ use crate::io::Effect;
 use crate::log::{AppendError, FetchPlan, ReadError};
 use crate::metadata::{CommandAnswer, Controller, MetadataImage};
 use crate::observe::ClusterEvent;
+use crate::peer::Lane;
 use crate::quorum::LogView;
 use crate::record::builder::leader_change;
 use crate::time::Now;
@@ -122,6 +123,10 @@ impl Shard {
             && let Some(controller) = &mut self.controller
         {
             controller.begin_sessions(now);
+            // Who was lost before the election, as the leader before, is not waited for anew.
+            for node in self.peers.links.lost(Lane::Control) {
+                controller.sessions_mut().connection_lost(now.mono, node);
+            }
         }
         self.with_quorum(now, |machine, log| machine.begun(began, log));
         self.on_metadata_appended(now);
