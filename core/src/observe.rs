@@ -46,7 +46,8 @@ pub enum ClusterEvent {
         /// The offset after the last record that is left.
         end: Offset,
     },
-    /// The log of a replica that follows begins later from now on, durably.
+    /// The log of a replica that follows begins later from now on: durably, or where it begins anew, as far as
+    /// that cut is durable.
     StartMoved {
         /// The partition.
         partition: TopicPartition,

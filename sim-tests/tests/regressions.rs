@@ -71,6 +71,13 @@ const FAILURES: &[Failure] = &[
     },
     Failure {
         scenario: "cluster",
+        seed: 20_446,
+        story: "a leader stood still for longer than its session and was fenced; its first word afterwards unfenced it, \
+                and its lease began before it knew that another led, so that it told an end of long ago. sessions.rs: \
+                a_broker_that_was_fenced_is_back_once_it_has_applied_that",
+    },
+    Failure {
+        scenario: "cluster",
         seed: 2024,
         story: "a follower joined with records before the start of its leader's log that were never committed: the \
                 leader no longer knew their epoch. in_sync.rs: \

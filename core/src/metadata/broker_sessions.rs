@@ -30,6 +30,9 @@ struct Session {
     metadata_offset: i64,
     /// Everybody must have applied this offset before the broker may stop.
     shutdown_offset: Option<i64>,
+    /// The broker must have applied this offset before it is unfenced: until then it may act in roles that others
+    /// were given when it was fenced.
+    role_offset: i64,
 }
 
 impl Default for BrokerSessions {
@@ -49,14 +52,18 @@ impl BrokerSessions {
         self.sessions.clear();
         for (node, broker) in image.brokers() {
             let deadline = (!broker.fenced).then(|| now + self.session);
+            // Since when one is fenced stands nowhere: what is on record now is enough.
+            let role_offset = image.end_offset().0 - 1;
+            let (metadata_offset, shutdown_offset) = (-1, None);
             self.sessions
-                .insert(node, Session { deadline, metadata_offset: -1, shutdown_offset: None });
+                .insert(node, Session { deadline, metadata_offset, shutdown_offset, role_offset });
         }
     }
 
     /// Takes in that a start of a broker was registered, which is fenced.
     pub fn registered(&mut self, node: NodeId) {
-        let session = Session { deadline: None, metadata_offset: -1, shutdown_offset: None };
+        let (metadata_offset, shutdown_offset, role_offset) = (-1, None, -1);
+        let session = Session { deadline: None, metadata_offset, shutdown_offset, role_offset };
         self.sessions.insert(node, session);
     }
 
@@ -70,7 +77,13 @@ impl BrokerSessions {
         end_offset: Offset,
     ) {
         let node = NodeId(request.broker_id);
-        let shutdown_offset = self.sessions.get(&node).and_then(|known| known.shutdown_offset);
+        let before = self.sessions.get(&node);
+        let shutdown_offset = before.and_then(|known| known.shutdown_offset);
+        let role_offset = match (before, state) {
+            (Some(known), BrokerState::Fenced) if known.deadline.is_none() => known.role_offset,
+            (_, BrokerState::Fenced) => end_offset.0 - 1,
+            (known, _) => known.map_or(-1, |known| known.role_offset),
+        };
         let session = Session {
             deadline: match state {
                 BrokerState::Unfenced | BrokerState::ControlledShutdown => Some(now + self.session),
@@ -83,6 +96,7 @@ impl BrokerSessions {
                 }
                 BrokerState::Fenced | BrokerState::Unfenced | BrokerState::ShutdownNow => None,
             },
+            role_offset,
         };
         self.sessions.insert(node, session);
     }
@@ -102,11 +116,18 @@ impl BrokerSessions {
         }
     }
 
-    /// Takes in that a broker was fenced without having asked for it.
-    pub fn fenced(&mut self, node: NodeId) {
+    /// Takes in that a broker was fenced without having asked for it, by records of which this is the end.
+    pub fn fenced(&mut self, node: NodeId, end_offset: Offset) {
         if let Some(session) = self.sessions.get_mut(&node) {
             session.deadline = None;
+            session.role_offset = end_offset.0 - 1;
         }
+    }
+
+    /// Returns whether a broker that has applied the metadata up to an offset knows what it is no more since it was
+    /// fenced.
+    pub fn knows_its_roles(&self, node: NodeId, metadata_offset: i64) -> bool {
+        self.sessions.get(&node).is_none_or(|session| metadata_offset >= session.role_offset)
     }
 
     /// Forgets a broker that was taken out of the cluster.

@@ -249,7 +249,7 @@ impl Controller {
         let due = self.sessions.due(now.mono);
         self.append(now, &fence(&self.image, &due), log, fx)?;
         for &node in &due {
-            self.sessions.fenced(node);
+            self.sessions.fenced(node, self.image.end_offset());
         }
         Ok(due)
     }

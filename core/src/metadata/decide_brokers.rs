@@ -303,7 +303,8 @@ pub fn heartbeat(
     Ok((Decision { records, response }, state))
 }
 
-/// As Kafka's `BrokerHeartbeatManager` decides.
+/// As Kafka's `BrokerHeartbeatManager` decides; but one that was fenced while it stood still is back only once it
+/// has applied that, since with this it may act as a leader again.
 fn next_state(
     image: &MetadataImage,
     sessions: &BrokerSessions,
@@ -312,7 +313,8 @@ fn next_state(
     request: &BrokerHeartbeatRequest,
 ) -> BrokerState {
     let (wants_fence, wants_stop) = (request.want_fence, request.want_shut_down);
-    let is_caught_up = request.current_metadata_offset >= broker.broker_epoch;
+    let applied = request.current_metadata_offset;
+    let is_caught_up = applied >= broker.broker_epoch && sessions.knows_its_roles(node, applied);
     if broker.fenced {
         return match (wants_stop, wants_fence, is_caught_up) {
             (true, ..) => BrokerState::ShutdownNow,

@@ -259,7 +259,8 @@ impl<M: Machine> World<M> {
         }
         let faults = &world.options.faults;
         let is_short = |(_, fault): &(u64, Fault)| fault.time().is_some_and(|time| time <= SHORT);
-        if !faults.is_empty() && faults.iter().all(is_short) {
+        let is_gentle = world.options.permanent.is_empty() && faults.iter().all(is_short);
+        if !faults.is_empty() && is_gentle {
             world.tell(&Fact::Gentle);
         }
         for (at, fault) in std::mem::take(&mut world.options.faults) {

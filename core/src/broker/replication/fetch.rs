@@ -211,6 +211,8 @@ impl Shard {
             FollowStep::Reset(start) => {
                 self.fx.mark(Mark::ReplicaReset);
                 self.fx.cluster(ClusterEvent::Truncated { partition: id, end: start });
+                let (partition, log_start_offset) = (id, start);
+                self.fx.cluster(ClusterEvent::StartMoved { partition, log_start_offset });
                 self.log.reset(now, id, start, &mut self.fx);
                 false
             }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::{Cluster, registration};
 use crate::error::ErrorCode;
-use crate::ids::NodeId;
+use crate::ids::{NodeId, Offset};
 use crate::metadata::broker_sessions::BrokerSessions;
-use crate::metadata::decide_brokers::{BrokerState, heartbeat};
+use crate::metadata::decide_brokers::{BrokerState, fence, heartbeat};
 use crate::time::Instant;
 use crate::wire::api::broker_heartbeat::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
 
@@ -55,7 +55,7 @@ fn a_broker_is_due_after_a_session_of_silence() {
     controller.heard(at(500), &request).expect("registered");
     assert_eq!(controller.sessions.due(at(2_999)), []);
     assert_eq!(controller.sessions.due(at(3_000)), [NodeId(2)]);
-    controller.sessions.fenced(NodeId(2));
+    controller.sessions.fenced(NodeId(2), Offset(0));
     assert_eq!(controller.sessions.next_deadline(), Some(at(3_500)));
 }
 
@@ -90,6 +90,24 @@ fn a_broker_serves_once_it_has_seen_its_own_registration() {
         (true, false, BrokerState::Unfenced)
     );
     assert!(controller.cluster.image.is_active(NodeId(2)));
+}
+
+#[test]
+fn a_broker_that_was_fenced_is_back_once_it_has_applied_that() {
+    let mut controller = Controller::of(Cluster::of(2));
+    let records = fence(&controller.cluster.image, &[NodeId(2)]);
+    controller.cluster.apply(&records);
+    let end = controller.cluster.image.end_offset();
+    controller.sessions.fenced(NodeId(2), end);
+    let mut request = controller.request(2);
+    request.current_metadata_offset = end.0 - 2;
+    for _ in 0..2 {
+        let (answer, state) = controller.heard(at(0), &request).expect("registered");
+        assert_eq!((answer.is_fenced, state), (true, BrokerState::Fenced), "it may still lead");
+    }
+    request.current_metadata_offset = end.0 - 1;
+    let (answer, state) = controller.heard(at(0), &request).expect("registered");
+    assert_eq!((answer.is_fenced, state), (false, BrokerState::Unfenced));
 }
 
 #[test]
