@@ -130,6 +130,8 @@ struct Link<T> {
     greeted: bool,
     /// Whether the link stood and was lost, with no new one since.
     lost: bool,
+    /// Whether a new one was refused since.
+    is_refused: bool,
     failures: u32,
     retry_at: Instant,
     queue: VecDeque<Question<T>>,
@@ -178,7 +180,7 @@ impl<T> Peers<T> {
         for (node, lane) in keys {
             self.drop_link(node, lane, true, fx);
             if let Some(link) = self.links.get_mut(&(node, lane)) {
-                (link.lost, link.retry_at) = (false, Instant::ZERO);
+                (link.lost, link.is_refused, link.retry_at) = (false, false, Instant::ZERO);
             }
         }
     }
@@ -193,11 +195,11 @@ impl<T> Peers<T> {
         }
     }
 
-    /// Returns the nodes whose links of a lane stood and were lost, with no new ones since.
-    pub fn lost(&self, lane: Lane) -> impl Iterator<Item = NodeId> {
+    /// Returns the nodes whose links of a lane stood, were lost, and were refused since.
+    pub fn refusing(&self, lane: Lane) -> impl Iterator<Item = NodeId> {
         self.links
             .iter()
-            .filter(move |((_, of), link)| *of == lane && link.lost && !link.greeted)
+            .filter(move |((_, of), link)| *of == lane && link.is_refused)
             .map(|((node, _), _)| *node)
     }
 
@@ -214,6 +216,7 @@ impl<T> Peers<T> {
             opened: false,
             greeted: false,
             lost: false,
+            is_refused: false,
             failures: 0,
             retry_at: Instant::ZERO,
             queue: VecDeque::new(),
@@ -421,7 +424,7 @@ impl<T> Peers<T> {
         }
         let Some(link) = self.links.get_mut(&(node, lane)) else { return };
         link.greeted = true;
-        link.lost = false;
+        (link.lost, link.is_refused) = (false, false);
         link.failures = 0;
         link.said = None;
         let peer = Identity {
@@ -458,6 +461,9 @@ impl<T> Peers<T> {
         self.drop_link(node, lane, false, fx);
         self.back_off(now, node, lane);
         if refused {
+            if let Some(link) = self.links.get_mut(&(node, lane)) {
+                link.is_refused = true;
+            }
             self.events.push_back(PeerEvent::Unreachable(node));
         }
     }
@@ -541,7 +547,8 @@ impl<T> Peers<T> {
             digest
                 .signed(i64::from(node.0))
                 .number(*lane as u64)
-                .shown(&(link.opened, link.greeted, link.lost, link.failures, link.retry_at))
+                .shown(&(link.opened, link.greeted, link.lost, link.is_refused))
+                .shown(&(link.failures, link.retry_at))
                 .number(link.queue.len() as u64)
                 .shown(&link.connection.as_ref().map(|(id, connection)| {
                     (*id, connection.is_ready(), connection.in_flight(), connection.deadline())

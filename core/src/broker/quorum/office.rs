@@ -123,8 +123,8 @@ impl Shard {
             && let Some(controller) = &mut self.controller
         {
             controller.begin_sessions(now);
-            // Who was lost before the election, as the leader before, is not waited for anew.
-            for node in self.peers.links.lost(Lane::Control) {
+            // Who was found dead before the election, as the leader before, is not waited for anew.
+            for node in self.peers.links.refusing(Lane::Control) {
                 controller.sessions_mut().connection_lost(now.mono, node);
             }
         }
