@@ -54,6 +54,12 @@ const FAILURES: &[Failure] = &[
                 that spins; wakeups are counted for each owner of a deadline now",
     },
     Failure {
+        scenario: "crash-points",
+        seed: 214_284_570_718,
+        story: "of the scenario itself: a truncation did not survive a power cut, and what a producer had sent behind it \
+                was still held against the log",
+    },
+    Failure {
         scenario: "topics",
         seed: 165_025_182_008,
         story: "a start made the log of a topic that was made again before it deleted the one before it, both in one \

@@ -283,6 +283,8 @@ impl Run {
                 if let Some(before) = self.promises.before_of(id, &content).cloned() {
                     self.promises.written.insert(id, before.written);
                     self.promises.bases.insert(id, before.bases);
+                    // What came behind the truncation is gone, also of producers that had sent nothing before.
+                    self.promises.batches.retain(|(log, _), _| *log != id);
                     self.promises.batches.extend(before.batches);
                     self.promises.stable.insert(id, before.stable);
                 }
