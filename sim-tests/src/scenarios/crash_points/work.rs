@@ -251,6 +251,10 @@ impl Run {
             self.faults.add("power-cut", 1);
             for id in &self.promises.lazy {
                 self.promises.stable.remove(id);
+                // Nor is it what was promised before a truncation, which the cut may have taken as well.
+                if let Some(before) = self.promises.before.get_mut(id) {
+                    before.stable = 0;
+                }
             }
         }
         self.seen.clear();
