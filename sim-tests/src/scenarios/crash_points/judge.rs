@@ -318,7 +318,11 @@ impl Run {
                 self.count("duplicates-recognised", 1);
             }
             // Whatever is there of the new epoch fences the one before.
-            if let (Some(late), false) = (promises.late.get(&(id, producer)), there.is_empty()) {
+            let late = promises.late.get(&(id, producer));
+            let is_newer =
+                |batch: &&Batch, late: &Batch| batch.producer_epoch() > late.producer_epoch();
+            if let Some(late) = late.filter(|late| there.iter().any(|batch| is_newer(batch, late)))
+            {
                 let verdict =
                     bench.act(|store, now, _| store.check_sequence(now, id, late), &mut |_| {});
                 if !matches!(verdict, Ok(Err(ErrorCode::InvalidProducerEpoch))) {
