@@ -81,6 +81,23 @@ pub(super) struct PendingBatch {
 }
 
 impl PendingBatch {
+    /// Makes one of a record that was sent before.
+    #[cfg(test)]
+    pub(super) fn sent(ticket: Ticket, producer: ProducerOfBatch) -> Self {
+        Self {
+            content: Content::Open(BatchBuilder::new(Codec::None)),
+            is_fresh: false,
+            tickets: vec![ticket],
+            reserved: 0,
+            created: Instant::ZERO,
+            producer: Some(producer),
+            maybe_stored: false,
+            last_said: None,
+            failures: 0,
+            retry_at: Instant::ZERO,
+        }
+    }
+
     /// Returns how many records it holds.
     pub(super) const fn count(&self) -> usize {
         self.tickets.len()
@@ -183,7 +200,7 @@ fn rebuild(codec: Codec, batch: &Batch, range: std::ops::Range<usize>) -> BatchB
 
 /// A partition that records were taken for, by its place in the list of them. It keeps its number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct QueueId(u32);
+pub(super) struct QueueId(pub(super) u32);
 
 /// The batches of one partition that are not on their way, in the order in which they are to be.
 #[derive(Clone, Debug)]

@@ -382,6 +382,9 @@ impl Sender {
             let error = match result {
                 Ok(stored) => {
                     self.sequences.delivered(queue, &batch);
+                    if self.follows_unsettled(queue, &batch, accumulator) {
+                        self.sequences.passes(queue, &batch);
+                    }
                     accumulator.finish(queue, batch, Ok(stored.base), stored.log_append_time);
                     continue;
                 }

@@ -5,7 +5,7 @@
 //! broker then refuses whatever of the epoch before it may still come. Other partitions keep the
 //! epoch that they have until nothing of theirs is on its way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::accumulator::{PendingBatch, QueueId, Ticket, next_sequence};
 use crate::ids::{ProducerEpoch, ProducerId};
@@ -34,6 +34,8 @@ pub(super) struct Sequences {
     current: Option<Identity>,
     places: BTreeMap<QueueId, Sequence>,
     in_flight: BTreeMap<QueueId, BTreeMap<Ticket, Option<Identity>>>,
+    /// Batches that were taken while an earlier one of their partition was not settled.
+    passed: BTreeMap<QueueId, BTreeSet<Ticket>>,
 }
 
 impl Sequences {
@@ -56,16 +58,31 @@ impl Sequences {
 
     /// Whether another batch of a partition may go on its way beside those that are.
     pub(super) fn may_send(&self, id: QueueId, batch: &PendingBatch, most: usize) -> bool {
-        let Some(in_flight) = self.in_flight.get(&id) else {
-            return true;
-        };
+        let none = BTreeMap::new();
+        let in_flight = self.in_flight.get(&id).unwrap_or(&none);
         // Nothing of one identity overtakes what is on its way of another.
         let next = batch.producer.map(identity).or(self.current);
         let most = match self.places.get(&id) {
             Some(sequence) if batch.producer.is_none() && !sequence.is_known => 1,
             Some(_) | None => most,
         };
-        in_flight.len() < most && in_flight.values().all(|other| *other == next)
+        let passed = self.passed_since(id, self.first_unsettled(id, batch));
+        in_flight.len() + passed < most && in_flight.values().all(|other| *other == next)
+    }
+
+    /// Returns the first batch of a partition that is on its way or was, where `front` is the first that waits.
+    fn first_unsettled(&self, id: QueueId, front: &PendingBatch) -> Option<Ticket> {
+        let waits = front.producer.map(|_| front.first_ticket());
+        waits.into_iter().chain(self.first_in_flight(id)).min()
+    }
+
+    /// Returns how many batches were taken behind one that is not settled. The broker remembers no more than the
+    /// last five of a partition: one that came back behind more would not be known again, stored as it may be.
+    fn passed_since(&self, id: QueueId, first: Option<Ticket>) -> usize {
+        match (self.passed.get(&id), first) {
+            (Some(passed), Some(first)) => passed.range(first..).count(),
+            _ => 0,
+        }
     }
 
     /// Gives the next sequence of a partition to a batch of `count` records. `None` without an id.
@@ -83,6 +100,13 @@ impl Sequences {
 
     /// Notes that a batch is on its way.
     pub(super) fn sent(&mut self, id: QueueId, batch: &PendingBatch) {
+        let first = self.first_unsettled(id, batch);
+        if let Some(passed) = self.passed.get_mut(&id) {
+            *passed = first.map_or_else(BTreeSet::new, |first| passed.split_off(&first));
+            if passed.is_empty() {
+                self.passed.remove(&id);
+            }
+        }
         self.in_flight
             .entry(id)
             .or_default()
@@ -108,6 +132,11 @@ impl Sequences {
         }
     }
 
+    /// Notes that the broker has taken a batch, and an earlier one of the partition is not settled.
+    pub(super) fn passes(&mut self, id: QueueId, batch: &PendingBatch) {
+        self.passed.entry(id).or_default().insert(batch.first_ticket());
+    }
+
     /// Returns the first batch of a partition that is on its way.
     pub(super) fn first_in_flight(&self, id: QueueId) -> Option<Ticket> {
         self.in_flight.get(&id)?.first_key_value().map(|(ticket, _)| *ticket)
@@ -115,6 +144,7 @@ impl Sequences {
 
     /// The sequences of a partition have a gap: it goes on under the next epoch.
     pub(super) fn break_off(&mut self, id: QueueId) {
+        self.passed.remove(&id);
         let Some(Sequence { identity, .. }) = self.places.remove(&id) else {
             return;
         };
@@ -126,10 +156,49 @@ impl Sequences {
 
     /// The broker does not take the producer id: another one must be asked for.
     pub(super) fn give_up(&mut self, id: QueueId) {
+        self.passed.remove(&id);
         if let Some(Sequence { identity, .. }) = self.places.remove(&id)
             && Some(identity) == self.current
         {
             self.current = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUEUE: QueueId = QueueId(0);
+    const MOST: usize = 5;
+
+    fn batch(sequences: &mut Sequences, number: u64) -> PendingBatch {
+        let producer = sequences.take(QUEUE, 1).expect("there is an id");
+        PendingBatch::sent(Ticket(number), producer)
+    }
+
+    #[test]
+    fn no_more_is_taken_behind_one_that_is_not_settled_than_the_broker_remembers() {
+        let mut sequences = Sequences::default();
+        sequences.set(ProducerId(7), ProducerEpoch(0));
+        let batches: Vec<PendingBatch> = (0..6).map(|n| batch(&mut sequences, n)).collect();
+        for batch in &batches[..5] {
+            sequences.sent(QUEUE, batch);
+        }
+        // The first is on its way to a leader that is cut off; another takes the next ones.
+        for batch in &batches[1..5] {
+            sequences.landed(QUEUE, batch);
+            sequences.delivered(QUEUE, batch);
+            sequences.passes(QUEUE, batch);
+        }
+        assert!(!sequences.may_send(QUEUE, &batches[5], MOST), "the sixth of them");
+        // It comes back, waits, and is sent again, before all others.
+        sequences.landed(QUEUE, &batches[0]);
+        assert!(sequences.may_send(QUEUE, &batches[0], MOST));
+        sequences.sent(QUEUE, &batches[0]);
+        assert!(!sequences.may_send(QUEUE, &batches[5], MOST), "still");
+        sequences.landed(QUEUE, &batches[0]);
+        sequences.delivered(QUEUE, &batches[0]);
+        assert!(sequences.may_send(QUEUE, &batches[5], MOST), "everything before is settled");
     }
 }
