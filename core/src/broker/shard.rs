@@ -400,6 +400,8 @@ impl Shard {
                 if !self.is_alone() && self.log.log_end_offset(log) == Some(end) {
                     self.fx.cluster(ClusterEvent::Truncated { partition: log, end });
                 }
+                // Its bounds count from now on.
+                self.on_replica_stable(log);
             }
             // Relief is noted with congestion, and nobody waits for the others.
             LogEvent::Relieved | LogEvent::Created(_) | LogEvent::Deleted(_) => {}

@@ -344,6 +344,11 @@ impl PartitionLog {
         }
     }
 
+    /// Returns whether the log begins anew, and that is not durable yet: a crash brings what was there back.
+    pub(super) fn begins_anew(&self) -> bool {
+        self.cuts.contains(&None)
+    }
+
     /// Returns whether a batch that the journal has just flushed is still a part of the log.
     pub(super) fn survives_cuts(&self, next: Offset) -> bool {
         // While the place of a cut is looked for, the end alone tells of it.

@@ -497,6 +497,21 @@ fn a_memory_log_is_cut_at_once() {
 }
 
 #[test]
+fn a_log_that_begins_anew_says_so_until_that_is_durable() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    let mut model = Model::default();
+    node.take(log, &mut model, 1, 400);
+    node.holds = Some(".journal");
+    node.store.reset(node.now, log, Offset(50), &mut node.fx);
+    assert_eq!(node.store.log_start_offset(log), Some(Offset(50)));
+    node.settle();
+    assert!(node.store.begins_anew(log), "a crash brings back what was there");
+    node.let_go();
+    assert!(!node.store.begins_anew(log));
+}
+
+#[test]
 fn a_cut_inside_a_batch_takes_all_of_it() {
     for state in 0..3 {
         let mut node = Node::new();

@@ -55,6 +55,12 @@ impl LogStore {
         self.is_finding(log)
     }
 
+    /// Returns whether a log [begins anew](LogStore::reset), and that is not durable yet: nobody may count on its
+    /// bounds, because a crash brings back what was there before.
+    pub fn begins_anew(&self, log: TopicPartition) -> bool {
+        self.logs.get(&log).is_some_and(PartitionLog::begins_anew)
+    }
+
     /// Returns the bytes of a log, segments and unwritten batches together.
     pub fn size(&self, log: TopicPartition) -> Option<u64> {
         self.logs.get(&log).map(PartitionLog::size)

@@ -356,7 +356,7 @@ impl LogStore {
         fx: &mut Effects,
     ) {
         let Some(partition) = self.logs.get_mut(&log) else { return };
-        if partition.cuts.contains(&None) {
+        if partition.begins_anew() {
             // It has begun anew since.
             return;
         }

@@ -180,7 +180,8 @@ impl Follower {
 
     /// Returns what the leader is to be told, where there is news.
     pub fn news(&self, log: &LogStore) -> Option<Offset> {
-        if !self.agrees {
+        // A start that a crash would take back is no end that counts.
+        if !self.agrees || log.begins_anew(self.id) {
             return None;
         }
         let stable = log.stable_end(self.id)?.value();

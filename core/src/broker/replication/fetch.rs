@@ -350,8 +350,13 @@ impl Shard {
     }
 }
 
+/// Returns where the logs begin, -1 where that is not known or not durable yet.
 fn log_starts(shard: &Shard, positions: &[Position]) -> Vec<i64> {
-    let start = |position: &Position| shard.log.log_start_offset(position.partition);
+    let log = &shard.log;
+    let start = |position: &Position| {
+        let start = log.log_start_offset(position.partition);
+        start.filter(|_| !log.begins_anew(position.partition))
+    };
     positions.iter().map(|position| start(position).map_or(-1, |start| start.0)).collect()
 }
 
