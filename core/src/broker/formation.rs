@@ -236,7 +236,8 @@ impl Shard {
             Ok(cluster(response.cluster_id, &response.voters))
         } else {
             let why = response.error_message.as_deref().unwrap_or("it gives no reason");
-            Err(why.to_owned())
+            // Another's words begin no line of their own.
+            Err(why.replace(char::is_control, " "))
         };
         if let Some(formation) = &mut self.formation {
             formation.on_answer(node, answer);

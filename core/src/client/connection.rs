@@ -65,6 +65,8 @@ pub struct Connection<T> {
     in_flight: VecDeque<InFlight<T>>,
     request_timeout: std::time::Duration,
     max_frame_bytes: usize,
+    /// When the last bytes came of an answer that is not whole.
+    moved_at: Option<Instant>,
 }
 
 impl<T> Connection<T> {
@@ -83,6 +85,7 @@ impl<T> Connection<T> {
             in_flight: VecDeque::new(),
             request_timeout,
             max_frame_bytes,
+            moved_at: None,
         }
     }
 
@@ -106,7 +109,11 @@ impl<T> Connection<T> {
         match self.state {
             State::Connecting { deadline } => Some(deadline),
             State::Negotiating { .. } | State::Ready { .. } => {
-                self.in_flight.front().map(|request| request.deadline)
+                let front = self.in_flight.front()?;
+                // A large answer over a slow line is late only once it stands still.
+                let moved = self.moved_at.filter(|_| front.is_parked);
+                let until = moved.map(|at| at + self.request_timeout);
+                Some(until.map_or(front.deadline, |until| front.deadline.max(until)))
             }
         }
     }
@@ -208,6 +215,7 @@ impl<T> Connection<T> {
                 question = Some(parts);
             }
         }
+        self.moved_at = (!self.buffer.is_empty()).then_some(now);
         if self.buffer.is_empty() {
             // Its empty end would keep the memory of the answers.
             self.buffer = BytesMut::new();

@@ -412,6 +412,8 @@ impl<T> Peers<T> {
         let strange = !ours.is_zero() && !hello.cluster_id.is_zero() && hello.cluster_id != ours;
         if hello.error_code != ErrorCode::None.code() || hello.node_id != node.0 || strange {
             let said = hello.error_message.as_deref().unwrap_or("it gives no reason");
+            // Another's words begin no line of their own.
+            let said = said.replace(char::is_control, " ");
             let why = if hello.error_code == ErrorCode::None.code() {
                 format!(
                     "at the address of node {node} answers node {} of cluster {}",

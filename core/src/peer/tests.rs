@@ -2,7 +2,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::wire::api::api_versions::{ApiVersion, ApiVersionsResponse};
-use crate::wire::api::begin_quorum_epoch::BeginQuorumEpochRequest;
+use crate::wire::api::begin_quorum_epoch::{BeginQuorumEpochRequest, BeginQuorumEpochResponse};
 use crate::wire::{ApiKey, Reader, RequestHeader};
 
 const OTHER: NodeId = NodeId(2);
@@ -120,7 +120,7 @@ fn what_is_asked_before_the_link_stands_goes_out_once_both_sides_know_each_other
     );
     let (connection, id, version, _) = pair.asked.pop().expect("asked");
     assert!(connection.is_outgoing());
-    let response = crate::wire::api::begin_quorum_epoch::BeginQuorumEpochResponse::default().into();
+    let response = BeginQuorumEpochResponse::default().into();
     pair.answer(connection, id, version, &response);
     let events = pair.events();
     assert!(
@@ -207,4 +207,25 @@ fn an_answer_that_does_not_come_ends_the_link() {
     let events = pair.events();
     assert!(matches!(&events[0], PeerEvent::Done { tag: 7, response: None, .. }), "{events:?}");
     assert_eq!(pair.connects.len(), 2, "it is made again");
+}
+
+#[test]
+fn an_answer_that_comes_slowly_is_late_only_once_it_stands_still() {
+    let mut pair = Pair::new();
+    let request = BeginQuorumEpochRequest::default().into();
+    let question = Question { request, patience: Some(Duration::from_millis(500)), tag: 7 };
+    pair.peers.ask(pair.now, OTHER, Lane::Control, question, &mut pair.fx);
+    pair.settle();
+    pair.events();
+    let (connection, id, version, _) = pair.asked.remove(0);
+    let frame = Response::from(BeginQuorumEpochResponse::default()).frame(id, version).concat();
+    for byte in frame {
+        assert!(pair.events().is_empty(), "it is on its way");
+        pair.now = pair.now + Duration::from_millis(900);
+        pair.peers.maintain(pair.now, &mut pair.fx);
+        let byte = BytesMut::from(&[byte][..]);
+        pair.peers.on_received(pair.now, connection, byte, &mut pair.fx);
+    }
+    let events = pair.events();
+    assert!(matches!(&events[0], PeerEvent::Done { tag: 7, response: Some(_), .. }), "{events:?}");
 }

@@ -27,6 +27,9 @@ use crate::quorum::ReplicaKey;
 #[cfg(test)]
 mod tests;
 
+/// Most that is said to people: others choose the words of some of it.
+const SAID_MAX: usize = 100;
+
 /// What the machine is told at its birth.
 #[derive(Clone, Debug)]
 pub struct FormationConfig {
@@ -237,12 +240,10 @@ impl<C> Formation<C> {
         }
     }
 
-    /// Takes in that the cluster is durable.
+    /// Takes in that the cluster is durable. Where nothing was asked for, there is nothing to take in.
     pub fn persisted(&mut self) {
-        let state = std::mem::replace(&mut self.state, State::Open);
-        let State::Writing { cluster, callers } = state else {
-            unreachable!("only what was asked for is persisted");
-        };
+        let State::Writing { cluster, callers } = &mut self.state else { return };
+        let (cluster, callers) = (Arc::clone(cluster), std::mem::take(callers));
         self.state = State::Formed(Arc::clone(&cluster));
         self.heard.clear();
         for caller in callers {
@@ -253,7 +254,7 @@ impl<C> Formation<C> {
     }
 
     fn warn_once(&mut self, why: String) {
-        if self.said.insert(why.clone()) {
+        if self.said.len() < SAID_MAX && self.said.insert(why.clone()) {
             self.actions.push_back(Action::Warn(why));
         }
     }
