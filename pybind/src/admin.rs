@@ -199,7 +199,7 @@ impl Admin {
     fn cluster(&self, py: Python<'_>) -> PyResult<Call> {
         guarded(|| {
             self.run(py, |mut operations| async move {
-                let found = operations.cluster().await?;
+                let found = operations.cluster(false).await?;
                 let brokers = found.brokers.iter().map(|broker| {
                     let rack = broker.rack.as_ref().map(ToString::to_string);
                     (broker.broker_id, broker.host.to_string(), broker.port, rack)

@@ -67,7 +67,7 @@ struct NodeShown {
 }
 
 async fn info(common: &Common) -> Result<(), Stop> {
-    let found = operations(common)?.nodes().await;
+    let found = operations(common)?.cluster(true).await;
     let found = found.map_err(|ended| ended.of("cannot describe the cluster"))?;
     let mut nodes: Vec<NodeShown> = found
         .brokers
@@ -104,7 +104,7 @@ struct Problem {
 async fn health(common: &Common) -> Result<(), Stop> {
     let what = "cannot look at the cluster";
     let mut operations = operations(common)?;
-    let nodes = operations.nodes().await.map_err(|ended| ended.of(what))?;
+    let nodes = operations.cluster(true).await.map_err(|ended| ended.of(what))?;
     let metadata = operations.metadata(None).await.map_err(|ended| ended.of(what))?;
     let mut problems = Vec::new();
     if nodes.controller_id < 0 {

@@ -112,7 +112,7 @@ pub(crate) async fn elect(flags: &Elect) -> Result<(), Stop> {
 pub(crate) async fn drain(flags: &Drain) -> Result<(), Stop> {
     let what = format!("cannot drain node {}", flags.node);
     let mut operations = operations(&flags.common)?;
-    let nodes = operations.nodes().await.map_err(|ended| ended.of(&what))?;
+    let nodes = operations.cluster(true).await.map_err(|ended| ended.of(&what))?;
     if nodes.brokers.iter().all(|broker| broker.broker_id != flags.node) {
         let known: Vec<String> =
             nodes.brokers.iter().map(|broker| broker.broker_id.to_string()).collect();

@@ -8,9 +8,6 @@ use mainspring_core::client::producer::accumulator::Place;
 use mainspring_core::error::ErrorCode;
 use mainspring_core::ids::{NodeId, PartitionIndex};
 use mainspring_core::wire::Response;
-use mainspring_core::wire::api::describe_cluster::{
-    DescribeClusterRequest, DescribeClusterResponse,
-};
 use mainspring_core::wire::api::describe_quorum::DescribeQuorumPartitionResponse;
 use mainspring_core::wire::api::list_partition_reassignments::OngoingTopicReassignment;
 
@@ -20,25 +17,6 @@ use super::operations::{About, Asks, Operations};
 pub type Outcomes = Vec<(Place, Option<ClientError>)>;
 
 impl<A: Asks> Operations<A> {
-    /// Describes the cluster with all its nodes, those that are fenced among them.
-    ///
-    /// # Errors
-    /// The broker's refusal.
-    pub async fn nodes(&mut self) -> Result<DescribeClusterResponse, A::Failure> {
-        let about = About::Cluster;
-        let request = DescribeClusterRequest {
-            include_fenced_brokers: true,
-            ..DescribeClusterRequest::default()
-        };
-        let Response::DescribeCluster(response) =
-            self.ask(&about, AdminTarget::Any, request).await?
-        else {
-            return Err(about.strange().into());
-        };
-        about.check(response.error_code, response.error_message.as_ref())?;
-        Ok(response)
-    }
-
     /// Returns who leads the metadata log and how far its voters are.
     ///
     /// # Errors

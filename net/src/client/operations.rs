@@ -744,13 +744,19 @@ impl<A: Asks> Operations<A> {
         Ok(())
     }
 
-    /// Describes the cluster.
+    /// Describes the cluster with the nodes that live, and with those that are fenced where wanted.
     ///
     /// # Errors
     /// The broker's refusal.
-    pub async fn cluster(&mut self) -> Result<DescribeClusterResponse, A::Failure> {
+    pub async fn cluster(
+        &mut self,
+        include_fenced: bool,
+    ) -> Result<DescribeClusterResponse, A::Failure> {
         let about = About::Cluster;
-        let request = DescribeClusterRequest::default();
+        let request = DescribeClusterRequest {
+            include_fenced_brokers: include_fenced,
+            ..DescribeClusterRequest::default()
+        };
         let Response::DescribeCluster(response) =
             self.ask(&about, AdminTarget::Any, request).await?
         else {
