@@ -102,6 +102,19 @@ const FAILURES: &[Failure] = &[
     },
     Failure {
         scenario: "cluster",
+        seed: 50_692,
+        story: "a batch was on its way to a leader that was cut off while the next one took more batches than a broker \
+                remembers: it came back, was not known again, and was refused for good although it stood in the log. \
+                sequences.rs: no_more_is_taken_behind_one_that_is_not_settled_than_the_broker_remembers",
+    },
+    Failure {
+        scenario: "cluster",
+        seed: 50_176,
+        story: "a line was too slow for an answer of a megabyte within a second and a half, so that a node with an empty \
+                disk never came back in sync. peer: an_answer_that_comes_slowly_is_late_only_once_it_stands_still",
+    },
+    Failure {
+        scenario: "cluster",
         seed: 151,
         story: "a purge moved a leader's start into the middle of a batch, and an empty follower refused that batch for \
                 ever, as did producers for want of it; seed 172 is another",

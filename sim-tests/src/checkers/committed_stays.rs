@@ -34,6 +34,8 @@ impl CommittedStays {
         let (partition, end, cut) = match event {
             ClusterEvent::Truncated { partition, end } => (*partition, end.0, true),
             ClusterEvent::Opened { partition, log_end_offset, .. } => {
+                // What it was told before, its disk may not have.
+                self.committed.remove(&(node, *partition));
                 (*partition, log_end_offset.0, false)
             }
             _ => return,
