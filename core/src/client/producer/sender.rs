@@ -36,6 +36,8 @@ struct Sent {
     queue: QueueId,
     topic_id: TopicId,
     batch: PendingBatch,
+    /// Whether an earlier batch of the partition was on its way or waited when this one was sent.
+    followed: bool,
 }
 
 /// Why a request was sent.
@@ -250,8 +252,9 @@ impl Sender {
                     partition_data: vec![data],
                 }),
             }
+            let followed = self.follows_unsettled(queue, &batch, accumulator);
             self.sequences.sent(queue, &batch);
-            sent.push(Sent { queue, topic_id, batch });
+            sent.push(Sent { queue, topic_id, batch, followed });
         }
         let by_name = topics.iter().any(|topic| topic.topic_id.is_zero());
         let max_version =
@@ -377,7 +380,7 @@ impl Sender {
             Err(error) => landed.extend(sent.into_iter().map(|one| (one, Err(error.clone())))),
         }
         let mut stale = false;
-        for (Sent { queue, mut batch, .. }, result) in landed {
+        for (Sent { queue, mut batch, followed, .. }, result) in landed {
             self.sequences.landed(queue, &batch);
             let error = match result {
                 Ok(stored) => {
@@ -397,7 +400,7 @@ impl Sender {
             if error.is_answer() && !(is_early && batch.last_said.is_some()) {
                 batch.last_said = Some(error.clone());
             }
-            match self.judge(queue, &batch, &error, accumulator) {
+            match self.judge(queue, &batch, followed, &error, accumulator) {
                 Verdict::Deliver => accumulator.finish(queue, batch, Ok(None), None),
                 Verdict::Halve => accumulator.put_back_halves(queue, &batch),
                 Verdict::Retry => {
@@ -429,6 +432,7 @@ impl Sender {
         &mut self,
         queue: QueueId,
         batch: &PendingBatch,
+        followed: bool,
         error: &ClientError,
         accumulator: &Accumulator,
     ) -> Verdict {
@@ -443,8 +447,9 @@ impl Sender {
             return Verdict::Deliver;
         } else if is(ErrorCode::OutOfOrderSequenceNumber) && is_sequenced {
             // Behind one that is not settled, or with a sequence that was broken off, it only came
-            // too early. Before all others it means that the broker has lost something.
-            if !is_alive || self.follows_unsettled(queue, batch, accumulator) {
+            // too early; so it may have where it was sent behind one that another broker has taken
+            // since. Before all others it means that the broker has lost something.
+            if !is_alive || followed || self.follows_unsettled(queue, batch, accumulator) {
                 return Verdict::Retry;
             }
         } else if is_sequenced

@@ -309,6 +309,28 @@ fn a_batch_behind_a_refused_one_is_sent_again_after_it_and_keeps_its_sequence() 
 }
 
 #[test]
+fn a_refusal_that_comes_after_what_it_spoke_of_was_settled_elsewhere_is_no_loss() {
+    let mut world = World::ready();
+    world.send("a");
+    let second = world.send("b");
+    let asked_first = world.broker.next();
+    let asked_second = world.broker.next();
+    world.answer(&asked_first, ErrorCode::NotEnoughReplicas, -1);
+    world.pass(Duration::from_millis(200));
+    let (again, _) = world.next_batch();
+    world.answer(&again, ErrorCode::None, 1);
+
+    // A broker that stood still answers only now, by what it held before.
+    world.answer(&asked_second, ErrorCode::OutOfOrderSequenceNumber, -1);
+    world.pass(Duration::from_millis(200));
+
+    let (asked, batch) = world.next_batch();
+    assert_eq!((values(&batch), identity(&batch)), (vec!["b".to_owned()], (70, 0, 2)));
+    world.answer(&asked, ErrorCode::None, 2);
+    assert!(world.deliveries().contains(&(second, Ok(Some(2)))));
+}
+
+#[test]
 fn a_sequence_that_the_broker_has_lost_fails_its_batch_and_the_next_epoch_begins() {
     let mut world = World::ready();
     let lost = world.send("a");
