@@ -34,6 +34,7 @@ impl Shard {
     }
 
     pub(in crate::broker) fn on_command(&mut self, now: Now, origin: Origin, command: Command) {
+        self.doubt_office(now);
         let is_open = !matches!(self.phase, Phase::Closing | Phase::Closed);
         if let Some(why) = self.poisoned.clone() {
             let answer = CommandAnswer::Failed(ErrorCode::KafkaStorageError, why);

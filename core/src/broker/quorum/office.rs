@@ -132,9 +132,19 @@ impl Shard {
         self.on_metadata_appended(now);
     }
 
+    /// Gives the office up where it is over by the clock, before anything is decided: a process that stood still
+    /// wakes as the controller that it was, and would grant itself a lease while others lead.
+    pub(in crate::broker) fn doubt_office(&mut self, now: Now) {
+        if self.controller.is_some() {
+            self.with_quorum(now, |machine, log| machine.wake(now.mono, log));
+        }
+    }
+
     /// Fences brokers that are silent.
     pub(in crate::broker) fn on_controller_timer(&mut self, now: Now) {
         self.sessions_armed = None;
+        // Whoever stood still has heard nobody, dead or not.
+        self.doubt_office(now);
         let Self { controller, log, fx, .. } = self;
         let Some(controller) = controller else { return };
         match controller.fence_silent(now, log, fx) {
