@@ -55,6 +55,13 @@ const FAILURES: &[Failure] = &[
     },
     Failure {
         scenario: "crash-points",
+        seed: 522_179_039_455,
+        story: "a start moved over all of a segment whose batches were not written yet, more came behind it and was cut \
+                back, and the process died: the replay let the segment go, gave what came behind it one of its own, \
+                and found nothing to cut where the entry said; the node refused to start. replay.rs: replay_cut",
+    },
+    Failure {
+        scenario: "crash-points",
         seed: 214_284_570_718,
         story: "of the scenario itself: a truncation did not survive a power cut, and what a producer had sent behind it \
                 was still held against the log",

@@ -445,6 +445,17 @@ impl PartitionLog {
         Some((extent.base, batch.position))
     }
 
+    /// Returns the place of a batch as [`place_of`](Self::place_of) does; `None` where none begins there in memory.
+    pub(super) fn place_in_memory(&self, end: Offset) -> Option<(Offset, u64)> {
+        let at = self.segments.partition_point(|segment| segment.extent.base < end);
+        let extent = self.segments[at.checked_sub(1)?].extent;
+        if extent.end <= end {
+            return Some((extent.base, extent.bytes));
+        }
+        let batch = &self.tail[self.tail_position(end)?];
+        (batch.base == end && batch.segment == extent.base).then_some((extent.base, batch.position))
+    }
+
     /// Moves the log's start up. Returns the segments that have nothing above it.
     pub(super) fn move_start(&mut self, start: Offset) -> Vec<Extent> {
         if start <= self.start {

@@ -237,8 +237,12 @@ impl LogStore {
         let before = partition.unwritten_bytes();
         let last = partition.segments.iter().rev().map(|segment| segment.extent);
         let last = last.into_iter().find(|extent| extent.base < cut.end);
-        let segment = cut.segment.filter(|&(base, bytes)| {
-            last.is_some_and(|last| last.base == base && bytes <= last.bytes)
+        let segment = cut.segment.and_then(|(base, bytes)| match last {
+            Some(last) if last.base == base && bytes <= last.bytes => Some((base, bytes)),
+            // A start that was moved before let go of what the segment had then: what came behind it stands in
+            // one of its own here, and is all in memory.
+            Some(last) if last.base > base => partition.place_in_memory(cut.end),
+            Some(_) | None => None,
         });
         let fits = segment.is_some() || last.is_none_or(|last| last.end <= cut.end);
         if !cut.anew && (!fits || cut.end < partition.start) {
