@@ -583,6 +583,8 @@ pub enum Mark {
     CoordinatorReadAgain,
     /// A node of a cluster was elected controller.
     ControllerElected,
+    /// The metadata log says that others vote from here on.
+    VotersChanged,
     /// The controller fenced a broker that was silent.
     BrokerFenced,
     /// A follower cut its metadata log where it parted from the leader's.

@@ -112,6 +112,8 @@ pub enum ClusterEvent {
         /// For whom.
         candidate: NodeId,
     },
+    /// Whether this node votes in the metadata quorum from now on, as its log says.
+    Votes(bool),
     /// A node applied the committed metadata up to an offset. In simulations alone, because a digest walks
     /// the whole image.
     Applied {

@@ -76,9 +76,7 @@ impl Shard {
         self.formation = Some(Formation::new(config, formed.clone()));
         self.introduce(now);
         if formed.is_some() {
-            self.say_if_it_never_votes();
-            self.make_quorum();
-            self.start_quorum(now);
+            self.join_quorum(now);
         }
     }
 
@@ -175,22 +173,7 @@ impl Shard {
         self.identity.cluster = Some(cluster);
         self.introduce(now);
         self.peers.links.renew(&mut self.fx);
-        self.say_if_it_never_votes();
-        self.make_quorum();
-        self.start_quorum(now);
-    }
-
-    /// Says that the cluster was formed with another directory of this node, which nobody may notice otherwise.
-    fn say_if_it_never_votes(&mut self) {
-        let me = self.config.node.node_id;
-        let Some(cluster) = &self.identity.cluster else { return };
-        let voter = cluster.voters.iter().find(|voter| voter.node_id == me);
-        if voter.is_some_and(|voter| voter.directory_id != self.identity.directory_id) {
-            self.fx.warn(format!(
-                "the cluster was formed with another data directory of node {me}: with this one it stores and \
-                 serves partitions, and never votes"
-            ));
-        }
+        self.join_quorum(now);
     }
 
     /// `Form` (key 31002): another node tells of its cluster, or asks for this one's.

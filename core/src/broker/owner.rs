@@ -313,6 +313,7 @@ impl Shard {
                 self.answer_waiter(now, waiter, Answer::Read(answer));
             }
             Some(TicketUse::Committed) => self.on_committed_read(now, result),
+            Some(TicketUse::Voters) => self.on_voters_read(now, result),
             Some(TicketUse::Accession(epoch)) => self.on_accession_read(now, epoch, result),
             Some(TicketUse::Metadata(shard, request)) => {
                 self.on_metadata_read_for_node((shard, request), result);

@@ -14,6 +14,7 @@ use crate::broker::peers::PeerTable;
 use crate::broker::pending::Pending;
 use crate::broker::post::{Answer, FetchItem, Fetched, Post};
 use crate::broker::quorum::QuorumDriver;
+use crate::broker::quorum::voters::VoterScan;
 use crate::broker::receive_pool::ReceivePool;
 use crate::broker::replication::Replication;
 use crate::broker::start::{Identity, Phase};
@@ -48,6 +49,8 @@ pub(in crate::broker) enum TicketUse {
     Committed,
     /// What an elected controller has not seen of it.
     Accession(LeaderEpoch),
+    /// What the metadata log says of voters.
+    Voters,
     /// The metadata log, for another node's fetch at a shard.
     Metadata(ShardId, RequestId),
     /// The loading of a coordinator.
@@ -68,6 +71,8 @@ pub struct Shard {
     pub(in crate::broker) controller: Option<Controller>,
     /// On shard 0, once the logs are there.
     pub(in crate::broker) quorum: Option<QuorumDriver>,
+    /// On shard 0 of one of several nodes, while it reads who votes.
+    pub(in crate::broker) voter_scan: Option<VoterScan>,
     /// On shard 0 of one of several nodes, once the logs are there.
     pub(in crate::broker) formation: Option<Formation<(ShardId, RequestId)>>,
     /// Who leads the metadata log, as far as it is known.
@@ -161,6 +166,7 @@ impl Shard {
             image: MetadataImage::default(),
             controller: None,
             quorum: None,
+            voter_scan: None,
             formation: None,
             quorum_leader: None,
             peers: PeerTable::new(Peers::new(
@@ -288,7 +294,7 @@ impl Shard {
             .shown(&self.pending)
             .shown(&self.tickets)
             .number(self.next_ticket)
-            .shown(&self.held_posts)
+            .shown(&(&self.held_posts, &self.voter_scan))
             .shown(&self.timers)
             .number(self.received_bytes as u64)
             .number(self.answer_bytes)

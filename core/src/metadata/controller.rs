@@ -457,8 +457,8 @@ impl Controller {
         Ok(())
     }
 
-    /// Takes in that the control batch at `offset` began this leader's epoch.
-    pub fn epoch_began(&mut self, offset: Offset) {
+    /// Takes in that a control batch stands at `offset`: one that began this leader's epoch, or says who votes.
+    pub fn control_appended(&mut self, offset: Offset) {
         self.image.apply_leader_change(offset, self.epoch);
     }
 

@@ -1,5 +1,7 @@
 //! A follower: finding the leader, fetching from it, cutting what it does not have.
 
+use std::collections::BTreeSet;
+
 use crate::ids::{LeaderEpoch, NodeId, Offset};
 use crate::quorum::messages::{Ask, FetchAnswer, FetchAsk, FetchOutcome, Standing};
 use crate::quorum::{Action, Following, LogView, Quorum, Role};
@@ -35,8 +37,7 @@ impl Quorum {
         leader: Option<NodeId>,
         log: &impl LogView,
     ) -> bool {
-        // Nobody but a voter can lead, whatever is said.
-        if epoch < self.epoch || leader.is_some_and(|node| !self.is_voters(node)) {
+        if epoch < self.epoch || leader.is_some_and(|node| !self.may_vote(node)) {
             return false;
         }
         match leader {
@@ -88,9 +89,11 @@ impl Quorum {
         self.actions.push_back(Action::Ask { node, ask: Ask::Fetch(ask) });
     }
 
-    /// A node that does not vote asks the voters in turn who leads.
+    /// A node that does not vote asks the voters in turn who leads, and whoever else may know.
     pub(super) fn look_for_leader(&mut self, now: Instant, log: &impl LogView) {
-        let others = self.others();
+        let known = self.config.known.iter().filter(|&&node| node != self.config.me.node);
+        let others: BTreeSet<NodeId> = self.others().into_iter().chain(known.copied()).collect();
+        let others: Vec<NodeId> = others.into_iter().collect();
         self.detach(now, self.epoch);
         if others.is_empty() {
             return;
@@ -124,7 +127,7 @@ impl Quorum {
         preferred: &[NodeId],
         log: &impl LogView,
     ) -> Standing {
-        if self.is_voters(leader) {
+        if self.may_vote(leader) {
             self.learn(now, epoch, None, log);
         }
         if epoch == self.epoch && self.leader() == Some(leader) && leader != self.config.me.node {

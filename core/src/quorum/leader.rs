@@ -8,6 +8,9 @@ use crate::quorum::messages::{Ask, FetchAnswer, FetchAsk, FetchOutcome};
 use crate::quorum::{Action, LogView, Progresses, Quorum, ReplicaKey, Role};
 use crate::time::Instant;
 
+/// A replica that does not vote is forgotten when it has not fetched for so long.
+const FORGOTTEN_AFTER: Duration = Duration::from_mins(1);
+
 /// What a leader knows of another voter.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress {
@@ -19,6 +22,22 @@ pub(super) struct Progress {
     proven: Offset,
     /// When it is told of the epoch again; `None` once it knows.
     tell_at: Option<Instant>,
+}
+
+impl Progress {
+    /// Returns what is known of one that was just heard.
+    pub(super) const fn heard(now: Instant) -> Self {
+        Self { fetched_at: Some(now), agrees: false, proven: Offset::ZERO, tell_at: None }
+    }
+}
+
+/// What a leader knows of a replica that follows and does not vote.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Observer {
+    /// Where its log ended when it asked for what follows.
+    pub(super) end: Offset,
+    /// When that was.
+    pub(super) fetched_at: Instant,
 }
 
 /// What the leader knows of a voter.
@@ -39,10 +58,11 @@ pub enum VoterState {
 #[derive(Clone, Debug)]
 pub(super) struct Leading {
     /// Offset of the control batch that began the epoch.
-    begun: Option<Offset>,
-    voters: Progresses,
+    pub(super) begun: Option<Offset>,
+    pub(super) voters: Progresses,
+    pub(super) observers: BTreeMap<ReplicaKey, Observer>,
     /// When it resigns unless a majority is heard.
-    resign_at: Option<Instant>,
+    pub(super) resign_at: Option<Instant>,
 }
 
 impl Leading {
@@ -110,13 +130,14 @@ impl Quorum {
             self.actions.push_back(Action::Ask { node, ask: Ask::BeginEpoch { epoch } });
         }
         let resign_at = (!alone).then(|| now + self.patience());
-        self.role = Role::Leader(Leading { begun: None, voters, resign_at });
+        self.role =
+            Role::Leader(Leading { begun: None, voters, observers: BTreeMap::new(), resign_at });
         self.actions.push_back(Action::Leader { epoch, leader: Some(self.config.me.node) });
         self.actions.push_back(Action::BeginEpoch { epoch, granting });
     }
 
     /// Returns how long a leader goes on without a majority: longer than followers wait for it.
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         self.config.fetch_timeout * 3 / 2
     }
 
@@ -145,7 +166,7 @@ impl Quorum {
         ask: &FetchAsk,
         log: &impl LogView,
     ) -> FetchVerdict {
-        let is_voter = self.config.voters.contains(&from);
+        let is_voter = self.voters().contains(&from);
         if ask.epoch > self.epoch && is_voter {
             // A voter has seen a later leader. What others say of epochs moves nobody.
             self.detach(now, ask.epoch);
@@ -177,6 +198,10 @@ impl Quorum {
         }
         if let Some(progress) = progress {
             progress.agrees = true;
+        } else {
+            let observer = Observer { end: ask.from, fetched_at: now };
+            leading.observers.insert(from, observer);
+            leading.observers.retain(|_, it| now.since(it.fetched_at) < FORGOTTEN_AFTER);
         }
         FetchVerdict::Read
     }
@@ -199,7 +224,7 @@ impl Quorum {
         proven: Offset,
         log: &impl LogView,
     ) {
-        if epoch != self.epoch || !self.config.voters.contains(&from) || proven > log.end() {
+        if epoch != self.epoch || !self.voters().contains(&from) || proven > log.end() {
             return;
         }
         let Role::Leader(leading) = &mut self.role else { return };

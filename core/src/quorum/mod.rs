@@ -27,12 +27,14 @@ mod leader;
 pub mod messages;
 #[cfg(test)]
 mod tests;
+mod voters;
 mod voting;
 
 pub use follower::Step;
 use leader::Leading;
 pub use leader::{FetchVerdict, VoterState};
 use messages::{Ask, VoteAnswer};
+use voters::Voters;
 
 /// What the machine may know of the metadata log.
 pub trait LogView {
@@ -63,8 +65,10 @@ pub struct ReplicaKey {
 pub struct QuorumConfig {
     /// This replica.
     pub me: ReplicaKey,
-    /// Those that vote.
+    /// Those that vote by the cluster's formation.
     pub voters: BTreeSet<ReplicaKey>,
+    /// Other nodes that may know who leads.
+    pub known: BTreeSet<NodeId>,
     /// Silence of the leader before a follower asks for pre-votes.
     pub fetch_timeout: Duration,
     /// The same once the leader's node refuses connections.
@@ -173,6 +177,7 @@ struct Following {
 #[derive(Clone, Debug)]
 pub struct Quorum {
     config: QuorumConfig,
+    voters: Voters,
     epoch: LeaderEpoch,
     /// For whom it voted in `epoch`, and whether that is proven.
     vote: Option<(NodeId, bool)>,
@@ -187,7 +192,8 @@ pub struct Quorum {
 }
 
 impl Quorum {
-    /// Makes the machine of a node whose last vote was `vote`, and whose log is as it shows.
+    /// Makes the machine of a node whose last vote was `vote`, and whose log is as it shows. What the log says of
+    /// voters is told by [`voters_changed`](Self::voters_changed) before [`start`](Self::start).
     pub fn new(
         config: QuorumConfig,
         vote: Option<(LeaderEpoch, NodeId)>,
@@ -202,6 +208,7 @@ impl Quorum {
         };
         let rng = ChaCha8Rng::seed_from_u64(config.seed);
         Self {
+            voters: Voters::new(config.voters.clone()),
             config,
             epoch,
             vote,
@@ -245,11 +252,6 @@ impl Quorum {
     /// Returns the offset below which the log is committed, as far as this node knows.
     pub const fn high_watermark(&self) -> Offset {
         self.high_watermark
-    }
-
-    /// Returns those that vote.
-    pub const fn voters(&self) -> &BTreeSet<ReplicaKey> {
-        &self.config.voters
     }
 
     /// Takes the next thing to be done.
@@ -325,30 +327,6 @@ impl Quorum {
         }
     }
 
-    fn is_voter(&self) -> bool {
-        self.config.voters.contains(&self.config.me)
-    }
-
-    /// Returns whether a node is one of those that vote.
-    fn is_voters(&self, node: NodeId) -> bool {
-        self.config.voters.iter().any(|voter| voter.node == node)
-    }
-
-    fn is_alone(&self) -> bool {
-        self.is_voter() && self.config.voters.len() == 1
-    }
-
-    /// Returns how many voters are a majority.
-    fn majority(&self) -> usize {
-        self.config.voters.len() / 2 + 1
-    }
-
-    /// Returns the other voters.
-    fn others(&self) -> Vec<NodeId> {
-        let me = self.config.me.node;
-        self.config.voters.iter().map(|voter| voter.node).filter(|&node| node != me).collect()
-    }
-
     /// Draws the wait of an election.
     fn election_wait(&mut self) -> Duration {
         let (min, max) = (self.config.election_min, self.config.election_max);
@@ -399,6 +377,7 @@ impl Quorum {
             .shown(&self.vote)
             .shown(&self.waiting)
             .shown(&self.role)
+            .shown(&self.voters)
             .number(u64::from(self.leaving));
     }
 }

@@ -48,6 +48,8 @@ enum Message {
 struct Flight {
     at: Instant,
     from: usize,
+    /// The replica that sent it.
+    replica: ReplicaKey,
     to: usize,
     life: u32,
     message: Message,
@@ -62,6 +64,8 @@ struct Node {
     callers: BTreeMap<u64, (usize, messages::VoteAsk)>,
     next_caller: u64,
     life: u32,
+    /// How often its disk was lost.
+    wiped: u8,
 }
 
 struct World {
@@ -71,6 +75,9 @@ struct World {
     cut: BTreeSet<(usize, usize)>,
     rng: ChaCha8Rng,
     next_value: u64,
+    /// Sets of voters that stand in logs, by their numbers above [`VOTERS`].
+    sets: Vec<BTreeSet<ReplicaKey>>,
+    wipes: usize,
     /// How rare things are in this run: crashes, cuts, proofs.
     rare: [u64; 3],
     committed: BTreeMap<i64, (LeaderEpoch, u64)>,
@@ -79,8 +86,18 @@ struct World {
     faulty: bool,
 }
 
+/// Records from here on say who votes.
+const VOTERS: u64 = 1 << 40;
+
 fn key(index: usize) -> ReplicaKey {
-    ReplicaKey { node: NodeId(index as i32 + 1), directory: Uuid([index as u8 + 1; 16]) }
+    key_after(index, 0)
+}
+
+/// The replica of a node whose disk was lost so often.
+fn key_after(index: usize, wiped: u8) -> ReplicaKey {
+    let mut directory = [index as u8 + 1; 16];
+    directory[0] = wiped;
+    ReplicaKey { node: NodeId(index as i32 + 1), directory: Uuid(directory) }
 }
 
 fn index(node: NodeId) -> usize {
@@ -91,6 +108,7 @@ fn config(me: usize, count: usize, seed: u64) -> QuorumConfig {
     QuorumConfig {
         me: key(me),
         voters: (0..count).map(key).collect(),
+        known: (0..count).map(|at| key(at).node).collect(),
         fetch_timeout: Duration::from_secs(2),
         lost_leader: Duration::from_millis(300),
         election_min: Duration::from_millis(300),
@@ -109,6 +127,8 @@ impl World {
             cut: BTreeSet::new(),
             rng: ChaCha8Rng::seed_from_u64(seed),
             next_value: 1,
+            sets: Vec::new(),
+            wipes: 0,
             rare: [0; 3],
             committed: BTreeMap::new(),
             leaders: BTreeMap::new(),
@@ -126,6 +146,7 @@ impl World {
                 callers: BTreeMap::new(),
                 next_caller: 0,
                 life: 0,
+                wiped: 0,
             });
         }
         for node in 0..count {
@@ -142,7 +163,14 @@ impl World {
         let (count, seed) = (self.nodes.len(), self.rng.next_u64());
         let node = &mut self.nodes[at];
         node.life += 1;
-        let mut quorum = Quorum::new(config(at, count, seed), node.vote, &node.log);
+        let config = QuorumConfig { me: key_after(at, node.wiped), ..config(at, count, seed) };
+        let mut quorum = Quorum::new(config, node.vote, &node.log);
+        for (offset, (_, value)) in node.log.records.iter().enumerate() {
+            if let Some(voters) = value.checked_sub(VOTERS) {
+                let (offset, voters) = (Offset(offset as i64), self.sets[voters as usize].clone());
+                quorum.voters_changed(self.now, offset, voters, &node.log);
+            }
+        }
         quorum.start(self.now, &node.log);
         node.quorum = Some(quorum);
         self.settle(at);
@@ -160,7 +188,34 @@ impl World {
         node.log.proven = node.log.records.len();
     }
 
+    fn replica(&self, at: usize) -> ReplicaKey {
+        key_after(at, self.nodes[at].wiped)
+    }
+
+    /// A node loses its disk, unless too little would be left of what votes anywhere.
+    fn wipe(&mut self, at: usize) {
+        let there: BTreeSet<ReplicaKey> =
+            (0..self.nodes.len()).filter(|&other| other != at).map(|it| self.replica(it)).collect();
+        let formed: BTreeSet<ReplicaKey> = (0..self.nodes.len()).map(key).collect();
+        let last = self.committed.values().rev().find_map(|(_, value)| value.checked_sub(VOTERS));
+        let committed = last.map_or(&formed, |set| &self.sets[set as usize]);
+        let in_force =
+            self.nodes.iter().filter_map(|node| node.quorum.as_ref().map(Quorum::voters));
+        let is_enough =
+            |set: &BTreeSet<ReplicaKey>| set.intersection(&there).count() > set.len() / 2;
+        if !in_force.chain([committed]).all(is_enough) {
+            return;
+        }
+        self.crash(at);
+        self.wipes += 1;
+        let node = &mut self.nodes[at];
+        node.log = Log::default();
+        node.vote = None;
+        node.wiped += 1;
+    }
+
     fn send(&mut self, from: usize, to: usize, life: u32, message: Message) {
+        let replica = self.replica(from);
         let lost = self.cut.contains(&(from, to)) || (self.faulty && self.chance(20));
         let delay = if self.faulty && self.chance(30) { 400 } else { 5 };
         let at = self.now + Duration::from_nanos(MS / 2 + self.rng.next_u64() % (delay * MS));
@@ -170,6 +225,7 @@ impl World {
                 let flight = Flight {
                     at: self.now + Duration::from_millis(100),
                     from: to,
+                    replica,
                     to: from,
                     life,
                     message: Message::Failed(ask),
@@ -178,7 +234,7 @@ impl World {
             } else if let Message::Fetched(ask, ..) = message {
                 let message = Message::Failed(Ask::Fetch(ask));
                 let at = self.now + Duration::from_millis(100);
-                self.flights.push(Flight { at, from, to, life, message });
+                self.flights.push(Flight { at, from, replica, to, life, message });
             }
             return;
         }
@@ -187,9 +243,9 @@ impl World {
             && matches!(message, Message::Ask(Ask::Vote(_) | Ask::Ack { .. }))
         {
             let at = at + Duration::from_nanos(self.rng.next_u64() % (800 * MS));
-            self.flights.push(Flight { at, from, to, life, message: message.clone() });
+            self.flights.push(Flight { at, from, replica, to, life, message: message.clone() });
         }
-        self.flights.push(Flight { at, from, to, life, message });
+        self.flights.push(Flight { at, from, replica, to, life, message });
     }
 
     /// Carries out what a node wants.
@@ -214,7 +270,8 @@ impl World {
                     self.send(at, to, life, Message::Vote(ask, answer));
                 }
                 Action::BeginEpoch { epoch, granting } => {
-                    assert!(granting.len() > self.nodes.len() / 2);
+                    let voters = self.nodes[at].quorum.as_ref().expect("up").voters();
+                    assert!(granting.len() > voters.len() / 2);
                     let before = self.leaders.insert(epoch, at);
                     assert!(before.is_none(), "one leader in epoch {epoch:?}");
                     for (&offset, record) in &self.committed {
@@ -249,7 +306,7 @@ impl World {
     }
 
     fn deliver(&mut self, flight: Flight) {
-        let Flight { from, to, life, message, .. } = flight;
+        let Flight { from, replica, to, life, message, .. } = flight;
         if self.cut.contains(&(from, to)) && !matches!(message, Message::Failed(_)) {
             return;
         }
@@ -258,7 +315,7 @@ impl World {
             if let Message::Ask(ask) = message {
                 let at = now + Duration::from_millis(2);
                 let message = Message::Failed(ask);
-                self.flights.push(Flight { at, from: to, to: from, life, message });
+                self.flights.push(Flight { at, from: to, replica, to: from, life, message });
             }
             return;
         }
@@ -281,16 +338,23 @@ impl World {
                 self.send(to, from, life, Message::Standing(standing));
             }
             Message::Ask(Ask::Ack { epoch, proven }) => {
-                quorum.on_ack(key(from), epoch, proven, log);
+                quorum.on_ack(replica, epoch, proven, log);
             }
             Message::Ask(Ask::Fetch(ask)) => {
-                let (answer, records) = match quorum.on_fetch(now, key(from), &ask, log) {
+                let (answer, records) = match quorum.on_fetch(now, replica, &ask, log) {
                     FetchVerdict::Read => {
                         let records = log.records[ask.from.0 as usize..].to_vec();
                         (quorum.fetch_answer(), records.into_iter().take(3).collect())
                     }
                     FetchVerdict::Answer(answer) => (answer, Vec::new()),
                 };
+                if let Some(voters) = quorum.voters_with(now, replica) {
+                    self.sets.push(voters.clone());
+                    let value = VOTERS + self.sets.len() as u64 - 1;
+                    let offset = log.end();
+                    log.records.push((quorum.epoch(), value));
+                    quorum.voters_changed(now, offset, voters, log);
+                }
                 self.send(to, from, life, Message::Fetched(ask, answer, records));
             }
             // Answers to an earlier life reach nobody.
@@ -302,12 +366,20 @@ impl World {
                 let step = quorum.on_fetch_answer(now, sender, &ask, answer, log);
                 let agreed = match step {
                     Step::Append { high_watermark } => {
-                        log.records.extend(records);
+                        for (epoch, value) in records {
+                            let offset = log.end();
+                            log.records.push((epoch, value));
+                            if let Some(set) = value.checked_sub(VOTERS) {
+                                let voters = self.sets[set as usize].clone();
+                                quorum.voters_changed(now, offset, voters, log);
+                            }
+                        }
                         Some(high_watermark)
                     }
                     Step::Truncate(end) => {
                         log.records.truncate(end.0 as usize);
                         log.proven = log.proven.min(log.records.len());
+                        quorum.cut(end);
                         None
                     }
                     Step::Nothing => None,
@@ -367,6 +439,8 @@ impl World {
             node.quorum.as_mut().expect("up").leave_office(now);
             self.settle(at);
             self.crash(at);
+        } else if self.faulty && self.chance(2 * crashes) {
+            self.wipe(at);
         }
     }
 
@@ -409,7 +483,7 @@ fn matching_logs(world: &World) {
 
 #[test]
 fn whatever_is_lost_delayed_repeated_or_crashed_what_is_committed_stays() {
-    let (mut elections, mut commits) = (0, 0);
+    let (mut elections, mut commits, mut wipes, mut changes) = (0, 0, 0, 0);
     for seed in 0..60 {
         let count = [1, 3, 5][(seed % 3) as usize];
         let mut world = World::new(count, seed);
@@ -431,12 +505,17 @@ fn whatever_is_lost_delayed_repeated_or_crashed_what_is_committed_stays() {
             let quorum = node.quorum.as_ref().expect("all are up");
             assert_eq!(quorum.leader(), Some(key(leader).node), "seed {seed}: node {at}");
             assert!(quorum.high_watermark().0 + 100 > world.committed.len() as i64, "seed {seed}");
+            let whole: BTreeSet<ReplicaKey> = (0..count).map(|it| world.replica(it)).collect();
+            assert_eq!(quorum.voters(), &whole, "seed {seed}: all vote again");
         }
         matching_logs(&world);
+        wipes += world.wipes;
+        changes += world.committed.values().filter(|(_, value)| *value >= VOTERS).count();
         elections += world.leaders.len();
         commits += world.committed.len();
     }
     assert!(elections > 200 && commits > 10_000, "{elections} elections, {commits} records");
+    assert!(wipes > 50 && changes > 80, "{wipes} disks lost, {changes} changes of voters");
 }
 
 #[test]
@@ -460,8 +539,8 @@ fn an_empty_directory_of_a_known_node_is_no_voter() {
     quorum.start(Instant::ZERO, &log);
     let ask = messages::VoteAsk {
         epoch: LeaderEpoch(5),
-        candidate: ReplicaKey { directory: Uuid([9; 16]), ..key(1) },
-        voter: key(0),
+        candidate: key(1),
+        voter: ReplicaKey { directory: Uuid([9; 16]), ..key(0) },
         last_epoch: LeaderEpoch(4),
         end: Offset(100),
         pre_vote: false,
@@ -594,4 +673,41 @@ fn behind_the_last_epoch_there_is_nobody_stands() {
     let mut quorum = Quorum::new(config(0, 1, 7), vote, &log);
     quorum.start(Instant::ZERO, &log);
     assert!(!quorum.is_leader());
+}
+
+#[test]
+fn a_replica_comes_in_the_place_of_another_directory_in_two_steps_each_of_them_committed() {
+    let (mut quorum, mut log) = elected(&[(LeaderEpoch(2), 1)]);
+    let (epoch, now) = (LeaderEpoch(3), Instant::ZERO);
+    let (follower, newcomer) = (key(1), key_after(2, 1));
+    let fetch = |quorum: &mut Quorum, log: &Log, who| {
+        let ask = FetchAsk { epoch, from: log.end(), last_epoch: epoch };
+        assert_eq!(quorum.on_fetch(now, who, &ask, log), FetchVerdict::Read);
+    };
+    let change = |quorum: &mut Quorum, log: &mut Log, voters| {
+        let offset = log.end();
+        log.records.push((epoch, 7));
+        log.proven = log.records.len();
+        quorum.voters_changed(now, offset, voters, log);
+    };
+    fetch(&mut quorum, &log, newcomer);
+    fetch(&mut quorum, &log, follower);
+    assert_eq!(quorum.voters_with(now, newcomer), None, "nothing of the epoch is committed");
+    quorum.on_ack(follower, epoch, log.end(), &log);
+
+    let without: BTreeSet<ReplicaKey> = [key(0), follower].into();
+    assert_eq!(quorum.voters_with(now, newcomer), Some(without.clone()));
+    change(&mut quorum, &mut log, without);
+    fetch(&mut quorum, &log, newcomer);
+    assert_eq!(quorum.voters_with(now, newcomer), None, "the change is not committed");
+    quorum.on_ack(follower, epoch, log.end(), &log);
+
+    let whole: BTreeSet<ReplicaKey> = [key(0), follower, newcomer].into();
+    assert_eq!(quorum.voters_with(now, newcomer), Some(whole.clone()));
+    let late = now + Duration::from_secs(5);
+    assert_eq!(quorum.voters_with(late, newcomer), None, "it is not heard any more");
+    change(&mut quorum, &mut log, whole.clone());
+    assert_eq!(quorum.voters(), &whole);
+    quorum.cut(Offset(log.end().0 - 1));
+    assert_eq!(quorum.voters().len(), 2, "a record that is cut off counts no more");
 }

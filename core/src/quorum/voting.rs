@@ -36,7 +36,7 @@ impl Quorum {
     }
 
     fn ask_for_votes(&mut self, pre_vote: bool, log: &impl LogView) {
-        let voters: Vec<_> = self.config.voters.iter().copied().collect();
+        let voters: Vec<_> = self.voters().iter().copied().collect();
         for voter in voters.into_iter().filter(|&voter| voter != self.config.me) {
             let ask = VoteAsk {
                 epoch: self.epoch,
@@ -86,8 +86,10 @@ impl Quorum {
         ask: &VoteAsk,
         log: &impl LogView,
     ) {
-        let known = self.config.voters.contains(&ask.candidate) && ask.voter == self.config.me;
-        if !known || ask.epoch < self.epoch {
+        // Who votes may have changed, and this node not have heard of it: the candidate knows of its log alone, and
+        // this replica, if it is the one that is meant, gives what it is asked for (KIP-853).
+        let is_meant = ask.voter == self.config.me && self.may_vote(ask.candidate.node);
+        if !is_meant || ask.epoch < self.epoch {
             return self.refuse(caller);
         }
         let complete = (ask.last_epoch, ask.end) >= (log.last_epoch(), log.end());
@@ -118,7 +120,7 @@ impl Quorum {
             None => self.leader().is_none(),
             Some((voted, _)) => voted == ask.candidate.node,
         };
-        if !(free && complete && self.is_voter()) {
+        if !(free && complete) {
             return self.refuse(caller);
         }
         match self.vote {
@@ -175,7 +177,7 @@ impl Quorum {
     }
 
     fn count_votes(&mut self, now: Instant, log: &impl LogView) {
-        let (majority, voters) = (self.majority(), self.config.voters.len());
+        let (majority, voters) = (self.majority(), self.voters().len());
         match &self.role {
             Role::Prospective(tally) if tally.granted.len() >= majority => self.stand(now, log),
             Role::Candidate(tally) if tally.granted.len() >= majority => {

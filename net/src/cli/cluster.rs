@@ -165,8 +165,7 @@ fn silent_voters(voters: &[QuorumReplicaState], fenced: &BTreeSet<i32>, now: i64
             what: "does not vote".to_owned(),
             place: format!("node {}", voter.replica_id),
             detail:
-                "it runs with another data directory than the cluster was formed with, or does not \
-                     reach the controller"
+                "its data directory is new and has not caught up yet, or it does not reach the controller"
                     .to_owned(),
         })
         .collect()

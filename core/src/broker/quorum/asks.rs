@@ -151,8 +151,12 @@ impl Shard {
                 self.fx.mark(crate::io::Mark::MetadataTruncated);
                 self.fx.cluster(ClusterEvent::Truncated { partition: METADATA, end: to });
                 self.log.truncate(now, METADATA, to, &mut self.fx);
+                self.with_quorum(now, |machine, _| machine.cut(to));
             }
-            Some(Step::Reset(start)) => self.log.reset(now, METADATA, start, &mut self.fx),
+            Some(Step::Reset(start)) => {
+                self.log.reset(now, METADATA, start, &mut self.fx);
+                self.with_quorum(now, |machine, _| machine.cut(start));
+            }
             Some(Step::Broken(why)) => {
                 let message = format!(
                     "this node cannot follow node {node} in the metadata log: {why}; nothing was \
@@ -174,8 +178,9 @@ impl Shard {
                 return Err(format!("the CRC at offset {} is wrong", batch.base_offset()));
             }
             self.log
-                .append_replica(now, METADATA, batch, now.wall, &mut self.fx)
+                .append_replica(now, METADATA, batch.clone(), now.wall, &mut self.fx)
                 .map_err(|error| error.to_string())?;
+            self.note_voters(now, &batch)?;
         }
         Ok(())
     }

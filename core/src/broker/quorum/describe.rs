@@ -87,7 +87,15 @@ impl Shard {
                 last_caught_up_timestamp: if end == own_end.0 { heard } else { -1 },
             }
         });
+        let observers = machine.observers().map(|(replica, end, fetched_at)| QuorumReplicaState {
+            replica_id: replica.node.0,
+            replica_directory_id: replica.directory,
+            log_end_offset: end.0,
+            last_fetch_timestamp: wall(fetched_at),
+            last_caught_up_timestamp: if end >= own_end { wall(fetched_at) } else { -1 },
+        });
         Some(DescribeQuorumPartitionResponse {
+            observers: observers.collect(),
             leader_id: machine.leader().map_or(-1, |leader| leader.0),
             leader_epoch: machine.epoch().0,
             high_watermark: machine.high_watermark().0,

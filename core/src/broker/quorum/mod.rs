@@ -3,7 +3,7 @@
 //!
 //! Who does what: `mod` carries actions out, `asks` speaks to other nodes, `serve` answers them, `committed`
 //! reads what is committed back and hands it to all shards, `office` takes the controller's office up and
-//! down.
+//! down, `voters` says who votes.
 //!
 //! What never happens here: a decision about votes, epochs or what is committed.
 
@@ -12,6 +12,7 @@ mod committed;
 mod describe;
 mod office;
 pub mod serve;
+pub(in crate::broker) mod voters;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -110,6 +111,7 @@ impl Shard {
         let config = QuorumConfig {
             me,
             voters,
+            known: node.peers.iter().map(|peer| peer.node_id).collect(),
             fetch_timeout: limits.quorum_fetch_timeout,
             lost_leader: limits.quorum_lost_leader,
             election_min: limits.quorum_election_min,

@@ -114,7 +114,7 @@ impl Shard {
             Err(error) => return self.fail_registration(&error.to_string()),
         };
         let mut controller = Controller::new(node, self.identity.directory_id, epoch, image);
-        controller.epoch_began(began);
+        controller.control_appended(began);
         controller.set_voters(voters.len());
         self.controller = Some(controller);
         self.tell_controller_of_shards();

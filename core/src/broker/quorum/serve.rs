@@ -147,6 +147,7 @@ impl Shard {
                     .map_or(Offset::ZERO, |quorum| quorum.machine.high_watermark().min(ask.from));
                 let parked = Parked { replica, ask, max_bytes, until, told };
                 self.serve_fetch(now, (shard, request), parked);
+                self.admit_voter(now, replica);
                 self.arm_quorum_timer();
             }
         }
