@@ -373,8 +373,8 @@ impl<M: Machine> World<M> {
     }
 
     /// Whether the other nodes of a cluster have a copy of everything that is acknowledged, and are enough to
-    /// elect a leader without this one, whose empty disk never votes. One node of a run loses its disk, and no
-    /// other is kept away for good.
+    /// elect a leader without this one, whose empty disk votes only once it has caught up. One node of a run loses
+    /// its disk, and no other is kept away for good.
     fn may_wipe(&mut self, node: usize) -> bool {
         let may = self.options.cluster.as_ref().is_some_and(|cluster| {
             let mut others = cluster.lost.iter().chain(&self.wiped);

@@ -1,8 +1,10 @@
-//! L4: a minute after the last fault all replicas that are well are in sync and hold the same.
+//! L4: a minute after the last fault all replicas that are well are in sync and hold the same, and all nodes that
+//! are well vote, those with new disks too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mainspring_core::ids::TopicPartition;
+use mainspring_core::observe::ClusterEvent;
 
 use super::ghost::{Ghost, place};
 use crate::checkers::Checker;
@@ -16,6 +18,8 @@ const WITHIN: u64 = 60_000_000_000;
 pub struct ReplicasAlike {
     ghost: Ghost,
     core: BTreeSet<usize>,
+    /// Which nodes vote, as each said last.
+    votes: BTreeMap<usize, bool>,
     until: Option<u64>,
     last: u64,
     evaluations: u64,
@@ -51,11 +55,15 @@ impl Checker for ReplicasAlike {
     }
 
     fn promise(&self) -> &'static str {
-        "A minute after the last fault all replicas on nodes that are well are in sync and hold the same."
+        "A minute after the last fault all replicas on nodes that are well are in sync and hold the same, and those \
+         nodes vote."
     }
 
     fn observe(&mut self, at: u64, fact: &Fact) -> Result<(), String> {
         self.last = at;
+        if let Fact::Reported { node, event: ClusterEvent::Votes(votes) } = fact {
+            self.votes.insert(*node, *votes);
+        }
         if let Fact::Core { nodes } = fact {
             self.core = nodes.iter().copied().collect();
             self.until = Some(at + WITHIN);
@@ -69,6 +77,15 @@ impl Checker for ReplicasAlike {
             return Ok(());
         }
         let core = self.core.clone();
+        for node in &core {
+            self.evaluations += 1;
+            if self.votes.get(node) == Some(&false) {
+                return Err(format!(
+                    "node {node} does not vote {} s after the last fault",
+                    WITHIN / 1_000_000_000
+                ));
+            }
+        }
         let decided: Vec<_> = self.ghost.decisions().map(|(p, it)| (p, it.clone())).collect();
         for (partition, decided) in decided {
             let well: BTreeSet<usize> = decided
@@ -128,6 +145,13 @@ mod tests {
         healed(&then(&[decided(2, Some(0), 1, &[0, 2])]), WITHIN).expect_err("it is out of sync");
         let other = then(&[cut(1, 1), fetched(1, 1, 0, 99), flushed(1, 2)]);
         healed(&other, WITHIN).expect_err("it holds another record");
+    }
+
+    #[test]
+    fn a_node_that_was_given_no_vote_is_found() {
+        let votes = |node, votes| told(node, ClusterEvent::Votes(votes));
+        healed(&then(&[votes(1, false)]), WITHIN).expect_err("its disk is new, and it never votes");
+        assert!(healed(&then(&[votes(1, false), votes(1, true), votes(2, false)]), WITHIN) > Ok(0));
     }
 
     #[test]
