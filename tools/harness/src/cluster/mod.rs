@@ -4,6 +4,7 @@
 pub(crate) mod nodes;
 mod programs;
 mod reader;
+mod votes;
 
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,11 @@ pub(crate) fn kills(checks: &mut Checks, cycles: u64, seed: Option<u64>) {
     if python.is_none() {
         checks.skip("librdkafka writes to a cluster", "confluent-kafka is not installed");
     }
+    checks.note(
+        "nodes that lost their disks vote again, and carry the cluster without the others",
+        votes::lost_disks(),
+    );
+    checks.note("one node grows to three, and all of them vote", votes::growth());
     checks.note("a cluster loses, doubles and reorders nothing whatever node is struck", {
         Cycles::new(seed, python).and_then(|mut run| {
             let done = run.all(cycles);

@@ -41,6 +41,13 @@ pub(crate) struct View {
 impl Nodes {
     /// Starts `count` nodes with directories in `folder`, and waits until all of them serve.
     pub(crate) fn start(folder: &Path, count: usize, settings: &[&str]) -> Outcome<Self> {
+        let mut nodes = Self::prepare(folder, count, settings)?;
+        nodes.start_missing()?;
+        Ok(nodes)
+    }
+
+    /// Makes everything ready for `count` nodes, none of which runs.
+    pub(crate) fn prepare(folder: &Path, count: usize, settings: &[&str]) -> Outcome<Self> {
         let ports = free_ports(2 * count)?;
         let (clients, peers) = ports.split_at(count);
         let voters: Vec<String> =
@@ -62,9 +69,24 @@ impl Nodes {
                 serve
             })
             .collect();
-        let mut nodes = Self { running: serves.iter().map(|_| None).collect(), serves, addresses };
-        nodes.start_missing()?;
-        Ok(nodes)
+        Ok(Self { running: serves.iter().map(|_| None).collect(), serves, addresses })
+    }
+
+    /// Starts the first node as one that knows of no other.
+    pub(crate) fn start_alone(&mut self) -> Outcome {
+        let arguments = self.serves[0].arguments.clone();
+        let voters = arguments.iter().position(|it| it == "--voters").unwrap_or(arguments.len());
+        self.serves[0].arguments.drain(voters..voters + 2);
+        let broker = self.serves[0].launch()?.ready(READY_LIMIT);
+        self.serves[0].arguments = arguments;
+        self.running[0] = Some(broker?);
+        Ok(())
+    }
+
+    /// Empties the data directory of a node that does not run.
+    pub(crate) fn lose_disk(&self, id: i32) -> Outcome {
+        let data = &self.serves[id as usize - 1].data;
+        std::fs::remove_dir_all(data).map_err(|error| format!("{}: {error}", data.display()))
     }
 
     /// Starts the nodes that do not run, all at the same time, and waits until they serve.
