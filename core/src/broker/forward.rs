@@ -1,6 +1,7 @@
 //! Commands for the controller: decided here where this node leads the metadata log, else sent to the node
 //! that does, as the requests that Kafka has for them.
 
+use crate::broker::api::find_coordinator::key_type_of;
 use crate::broker::peers::PeerTag;
 use crate::broker::pending::RequestContext;
 use crate::broker::shard::Shard;
@@ -93,7 +94,8 @@ impl Shard {
                 .into()
             }
             // Whoever is asked for a coordinator makes its topic.
-            Command::CreateConsumerOffsets => FindCoordinatorRequest {
+            Command::CreateInternal(topic) => FindCoordinatorRequest {
+                key_type: key_type_of(topic),
                 coordinator_keys: vec!["".into()],
                 ..FindCoordinatorRequest::default()
             }

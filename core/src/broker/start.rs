@@ -18,18 +18,12 @@ use crate::log::{FlushPolicy, LogSettings, Stable, Storage};
 use crate::metadata::MetadataImage;
 use crate::metadata::apply::RESOURCE_BROKER;
 use crate::metadata::decide_brokers::incarnation_id;
+use crate::metadata::features::FEATURES;
 use crate::time::Now;
 use crate::wire::MetadataRecord;
 use crate::wire::metadata_record::{
     BrokerEndpoint, BrokerFeature, ConfigRecord, FeatureLevelRecord, RegisterBrokerRecord,
 };
-
-/// Name and level of the only feature that is settled: Kafka 4.3's metadata.
-pub(in crate::broker) const METADATA_VERSION: &str = "metadata.version";
-/// The level of `metadata.version` that this node writes.
-pub(in crate::broker) const METADATA_VERSION_LEVEL: i16 = 30;
-/// The lowest level of `metadata.version` that this node could work at.
-pub(in crate::broker) const METADATA_VERSION_MIN: i16 = 7;
 
 /// Where a shard stands in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -178,12 +172,16 @@ impl Shard {
         let registration = self.is_alone().then(|| self.registration());
         let Some(controller) = &mut self.controller else { return };
         let mut records: Vec<MetadataRecord> = Vec::new();
-        if controller.image().features().next().is_none() {
-            let feature = FeatureLevelRecord {
-                name: METADATA_VERSION.into(),
-                feature_level: METADATA_VERSION_LEVEL,
-            };
-            records.push(feature.into());
+        let is_new = controller.image().features().next().is_none();
+        for feature in FEATURES {
+            // In a cluster that is there, other brokers may be of a build that does not know it yet.
+            if is_new || (registration.is_some() && controller.image().feature(feature.name) == 0) {
+                let level =
+                    FeatureLevelRecord { name: feature.name.into(), feature_level: feature.max };
+                records.push(level.into());
+            }
+        }
+        if is_new {
             records.extend(cluster_defaults(&self.config.node));
         }
         if let Some(registration) = registration {
@@ -213,11 +211,14 @@ impl Shard {
             broker_id: node.node_id.0,
             incarnation_id: incarnation_id(self.identity.directory_id, self.identity.incarnation),
             end_points,
-            features: vec![BrokerFeature {
-                name: METADATA_VERSION.into(),
-                min_supported_version: METADATA_VERSION_MIN,
-                max_supported_version: METADATA_VERSION_LEVEL,
-            }],
+            features: FEATURES
+                .into_iter()
+                .map(|feature| BrokerFeature {
+                    name: feature.name.into(),
+                    min_supported_version: feature.min,
+                    max_supported_version: feature.max,
+                })
+                .collect(),
             rack: None,
             fenced: false,
             log_dirs: vec![self.identity.directory_id],

@@ -23,7 +23,7 @@ use crate::metadata::decide::{Deciding, Decision};
 use crate::metadata::decide_brokers::{BrokerState, fence, heartbeat, register_broker};
 use crate::metadata::decide_partitions::alter_partition;
 use crate::metadata::elections::{balance_leaders, elect_leaders};
-use crate::metadata::image::MetadataImage;
+use crate::metadata::image::{InternalTopic, MetadataImage};
 use crate::metadata::reassign::{alter_reassignments, list_reassignments};
 use crate::record::builder::BatchBuilder;
 use crate::record::compress::Codec;
@@ -57,8 +57,8 @@ pub enum Command {
     CreateTopics(CreateTopicsRequest),
     /// Topics that a Metadata request named and may create.
     AutoCreate(Vec<KafkaString>),
-    /// The topic of committed offsets, which somebody is looking for.
-    CreateConsumerOffsets,
+    /// A topic of coordinators, one of which somebody is looking for.
+    CreateInternal(InternalTopic),
     /// `DeleteTopics`, in this version.
     DeleteTopics(DeleteTopicsRequest, i16),
     /// `CreatePartitions`.
@@ -408,8 +408,8 @@ impl Controller {
                 let Decision { records, response: () } = deciding.auto_create(names);
                 Decision { records, response: CommandAnswer::AutoCreated }
             }
-            Command::CreateConsumerOffsets => {
-                let Decision { records, response: () } = deciding.create_consumer_offsets();
+            Command::CreateInternal(topic) => {
+                let Decision { records, response: () } = deciding.create_internal(*topic);
                 Decision { records, response: CommandAnswer::AutoCreated }
             }
             Command::DeleteTopics(request, version) => {
@@ -523,7 +523,7 @@ const fn is_used_anywhere(command: &Command) -> bool {
     match command {
         Command::CreateTopics(_)
         | Command::AutoCreate(_)
-        | Command::CreateConsumerOffsets
+        | Command::CreateInternal(_)
         | Command::DeleteTopics(..)
         | Command::CreatePartitions(_)
         | Command::AlterConfigs(_)

@@ -11,7 +11,7 @@ use crate::error::ErrorCode;
 use crate::ids::{NodeId, PartitionIndex, TopicId, TopicName, Uuid};
 use crate::log::LogStore;
 use crate::metadata::apply::RESOURCE_TOPIC;
-use crate::metadata::image::{CONSUMER_OFFSETS, MetadataImage, collision_key, is_internal};
+use crate::metadata::image::{InternalTopic, MetadataImage, collision_key, is_internal};
 use crate::metadata::topic_config::{self, Overrides, TOPIC_CONFIGS};
 use crate::wire::api::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
@@ -132,7 +132,9 @@ impl Deciding<'_> {
         }
         // Nor one that would stand in its way.
         if is_internal(name.as_str())
-            || collision_key(name.as_str()) == collision_key(CONSUMER_OFFSETS)
+            || InternalTopic::ALL
+                .iter()
+                .any(|topic| collision_key(topic.name()) == collision_key(name.as_str()))
         {
             let why = "The name belongs to a topic that the broker makes itself.";
             return Err((ErrorCode::InvalidTopicException, why.to_owned()));
@@ -140,26 +142,36 @@ impl Deciding<'_> {
         self.make_topic(&name, topic, checked_configs, batch)
     }
 
-    /// Creates the topic of committed offsets with Kafka's settings for it, unless it is there. A
-    /// node that has no room for it leaves it out.
-    pub fn create_consumer_offsets(&mut self) -> Decision<()> {
+    /// Creates a topic that coordinators keep their state in, with Kafka's settings for it, unless it is
+    /// there. A node that has no room for it leaves it out.
+    pub fn create_internal(&mut self, internal: InternalTopic) -> Decision<()> {
         let none = Decision { records: Vec::new(), response: () };
-        if self.image.topic_by_name(CONSUMER_OFFSETS).is_some() {
+        if self.image.topic_by_name(internal.name()).is_some() {
             return none;
         }
         let settings = &self.node.settings;
+        let (partitions, compression, segment) = match internal {
+            InternalTopic::ConsumerOffsets => {
+                ("offsets.topic.num.partitions", "producer", "offsets.topic.segment.bytes")
+            }
+            InternalTopic::TransactionState => (
+                "transaction.state.log.num.partitions",
+                "uncompressed",
+                "transaction.state.log.segment.bytes",
+            ),
+        };
         let topic = CreatableTopic {
-            name: KafkaString::from_static(CONSUMER_OFFSETS),
-            num_partitions: settings.number("offsets.topic.num.partitions").unwrap_or(1) as i32,
+            name: KafkaString::from_static(internal.name()),
+            num_partitions: settings.number(partitions).unwrap_or(1) as i32,
             replication_factor: -1,
             ..CreatableTopic::default()
         };
         let configs = Overrides::from([
             ("cleanup.policy".to_owned(), "compact".to_owned()),
-            ("compression.type".to_owned(), "producer".to_owned()),
-            ("segment.bytes".to_owned(), settings.text("offsets.topic.segment.bytes").to_owned()),
+            ("compression.type".to_owned(), compression.to_owned()),
+            ("segment.bytes".to_owned(), settings.text(segment).to_owned()),
         ]);
-        let Ok(name) = TopicName::parse(CONSUMER_OFFSETS) else { return none };
+        let Ok(name) = TopicName::parse(internal.name()) else { return none };
         match self.make_topic(&name, &topic, |_| Ok(configs), &mut Batch::default()) {
             Ok((_, records)) => Decision { records, response: () },
             Err(_) => none,

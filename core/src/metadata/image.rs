@@ -170,6 +170,11 @@ impl MetadataImage {
         self.features.iter().map(|(name, &level)| (name.as_str(), level))
     }
 
+    /// Returns the level of a feature, 0 where none is settled.
+    pub fn feature(&self, name: &str) -> i16 {
+        self.features.get(name).copied().unwrap_or(0)
+    }
+
     /// Returns whether a node may lead partitions and join in-sync sets.
     pub fn is_active(&self, id: NodeId) -> bool {
         self.broker(id).is_some_and(BrokerImage::is_active)
@@ -294,12 +299,41 @@ impl TopicImage {
 
 /// Name of the topic of committed offsets and groups.
 pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
+/// Name of the topic of transactions.
+pub const TRANSACTION_STATE: &str = "__transaction_state";
+
+/// A topic that brokers make themselves, when somebody first looks for a coordinator whose state it keeps.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum InternalTopic {
+    /// Groups and committed offsets.
+    ConsumerOffsets,
+    /// Transactions.
+    TransactionState,
+}
+
+impl InternalTopic {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::ConsumerOffsets, Self::TransactionState];
+
+    /// Returns its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ConsumerOffsets => CONSUMER_OFFSETS,
+            Self::TransactionState => TRANSACTION_STATE,
+        }
+    }
+
+    /// Finds the topic with a name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|topic| topic.name() == name)
+    }
+}
 
 /// Returns whether a name belongs to the broker itself.
 pub fn is_internal(name: &str) -> bool {
     matches!(
         name,
-        CONSUMER_OFFSETS | "__transaction_state" | "__share_group_state" | "__cluster_metadata"
+        CONSUMER_OFFSETS | TRANSACTION_STATE | "__share_group_state" | "__cluster_metadata"
     )
 }
 

@@ -22,6 +22,7 @@ pub mod decide_partitions;
 pub mod decide_replicas;
 mod draft;
 pub mod elections;
+pub mod features;
 pub mod image;
 pub mod placement;
 pub mod reassign;

@@ -2,8 +2,8 @@
 
 use crate::broker::pending::RequestContext;
 use crate::broker::shard::Shard;
-use crate::broker::start::{METADATA_VERSION, METADATA_VERSION_LEVEL, METADATA_VERSION_MIN};
 use crate::error::ErrorCode;
+use crate::metadata::features::FEATURES;
 use crate::wire::advertised;
 use crate::wire::api::api_versions::{
     ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
@@ -26,12 +26,15 @@ impl Shard {
         let api_keys = advertised(self.is_for_peers(ctx.listener));
         let mut response = ApiVersionsResponse { api_keys, ..ApiVersionsResponse::default() };
         if ctx.version >= 3 {
-            // Its lower end is above 0: old clients fail on features that begin at 0 (KAFKA-17011).
-            response.supported_features.push(SupportedFeatureKey {
-                name: METADATA_VERSION.into(),
-                min_version: METADATA_VERSION_MIN,
-                max_version: METADATA_VERSION_LEVEL,
-            });
+            // Old clients fail on features that begin at 0 (KAFKA-17011).
+            let told = FEATURES.into_iter().filter(|it| it.min > 0 || ctx.version >= 4);
+            response.supported_features = told
+                .map(|feature| SupportedFeatureKey {
+                    name: feature.name.into(),
+                    min_version: feature.min,
+                    max_version: feature.max,
+                })
+                .collect();
             let finalized = self.image.features().map(|(name, level)| FinalizedFeatureKey {
                 name: name.into(),
                 max_version_level: level,

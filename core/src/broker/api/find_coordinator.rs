@@ -1,8 +1,8 @@
-//! `FindCoordinator` (key 10): which broker coordinates a group.
+//! `FindCoordinator` (key 10): which broker coordinates a group or a transactional id.
 //!
-//! The leader of the group's partition of `__consumer_offsets` does. The topic is made when somebody
-//! asks first; who asks meanwhile waits for it. What is not served, transactional ids and share
-//! groups, is refused with a code that ends the search: with 15 clients would ask for ever.
+//! The leader of its partition of `__consumer_offsets` or `__transaction_state` does. The topic is made
+//! when somebody asks first; who asks meanwhile waits for it. What is not served, share groups, is refused
+//! with a code that ends the search: with 15 clients would ask for ever.
 
 use crate::broker::pending::{Pending, RequestContext};
 use crate::broker::shard::Shard;
@@ -11,7 +11,7 @@ use crate::coordinator::group::partition_of;
 use crate::error::ErrorCode;
 use crate::ids::{ListenerIndex, NodeId, PartitionIndex};
 use crate::metadata::Command;
-use crate::metadata::image::CONSUMER_OFFSETS;
+use crate::metadata::image::InternalTopic;
 use crate::time::Now;
 use crate::wire::KafkaString;
 use crate::wire::api::find_coordinator::{
@@ -25,6 +25,23 @@ const TRANSACTION: i8 = 1;
 /// Key type of partitions of share groups, from version 6 on.
 const SHARE: i8 = 2;
 
+/// Returns the topic in which coordinators of a type keep their state.
+const fn topic_of(key_type: i8) -> Option<InternalTopic> {
+    match key_type {
+        GROUP => Some(InternalTopic::ConsumerOffsets),
+        TRANSACTION => Some(InternalTopic::TransactionState),
+        _ => None,
+    }
+}
+
+/// Returns the key type whose coordinators keep their state in a topic.
+pub(in crate::broker) const fn key_type_of(topic: InternalTopic) -> i8 {
+    match topic {
+        InternalTopic::ConsumerOffsets => GROUP,
+        InternalTopic::TransactionState => TRANSACTION,
+    }
+}
+
 impl Shard {
     pub(in crate::broker) fn on_find_coordinator(
         &mut self,
@@ -32,14 +49,15 @@ impl Shard {
         ctx: RequestContext,
         request: FindCoordinatorRequest,
     ) {
-        let is_missing = self.image.topic_by_name(CONSUMER_OFFSETS).is_none();
-        if request.key_type != GROUP || !is_missing {
+        let topic = topic_of(request.key_type);
+        let missing = topic.filter(|topic| self.image.topic_by_name(topic.name()).is_none());
+        let Some(missing) = missing else {
             return self.answer_find_coordinator(&ctx, &request);
-        }
+        };
         let deadline = now.mono + self.limits().auto_create_wait;
         self.timers.arm(deadline, Timer::Request(ctx.id));
         self.pending.insert(ctx.id, Pending::FindCoordinator { ctx, request, deadline });
-        self.command(now, self.asker(&ctx), Command::CreateConsumerOffsets);
+        self.command(now, self.asker(&ctx), Command::CreateInternal(missing));
     }
 
     /// Answers from what is committed.
@@ -100,24 +118,20 @@ impl Shard {
         version: i16,
         listener: ListenerIndex,
     ) -> Result<(NodeId, KafkaString, u16), (ErrorCode, &'static str)> {
-        match key_type {
-            GROUP => {}
-            TRANSACTION => {
-                let why = "Transactions are not served by this broker.";
-                return Err((ErrorCode::UnsupportedVersion, why));
-            }
-            SHARE if version >= 6 => {
+        let internal = match (topic_of(key_type), key_type) {
+            (Some(topic), _) => topic,
+            (None, SHARE) if version >= 6 => {
                 let why = "Share groups are not served by this broker.";
                 return Err((ErrorCode::UnsupportedVersion, why));
             }
-            _ => {
+            (None, _) => {
                 let code = ErrorCode::InvalidRequest;
                 return Err((code, code.message()));
             }
-        }
+        };
         let absent = ErrorCode::CoordinatorNotAvailable;
         let absent = (absent, absent.message());
-        let topic = self.image.topic_by_name(CONSUMER_OFFSETS).ok_or(absent)?;
+        let topic = self.image.topic_by_name(internal.name()).ok_or(absent)?;
         let partition = PartitionIndex(partition_of(key, topic.partitions.len().max(1) as i32));
         let leader = topic.partition(partition).ok_or(absent)?.leader;
         let (host, port) = self.address(leader, listener).ok_or(absent)?;

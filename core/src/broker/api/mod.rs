@@ -12,7 +12,7 @@ mod describe_configs;
 mod describe_log_dirs;
 mod describe_topic_partitions;
 mod fetch;
-mod find_coordinator;
+pub(in crate::broker) mod find_coordinator;
 pub(in crate::broker) mod groups;
 mod incremental_alter_configs;
 pub(in crate::broker) mod init_producer_id;
