@@ -24,6 +24,7 @@ mod formation;
 mod forward;
 mod gather;
 mod groups;
+mod loading;
 mod membership;
 mod owner;
 mod peers;

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::broker::loading::Loading;
 use crate::broker::post::{Answer, GroupItem};
 use crate::broker::shard::Shard;
 use crate::broker::start::Phase;
@@ -34,7 +35,6 @@ use crate::partition::Waiter;
 use crate::time::{Instant, Now};
 
 pub(in crate::broker) use ask::fill;
-use load::Loading;
 use log::PartitionAppender;
 
 /// The coordinators of a shard, and who waits for them.
@@ -57,7 +57,7 @@ struct Slot {
 
 #[derive(Clone, Debug)]
 enum State {
-    Loading(Box<Loading>),
+    Loading(Box<Loading<GroupCoordinator>>),
     Serving(Box<GroupCoordinator>),
     /// Its log could not be read.
     Broken,
@@ -147,7 +147,7 @@ impl Shard {
         let Some(slot) = groups.coordinators.get_mut(&id) else { return };
         let (coordinator, is_loading) = match &mut slot.state {
             State::Serving(coordinator) => (&mut **coordinator, false),
-            State::Loading(loading) => (loading.coordinator(), true),
+            State::Loading(loading) => (&mut loading.coordinator, true),
             State::Broken => return,
         };
         let Some(partition) = partitions.get(&id) else { return };
