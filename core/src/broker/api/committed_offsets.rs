@@ -140,7 +140,8 @@ impl Shard {
         request: OffsetFetchRequest,
     ) {
         if ctx.version >= GROUPS {
-            return self.on_offset_fetch_of_groups(now, ctx, request.groups);
+            let stable = request.require_stable;
+            return self.on_offset_fetch_of_groups(now, ctx, request.groups, stable);
         }
         // What version 1 puts its error on, where there is one.
         let asked_topics = request.topics.as_deref().unwrap_or_default();
@@ -152,8 +153,11 @@ impl Shard {
             let topics = topics.into_iter();
             topics.map(|topic| self.named_topic(&topic.name, &topic.partition_indexes)).collect()
         });
-        let group_id = request.group_id.clone();
-        let asked = group::Request::OffsetFetch(group::OffsetFetch { group_id, topics });
+        let asked = group::Request::OffsetFetch(group::OffsetFetch {
+            group_id: request.group_id.clone(),
+            require_stable: request.require_stable,
+            topics,
+        });
         self.ask_coordinator(now, ctx, response, &request.group_id, asked);
     }
 
@@ -162,6 +166,7 @@ impl Shard {
         now: Now,
         ctx: RequestContext,
         groups: Vec<OffsetFetchRequestGroup>,
+        require_stable: bool,
     ) {
         let mut response = OffsetFetchResponse::default();
         let mut asked = Vec::new();
@@ -190,8 +195,8 @@ impl Shard {
                 error_code: 0,
             });
             let group_id = entry.group_id.clone();
-            let request = group::Request::OffsetFetch(group::OffsetFetch { group_id, topics });
-            asked.push((entry.group_id, request));
+            let request = group::OffsetFetch { group_id, require_stable, topics };
+            asked.push((entry.group_id, group::Request::OffsetFetch(request)));
         }
         self.ask_coordinators(now, ctx, response.into(), asked);
     }
@@ -327,7 +332,7 @@ fn old_partition(found: group::FetchedOffset) -> OffsetFetchResponsePartition {
         committed_offset: found.offset,
         committed_leader_epoch: found.leader_epoch.0,
         metadata: Some(found.metadata),
-        error_code: 0,
+        error_code: found.error.code(),
     }
 }
 
@@ -362,6 +367,6 @@ fn new_partition(found: group::FetchedOffset) -> OffsetFetchResponsePartitions {
         committed_offset: found.offset,
         committed_leader_epoch: found.leader_epoch.0,
         metadata: Some(found.metadata),
-        error_code: 0,
+        error_code: found.error.code(),
     }
 }

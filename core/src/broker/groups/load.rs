@@ -5,25 +5,38 @@ use bytes::Bytes;
 use crate::broker::groups::{Groups, Slot, State, group_config};
 use crate::broker::loading::{Loading, READ_AGAIN_AFTER, Replayed, Step};
 use crate::broker::shard::{Shard, TicketUse};
-use crate::coordinator::group::GroupCoordinator;
+use crate::coordinator::group::{GroupCoordinator, TransactionalProducer};
 use crate::digest::Digest;
 use crate::ids::{Offset, TopicId, TopicPartition};
 use crate::io::Mark;
 use crate::log::ReadError;
 use crate::partition::Partition;
 use crate::record::batch::Batch;
+use crate::record::iterate::OpenBatch;
 use crate::time::Now;
 use crate::wire::{DecodeError, KafkaString};
 
 impl Replayed for GroupCoordinator {
     fn replay(
         &mut self,
-        _batch: &Batch,
+        batch: &Batch,
         offset: Offset,
         key: Bytes,
         value: Option<Bytes>,
     ) -> Result<(), DecodeError> {
+        if batch.is_transactional() {
+            let producer =
+                TransactionalProducer { id: batch.producer_id(), epoch: batch.producer_epoch() };
+            return self.replay_transactional(offset, producer, key, value);
+        }
         Self::replay(self, offset, key, value)
+    }
+
+    fn replay_control(&mut self, batch: &Batch) {
+        if let Some(committed) = marker_result(batch) {
+            let (id, epoch) = (batch.producer_id(), batch.producer_epoch());
+            self.on_marker(id, epoch, committed, batch.base_offset());
+        }
     }
 
     fn digest(&self, digest: &mut Digest) {
@@ -136,9 +149,93 @@ impl Groups {
     }
 }
 
+/// Returns whether a control batch says that a transaction was committed, or was not; `None` for one
+/// that ends no transaction.
+fn marker_result(batch: &Batch) -> Option<bool> {
+    let open = OpenBatch::open(batch, usize::MAX).ok()?;
+    let record = open.records().next()?.ok()?.record;
+    match record.key?.get(2..4)? {
+        [0, 0] => Some(false),
+        [0, 1] => Some(true),
+        _ => None,
+    }
+}
+
 fn loading_replay(
     loading: Option<&mut Loading<GroupCoordinator>>,
     parts: &[Bytes],
 ) -> Result<(), String> {
     loading.map_or(Ok(()), |loading| loading.replay(parts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{LeaderEpoch, NodeId, PartitionIndex, ProducerEpoch, ProducerId};
+    use crate::record::builder::{
+        BatchBuilder, Producer, TransactionResult, leader_change, transaction_marker,
+    };
+    use crate::record::compress::Codec;
+    use crate::wire::group_record::{GroupRecord, OffsetCommitKey, OffsetCommitValue};
+
+    const PRODUCER: Producer =
+        Producer { id: ProducerId(7), epoch: ProducerEpoch(3), base_sequence: 0 };
+
+    fn staged(partition: i32, offset: i64) -> Batch {
+        let key = OffsetCommitKey { group: "g".into(), topic: "orders".into(), partition };
+        let value = OffsetCommitValue { offset, ..OffsetCommitValue::default() };
+        let (key, value) = GroupRecord::OffsetCommit(key, Some(value)).encode();
+        let mut builder = BatchBuilder::new(Codec::None).producer(PRODUCER).transactional();
+        builder.push(5, Some(&key), value.as_deref(), &[]);
+        builder.build()
+    }
+
+    fn marker(result: TransactionResult) -> Batch {
+        transaction_marker(PRODUCER.id, PRODUCER.epoch, result, 1, 5)
+    }
+
+    /// Lets a coordinator take in whole batches, one behind the other.
+    fn replayed(batches: &[Batch]) -> GroupCoordinator {
+        let mut coordinator = GroupCoordinator::new(std::sync::Arc::default());
+        for (batch, at) in batches.iter().zip(0..) {
+            let mut batch = batch.clone();
+            batch.assign(Offset(at), LeaderEpoch(0));
+            if batch.is_control() {
+                coordinator.replay_control(&batch);
+                continue;
+            }
+            let open = OpenBatch::open(&batch, usize::MAX).expect("whole");
+            for record in open.records() {
+                let record = record.expect("whole");
+                let bytes = |part: Option<&[u8]>| part.map(Bytes::copy_from_slice);
+                let key = bytes(record.record.key).expect("a key");
+                let value = bytes(record.record.value);
+                Replayed::replay(&mut coordinator, &batch, record.offset, key, value)
+                    .expect("a record");
+            }
+        }
+        coordinator
+    }
+
+    fn told(coordinator: &GroupCoordinator) -> Vec<(PartitionIndex, i64)> {
+        coordinator.offsets().map(|(_, _, index, _, offset)| (index, offset)).collect()
+    }
+
+    #[test]
+    fn markers_reach_the_coordinator_and_what_waits_for_one_is_not_told() {
+        let mut batches = vec![
+            staged(0, 10),
+            marker(TransactionResult::Commit),
+            staged(0, 20),
+            marker(TransactionResult::Abort),
+            staged(1, 30),
+            leader_change(NodeId(1), &[], &[], 5),
+        ];
+        assert_eq!(told(&replayed(&batches)), [(PartitionIndex(0), 10)]);
+
+        batches.push(marker(TransactionResult::Commit));
+
+        let expected = [(PartitionIndex(0), 10), (PartitionIndex(1), 30)];
+        assert_eq!(told(&replayed(&batches)), expected);
+    }
 }

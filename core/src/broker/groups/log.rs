@@ -4,13 +4,13 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::broker::groups::report::report_appended;
 use crate::broker::shard::Shard;
-use crate::coordinator::group::{GroupLog, LogRecord};
+use crate::coordinator::group::{GroupLog, LogRecord, TransactionalProducer};
 use crate::error::ErrorCode;
 use crate::ids::{Offset, TopicPartition, Uuid};
 use crate::io::{Effects, Mark};
 use crate::log::{AppendError, LogStore};
 use crate::partition::Partition;
-use crate::record::builder::BatchBuilder;
+use crate::record::builder::{BatchBuilder, Producer};
 use crate::record::compress::Codec;
 use crate::time::{Now, UnixMillis};
 
@@ -26,9 +26,12 @@ pub(super) struct PartitionAppender<'a> {
     pub(super) is_copy: bool,
 }
 
-impl GroupLog for PartitionAppender<'_> {
-    fn append(&mut self, records: &[LogRecord]) -> Result<Offset, ErrorCode> {
-        let mut builder = BatchBuilder::new(Codec::None);
+impl PartitionAppender<'_> {
+    fn append_batch(
+        &mut self,
+        mut builder: BatchBuilder,
+        records: &[LogRecord],
+    ) -> Result<Offset, ErrorCode> {
         for record in records {
             builder.push(self.now.wall.0, Some(&record.key), record.value.as_deref(), &[]);
         }
@@ -42,18 +45,35 @@ impl GroupLog for PartitionAppender<'_> {
         }
         let epoch = self.partition.leader_epoch();
         let appended = self.log.append(self.now, self.id, epoch, batch, self.fx);
-        let base_offset = appended.map_err(|error| match error {
+        appended.map_err(|error| match error {
             // Nothing of a replica's is appended here.
             AppendError::Unknown | AppendError::Apart { .. } | AppendError::Cutting => {
                 ErrorCode::NotLeaderOrFollower
             }
             AppendError::DiskFull(_) | AppendError::Poisoned(_) => ErrorCode::KafkaStorageError,
             AppendError::Damaged(_) => ErrorCode::CorruptMessage,
-        })?;
+        })
+    }
+}
+
+impl GroupLog for PartitionAppender<'_> {
+    fn append(&mut self, records: &[LogRecord]) -> Result<Offset, ErrorCode> {
+        let base_offset = self.append_batch(BatchBuilder::new(Codec::None), records)?;
         if !self.is_copy {
             report_appended(records, self.fx);
         }
         Ok(base_offset)
+    }
+
+    fn append_transactional(
+        &mut self,
+        producer: TransactionalProducer,
+        records: &[LogRecord],
+    ) -> Result<Offset, ErrorCode> {
+        // Batches of coordinators count no sequences, and say so as Kafka's do.
+        let producer = Producer { id: producer.id, epoch: producer.epoch, base_sequence: 0 };
+        let builder = BatchBuilder::new(Codec::None).producer(producer).transactional();
+        self.append_batch(builder, records)
     }
 
     fn next_id(&mut self) -> Uuid {

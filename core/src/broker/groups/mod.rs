@@ -131,8 +131,20 @@ impl Shard {
 
     /// A commit may name a topic that its asker has not seen deleted yet, and this shard has.
     fn refused_commit(&self, request: &Request) -> Option<ErrorCode> {
-        let Request::OffsetCommit(commit) = request else { return None };
-        let is_gone = commit.topics.iter().any(|topic| self.image.is_removed(topic.topic_id));
+        let topics = match request {
+            Request::OffsetCommit(commit) => &commit.topics,
+            Request::TxnOffsetCommit(commit) => &commit.topics,
+            Request::JoinGroup(_)
+            | Request::SyncGroup(_)
+            | Request::Heartbeat(_)
+            | Request::LeaveGroup(_)
+            | Request::OffsetFetch(_)
+            | Request::OffsetDelete(_)
+            | Request::DescribeGroup(_)
+            | Request::ListGroups(_)
+            | Request::DeleteGroup(_) => return None,
+        };
+        let is_gone = topics.iter().any(|topic| self.image.is_removed(topic.topic_id));
         is_gone.then_some(ErrorCode::UnknownTopicOrPartition)
     }
 

@@ -26,6 +26,7 @@ pub(super) const fn may_change_states(request: &Request) -> bool {
         | Request::OffsetDelete(_)
         | Request::DeleteGroup(_) => true,
         Request::Heartbeat(_)
+        | Request::TxnOffsetCommit(_)
         | Request::OffsetFetch(_)
         | Request::DescribeGroup(_)
         | Request::ListGroups(_) => false,

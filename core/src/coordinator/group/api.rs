@@ -11,7 +11,7 @@
 use bytes::Bytes;
 
 use crate::error::ErrorCode;
-use crate::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, Uuid};
+use crate::ids::{LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId, Uuid};
 use crate::io::Mark;
 use crate::time::{Now, UnixMillis};
 use crate::wire::KafkaString;
@@ -32,6 +32,30 @@ pub struct LogRecord {
     pub value: Option<Bytes>,
 }
 
+/// The producer in whose transaction records are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TransactionalProducer {
+    /// Its id.
+    pub id: ProducerId,
+    /// Its epoch.
+    pub epoch: ProducerEpoch,
+}
+
+/// An offset that can be read from now on, because its transaction was committed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VisibleOffset {
+    /// The group.
+    pub group_id: KafkaString,
+    /// The name of the topic.
+    pub topic: KafkaString,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// The topic's id; zero where it is not known.
+    pub topic_id: TopicId,
+    /// The next offset to read.
+    pub offset: i64,
+}
+
 /// What a coordinator needs around it while it decides.
 pub trait GroupLog {
     /// Appends the records as one batch to the coordinator's partition, and returns the offset of
@@ -40,6 +64,20 @@ pub trait GroupLog {
     /// # Errors
     /// The code that a produce of this batch would be answered with. Nothing was appended then.
     fn append(&mut self, records: &[LogRecord]) -> Result<Offset, ErrorCode>;
+
+    /// Appends the records as one batch of the producer's transaction, as [`append`](Self::append)
+    /// does without one. Whoever implements it sees to it that the producer's epoch is no older one
+    /// and that the transaction is open: its coordinator has vouched for it, or did when this log
+    /// took the first batch of it.
+    ///
+    /// # Errors
+    /// The code that a produce of this batch would be answered with, `INVALID_PRODUCER_EPOCH` and
+    /// `INVALID_TXN_STATE` among them. Nothing was appended then.
+    fn append_transactional(
+        &mut self,
+        producer: TransactionalProducer,
+        records: &[LogRecord],
+    ) -> Result<Offset, ErrorCode>;
 
     /// Draws an id that was never used, for a member.
     fn next_id(&mut self) -> Uuid;
@@ -65,6 +103,8 @@ pub enum Request {
     LeaveGroup(LeaveGroup),
     /// Store offsets.
     OffsetCommit(OffsetCommit),
+    /// Store offsets when a transaction is committed.
+    TxnOffsetCommit(TxnOffsetCommit),
     /// Read stored offsets.
     OffsetFetch(OffsetFetch),
     /// Take stored offsets away.
@@ -90,6 +130,8 @@ pub enum Response {
     LeaveGroup(LeaveGroupAnswer),
     /// To [`Request::OffsetCommit`].
     OffsetCommit(OffsetCommitAnswer),
+    /// To [`Request::TxnOffsetCommit`].
+    TxnOffsetCommit(OffsetCommitAnswer),
     /// To [`Request::OffsetFetch`].
     OffsetFetch(OffsetFetchAnswer),
     /// To [`Request::OffsetDelete`].
@@ -287,6 +329,26 @@ pub struct OffsetCommit {
     pub topics: Vec<CommitTopic>,
 }
 
+/// Store offsets when a transaction is committed (KIP-98, KIP-447). Whoever calls has seen to it that
+/// the producer speaks for its transactional id.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TxnOffsetCommit {
+    /// Version of the request: below 2 a coordinator that loads says so by another code.
+    pub version: i16,
+    /// Whose transaction it is.
+    pub producer: TransactionalProducer,
+    /// The group.
+    pub group_id: KafkaString,
+    /// The generation; below zero, without a member, from clients that do not tell (below version 3).
+    pub generation_id: i32,
+    /// The member, empty for none.
+    pub member_id: KafkaString,
+    /// Its name, if it is static.
+    pub group_instance_id: Option<KafkaString>,
+    /// The offsets. Topics come by name in every version.
+    pub topics: Vec<CommitTopic>,
+}
+
 /// Offsets of a topic to be stored.
 #[derive(Clone, PartialEq, Debug)]
 pub struct CommitTopic {
@@ -329,11 +391,14 @@ pub struct TopicErrors {
     pub partitions: Vec<(PartitionIndex, ErrorCode)>,
 }
 
-/// Read stored offsets. `require_stable` needs no field: no offset waits for a transaction.
+/// Read stored offsets.
 #[derive(Clone, PartialEq, Debug)]
 pub struct OffsetFetch {
     /// The group.
     pub group_id: KafkaString,
+    /// Whether an offset that a transaction may yet change is not told but is an error,
+    /// `UNSTABLE_OFFSET_COMMIT` (KIP-447).
+    pub require_stable: bool,
     /// What is asked for; `None` for all that is stored.
     pub topics: Option<Vec<FetchTopic>>,
 }
@@ -382,6 +447,8 @@ pub struct FetchedOffset {
     pub leader_epoch: LeaderEpoch,
     /// The client's own words, empty for none.
     pub metadata: KafkaString,
+    /// `NONE`, or why it is not told.
+    pub error: ErrorCode,
 }
 
 /// Take stored offsets away.

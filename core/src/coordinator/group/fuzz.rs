@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{GroupConfig, GroupCoordinator, GroupLog, LogRecord};
+use super::{GroupConfig, GroupCoordinator, GroupLog, LogRecord, TransactionalProducer};
 use crate::error::ErrorCode;
 use crate::ids::{Offset, Uuid};
 use crate::time::{Instant, Now, UnixMillis};
@@ -54,6 +54,14 @@ impl GroupLog for Sink {
         let base = self.end;
         self.end = base.plus(records.len() as i64);
         Ok(base)
+    }
+
+    fn append_transactional(
+        &mut self,
+        _: TransactionalProducer,
+        records: &[LogRecord],
+    ) -> Result<Offset, ErrorCode> {
+        self.append(records)
     }
 
     fn next_id(&mut self) -> Uuid {

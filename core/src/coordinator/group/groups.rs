@@ -36,7 +36,7 @@ impl GroupCoordinator {
             members: Vec::new(),
         };
         let Some(group) = self.groups.get(&request.group_id) else {
-            if self.stored.offsets(&request.group_id).is_none() {
+            if !self.stored.has_offsets(&request.group_id) {
                 answer.group_state = DEAD;
                 if request.version >= FIRST_VERSION_WITH_NOT_FOUND {
                     answer.error = ErrorCode::GroupIdNotFound;
@@ -75,8 +75,8 @@ impl GroupCoordinator {
         };
         let mut groups = Vec::new();
         if wanted(&request.types_filter, CLASSIC) {
-            let offsets_only =
-                self.stored.all_offsets().keys().filter(|id| !self.groups.contains_key(*id));
+            let with_offsets = self.stored.groups_with_offsets();
+            let offsets_only = with_offsets.iter().filter(|id| !self.groups.contains_key(*id));
             let live = self.groups.iter().map(|(id, group)| {
                 (id, group.protocol_type.clone().unwrap_or_default(), group.phase().name())
             });
@@ -112,19 +112,17 @@ impl GroupCoordinator {
             Some(group) if group.phase() != GroupPhase::Empty => {
                 return Err(ErrorCode::NonEmptyGroup);
             }
-            None if self.stored.offsets(group_id).is_none() => {
+            None if !self.stored.has_offsets(group_id) => {
                 return Err(ErrorCode::GroupIdNotFound);
             }
             Some(_) | None => {}
         }
+        // A tombstone also takes away what transactions have staged.
         let mut records: Vec<GroupRecord> = self
             .stored
-            .offsets(group_id)
-            .into_iter()
-            .flatten()
-            .flat_map(|(topic, partitions)| {
-                partitions.keys().map(|&partition| offset_key(group_id, topic, partition))
-            })
+            .offset_names(group_id)
+            .iter()
+            .map(|(topic, partition)| offset_key(group_id, topic, *partition))
             .map(|key| GroupRecord::OffsetCommit(key, None))
             .collect();
         records.push(group_tombstone(group_id));

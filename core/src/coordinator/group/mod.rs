@@ -4,7 +4,9 @@
 //! [`handle`](GroupCoordinator::handle) and woken by [`on_timer`](GroupCoordinator::on_timer); it
 //! appends by [`GroupLog`], takes its own records in at once, and hands out each reply by
 //! [`poll_reply`](GroupCoordinator::poll_reply) when everything is committed that it may rest on. A
-//! new one replays the log, record by record, and is then [`loaded`](GroupCoordinator::loaded).
+//! new one replays the log, record by record and marker by marker, and is then
+//! [`loaded`](GroupCoordinator::loaded). Markers are the only part of its log that others write:
+//! [`on_marker`](GroupCoordinator::on_marker) takes one in, live as in replay.
 //! If the log was lost or cut, [`unload`](GroupCoordinator::unload) ends it and the log is replayed
 //! anew; nothing is patched back.
 //!
@@ -15,15 +17,18 @@
 //!    in order, live as in replay.
 //! 2. No reply leaves before the records that were applied before it are committed, and replies
 //!    leave in the order of the decisions.
-//! 3. A stored offset changes by an accepted commit, a deletion or its retention, and by nothing
-//!    else. A commit is accepted from a member of the current generation, or from nobody while the
-//!    group is empty.
+//! 3. A stored offset changes by an accepted commit, the marker that commits a staged one, a deletion
+//!    or its retention, and by nothing else. A commit is accepted from a member of the current
+//!    generation, or from nobody while the group is empty; as part of a transaction also from whoever
+//!    does not say that it is a member. Of commits to one offset the later record in the log counts.
 //! 4. All assignments that are handed out in one generation come from one `SyncGroup` of its leader.
 //! 5. `members_bytes` is the sum of what the groups' members take.
 //! 6. Whoever waits is answered within the rebalance timeout, or its own session.
+//! 7. Copy-forward copies no offset that an open transaction has staged, and keeps the log from the
+//!    first record of every open transaction on.
 //!
-//! Sources: Kafka protocol guide; KIP-62, 134, 211, 345, 394, 429, 735, 800, 814; the behaviour of
-//! Apache Kafka 4.3.
+//! Sources: Kafka protocol guide; KIP-62, 98, 134, 211, 345, 394, 429, 447, 735, 800, 814; the
+//! behaviour of Apache Kafka 4.3.
 
 pub mod api;
 mod cleaning;
@@ -38,18 +43,22 @@ pub mod placement;
 mod replies;
 mod report;
 mod retention;
+mod staged;
 mod stored;
 mod sync;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod transactional;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use api::{GroupLog, LogRecord, Request, Response, Ticket};
+pub use api::{
+    GroupLog, LogRecord, Request, Response, Ticket, TransactionalProducer, VisibleOffset,
+};
 pub use config::GroupConfig;
 pub use placement::partition_of;
 
@@ -114,8 +123,9 @@ impl GroupCoordinator {
         }
     }
 
-    /// Takes in the record at `offset` while loading. Records come in the order of the log; control
-    /// records are left out. A kind that is not known is passed over with a note.
+    /// Takes in the record at `offset` while loading. Records come in the order of the log; one that
+    /// is part of a transaction comes by [`replay_transactional`](Self::replay_transactional), and a
+    /// marker by [`on_marker`](Self::on_marker). A kind that is not known is passed over with a note.
     ///
     /// # Errors
     /// [`DecodeError`] where a record of a known kind cannot be read. The log must not be served
@@ -126,13 +136,38 @@ impl GroupCoordinator {
         key: Bytes,
         value: Option<Bytes>,
     ) -> Result<(), DecodeError> {
+        self.replay_of(offset, None, key, value)
+    }
+
+    /// Takes in the record at `offset` of a transactional batch while loading, as
+    /// [`replay`](Self::replay) does with those of others.
+    ///
+    /// # Errors
+    /// As of [`replay`](Self::replay).
+    pub fn replay_transactional(
+        &mut self,
+        offset: Offset,
+        producer: TransactionalProducer,
+        key: Bytes,
+        value: Option<Bytes>,
+    ) -> Result<(), DecodeError> {
+        self.replay_of(offset, Some(producer), key, value)
+    }
+
+    fn replay_of(
+        &mut self,
+        offset: Offset,
+        producer: Option<TransactionalProducer>,
+        key: Bytes,
+        value: Option<Bytes>,
+    ) -> Result<(), DecodeError> {
         assert!(!self.is_loaded, "a log is replayed before it is served");
         match GroupRecord::decode(key, value)? {
             Some(GroupRecord::GroupMetadata(key, value)) => {
                 let value = value.map(stored::detached);
-                self.stored.apply(offset, &GroupRecord::GroupMetadata(key, value));
+                self.stored.apply(offset, producer, &GroupRecord::GroupMetadata(key, value));
             }
-            Some(record) => self.stored.apply(offset, &record),
+            Some(record) => self.stored.apply(offset, producer, &record),
             None => {
                 if self.first_unknown.is_none() {
                     tracing::info!(%offset, "a record of an unknown kind is passed over and kept");
@@ -215,6 +250,7 @@ impl GroupCoordinator {
                 this.leave_group(cx, ticket, request);
             }),
             Request::OffsetCommit(request) => self.offset_commit(cx, ticket, request),
+            Request::TxnOffsetCommit(request) => self.txn_offset_commit(cx, ticket, request),
             Request::OffsetFetch(request) => self.offset_fetch(ticket, request),
             Request::OffsetDelete(request) => self.offset_delete(cx, ticket, request),
             Request::DescribeGroup(request) => self.describe_group(ticket, request),
@@ -335,6 +371,17 @@ impl GroupCoordinator {
 
     /// Appends the records as one batch, and takes them in.
     fn append(&mut self, cx: &mut Cx<'_>, records: &[GroupRecord]) -> Result<(), ErrorCode> {
+        self.append_of(cx, None, records)
+    }
+
+    /// Appends the records as one batch, of the producer's transaction if there is one, and takes
+    /// them in.
+    fn append_of(
+        &mut self,
+        cx: &mut Cx<'_>,
+        producer: Option<TransactionalProducer>,
+        records: &[GroupRecord],
+    ) -> Result<(), ErrorCode> {
         if records.is_empty() {
             return Ok(());
         }
@@ -345,10 +392,13 @@ impl GroupCoordinator {
                 LogRecord { key, value }
             })
             .collect();
-        let base = cx.log.append(&encoded)?;
+        let base = match producer {
+            Some(producer) => cx.log.append_transactional(producer, &encoded)?,
+            None => cx.log.append(&encoded)?,
+        };
         assert!(base >= self.replies.end(), "a coordinator's log grows at its end");
         for (index, record) in records.iter().enumerate() {
-            self.stored.apply(base.plus(index as i64), record);
+            self.stored.apply(base.plus(index as i64), producer, record);
         }
         self.replies.rest_on(base.plus(records.len() as i64));
         Ok(())

@@ -12,11 +12,14 @@ use super::api::{CommitTopic, FetchTopic};
 use super::api::{
     DescribeGroupAnswer, FetchedOffset, FetchedTopic, JoinGroupAnswer, LeaveGroupAnswer,
     ListGroupsAnswer, OffsetCommitAnswer, OffsetDeleteAnswer, OffsetFetch, OffsetFetchAnswer,
-    Request, Response, SyncGroupAnswer, Ticket, TopicErrors,
+    Request, Response, SyncGroupAnswer, Ticket, TopicErrors, TxnOffsetCommit,
 };
 use crate::error::ErrorCode;
 use crate::ids::{LeaderEpoch, Offset, PartitionIndex};
 use crate::wire::KafkaString;
+
+/// First version of `TxnOffsetCommit` whose clients know that a coordinator may be loading.
+const FIRST_TXN_VERSION_WITH_LOADING: i16 = 2;
 
 /// A reply, and the end of the log that must be committed before it leaves.
 #[derive(Clone, Debug)]
@@ -90,7 +93,12 @@ impl Request {
             Self::LeaveGroup(_) => {
                 Response::LeaveGroup(LeaveGroupAnswer { error, members: Vec::new() })
             }
-            Self::OffsetCommit(request) => commit_refused(&request.topics, error),
+            Self::OffsetCommit(request) => {
+                Response::OffsetCommit(commit_refused(&request.topics, error))
+            }
+            Self::TxnOffsetCommit(request) => {
+                Response::TxnOffsetCommit(commit_refused(&request.topics, request.told(error)))
+            }
             Self::OffsetFetch(request) => fetch_refused(request, error),
             Self::OffsetDelete(_) => {
                 Response::OffsetDelete(OffsetDeleteAnswer { error, topics: Vec::new() })
@@ -115,13 +123,8 @@ impl Response {
             Self::LeaveGroup(_) => {
                 Self::LeaveGroup(LeaveGroupAnswer { error, members: Vec::new() })
             }
-            Self::OffsetCommit(answer) => {
-                let mut topics = answer.topics.clone();
-                for (_, was) in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
-                    *was = error;
-                }
-                Self::OffsetCommit(OffsetCommitAnswer { topics })
-            }
+            Self::OffsetCommit(answer) => Self::OffsetCommit(answer.refused(error)),
+            Self::TxnOffsetCommit(answer) => Self::TxnOffsetCommit(answer.refused(error)),
             Self::OffsetFetch(answer) => {
                 let mut topics = answer.topics.clone();
                 for offset in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
@@ -136,6 +139,29 @@ impl Response {
             Self::ListGroups(_) => Self::ListGroups(ListGroupsAnswer { error, groups: Vec::new() }),
             Self::DeleteGroup(_) => Self::DeleteGroup(error),
         }
+    }
+}
+
+impl OffsetCommitAnswer {
+    fn refused(&self, error: ErrorCode) -> Self {
+        let mut topics = self.topics.clone();
+        for (_, was) in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            *was = error;
+        }
+        Self { topics }
+    }
+}
+
+impl TxnOffsetCommit {
+    /// Returns the code in words that the client knows: old ones may end by that of a coordinator
+    /// that loads (KAFKA-7296).
+    fn told(&self, error: ErrorCode) -> ErrorCode {
+        if self.version < FIRST_TXN_VERSION_WITH_LOADING
+            && error == ErrorCode::CoordinatorLoadInProgress
+        {
+            return ErrorCode::CoordinatorNotAvailable;
+        }
+        error
     }
 }
 
@@ -163,8 +189,8 @@ pub(super) const fn sync_refused(error: ErrorCode) -> Response {
     })
 }
 
-/// Returns the answer to an `OffsetCommit` that failed as a whole.
-pub(super) fn commit_refused(topics: &[CommitTopic], error: ErrorCode) -> Response {
+/// Returns the answer to a commit that failed as a whole.
+pub(super) fn commit_refused(topics: &[CommitTopic], error: ErrorCode) -> OffsetCommitAnswer {
     let topics = topics
         .iter()
         .map(|topic| TopicErrors {
@@ -173,7 +199,7 @@ pub(super) fn commit_refused(topics: &[CommitTopic], error: ErrorCode) -> Respon
             partitions: topic.partitions.iter().map(|one| (one.partition, error)).collect(),
         })
         .collect();
-    Response::OffsetCommit(OffsetCommitAnswer { topics })
+    OffsetCommitAnswer { topics }
 }
 
 fn fetch_refused(request: &OffsetFetch, error: ErrorCode) -> Response {
@@ -205,6 +231,7 @@ pub(super) const fn no_offset(partition: PartitionIndex) -> FetchedOffset {
         offset: -1,
         leader_epoch: LeaderEpoch::UNKNOWN,
         metadata: KafkaString::from_static(""),
+        error: ErrorCode::None,
     }
 }
 

@@ -26,14 +26,14 @@ impl GroupCoordinator {
         counts
     }
 
-    /// Returns the topics that offsets are stored of, by name and id.
+    /// Returns the topics that offsets are stored or staged of, by name and id.
     pub fn topics(&self) -> BTreeSet<(KafkaString, TopicId)> {
         let topics = self.stored.all_offsets().values().flatten();
-        topics
-            .flat_map(|(name, partitions)| {
-                partitions.values().map(|stored| (name.clone(), stored.topic_id))
-            })
-            .collect()
+        let stored = topics.flat_map(|(name, partitions)| {
+            partitions.values().map(|stored| (name.clone(), stored.topic_id))
+        });
+        let staged = self.stored.staged().iter();
+        stored.chain(staged.map(|((_, name, _), topic_id)| (name.clone(), topic_id))).collect()
     }
 
     /// Returns every stored offset: group, topic, partition, the topic's id, the offset.

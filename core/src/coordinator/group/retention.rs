@@ -79,24 +79,47 @@ impl DeletedTopics {
 
 impl GroupCoordinator {
     /// Takes away the offsets of all topics that were deleted, by one look at every offset. What the
-    /// log does not take now is tried again with the next search for what is past its retention.
+    /// log does not take now is tried again with the next search for what is past its retention. So
+    /// is a key under which a topic that is there has an offset, stored or staged, and the one that
+    /// is gone has another: a tombstone would take both away.
     pub(super) fn drop_offsets_of_deleted_topics(&mut self, cx: &mut Cx<'_>) {
         if self.deleted_topics.due.is_empty() {
             return;
         }
-        let mut records = Vec::new();
+        // By key, whether everything under it is gone.
+        let mut found = BTreeMap::<(&KafkaString, &KafkaString, i32), bool>::new();
+        let gone = &self.deleted_topics;
         for (group_id, topics) in self.stored.all_offsets() {
             for (name, partitions) in topics {
                 for (&partition, stored) in partitions {
-                    if self.deleted_topics.is_gone(name, stored.topic_id) {
-                        let key = offset_key(group_id, name, partition);
-                        records.push(GroupRecord::OffsetCommit(key, None));
+                    if gone.is_gone(name, stored.topic_id) {
+                        found.insert((group_id, name, partition), true);
                     }
                 }
             }
         }
+        for ((group_id, name, partition), topic_id) in self.stored.staged().iter() {
+            let key = (group_id, name, *partition);
+            if !gone.is_gone(name, topic_id) {
+                found.entry(key).and_modify(|all| *all = false);
+                continue;
+            }
+            let stored = self.stored.offset(group_id, name, *partition);
+            let stays = stored.is_some_and(|stored| !gone.is_gone(name, stored.topic_id));
+            found.entry(key).and_modify(|all| *all &= !stays).or_insert(!stays);
+        }
+        let mut records = Vec::new();
+        let mut left = BTreeSet::new();
+        for ((group_id, name, partition), all) in found {
+            if all {
+                let key = offset_key(group_id, name, partition);
+                records.push(GroupRecord::OffsetCommit(key, None));
+            } else {
+                left.insert(name.clone());
+            }
+        }
         match self.append_in_parts(cx, &records) {
-            Ok(()) => self.deleted_topics.due.clear(),
+            Ok(()) => self.deleted_topics.due.retain(|(name, _)| left.contains(name)),
             Err(error) => {
                 tracing::warn!(%error, "offsets of a deleted topic are still to be taken away");
             }
@@ -153,6 +176,10 @@ impl GroupCoordinator {
         now: UnixMillis,
         records: &mut Vec<GroupRecord>,
     ) -> bool {
+        if self.stored.staged().has_group(group_id) {
+            // Whoever has a transaction open is not gone.
+            return false;
+        }
         let Some(topics) = self.stored.offsets(group_id) else { return true };
         let group = self.groups.get(group_id);
         let kept_ms = self.config.offsets_retention.as_millis() as i64;

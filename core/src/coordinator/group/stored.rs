@@ -1,14 +1,18 @@
-//! What the log says: groups between two rebalances, and committed offsets.
+//! What the log says: groups between two rebalances, committed offsets, and offsets that wait for the
+//! end of their transaction.
 //!
-//! This is the replicated part of a coordinator. It is a function of the records that were applied,
-//! in order, and [`Stored::apply`] is the only one that changes it, live as in replay.
+//! This is the replicated part of a coordinator. It is a function of the records and markers that
+//! were applied, in order: [`Stored::apply`] and [`Stored::end_transaction`] are the only ones that
+//! change it, live as in replay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use super::api::{TransactionalProducer, VisibleOffset};
+use super::staged::Staged;
 use crate::digest::Digest;
-use crate::ids::{LeaderEpoch, Offset, TopicId};
+use crate::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 use crate::wire::KafkaString;
 use crate::wire::group_record::{
     GroupMetadataKey, GroupMetadataValue, GroupRecord, OffsetCommitKey, OffsetCommitValue,
@@ -31,6 +35,20 @@ pub(super) struct StoredOffset {
     pub(super) expire_timestamp_ms: Option<i64>,
     /// The topic; zero where it is not known.
     pub(super) topic_id: TopicId,
+}
+
+impl StoredOffset {
+    fn new(at: Offset, value: &OffsetCommitValue) -> Self {
+        Self {
+            at,
+            offset: value.offset,
+            leader_epoch: LeaderEpoch(value.leader_epoch),
+            metadata: value.metadata.detached(),
+            commit_timestamp_ms: value.commit_timestamp,
+            expire_timestamp_ms: (value.expire_timestamp != -1).then_some(value.expire_timestamp),
+            topic_id: value.topic_id,
+        }
+    }
 }
 
 /// A group between two rebalances.
@@ -62,14 +80,34 @@ pub(super) struct Stored {
     /// Which key each live record is the latest of.
     by_place: BTreeMap<Offset, LiveKey>,
     offset_count: usize,
+    staged: Staged,
+    /// Groups that have offsets, stored or staged.
+    with_offsets: BTreeSet<KafkaString>,
 }
 
 impl Stored {
-    /// Takes in the record at `at`. A group in it must not keep a frame alive ([`detached`]).
-    pub(super) fn apply(&mut self, at: Offset, record: &GroupRecord) {
+    /// Takes in the record at `at`, which is part of the producer's transaction if there is one. A
+    /// group in it must not keep a frame alive ([`detached`]).
+    pub(super) fn apply(
+        &mut self,
+        at: Offset,
+        producer: Option<TransactionalProducer>,
+        record: &GroupRecord,
+    ) {
         match record {
-            GroupRecord::OffsetCommit(key, Some(value)) => self.put_offset(at, key, value),
-            GroupRecord::OffsetCommit(key, None) => self.remove_offset(key),
+            GroupRecord::OffsetCommit(key, Some(value)) => {
+                let offset = StoredOffset::new(at, value);
+                match producer {
+                    Some(producer) => self.staged.put(producer, key, offset),
+                    None => self.put_offset(&key.group, &key.topic, key.partition, offset),
+                }
+                self.note_offsets_of(&key.group);
+            }
+            GroupRecord::OffsetCommit(key, None) => {
+                self.remove_offset(key);
+                self.staged.remove(key);
+                self.note_offsets_of(&key.group);
+            }
             GroupRecord::GroupMetadata(key, Some(value)) => {
                 let group = StoredGroup { at, value: value.clone() };
                 let id = key.group.detached();
@@ -86,27 +124,59 @@ impl Stored {
         }
     }
 
-    fn put_offset(&mut self, at: Offset, key: &OffsetCommitKey, value: &OffsetCommitValue) {
-        let stored = StoredOffset {
-            at,
-            offset: value.offset,
-            leader_epoch: LeaderEpoch(value.leader_epoch),
-            metadata: value.metadata.detached(),
-            commit_timestamp_ms: value.commit_timestamp,
-            expire_timestamp_ms: (value.expire_timestamp != -1).then_some(value.expire_timestamp),
-            topic_id: value.topic_id,
-        };
+    /// Takes in a marker: what the producer has staged is stored, or dropped. Of an offset that was
+    /// stored meanwhile the later record counts, whatever the marker's place.
+    pub(super) fn end_transaction(
+        &mut self,
+        producer: TransactionalProducer,
+        committed: bool,
+    ) -> Vec<VisibleOffset> {
+        let mut visible = Vec::new();
+        let Some(transaction) = self.staged.end(producer) else { return visible };
+        for ((group, topic, partition), staged) in transaction.into_offsets() {
+            let before = self.offset(&group, &topic, partition);
+            if committed && before.is_none_or(|stored| stored.at < staged.at) {
+                visible.push(VisibleOffset {
+                    group_id: group.clone(),
+                    topic: topic.clone(),
+                    partition: PartitionIndex(partition),
+                    topic_id: staged.topic_id,
+                    offset: staged.offset,
+                });
+                self.put_offset(&group, &topic, partition, staged);
+            }
+            self.note_offsets_of(&group);
+        }
+        visible
+    }
+
+    fn note_offsets_of(&mut self, group: &KafkaString) {
+        if !self.offsets.contains_key(group) && !self.staged.has_group(group) {
+            self.with_offsets.remove(group);
+        } else if !self.with_offsets.contains(group) {
+            self.with_offsets.insert(group.detached());
+        }
+    }
+
+    fn put_offset(
+        &mut self,
+        group: &KafkaString,
+        topic: &KafkaString,
+        partition: i32,
+        stored: StoredOffset,
+    ) {
+        let at = stored.at;
         // Names are copied once for each key, and shared with the index by place.
-        let group = shared_key(&self.offsets, &key.group);
+        let group = shared_key(&self.offsets, group);
         let topics = self.offsets.entry(group.clone()).or_default();
-        let topic = shared_key(topics, &key.topic);
-        match topics.entry(topic.clone()).or_default().insert(key.partition, stored) {
+        let topic = shared_key(topics, topic);
+        match topics.entry(topic.clone()).or_default().insert(partition, stored) {
             Some(before) => {
                 self.by_place.remove(&before.at);
             }
             None => self.offset_count += 1,
         }
-        self.by_place.insert(at, LiveKey::Offset(group, topic, key.partition));
+        self.by_place.insert(at, LiveKey::Offset(group, topic, partition));
     }
 
     fn remove_offset(&mut self, key: &OffsetCommitKey) {
@@ -159,6 +229,31 @@ impl Stored {
         self.offset_count
     }
 
+    /// Returns the offsets that wait for the end of their transaction.
+    pub(super) const fn staged(&self) -> &Staged {
+        &self.staged
+    }
+
+    /// Returns the groups that have offsets, stored or staged.
+    pub(super) const fn groups_with_offsets(&self) -> &BTreeSet<KafkaString> {
+        &self.with_offsets
+    }
+
+    /// Returns whether the group has offsets, stored or staged.
+    pub(super) fn has_offsets(&self, group_id: &str) -> bool {
+        self.with_offsets.contains(group_id)
+    }
+
+    /// Returns every offset of the group, stored or staged, once.
+    pub(super) fn offset_names(&self, group_id: &str) -> BTreeSet<(KafkaString, i32)> {
+        let stored =
+            self.offsets(group_id).into_iter().flatten().flat_map(|(topic, partitions)| {
+                partitions.keys().map(|&partition| (topic.clone(), partition))
+            });
+        let staged = self.staged.of_group(group_id);
+        stored.chain(staged.map(|(topic, partition)| (topic.clone(), partition))).collect()
+    }
+
     /// Returns the keys that live, by the place of their latest record.
     pub(super) const fn by_place(&self) -> &BTreeMap<Offset, LiveKey> {
         &self.by_place
@@ -203,11 +298,13 @@ impl Stored {
             digest.bytes(&key).bytes(&value.unwrap_or_default());
         }
         digest.number(self.groups.len() as u64).number(self.offset_count as u64);
+        self.staged.digest(digest);
+        digest.number(self.with_offsets.len() as u64);
     }
 }
 
 /// Returns the key of the map that equals `text`, or a copy of `text` that keeps no frame alive.
-fn shared_key<V>(map: &BTreeMap<KafkaString, V>, text: &KafkaString) -> KafkaString {
+pub(super) fn shared_key<V>(map: &BTreeMap<KafkaString, V>, text: &KafkaString) -> KafkaString {
     map.get_key_value(text).map_or_else(|| text.detached(), |(key, _)| key.clone())
 }
 

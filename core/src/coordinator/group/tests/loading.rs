@@ -12,9 +12,15 @@ fn every_request() -> Vec<Request> {
         Request::OffsetCommit(commit(1)),
         Request::OffsetFetch(OffsetFetch {
             group_id: group_id(),
+            require_stable: false,
             topics: Some(vec![fetch_topic(TOPIC, TOPIC_ID, &[0])]),
         }),
-        Request::OffsetFetch(OffsetFetch { group_id: group_id(), topics: None }),
+        Request::OffsetFetch(OffsetFetch {
+            group_id: group_id(),
+            require_stable: true,
+            topics: None,
+        }),
+        Request::TxnOffsetCommit(stage(producer(1, 0), 1)),
         Request::OffsetDelete(OffsetDelete { group_id: group_id(), topics: Vec::new() }),
         Request::DescribeGroup(DescribeGroup { version: 5, group_id: group_id() }),
         Request::ListGroups(ListGroups::default()),
@@ -28,7 +34,9 @@ fn error_of(response: &Response) -> ErrorCode {
         Response::SyncGroup(answer) => answer.error,
         Response::Heartbeat(error) | Response::DeleteGroup(error) => *error,
         Response::LeaveGroup(answer) => answer.error,
-        Response::OffsetCommit(answer) => answer.topics[0].partitions[0].1,
+        Response::OffsetCommit(answer) | Response::TxnOffsetCommit(answer) => {
+            answer.topics[0].partitions[0].1
+        }
         Response::OffsetFetch(answer) => answer.error,
         Response::OffsetDelete(answer) => answer.error,
         Response::DescribeGroup(answer) => answer.error,

@@ -10,6 +10,7 @@ mod offsets;
 mod retention;
 mod static_members;
 mod sync;
+mod transactional;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use super::api::*;
 use super::{GroupConfig, GroupCoordinator, GroupLog, LogRecord};
 use crate::error::ErrorCode;
-use crate::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, Uuid};
+use crate::ids::{LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId, Uuid};
 use crate::time::{Instant, Now, UnixMillis};
 use crate::wire::KafkaString;
 use crate::wire::consumer_protocol::{Blob, ConsumerProtocolSubscription};
@@ -31,10 +32,19 @@ const TOPIC_ID: TopicId = Uuid([7; 16]);
 const SESSION_MS: i32 = 10_000;
 const REBALANCE_MS: i32 = 60_000;
 
+/// A record of a transaction, or its marker.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Part {
+    Staged(TransactionalProducer),
+    Marker(TransactionalProducer, bool),
+}
+
 /// A log in memory, with everything else that a coordinator needs.
 #[derive(Clone, Default)]
 struct TestLog {
     records: Vec<LogRecord>,
+    /// What of it is part of a transaction, or ends one, by offset.
+    transactional: BTreeMap<usize, Part>,
     start: i64,
     /// Lengths of the batches, in order.
     batches: Vec<usize>,
@@ -54,6 +64,17 @@ impl GroupLog for TestLog {
         Ok(Offset(base))
     }
 
+    fn append_transactional(
+        &mut self,
+        producer: TransactionalProducer,
+        records: &[LogRecord],
+    ) -> Result<Offset, ErrorCode> {
+        let base = self.append(records)?;
+        let offsets = base.0 as usize..self.records.len();
+        self.transactional.extend(offsets.map(|offset| (offset, Part::Staged(producer))));
+        Ok(base)
+    }
+
     fn next_id(&mut self) -> Uuid {
         self.ids += 1;
         Uuid(self.ids.to_be_bytes())
@@ -67,6 +88,38 @@ impl GroupLog for TestLog {
 impl TestLog {
     fn end(&self) -> Offset {
         Offset(self.records.len() as i64)
+    }
+
+    fn append_marker(&mut self, producer: TransactionalProducer, committed: bool) -> Offset {
+        let offset = self.end();
+        let version_and_kind = [0, 0, 0, u8::from(committed)];
+        let key = Bytes::copy_from_slice(&version_and_kind);
+        self.records.push(LogRecord { key, value: None });
+        self.batches.push(1);
+        self.transactional.insert(offset.0 as usize, Part::Marker(producer, committed));
+        offset
+    }
+
+    fn truncate(&mut self, end: usize) {
+        self.records.truncate(end);
+        self.transactional.split_off(&end);
+    }
+
+    /// Lets a coordinator take in all of it.
+    fn replay(&self, coordinator: &mut GroupCoordinator) {
+        for (offset, record) in self.records.iter().enumerate().skip(self.start as usize) {
+            let at = Offset(offset as i64);
+            let LogRecord { key, value } = record.clone();
+            match self.transactional.get(&offset) {
+                None => coordinator.replay(at, key, value).expect("its own records"),
+                Some(&Part::Staged(producer)) => coordinator
+                    .replay_transactional(at, producer, key, value)
+                    .expect("its own records"),
+                Some(&Part::Marker(producer, committed)) => {
+                    coordinator.on_marker(producer.id, producer.epoch, committed, at);
+                }
+            }
+        }
     }
 }
 
@@ -212,11 +265,43 @@ impl Bench {
     }
 
     fn fetch(&mut self, topics: Option<Vec<FetchTopic>>) -> Vec<FetchedTopic> {
-        let request = OffsetFetch { group_id: GROUP.into(), topics };
+        self.fetch_as(false, topics)
+    }
+
+    fn fetch_as(
+        &mut self,
+        require_stable: bool,
+        topics: Option<Vec<FetchTopic>>,
+    ) -> Vec<FetchedTopic> {
+        let request = OffsetFetch { group_id: GROUP.into(), require_stable, topics };
         let response = self.call(Request::OffsetFetch(request));
         let Response::OffsetFetch(answer) = response else { panic!("another answer") };
         assert_eq!(answer.error, ErrorCode::None);
         answer.topics
+    }
+
+    fn stage_offsets(&mut self, request: TxnOffsetCommit) -> Vec<ErrorCode> {
+        let response = self.call(Request::TxnOffsetCommit(request));
+        let Response::TxnOffsetCommit(answer) = response else { panic!("another answer") };
+        answer
+            .topics
+            .iter()
+            .flat_map(|topic| topic.partitions.iter().map(|(_, error)| *error))
+            .collect()
+    }
+
+    /// Writes the marker of a producer's transaction, and commits it.
+    fn end(&mut self, producer: TransactionalProducer, committed: bool) -> Vec<VisibleOffset> {
+        let offset = self.log.append_marker(producer, committed);
+        let visible = self.coordinator.on_marker(producer.id, producer.epoch, committed, offset);
+        self.commit();
+        visible
+    }
+
+    /// What is said of partition 0 of the topic to whoever wants it stable.
+    fn stable_offset(&mut self) -> Result<i64, ErrorCode> {
+        let asked = Some(vec![fetch_topic(TOPIC, TOPIC_ID, &[0])]);
+        told(&self.fetch_as(true, asked)[0].partitions[0])
     }
 
     /// The stored offset of partition 0 of the topic, -1 for none.
@@ -266,10 +351,7 @@ impl Bench {
     fn restart(&mut self) {
         let config = self.coordinator.config.clone();
         let mut next = GroupCoordinator::new(config);
-        for (offset, record) in self.log.records.iter().enumerate().skip(self.log.start as usize) {
-            let offset = Offset(offset as i64);
-            next.replay(offset, record.key.clone(), record.value.clone()).expect("its own records");
-        }
+        self.log.replay(&mut next);
         let end = self.log.end();
         next.loaded(self.now, &mut self.log, end, Offset::ZERO);
         next.committed(end);
@@ -350,6 +432,28 @@ fn commit_by(member: &str, generation_id: i32, offset: i64) -> OffsetCommit {
     OffsetCommit { generation_id, member_id: member.into(), ..commit(offset) }
 }
 
+const fn producer(id: i64, epoch: i16) -> TransactionalProducer {
+    TransactionalProducer { id: ProducerId(id), epoch: ProducerEpoch(epoch) }
+}
+
+/// An offset of partition 0 of the topic as part of a transaction, by nobody.
+fn stage(producer: TransactionalProducer, offset: i64) -> TxnOffsetCommit {
+    TxnOffsetCommit {
+        version: 3,
+        producer,
+        group_id: GROUP.into(),
+        generation_id: -1,
+        member_id: KafkaString::default(),
+        group_instance_id: None,
+        topics: vec![commit_topic(TOPIC, TOPIC_ID, &[(0, offset)])],
+    }
+}
+
+/// The same, by a member.
+fn stage_by(member: &str, generation_id: i32, offset: i64) -> TxnOffsetCommit {
+    TxnOffsetCommit { generation_id, member_id: member.into(), ..stage(producer(1, 0), offset) }
+}
+
 fn commit_topic(name: &str, topic_id: TopicId, offsets: &[(i32, i64)]) -> CommitTopic {
     let partitions = offsets
         .iter()
@@ -366,6 +470,11 @@ fn commit_topic(name: &str, topic_id: TopicId, offsets: &[(i32, i64)]) -> Commit
 fn fetch_topic(name: &str, topic_id: TopicId, partitions: &[i32]) -> FetchTopic {
     let partitions = partitions.iter().copied().map(PartitionIndex).collect();
     FetchTopic { name: name.into(), topic_id, partitions }
+}
+
+/// What an answer says of an offset.
+fn told(found: &FetchedOffset) -> Result<i64, ErrorCode> {
+    if found.error == ErrorCode::None { Ok(found.offset) } else { Err(found.error) }
 }
 
 fn seconds(count: u64) -> Duration {

@@ -20,6 +20,7 @@ fn nobody_commits_to_a_group_that_is_unknown_or_empty() {
         offset: 5,
         leader_epoch: LeaderEpoch(4),
         metadata: "mine".into(),
+        error: ErrorCode::None,
     };
     assert_eq!(stored[0].partitions, [expected]);
 }

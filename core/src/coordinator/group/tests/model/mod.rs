@@ -1,12 +1,15 @@
 //! Clients that do sensible and senseless things, over crashes that lose what was not committed, a
 //! log that refuses, and time that passes; and what must hold whatever they do.
 
+mod reading;
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+use self::reading::{Reading, decoded};
 use super::super::live::{Group, GroupPhase};
 use super::*;
 use crate::wire::group_record::GroupRecord;
@@ -14,6 +17,7 @@ use crate::wire::group_record::GroupRecord;
 const GROUPS: [&str; 2] = ["g", "h"];
 /// Clients of each group: dynamic ones that are given an id first, one that is not, static ones.
 const CLIENTS: usize = 5;
+const PRODUCERS: i64 = 3;
 
 /// What happens next.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +30,13 @@ enum Step {
     CommitLate(usize),
     /// Somebody outside the group commits one.
     CommitByNobody(usize),
+    /// The client commits an offset as part of a producer's transaction, in the generation that is
+    /// so much before its own.
+    Stage(usize, i64, i32),
+    /// Somebody commits one as part of a producer's transaction, and does not say who it is.
+    StageByNobody(usize, i64),
+    /// A producer's transaction is committed or aborted.
+    End(i64, bool),
     /// The client asks once more for what it waits for or has got.
     Repeat(usize),
     /// The client joins with other words.
@@ -58,11 +69,16 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let client = || 0..GROUPS.len() * CLIENTS;
     let group = || 0..GROUPS.len();
+    let producer = || 1..=PRODUCERS;
     prop_oneof![
         80 => client().prop_map(Step::Act),
         14 => client().prop_map(Step::Commit),
         2 => client().prop_map(Step::CommitLate),
         2 => group().prop_map(Step::CommitByNobody),
+        8 => (client(), producer()).prop_map(|(client, one)| Step::Stage(client, one, 0)),
+        1 => (client(), producer()).prop_map(|(client, one)| Step::Stage(client, one, 1)),
+        2 => (group(), producer()).prop_map(|(group, one)| Step::StageByNobody(group, one)),
+        6 => (producer(), any::<bool>()).prop_map(|(one, committed)| Step::End(one, committed)),
         3 => client().prop_map(Step::Repeat),
         2 => client().prop_map(Step::Resubscribe),
         2 => client().prop_map(Step::Forget),
@@ -98,7 +114,7 @@ enum Asked {
     Heartbeat(usize),
     Leave,
     Commit { value: i64 },
-    Fetch { expected: Vec<i64> },
+    Fetch { expected: Vec<Result<i64, ErrorCode>> },
     Other,
 }
 
@@ -113,6 +129,10 @@ struct Counts {
     crashes: u32,
     lost_records: usize,
     reads: u32,
+    unstable_reads: u32,
+    ended: u32,
+    made_visible: usize,
+    overtaken: usize,
     cleanings: u32,
 }
 
@@ -122,6 +142,8 @@ struct World {
     clients: Vec<Client>,
     asked: BTreeMap<Ticket, Asked>,
     serial: i64,
+    /// Epochs of the producers. Every other one counts them up with each transaction.
+    epochs: BTreeMap<i64, i16>,
     /// Of the topic that has the name now.
     topic_id: TopicId,
     counts: Counts,
@@ -139,6 +161,7 @@ impl World {
             clients: vec![Client::default(); GROUPS.len() * CLIENTS],
             asked: BTreeMap::new(),
             serial: 0,
+            epochs: BTreeMap::new(),
             topic_id: TOPIC_ID,
             counts: Counts::default(),
         }
@@ -163,7 +186,15 @@ impl World {
             Step::Act(client) => self.act(client),
             Step::Commit(client) => self.commit_by(client, 0),
             Step::CommitLate(client) => self.commit_by(client, 1),
-            Step::CommitByNobody(group) => self.commit(GROUPS[group].into(), "".into(), None, -1),
+            Step::CommitByNobody(group) => {
+                self.commit(GROUPS[group].into(), "".into(), None, -1, None);
+            }
+            Step::Stage(client, producer, behind) => self.stage_by(client, producer, behind),
+            Step::StageByNobody(group, producer) => {
+                let producer = Some(self.producer(producer));
+                self.commit(GROUPS[group].into(), "".into(), None, -1, producer);
+            }
+            Step::End(producer, committed) => self.end(producer, committed),
             Step::Repeat(client) => self.repeat(client),
             Step::Resubscribe(client) => {
                 self.clients[client].topics = self.clients[client].topics.wrapping_add(1);
@@ -297,7 +328,43 @@ impl World {
         let Some(joined) = self.clients[client].joined.clone() else { return };
         let instance = Self::instance(client);
         let generation_id = joined.generation_id - behind;
-        self.commit(Self::group(client), joined.member_id, instance, generation_id);
+        self.commit(Self::group(client), joined.member_id, instance, generation_id, None);
+    }
+
+    fn stage_by(&mut self, client: usize, producer: i64, behind: i32) {
+        let Some(joined) = self.clients[client].joined.clone() else { return };
+        let instance = Self::instance(client);
+        let generation_id = joined.generation_id - behind;
+        let producer = Some(self.producer(producer));
+        self.commit(Self::group(client), joined.member_id, instance, generation_id, producer);
+    }
+
+    fn producer(&self, id: i64) -> TransactionalProducer {
+        producer(id, self.epochs.get(&id).copied().unwrap_or(0))
+    }
+
+    fn end(&mut self, id: i64, committed: bool) {
+        let raised = i16::from(id % 2 == 0);
+        let producer = producer(id, self.producer(id).epoch.0 + raised);
+        self.epochs.insert(id, producer.epoch.0);
+        let before = Reading::of(&self.bench.log);
+        let offset = self.bench.log.append_marker(producer, committed);
+        let visible =
+            self.bench.coordinator.on_marker(producer.id, producer.epoch, committed, offset);
+        let after = Reading::of(&self.bench.log);
+        for one in &visible {
+            let place = (one.group_id.to_string(), one.partition.0);
+            let (_, topic_id, offset) = after.stored[&place];
+            assert_eq!((topic_id, offset), (one.topic_id, one.offset));
+        }
+        let changed =
+            after.stored.iter().filter(|(place, now)| before.stored.get(place) != Some(now));
+        assert_eq!(changed.count(), visible.len(), "what is new is told, and nothing else");
+        self.counts.ended += 1;
+        self.counts.made_visible += visible.len();
+        if committed {
+            self.counts.overtaken += before.staged_of(id) - visible.len();
+        }
     }
 
     fn commit(
@@ -306,6 +373,7 @@ impl World {
         member_id: KafkaString,
         group_instance_id: Option<KafkaString>,
         generation_id: i32,
+        producer: Option<TransactionalProducer>,
     ) {
         // No value is committed twice, so a record tells which request it comes from.
         self.serial += 1;
@@ -320,41 +388,63 @@ impl World {
             ..commit(0)
         };
         let before = self.bench.log.records.len();
-        self.ask(Asked::Commit { value }, Request::OffsetCommit(request.clone()));
+        let is_staged = producer.is_some();
+        let asked = match producer {
+            None => Request::OffsetCommit(request.clone()),
+            Some(producer) => Request::TxnOffsetCommit(TxnOffsetCommit {
+                version: 5,
+                producer,
+                group_id: request.group_id.clone(),
+                generation_id: request.generation_id,
+                member_id: request.member_id.clone(),
+                group_instance_id: request.group_instance_id.clone(),
+                topics: request.topics.clone(),
+            }),
+        };
+        self.ask(Asked::Commit { value }, asked);
         if self.bench.log.records.len() > before {
-            self.check_commit_gate(&request, before);
+            assert_eq!(is_staged, self.bench.log.transactional.contains_key(&before));
+            self.check_commit_gate(&request, is_staged, before);
         }
     }
 
     /// What is stored comes from a member of the generation that the log knows, or from nobody in a
-    /// group without members.
-    fn check_commit_gate(&self, request: &OffsetCommit, before: usize) {
+    /// group without members; in a transaction, also from whoever does not say who it is.
+    fn check_commit_gate(&self, request: &OffsetCommit, is_staged: bool, before: usize) {
         let stored = self.last_group(&request.group_id, before);
         let Some(GroupRecord::GroupMetadata(_, Some(group))) = stored else {
             return;
         };
         if request.generation_id >= 0 {
             assert!(group.generation <= request.generation_id, "a commit of a past generation");
-        } else if self.counts.refused_appends == 0 {
+        } else if self.counts.refused_appends == 0 && !is_staged {
             assert!(group.members.is_empty(), "nobody commits where there are members");
         }
     }
 
     fn last_group(&self, group_id: &str, before: usize) -> Option<GroupRecord> {
-        self.bench.log.records[..before].iter().rev().map(decoded).find(
+        self.bench.log.records[..before].iter().rev().filter_map(decoded).find(
             |record| matches!(record, GroupRecord::GroupMetadata(key, _) if key.group == group_id),
         )
     }
 
     fn read(&mut self, group: &str) {
-        let offsets = offsets_in(&self.bench.log.records);
+        let reading = Reading::of(&self.bench.log);
+        self.serial += 1;
+        let require_stable = self.serial % 2 == 0;
         let expected = (0..3)
-            .map(|partition| offsets.get(&(group.to_owned(), partition)))
-            .map(|last| last.filter(|(topic_id, _)| *topic_id == self.topic_id))
-            .map(|last| last.map_or(-1, |(_, offset)| *offset))
+            .map(|partition| (group.to_owned(), partition))
+            .map(|place| {
+                if require_stable && reading.is_staged(&place) {
+                    return Err(ErrorCode::UnstableOffsetCommit);
+                }
+                let last = reading.stored.get(&place);
+                let last = last.filter(|(_, topic_id, _)| *topic_id == self.topic_id);
+                Ok(last.map_or(-1, |(_, _, offset)| *offset))
+            })
             .collect();
         let topics = Some(vec![fetch_topic(TOPIC, self.topic_id, &[0, 1, 2])]);
-        let request = OffsetFetch { group_id: group.into(), topics };
+        let request = OffsetFetch { group_id: group.into(), require_stable, topics };
         self.ask(Asked::Fetch { expected }, Request::OffsetFetch(request));
     }
 
@@ -399,7 +489,7 @@ impl World {
             batches += 1;
         }
         self.counts.lost_records += self.bench.log.records.len() - end;
-        self.bench.log.records.truncate(end);
+        self.bench.log.truncate(end);
         self.bench.log.batches.truncate(batches);
         self.high_watermark = end;
         self.asked.clear();
@@ -415,14 +505,20 @@ impl World {
         let bench = &mut self.bench;
         if let Some(to) = bench.coordinator.cleaned_to() {
             assert!(to.0 >= bench.log.start && to.0 <= self.high_watermark as i64);
+            let open = Reading::of(&bench.log).first_open();
+            assert!(open.is_none_or(|first| to.0 <= first as i64), "an open transaction is passed");
             bench.log.start = to.0;
             self.counts.cleanings += 1;
         }
-        let before = offsets_in(&bench.log.records);
+        let before = Reading::of(&bench.log);
         let start = Offset(bench.log.start);
         // A refusal is no harm.
         let _ = bench.coordinator.clean(bench.now, &mut bench.log, start);
-        assert_eq!(offsets_in(&bench.log.records), before, "a copy changes nothing");
+        let after = Reading::of(&bench.log);
+        assert_eq!(after.values(), before.values(), "a copy changes nothing");
+        for (place, stored) in &after.stored {
+            assert!(!before.is_staged(place) || before.stored[place] == *stored, "a copy too many");
+        }
     }
 
     fn deliver(&mut self) {
@@ -490,7 +586,10 @@ impl World {
                     state.member_id = KafkaString::default();
                 }
             }
-            (Asked::Commit { value }, Response::OffsetCommit(answer)) => {
+            (
+                Asked::Commit { value },
+                Response::OffsetCommit(answer) | Response::TxnOffsetCommit(answer),
+            ) => {
                 let committed = &self.bench.log.records[..self.high_watermark];
                 let stored = committed.iter().any(|record| committed_value(record) == Some(value));
                 let acknowledged = answer.topics[0].partitions[0].1 == ErrorCode::None;
@@ -499,10 +598,11 @@ impl World {
                 self.counts.refused_commits += u32::from(!acknowledged);
             }
             (Asked::Fetch { expected }, Response::OffsetFetch(answer)) => {
-                let offsets: Vec<i64> =
-                    answer.topics[0].partitions.iter().map(|one| one.offset).collect();
+                let offsets: Vec<Result<i64, ErrorCode>> =
+                    answer.topics[0].partitions.iter().map(told).collect();
                 assert_eq!(offsets, expected, "a read sees what was applied before it");
                 self.counts.reads += 1;
+                self.counts.unstable_reads += u32::from(offsets.iter().any(Result::is_err));
             }
             (Asked::Leave, Response::LeaveGroup(answer)) => {
                 assert_eq!(answer.members.len(), 1);
@@ -522,7 +622,7 @@ impl World {
     ) {
         let group_id = Self::group(client);
         let known = self.bench.log.records[..self.high_watermark].iter().rev().any(|record| {
-            let GroupRecord::GroupMetadata(key, Some(group)) = decoded(record) else {
+            let Some(GroupRecord::GroupMetadata(key, Some(group))) = decoded(record) else {
                 return false;
             };
             key.group == *group_id
@@ -541,10 +641,10 @@ impl World {
         let mut generations = BTreeMap::<KafkaString, (i32, BTreeSet<Bytes>)>::new();
         for record in &self.bench.log.records {
             match decoded(record) {
-                GroupRecord::GroupMetadata(key, None) => {
+                Some(GroupRecord::GroupMetadata(key, None)) => {
                     generations.remove(&key.group);
                 }
-                GroupRecord::GroupMetadata(key, Some(group)) => {
+                Some(GroupRecord::GroupMetadata(key, Some(group))) => {
                     let state = generations.entry(key.group).or_default();
                     assert!(group.generation >= state.0, "a generation falls");
                     if group.generation > state.0 {
@@ -555,7 +655,7 @@ impl World {
                     state.1.extend(given.filter(|one| !one.is_empty()));
                     assert!(state.1.len() <= 1, "two assignments in one generation");
                 }
-                GroupRecord::OffsetCommit(..) => {}
+                Some(GroupRecord::OffsetCommit(..)) | None => {}
             }
         }
     }
@@ -590,11 +690,7 @@ impl World {
 
     fn check_replay(&self) {
         let mut twin = GroupCoordinator::new(self.bench.coordinator.config.clone());
-        let records = self.bench.log.records.iter().enumerate();
-        for (offset, record) in records.skip(self.bench.log.start as usize) {
-            twin.replay(Offset(offset as i64), record.key.clone(), record.value.clone())
-                .expect("its own records");
-        }
+        self.bench.log.replay(&mut twin);
         let live = self.bench.coordinator.replicated_digest();
         assert_eq!(twin.replicated_digest(), live, "a replay of the log is what lives");
     }
@@ -611,32 +707,11 @@ impl World {
     }
 }
 
-fn decoded(record: &LogRecord) -> GroupRecord {
-    GroupRecord::decode(record.key.clone(), record.value.clone())
-        .expect("its own records")
-        .expect("of this purpose")
-}
-
 fn committed_value(record: &LogRecord) -> Option<i64> {
     match decoded(record) {
-        GroupRecord::OffsetCommit(_, Some(value)) => Some(value.offset),
-        GroupRecord::OffsetCommit(_, None) | GroupRecord::GroupMetadata(..) => None,
+        Some(GroupRecord::OffsetCommit(_, Some(value))) => Some(value.offset),
+        Some(GroupRecord::OffsetCommit(_, None) | GroupRecord::GroupMetadata(..)) | None => None,
     }
-}
-
-/// The offsets that a log leaves, with their topics, by group and partition.
-fn offsets_in(records: &[LogRecord]) -> BTreeMap<(String, i32), (TopicId, i64)> {
-    let mut offsets = BTreeMap::new();
-    for record in records {
-        if let GroupRecord::OffsetCommit(key, value) = decoded(record) {
-            let place = (key.group.to_string(), key.partition);
-            match value {
-                Some(value) => offsets.insert(place, (value.topic_id, value.offset)),
-                None => offsets.remove(&place),
-            };
-        }
-    }
-    offsets
 }
 
 fn run(steps: &[Step]) -> Counts {
@@ -671,6 +746,10 @@ fn whatever_clients_do_and_whatever_fails_groups_keep_their_promises() {
             total.crashes += counts.crashes;
             total.lost_records += counts.lost_records;
             total.reads += counts.reads;
+            total.unstable_reads += counts.unstable_reads;
+            total.ended += counts.ended;
+            total.made_visible += counts.made_visible;
+            total.overtaken += counts.overtaken;
             total.cleanings += counts.cleanings;
             Ok(())
         })
@@ -683,4 +762,6 @@ fn whatever_clients_do_and_whatever_fails_groups_keep_their_promises() {
     assert!(total.refused_appends > 50 && total.reads > 300, "{total:?}");
     assert!(total.crashes > 200 && total.lost_records > 50, "{total:?}");
     assert!(total.cleanings > 5, "{total:?}");
+    assert!(total.unstable_reads > 100 && total.ended > 300, "{total:?}");
+    assert!(total.made_visible > 100 && total.overtaken > 10, "{total:?}");
 }
