@@ -312,6 +312,12 @@ apis! {
     22 InitProducerId init_producer_id InitProducerIdRequest InitProducerIdResponse;
     23 OffsetForLeaderEpoch offset_for_leader_epoch
         OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse;
+    24 AddPartitionsToTxn add_partitions_to_txn
+        AddPartitionsToTxnRequest AddPartitionsToTxnResponse;
+    25 AddOffsetsToTxn add_offsets_to_txn AddOffsetsToTxnRequest AddOffsetsToTxnResponse;
+    26 EndTxn end_txn EndTxnRequest EndTxnResponse;
+    27 WriteTxnMarkers write_txn_markers WriteTxnMarkersRequest WriteTxnMarkersResponse;
+    28 TxnOffsetCommit txn_offset_commit TxnOffsetCommitRequest TxnOffsetCommitResponse;
     32 DescribeConfigs describe_configs DescribeConfigsRequest DescribeConfigsResponse;
     33 AlterConfigs alter_configs AlterConfigsRequest AlterConfigsResponse;
     35 DescribeLogDirs describe_log_dirs DescribeLogDirsRequest DescribeLogDirsResponse;
@@ -334,9 +340,13 @@ apis! {
     58 Envelope envelope EnvelopeRequest EnvelopeResponse;
     59 FetchSnapshot fetch_snapshot FetchSnapshotRequest FetchSnapshotResponse;
     60 DescribeCluster describe_cluster DescribeClusterRequest DescribeClusterResponse;
+    61 DescribeProducers describe_producers DescribeProducersRequest DescribeProducersResponse;
     62 BrokerRegistration broker_registration
         BrokerRegistrationRequest BrokerRegistrationResponse;
     63 BrokerHeartbeat broker_heartbeat BrokerHeartbeatRequest BrokerHeartbeatResponse;
+    65 DescribeTransactions describe_transactions
+        DescribeTransactionsRequest DescribeTransactionsResponse;
+    66 ListTransactions list_transactions ListTransactionsRequest ListTransactionsResponse;
     67 AllocateProducerIds allocate_producer_ids
         AllocateProducerIdsRequest AllocateProducerIdsResponse;
     74 ListConfigResources list_config_resources
@@ -390,7 +400,18 @@ impl ApiKey {
 
     /// Returns whether nothing answers it yet but an error, so that clients are not told of it.
     const fn is_only_decoded(self) -> bool {
-        matches!(self, Self::UpdateFeatures)
+        matches!(
+            self,
+            Self::AddPartitionsToTxn
+                | Self::AddOffsetsToTxn
+                | Self::EndTxn
+                | Self::WriteTxnMarkers
+                | Self::TxnOffsetCommit
+                | Self::UpdateFeatures
+                | Self::DescribeProducers
+                | Self::DescribeTransactions
+                | Self::ListTransactions
+        )
     }
 
     /// Returns whether there is this API on a listener, which is one for peers or one for clients.

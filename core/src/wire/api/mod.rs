@@ -1,5 +1,7 @@
 //! The tables of the messages that are known, one file for each API.
 
+pub mod add_offsets_to_txn;
+pub mod add_partitions_to_txn;
 pub mod allocate_producer_ids;
 pub mod alter_configs;
 pub mod alter_partition;
@@ -17,10 +19,13 @@ pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_log_dirs;
+pub mod describe_producers;
 pub mod describe_quorum;
 pub mod describe_topic_partitions;
+pub mod describe_transactions;
 pub mod elect_leaders;
 pub mod end_quorum_epoch;
+pub mod end_txn;
 pub mod envelope;
 pub mod fetch;
 pub mod fetch_snapshot;
@@ -35,6 +40,7 @@ pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod list_partition_reassignments;
+pub mod list_transactions;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
@@ -45,5 +51,7 @@ pub mod produce;
 pub mod quorum_parts;
 pub mod replica_ack;
 pub mod sync_group;
+pub mod txn_offset_commit;
 pub mod update_features;
 pub mod vote;
+pub mod write_txn_markers;
