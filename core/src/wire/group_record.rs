@@ -112,14 +112,14 @@ impl GroupRecord {
     }
 }
 
-fn prefixed<T: Message>(prefix: i16, version: i16, body: &T) -> Bytes {
+pub(super) fn prefixed<T: Message>(prefix: i16, version: i16, body: &T) -> Bytes {
     let mut writer = Writer::default();
     writer.put(&prefix.to_be_bytes());
     body.encode(version, &mut writer);
     writer.into_bytes()
 }
 
-fn versioned<T: Message>(value: Bytes) -> Result<T, DecodeError> {
+pub(super) fn versioned<T: Message>(value: Bytes) -> Result<T, DecodeError> {
     let mut reader = Reader::new(value);
     let version = reader.i16()?;
     if !(T::MIN_VERSION..=T::MAX_VERSION).contains(&version) {
@@ -128,7 +128,7 @@ fn versioned<T: Message>(value: Bytes) -> Result<T, DecodeError> {
     whole(reader, version)
 }
 
-fn whole<T: Message>(mut reader: Reader, version: i16) -> Result<T, DecodeError> {
+pub(super) fn whole<T: Message>(mut reader: Reader, version: i16) -> Result<T, DecodeError> {
     let body = T::decode(&mut reader, version)?;
     let left = reader.remaining();
     if left > 0 {

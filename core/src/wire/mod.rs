@@ -37,6 +37,7 @@ pub mod reader;
 pub mod string;
 #[cfg(test)]
 pub mod tests;
+pub mod transaction_record;
 pub mod writer;
 
 pub use api_key::{
