@@ -4,3 +4,4 @@
 //! replays them after a restart; answers wait until what they rest on is committed.
 
 pub mod group;
+mod timers;
