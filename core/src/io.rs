@@ -579,6 +579,14 @@ pub enum Mark {
     CoordinatorReadFromFile,
     /// A coordinator's log was shortened by copying what lives in it.
     CoordinatorCleaned,
+    /// An open transaction was aborted, and its producer fenced.
+    TransactionFenced,
+    /// That was because it had been open for its timeout.
+    TransactionTimedOut,
+    /// The end of a transaction was asked for again, and answered as before.
+    TransactionEndRepeated,
+    /// A marker had to be sent again.
+    MarkerRetried,
     /// A coordinator's log could not be read and is tried again.
     CoordinatorReadAgain,
     /// A node of a cluster was elected controller.

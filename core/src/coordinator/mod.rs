@@ -5,3 +5,4 @@
 
 pub mod group;
 mod timers;
+pub mod transaction;

@@ -1,0 +1,73 @@
+//! The body of a fuzz target: what the log of a coordinator may hold.
+//!
+//! It returns nothing; a panic is a finding.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Action, LogRecord, TransactionConfig, TransactionCoordinator, TransactionLog};
+use crate::error::ErrorCode;
+use crate::ids::{Offset, ProducerId};
+use crate::time::{Instant, Now, UnixMillis};
+
+/// How often a coordinator is woken for one input.
+const WAKEUPS_MAX: usize = 20;
+
+/// The log of a coordinator: records as two bytes of length and the key, two bytes of length and the value, of
+/// which 0 stands for none. It is replayed and served until all transactions have ended.
+pub fn log(data: &[u8]) {
+    let mut left = data;
+    let mut part = || {
+        let (head, rest) = left.split_first_chunk::<2>()?;
+        let (part, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*head)))?;
+        left = rest;
+        Some(Bytes::copy_from_slice(part))
+    };
+    let mut coordinator = TransactionCoordinator::new(Arc::new(TransactionConfig::default()));
+    let mut end = Offset::ZERO;
+    while let (Some(key), Some(value)) = (part(), part()) {
+        let value = Some(value).filter(|value| !value.is_empty());
+        if coordinator.replay(end, key, value).is_err() {
+            return;
+        }
+        end = end.plus(1);
+    }
+    let mut log = Sink { end };
+    let mut now = Now { mono: Instant::from_nanos(1), wall: UnixMillis(1_700_000_000_000) };
+    coordinator.loaded(now, &mut log, 1, end, end);
+    for _ in 0..WAKEUPS_MAX {
+        while let Some(action) = coordinator.poll_action() {
+            match action {
+                Action::WriteMarker { id, .. } => {
+                    coordinator.on_marker_written(now, &mut log, id, Ok(()));
+                }
+                Action::WantProducerId => {
+                    coordinator.give_producer_id(now, &mut log, Ok(ProducerId(1 << 40)));
+                }
+            }
+        }
+        let end = log.end;
+        coordinator.on_committed(now, &mut log, end);
+        let Some(deadline) = coordinator.next_deadline() else { return };
+        now.mono = now.mono.max(deadline);
+        coordinator.on_timer(now, &mut log);
+    }
+}
+
+/// A log that takes everything.
+struct Sink {
+    end: Offset,
+}
+
+impl TransactionLog for Sink {
+    fn append(&mut self, records: &[LogRecord]) -> Result<Offset, ErrorCode> {
+        let base = self.end;
+        self.end = base.plus(records.len() as i64);
+        Ok(base)
+    }
+
+    fn retention_time(&mut self, now: Now) -> Option<UnixMillis> {
+        Some(now.wall)
+    }
+}
