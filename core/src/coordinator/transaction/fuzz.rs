@@ -6,16 +6,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Action, LogRecord, TransactionConfig, TransactionCoordinator, TransactionLog};
+use super::api::{EndTxn, InitProducerId};
+use super::{
+    Action, LogRecord, Request, Ticket, TransactionConfig, TransactionCoordinator, TransactionLog,
+};
 use crate::error::ErrorCode;
-use crate::ids::{Offset, ProducerId};
+use crate::ids::{Offset, ProducerEpoch, ProducerId};
 use crate::time::{Instant, Now, UnixMillis};
 
 /// How often a coordinator is woken for one input.
 const WAKEUPS_MAX: usize = 20;
 
 /// The log of a coordinator: records as two bytes of length and the key, two bytes of length and the value, of
-/// which 0 stands for none. It is replayed and served until all transactions have ended.
+/// which 0 stands for none. It is replayed and served until all transactions have ended; every producer in it
+/// asks for an end, and then for its next epoch.
 pub fn log(data: &[u8]) {
     let mut left = data;
     let mut part = || {
@@ -36,6 +40,9 @@ pub fn log(data: &[u8]) {
     let mut log = Sink { end };
     let mut now = Now { mono: Instant::from_nanos(1), wall: UnixMillis(1_700_000_000_000) };
     coordinator.loaded(now, &mut log, 1, end, end);
+    for (ticket, request) in (0..).zip(requests(&coordinator)) {
+        coordinator.handle(now, &mut log, Ticket(ticket), &request);
+    }
     for _ in 0..WAKEUPS_MAX {
         while let Some(action) = coordinator.poll_action() {
             match action {
@@ -53,6 +60,32 @@ pub fn log(data: &[u8]) {
         now.mono = now.mono.max(deadline);
         coordinator.on_timer(now, &mut log);
     }
+}
+
+fn requests(coordinator: &TransactionCoordinator) -> Vec<Request> {
+    let of_each = coordinator.views().flat_map(|view| {
+        let end = EndTxn {
+            version: 4 + (view.producer_id.0 & 1) as i16,
+            transactional_id: view.transactional_id.clone(),
+            producer_id: view.producer_id,
+            producer_epoch: view.producer_epoch,
+            committed: view.producer_id.0 & 2 == 0,
+        };
+        let init = InitProducerId {
+            version: 5,
+            transactional_id: view.transactional_id.clone(),
+            transaction_timeout_ms: 1_000,
+            producer_id: ProducerId::NONE,
+            producer_epoch: ProducerEpoch(-1),
+        };
+        let again = InitProducerId {
+            producer_id: view.producer_id,
+            producer_epoch: view.producer_epoch,
+            ..init.clone()
+        };
+        [Request::EndTxn(end), Request::InitProducerId(again), Request::InitProducerId(init)]
+    });
+    of_each.collect()
 }
 
 /// A log that takes everything.

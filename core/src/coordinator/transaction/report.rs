@@ -2,6 +2,8 @@
 //! views of its state by which nothing is decided.
 
 use super::TransactionCoordinator;
+use std::collections::BTreeSet;
+
 use super::api::{
     DescribeTransaction, DescribeTransactionAnswer, ListTransactions, ListTransactionsAnswer,
     ListedTransaction, Response, Ticket, TxnTopic,
@@ -112,7 +114,7 @@ impl TransactionCoordinator {
             status: transaction.status,
             producer_id: transaction.producer_id,
             producer_epoch: transaction.producer_epoch,
-            partitions: transaction.partitions.values().map(|all| all.len()).sum(),
+            partitions: transaction.partitions.values().map(BTreeSet::len).sum(),
             started_ms: transaction.started_ms,
         })
     }

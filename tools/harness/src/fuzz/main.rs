@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use mainspring_core::coordinator::group;
+use mainspring_core::coordinator::{group, transaction};
 use mainspring_core::{client, connection, log, record, wire};
 use peak_alloc::PeakAlloc;
 use random::Random;
@@ -66,6 +66,11 @@ const TARGETS: &[Target] = &[
     },
     Target { name: "group_record", body: wire::fuzz::group_record, seeds: seeds::group_records },
     Target { name: "group_log", body: group::fuzz::log, seeds: seeds::group_logs },
+    Target {
+        name: "transaction_log",
+        body: transaction::fuzz::log,
+        seeds: seeds::transaction_logs,
+    },
     Target { name: "start_files", body: log::fuzz::start_files, seeds: log::fuzz::samples },
 ];
 

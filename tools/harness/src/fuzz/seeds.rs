@@ -147,6 +147,18 @@ pub(crate) fn group_logs() -> Vec<Vec<u8>> {
     bounded(logs)
 }
 
+/// Returns logs of Kafka's transaction coordinator, of one record and of several.
+pub(crate) fn transaction_logs() -> Vec<Vec<u8>> {
+    let lines = lines("golden/transaction_records.jsonl");
+    let records = lines.iter().filter_map(|line| {
+        let (key, value) = (hex(&line["key_hex"])?, hex(&line["value_hex"]));
+        Some([with_length(&key), with_length(&value.unwrap_or_default())].concat())
+    });
+    let mut logs: Vec<Vec<u8>> = records.collect();
+    logs.extend(logs.chunks(6).map(<[Vec<u8>]>::concat).collect::<Vec<_>>());
+    bounded(logs)
+}
+
 /// Returns Kafka's batches, good and bad.
 pub(crate) fn batches() -> Vec<Vec<u8>> {
     let lines = lines("records/records.jsonl.gz");

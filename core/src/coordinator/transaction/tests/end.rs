@@ -156,7 +156,7 @@ fn with_an_epoch_for_each_transaction_the_one_before_is_a_repetition() {
                 bench.settle();
             }
             assert_eq!((bench.status(), bench.stored_producer()), (from, (1_001, 1)));
-            let epoch = if repeated { 0 } else { 1 };
+            let epoch = i16::from(!repeated);
             let answer = bench.end(END, (1_001, epoch), committed);
             assert_eq!(answer, expected, "{from:?} {committed} {repeated} {restarted}");
         }

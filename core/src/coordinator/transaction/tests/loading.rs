@@ -1,6 +1,72 @@
 //! What a coordinator comes back with.
 
 use super::*;
+use crate::coordinator::transaction::fuzz;
+use crate::wire::tests::golden::{bytes_of, lines};
+
+/// Whole records of Kafka's own coordinator, without the tombstone.
+fn of_kafka() -> Vec<LogRecord> {
+    let lines = lines("transaction_records.jsonl");
+    let records = lines.iter().filter(|line| line["value_hex"].is_string());
+    records
+        .map(|line| LogRecord {
+            key: bytes_of(&line["key_hex"]),
+            value: Some(bytes_of(&line["value_hex"])),
+        })
+        .collect()
+}
+
+#[test]
+fn a_log_that_kafka_wrote_is_served_and_comes_to_its_end() {
+    let records = of_kafka();
+    assert_eq!(records.len(), 18);
+    for record in records {
+        let mut bench = Bench::new();
+        bench.log.records.push(record);
+        bench.restart();
+        bench.settle();
+        bench.pass(Duration::from_millis(TIMEOUT_MS as u64));
+        bench.settle();
+
+        let view = bench.coordinator.views().next().expect("the id");
+        let (id, status) = (view.transactional_id.clone(), view.status);
+        let before = (view.producer_id.0, view.producer_epoch.0);
+        assert!(
+            matches!(
+                status,
+                TransactionStatus::Empty
+                    | TransactionStatus::CompleteCommit
+                    | TransactionStatus::CompleteAbort
+            ),
+            "{id} {status:?}"
+        );
+        let mut request = init(None);
+        if let Request::InitProducerId(request) = &mut request {
+            request.transactional_id = id;
+        }
+        assert_eq!(bench.producer(request), Ok((before.0, before.1 + 1)));
+    }
+}
+
+#[test]
+fn a_damaged_log_is_refused_or_served() {
+    let mut whole = Vec::new();
+    for LogRecord { key, value } in of_kafka() {
+        let value = value.unwrap_or_default();
+        whole.extend_from_slice(&(key.len() as u16).to_be_bytes());
+        whole.extend_from_slice(&key);
+        whole.extend_from_slice(&(value.len() as u16).to_be_bytes());
+        whole.extend_from_slice(&value);
+    }
+    fuzz::log(&whole);
+    for at in 0..whole.len() {
+        for value in [0x00, 0x7f, 0x80, 0xff] {
+            let mut damaged = whole.clone();
+            damaged[at] = value;
+            fuzz::log(&damaged);
+        }
+    }
+}
 
 #[test]
 fn until_it_is_loaded_a_coordinator_says_so() {

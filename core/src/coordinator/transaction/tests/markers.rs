@@ -16,8 +16,18 @@ fn decided(version: i16, committed: bool) -> Bench {
 #[test]
 fn a_marker_is_sent_when_the_decision_is_committed_and_not_before() {
     for committed in [true, false] {
-        let mut bench = decided(END, committed);
+        let mut bench = Bench::new();
+        let producer = bench.init().expect("a producer");
+        let added = errors(bench.call(add(ADD, producer, &[0, 1, 2], false)));
+        assert_eq!(added, [ErrorCode::None; 3]);
+        let mut other = init(None);
+        if let Request::InitProducerId(request) = &mut other {
+            request.transactional_id = "u".into();
+        }
+        bench.ask(other);
+        bench.ask(end(END, producer, committed));
         let end = bench.log.end();
+        // Up to the decision, and not with it.
         bench.coordinator.on_committed(bench.now, &mut bench.log, end.plus(-1));
         bench.collect();
         bench.pass(Duration::from_secs(10));

@@ -5,6 +5,7 @@ mod end;
 mod init;
 mod loading;
 mod markers;
+mod model;
 mod partitions;
 mod report;
 mod timeout;
@@ -231,10 +232,11 @@ impl Bench {
     }
 
     fn producer(&mut self, request: Request) -> Result<(i64, i16), ErrorCode> {
-        match self.call(request) {
-            Response::InitProducerId(answer) | Response::EndTxn(answer) => producer_of(answer),
-            other => panic!("another answer: {other:?}"),
-        }
+        let response = self.call(request);
+        let (Response::InitProducerId(answer) | Response::EndTxn(answer)) = response else {
+            panic!("another answer")
+        };
+        producer_of(answer)
     }
 
     /// Initializes a producer that names no id and no epoch.

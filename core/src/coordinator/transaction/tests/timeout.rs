@@ -18,7 +18,7 @@ fn a_transaction_is_aborted_at_its_timeout_and_its_producer_fenced() {
         let (mut bench, producer) = begun(version);
         bench.pass(TIMEOUT / 2);
         assert_eq!(bench.add(version, producer, 1), ErrorCode::None, "which is no new beginning");
-        bench.pass(TIMEOUT / 2 - Duration::from_millis(1));
+        bench.pass((TIMEOUT / 2).saturating_sub(Duration::from_millis(1)));
         assert_eq!(bench.status(), TransactionStatus::Ongoing);
 
         bench.pass(Duration::from_millis(1));
@@ -42,7 +42,7 @@ fn a_transaction_that_has_ended_has_no_timeout() {
     let next = bench.end(END, producer, true).expect("it commits");
     assert_eq!(bench.add(ADD, next, 0), ErrorCode::None);
 
-    bench.pass(TIMEOUT - Duration::from_millis(1));
+    bench.pass(TIMEOUT.saturating_sub(Duration::from_millis(1)));
     assert_eq!(bench.status(), TransactionStatus::Ongoing, "the next one has its own clock");
     bench.pass(Duration::from_millis(1));
 
@@ -56,7 +56,7 @@ fn a_timeout_begins_anew_when_a_coordinator_is_loaded() {
 
     bench.restart();
 
-    bench.pass(TIMEOUT - Duration::from_millis(1));
+    bench.pass(TIMEOUT.saturating_sub(Duration::from_millis(1)));
     assert_eq!(bench.status(), TransactionStatus::Ongoing);
     bench.pass(Duration::from_millis(1));
     assert_eq!(bench.status(), TransactionStatus::PrepareAbort);
@@ -134,7 +134,7 @@ fn an_id_expires_when_it_has_been_at_rest_for_long_enough() {
     bench.pass(day * 6);
     assert_eq!(bench.add(ADD, producer, 0), ErrorCode::None);
     let next = bench.end(END, producer, true).expect("it commits");
-    bench.pass(day * 7 - Duration::from_hours(1));
+    bench.pass((day * 7).saturating_sub(Duration::from_hours(1)));
     assert_eq!(bench.status(), TransactionStatus::CompleteCommit);
     bench.log.clock_in_doubt = true;
     bench.pass(day * 30);
@@ -161,7 +161,7 @@ fn an_id_with_a_transaction_does_not_expire() {
     });
     let producer = bench.init().expect("a producer");
     assert_eq!(bench.add(ADD, producer, 0), ErrorCode::None);
-    bench.pass(TIMEOUT - Duration::from_secs(1));
+    bench.pass(TIMEOUT.saturating_sub(Duration::from_secs(1)));
     assert_eq!(bench.status(), TransactionStatus::Ongoing);
 
     bench.ask(end(END, producer, true));
