@@ -9,4 +9,5 @@ pub mod builder;
 pub mod compress;
 pub mod fuzz;
 pub mod iterate;
+pub mod marker;
 pub mod produce;
