@@ -34,6 +34,7 @@ pub mod store;
 #[expect(clippy::wildcard_enum_match_arm, reason = "the disk of the tests takes file effects only")]
 pub(crate) mod testing;
 pub mod time_index;
+pub mod transactions;
 mod truncation;
 pub mod verify;
 mod views;

@@ -256,7 +256,7 @@ impl PartitionLog {
             start: if memory { self.reserved } else { start },
             end: if memory { self.reserved } else { self.end },
             reserved: self.reserved,
-            producers_at: (!memory && !self.producers.is_empty()).then_some(self.end),
+            producers_at: (!memory && !self.producers.knows_nothing()).then_some(self.end),
             epochs: if memory { Vec::new() } else { self.epochs.iter().collect() },
             segments: if memory {
                 Vec::new()
@@ -465,6 +465,7 @@ impl PartitionLog {
         self.start = start;
         self.dirty = true;
         self.epochs.truncate_from_start(start);
+        self.producers.forget_below(start);
         self.trim_segments()
     }
 

@@ -1,18 +1,23 @@
 //! Files that keep producer states over a restart: Kafka's `.snapshot`, and a sidecar of ours.
 //!
-//! Kafka's file keeps the last batch of each producer. The other four, and the append time of the
-//! last, are in the sidecar `<offset>.producers`, so that a retry after a restart is recognised as
-//! before it. Both are checked whole before anything of them is believed; a sidecar that is damaged
-//! or missing costs the four batches only.
+//! Kafka's file keeps the last batch of each producer, and which transactions are open. The other four
+//! batches, the append time of the last, and the transactions that have ended are in the sidecar
+//! `<offset>.producers`, so that a retry after a restart is recognised as before it. Both are checked
+//! whole before anything of them is believed; of a sidecar that is damaged or missing, what Kafka's
+//! file does not have is read from the segments.
 //!
 //! Sources: Kafka's `ProducerSnapshot` version 1 (version i16, CRC-32C u32 of what follows it, count
 //! i32, entries of 46 bytes). The sidecar: magic of 8 bytes, version u16, CRC-32C u32 of what follows
-//! it, count u32, entries; all big-endian.
+//! it, count u32, entries; in version 2, which is written where there are any, the ended transactions
+//! behind them: count u32, each with producer id i64, first offset i64, last offset i64, last stable
+//! offset i64 and outcome u8 (0 aborted, 1 committed); all big-endian.
 
 use bytes::Buf;
 
 use crate::ids::{Offset, ProducerEpoch, ProducerId};
-use crate::log::producer_state::{BATCHES_KEPT, ProducedBatch, ProducerState, ProducerStates};
+use crate::log::producer_state::{
+    BATCHES_KEPT, EndedTransaction, ProducedBatch, ProducerState, ProducerStates,
+};
 use crate::time::Instant;
 
 /// Ending of the name of Kafka's file.
@@ -23,9 +28,12 @@ pub const SIDECAR_SUFFIX: &str = ".producers";
 const SNAPSHOT_VERSION: i16 = 1;
 const SNAPSHOT_ENTRY_LEN: usize = 8 + 2 + 4 + 8 + 4 + 8 + 4 + 8;
 const SIDECAR_MAGIC: &[u8; 8] = b"MSPRODS\n";
-const SIDECAR_VERSION: u16 = 1;
+/// The version without ended transactions.
+const SIDECAR_WITHOUT_ENDED: u16 = 1;
+const SIDECAR_VERSION: u16 = 2;
 const SIDECAR_STATE_LEN: usize = 8 + 2 + 4 + 8 + 8 + 1;
 const SIDECAR_BATCH_LEN: usize = 4 + 4 + 8 + 8 + 8;
+const SIDECAR_ENDED_LEN: usize = 8 + 8 + 8 + 8 + 1;
 
 /// Why a file of producer states is not believed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -140,8 +148,21 @@ impl ProducerStates {
                 body.extend_from_slice(&batch.timestamp.to_be_bytes());
             }
         }
+        let ended: Vec<&EndedTransaction> = self.ended().collect();
+        let version = if ended.is_empty() { SIDECAR_WITHOUT_ENDED } else { SIDECAR_VERSION };
+        if !ended.is_empty() {
+            body.reserve(4 + ended.len() * SIDECAR_ENDED_LEN);
+            body.extend_from_slice(&(ended.len() as u32).to_be_bytes());
+        }
+        for ended in ended {
+            body.extend_from_slice(&ended.producer_id.0.to_be_bytes());
+            body.extend_from_slice(&ended.first_offset.0.to_be_bytes());
+            body.extend_from_slice(&ended.last_offset.0.to_be_bytes());
+            body.extend_from_slice(&ended.last_stable_offset.0.to_be_bytes());
+            body.push(u8::from(ended.committed));
+        }
         let mut front = SIDECAR_MAGIC.to_vec();
-        front.extend_from_slice(&SIDECAR_VERSION.to_be_bytes());
+        front.extend_from_slice(&version.to_be_bytes());
         seal(&front, &body)
     }
 
@@ -152,7 +173,7 @@ impl ProducerStates {
     pub fn decode_sidecar(bytes: &[u8], mono: Instant) -> Result<Self, SnapshotError> {
         let mut at = bytes.strip_prefix(SIDECAR_MAGIC).ok_or(SnapshotError::Magic)?;
         let version = at.try_get_u16().map_err(|_| SnapshotError::Length)?;
-        if version != SIDECAR_VERSION {
+        if !matches!(version, SIDECAR_WITHOUT_ENDED | SIDECAR_VERSION) {
             return Err(SnapshotError::Version(version));
         }
         unseal(&mut at)?;
@@ -164,22 +185,32 @@ impl ProducerStates {
                 return Err(SnapshotError::Entry(id));
             }
         }
+        if version == SIDECAR_VERSION {
+            let count = at.try_get_u32().map_err(|_| SnapshotError::Length)? as usize;
+            if count.checked_mul(SIDECAR_ENDED_LEN) != Some(at.len()) {
+                return Err(SnapshotError::Length);
+            }
+            while at.has_remaining() {
+                let ended = decode_ended(&mut at);
+                if !states.load_ended(ended) {
+                    return Err(SnapshotError::Entry(ended.producer_id));
+                }
+            }
+        }
         if at.is_empty() { Ok(states) } else { Err(SnapshotError::Length) }
     }
+}
 
-    /// Reads whichever file of one offset is sound, the sidecar first.
-    ///
-    /// # Errors
-    /// The error of Kafka's file where neither is; the states are rebuilt from the log then.
-    pub fn decode(
-        sidecar: Option<&[u8]>,
-        snapshot: &[u8],
-        mono: Instant,
-    ) -> Result<Self, SnapshotError> {
-        match sidecar.map(|bytes| Self::decode_sidecar(bytes, mono)) {
-            Some(Ok(states)) => Ok(states),
-            Some(Err(_)) | None => Self::decode_snapshot(snapshot, mono),
-        }
+fn decode_ended(at: &mut &[u8]) -> EndedTransaction {
+    let producer_id = ProducerId(at.get_i64());
+    let (first, last, stable) = (at.get_i64(), at.get_i64(), at.get_i64());
+    let committed = at.get_u8() != 0;
+    EndedTransaction {
+        producer_id,
+        first_offset: Offset(first),
+        last_offset: Offset(last),
+        last_stable_offset: Offset(stable),
+        committed,
     }
 }
 
@@ -268,6 +299,15 @@ mod tests {
         states.load(Instant::ZERO, ProducerId(4), state(many));
         states.load(Instant::ZERO, ProducerId(9), state(vec![batch(i32::MAX - 1, 500, 4)]));
         states.load(Instant::ZERO, ProducerId(11), ProducerState::new(ProducerEpoch(0)));
+        for (id, last, committed) in [(4, 20, true), (9, 30, false), (11, 40, false)] {
+            states.load_ended(EndedTransaction {
+                producer_id: ProducerId(id),
+                first_offset: Offset(last - 9),
+                last_offset: Offset(last),
+                last_stable_offset: Offset(12),
+                committed,
+            });
+        }
         states
     }
 
@@ -305,22 +345,31 @@ mod tests {
     #[test]
     fn the_sidecar_keeps_everything() {
         let read = ProducerStates::decode_sidecar(&states().encode_sidecar(), Instant::ZERO);
-        assert_eq!(read, Ok(states()));
+        let read = read.expect("sound");
+        assert_eq!(read, states());
+        assert!(read.ended().eq(states().ended()));
     }
 
     #[test]
-    fn a_damaged_sidecar_falls_back_to_the_snapshot_and_a_damaged_snapshot_to_nothing() {
-        let (mut sidecar, mut snapshot) = (states().encode_sidecar(), states().encode_snapshot());
-        let from_snapshot = ProducerStates::decode_snapshot(&snapshot, Instant::ZERO);
-        let decode = |sidecar: Option<&[u8]>, snapshot: &[u8]| {
-            ProducerStates::decode(sidecar, snapshot, Instant::ZERO)
-        };
-        assert_eq!(decode(Some(&sidecar), &[]), Ok(states()));
-        sidecar[40] ^= 1;
-        assert_eq!(decode(Some(&sidecar), &snapshot), from_snapshot);
-        assert_eq!(decode(None, &snapshot), from_snapshot);
-        snapshot[20] ^= 1;
-        assert_eq!(decode(Some(&sidecar), &snapshot), Err(SnapshotError::Crc));
+    fn a_sidecar_without_ended_transactions_is_one_that_earlier_builds_read() {
+        let mut plain = ProducerStates::new();
+        plain.load(Instant::ZERO, ProducerId(9), state(vec![batch(1, 500, 4)]));
+        assert_eq!(plain.encode_sidecar()[8..10], [0, 1]);
+        assert_eq!(states().encode_sidecar()[8..10], [0, 2]);
+    }
+
+    #[test]
+    fn impossible_transactions_are_refused() {
+        let whole = states().encode_sidecar();
+        let (front, body) = (&whole[..10], whole[14..].to_vec());
+        let last = body.len() - SIDECAR_ENDED_LEN;
+        for (first_offset, last_offset) in [(40, 40), (50, 40), (-1, 40), (5, 30), (5, 20)] {
+            let mut bad = body.clone();
+            bad[last + 8..last + 16].copy_from_slice(&i64::to_be_bytes(first_offset));
+            bad[last + 16..last + 24].copy_from_slice(&i64::to_be_bytes(last_offset));
+            let read = ProducerStates::decode_sidecar(&seal(front, &bad), Instant::ZERO);
+            assert_eq!(read, Err(SnapshotError::Entry(ProducerId(11))), "{first_offset}");
+        }
     }
 
     #[test]
@@ -371,11 +420,14 @@ mod tests {
         fn reading_never_panics(
             mut bytes in prop::collection::vec(any::<u8>(), 0..200), sound in any::<bool>(),
         ) {
-            let _ = ProducerStates::decode(Some(&bytes), &bytes, Instant::ZERO);
+            let _ = ProducerStates::decode_sidecar(&bytes, Instant::ZERO);
+            let _ = ProducerStates::decode_snapshot(&bytes, Instant::ZERO);
             if sound {
                 // Beyond the checksum, where random bytes do not come.
-                let front = [&SIDECAR_MAGIC[..], &[0, 1]].concat();
-                let _ = ProducerStates::decode_sidecar(&seal(&front, &bytes), Instant::ZERO);
+                for version in [1, 2] {
+                    let front = [&SIDECAR_MAGIC[..], &[0, version]].concat();
+                    let _ = ProducerStates::decode_sidecar(&seal(&front, &bytes), Instant::ZERO);
+                }
                 bytes.resize(4 + bytes.len() / SNAPSHOT_ENTRY_LEN * SNAPSHOT_ENTRY_LEN, 0);
                 let count = ((bytes.len() - 4) / SNAPSHOT_ENTRY_LEN) as u32;
                 bytes[..4].copy_from_slice(&count.to_be_bytes());

@@ -2,14 +2,16 @@
 //!
 //! For each producer id: its epoch, its last five batches, and when it was last heard. The state is
 //! derived from the log alone: a follower and a recovery get it by [`ProducerStates::update`] with
-//! the same batches. It outlives the retention of its batches. Whether a transaction is open is
-//! kept for the format and for the one rule that needs it.
+//! the same batches. It outlives the retention of its batches. With it goes what is known of
+//! [transactions](EndedTransaction).
 //!
 //! Invariants:
 //! 1. All batches of one producer's state have the producer's epoch and rising offsets; at most five.
 //! 2. `check` changes nothing, and what it lets pass leaves the sequences of an epoch consecutive.
-//! 3. At most `ids_max` producers and [`REFUSED_MAX`] refused first batches are remembered.
+//! 3. At most `ids_max` producers and [`REFUSED_MAX`] refused first batches are remembered; but a
+//!    producer with an open transaction is never forgotten.
 
+mod transactions;
 mod undo;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,9 +21,12 @@ use crate::digest::Digest;
 use crate::error::ErrorCode;
 use crate::ids::{Offset, ProducerEpoch, ProducerId};
 use crate::log::api::Sequence;
+use crate::log::producer_state::transactions::Transactions;
 use crate::record::batch::Batch;
+use crate::record::marker::TxnMarker;
 use crate::time::Instant;
 
+pub use transactions::EndedTransaction;
 pub(in crate::log) use undo::Undo;
 
 /// Batches remembered for each producer, as many as a client may have in flight.
@@ -137,6 +142,7 @@ pub struct ProducerStates {
     /// The same producers by when they were last heard.
     by_last_heard: BTreeSet<(Instant, ProducerId)>,
     refused: BTreeMap<ProducerId, RefusedFirst>,
+    transactions: Transactions,
 }
 
 impl PartialEq for ProducerStates {
@@ -146,6 +152,8 @@ impl PartialEq for ProducerStates {
             (*id, ProducerState { last_heard: Instant::ZERO, ..state.clone() })
         };
         self.producers.iter().map(derived).eq(other.producers.iter().map(derived))
+            && self.aborted_at(Offset::ZERO, Offset(i64::MAX))
+                == other.aborted_at(Offset::ZERO, Offset(i64::MAX))
     }
 }
 
@@ -158,6 +166,7 @@ impl ProducerStates {
             producers: BTreeMap::new(),
             by_last_heard: BTreeSet::new(),
             refused: BTreeMap::new(),
+            transactions: Transactions::new(),
         }
     }
 
@@ -268,6 +277,7 @@ impl ProducerStates {
         if id.0 < 0 {
             return None;
         }
+        let marker = TxnMarker::of(batch);
         let mut undo = Undo::new(id, self.producers.get(&id), batch);
         self.refused.remove(&id);
         let is_further = !self.producers.contains_key(&id) && self.producers.len() >= ids_max;
@@ -278,12 +288,14 @@ impl ProducerStates {
         let state =
             self.producers.entry(id).or_insert_with(|| ProducerState::new(batch.producer_epoch()));
         state.enter(batch.producer_epoch());
-        if batch.is_control() {
-            if let Some(coordinator_epoch) = marker_coordinator_epoch(batch) {
-                state.coordinator_epoch = coordinator_epoch;
-                state.transaction_first_offset = None;
-            }
-        } else {
+        let was_open = state.transaction_first_offset;
+        if let Some(marker) = marker {
+            state.coordinator_epoch = marker.coordinator_epoch;
+            state.transaction_first_offset = None;
+        } else if !batch.is_control() && batch.is_transactional() && was_open.is_none() {
+            state.transaction_first_offset = Some(batch.base_offset());
+        }
+        if is_remembered(batch) {
             if state.batches.len() == BATCHES_KEPT {
                 state.batches.remove(0);
             }
@@ -294,12 +306,13 @@ impl ProducerStates {
                 last_offset: batch.last_offset(),
                 timestamp: batch.max_timestamp(),
             });
-            if batch.is_transactional() && state.transaction_first_offset.is_none() {
-                state.transaction_first_offset = Some(batch.base_offset());
-            }
         }
         state.last_append_ms = append_ms;
         let heard_before = std::mem::replace(&mut state.last_heard, mono);
+        self.transactions.change(id, was_open, state.transaction_first_offset);
+        if let (Some(first), Some(marker)) = (was_open, marker) {
+            self.transactions.end(id, first, batch.last_offset(), marker.committed);
+        }
         self.by_last_heard.remove(&(heard_before, id));
         self.by_last_heard.insert((mono, id));
         Some(Box::new(undo))
@@ -318,6 +331,69 @@ impl ProducerStates {
             self.forget(id);
         }
         ids.len()
+    }
+
+    /// Judges a marker that a coordinator wants to write. `transaction_version` is the level of the
+    /// feature that the coordinator goes by: since 2 each marker raises the epoch, but one that is
+    /// written once more, behind a transaction that has ended, is right.
+    ///
+    /// # Errors
+    /// `INVALID_PRODUCER_EPOCH` 47 for an epoch that has passed, `TRANSACTION_COORDINATOR_FENCED` 52 for
+    /// a coordinator of an earlier epoch.
+    pub fn check_marker(
+        &self,
+        marker: &TxnMarker,
+        transaction_version: i8,
+    ) -> Result<(), ErrorCode> {
+        let Some(state) = self.producers.get(&marker.producer_id) else { return Ok(()) };
+        let must_rise = transaction_version >= 2 && state.transaction_first_offset.is_some();
+        let epoch = marker.producer_epoch;
+        if epoch < state.epoch || (must_rise && epoch == state.epoch) {
+            return Err(ErrorCode::InvalidProducerEpoch);
+        }
+        if marker.coordinator_epoch < state.coordinator_epoch {
+            return Err(ErrorCode::TransactionCoordinatorFenced);
+        }
+        Ok(())
+    }
+
+    /// Returns whether a transaction of the producer is open in this epoch.
+    pub fn has_open_transaction(&self, id: ProducerId, epoch: ProducerEpoch) -> bool {
+        let is_open = |state: &ProducerState| {
+            state.epoch == epoch && state.transaction_first_offset.is_some()
+        };
+        self.producers.get(&id).is_some_and(is_open)
+    }
+
+    /// Returns the first offset of any transaction that is open or whose marker is not below
+    /// `high_watermark`.
+    pub fn first_unstable(&self, high_watermark: Offset) -> Option<Offset> {
+        self.transactions.first_unstable(high_watermark)
+    }
+
+    /// Returns the aborted transactions with an offset in `from..to`, by their first offsets.
+    pub fn aborted(&self, from: Offset, to: Offset) -> Vec<EndedTransaction> {
+        self.transactions.aborted(from, to)
+    }
+
+    /// Returns the aborted transactions whose markers are in `from..to`, by these.
+    pub fn aborted_at(&self, from: Offset, to: Offset) -> Vec<EndedTransaction> {
+        self.transactions.aborted_at(from, to)
+    }
+
+    /// Takes in what is known to be committed: markers below it count.
+    pub(in crate::log) fn resolve(&mut self, high_watermark: Offset) {
+        self.transactions.resolve(high_watermark);
+    }
+
+    /// Forgets transactions that ended before the log begins.
+    pub(in crate::log) fn forget_below(&mut self, start: Offset) {
+        self.transactions.forget_below(start);
+    }
+
+    /// Returns whether nothing is known, of producers and of transactions.
+    pub(in crate::log) fn knows_nothing(&self) -> bool {
+        self.producers.is_empty() && !self.transactions.has_ended()
     }
 
     /// Returns the number of producers.
@@ -360,6 +436,7 @@ impl ProducerStates {
             digest.signed(id.0).signed(i64::from(refused.epoch.0));
             digest.signed(i64::from(refused.sequence)).number(refused.at.as_nanos());
         }
+        self.transactions.digest(digest);
     }
 
     /// Puts in what a file told; `false` where the id is there already.
@@ -370,8 +447,23 @@ impl ProducerStates {
         mut state: ProducerState,
     ) -> bool {
         state.last_heard = mono;
+        if self.producers.contains_key(&id) {
+            return false;
+        }
         self.by_last_heard.insert((mono, id));
-        self.producers.insert(id, state).is_none()
+        self.transactions.change(id, None, state.transaction_first_offset);
+        self.producers.insert(id, state);
+        true
+    }
+
+    /// Puts in an ended transaction that a file told of; `false` where that cannot be.
+    pub(in crate::log) fn load_ended(&mut self, ended: EndedTransaction) -> bool {
+        self.transactions.load_ended(ended)
+    }
+
+    /// Returns the ended transactions that are remembered, by their markers.
+    pub(in crate::log) fn ended(&self) -> impl Iterator<Item = &EndedTransaction> + '_ {
+        self.transactions.ended()
     }
 
     fn longest_silent(&self, silent_enough: impl Fn(Instant) -> bool) -> Option<ProducerId> {
@@ -386,34 +478,19 @@ impl ProducerStates {
         if let Some(state) = self.producers.remove(&id) {
             let known = self.by_last_heard.remove(&(state.last_heard, id));
             assert!(known, "both tables hold the same producers");
+            self.transactions.change(id, state.transaction_first_offset, None);
         }
     }
 }
 
-/// Reads the coordinator epoch out of a batch with a transaction marker, `None` for other control
-/// batches and what cannot be read.
-fn marker_coordinator_epoch(batch: &Batch) -> Option<i32> {
-    if batch.codec() != 0 {
-        return None;
-    }
-    // Length, attributes, timestamp and offset delta: each marker has them in one byte or more.
-    let mut at = batch.rest().as_ref();
-    skip_varint(&mut at)?;
-    at = at.get(1..)?;
-    skip_varint(&mut at)?;
-    skip_varint(&mut at)?;
-    // A key of 4 bytes (version, type), then a value of 6 (version, coordinator epoch).
-    let (&[key_len, _, _, kind_high, kind_low, value_len, _, _, a, b, c, d], _) =
-        at.split_first_chunk::<12>()?;
-    let is_marker = key_len == 8 && kind_high == 0 && kind_low <= 1 && value_len == 12;
-    is_marker.then(|| i32::from_be_bytes([a, b, c, d]))
+/// Returns whether a batch has sequences: not a marker, nor what a coordinator writes.
+fn is_remembered(batch: &Batch) -> bool {
+    !batch.is_control() && batch.base_sequence() >= 0
 }
 
-fn skip_varint(at: &mut &[u8]) -> Option<()> {
-    let end = at.iter().take(10).position(|byte| byte & 0x80 == 0)?;
-    *at = &at[end + 1..];
-    Some(())
-}
+#[cfg(test)]
+#[path = "producer_state/transactions_test.rs"]
+mod transactions_test;
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,9 @@
-//! Producers whose files are both damaged or gone, learned again from the segments below the
-//! checkpoint.
+//! Producers and transactions whose file of ours is damaged or gone, learned again from the segments
+//! below the checkpoint.
 //!
 //! As much is learned as the segments hold: a producer whose batches all went with retention is
-//! forgotten, as in Kafka. Append times are not in segments; a producer counts as heard when its
-//! segment ended, which keeps it rather too long than too short.
+//! forgotten, as in Kafka, unless Kafka's file tells of it. Append times are not in segments; a producer
+//! counts as heard when its segment ended, which keeps it rather too long than too short.
 //!
 //! Invariants:
 //! 1. A batch counts only if it is whole, follows the one before it and has a right CRC.
@@ -19,6 +19,7 @@ use crate::io::{DiskError, Effects, Mark};
 use crate::log::block::{BlockSequence, Entry};
 use crate::log::operations::Op;
 use crate::log::partition_log::ProducerFiles;
+use crate::log::producer_state::ProducerStates;
 use crate::log::recovery::{Outcome, Stage, content};
 use crate::log::segment::{Extent, segment_file};
 use crate::log::store::LogStore;
@@ -38,6 +39,8 @@ pub(super) struct Rebuild {
     /// The segment under way, by its place among those of the log.
     segment: usize,
     walk: Walk,
+    /// What the segments of the log have told so far.
+    seen: ProducerStates,
 }
 
 /// The walk through one segment, from its beginning on.
@@ -70,7 +73,7 @@ pub(super) enum Next {
 
 impl Rebuild {
     pub(super) fn new(logs: VecDeque<TopicPartition>) -> Self {
-        Self { logs, segment: 0, walk: Walk::new(Offset::ZERO) }
+        Self { logs, segment: 0, walk: Walk::new(Offset::ZERO), seen: ProducerStates::new() }
     }
 
     fn next_segment(&mut self) {
@@ -78,10 +81,12 @@ impl Rebuild {
         self.walk = Walk::new(Offset::ZERO);
     }
 
-    fn next_log(&mut self) {
+    /// Goes on with the next log. Returns what was learned of this one.
+    fn next_log(&mut self) -> ProducerStates {
         self.logs.pop_front();
         self.segment = 0;
         self.walk = Walk::new(Offset::ZERO);
+        std::mem::take(&mut self.seen)
     }
 }
 
@@ -164,7 +169,10 @@ impl LogStore {
                     log.producer_files = ProducerFiles::Lost;
                     log.dirty = true;
                 }
-                rebuild.next_log();
+                let mut learned = rebuild.next_log();
+                learned.add_unseen(&log.producers);
+                learned.forget_below(log.start);
+                log.producers = learned;
                 continue;
             };
             let extent = segment.extent;
@@ -213,7 +221,7 @@ impl LogStore {
         while rebuild.walk.position < extent.bytes {
             let damage = match rebuild.walk.next_batch(&rest, &extent) {
                 Next::Batch(batch) => {
-                    log.producers.update(now.mono, &batch, extent.last_append.0, ids_max);
+                    rebuild.seen.update(now.mono, &batch, extent.last_append.0, ids_max);
                     rest.advance(batch.size());
                     rebuild.walk.pass(&batch);
                     continue;

@@ -5,6 +5,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::ids::{Offset, TopicName, TopicPartition};
 use crate::io::{DirectoryEntry, Effects, EntryKind, FileName, Mark};
 use crate::log::api::{FlushPolicy, LogEvent, LogSettings, Storage};
@@ -70,7 +72,8 @@ impl LogStore {
         Ok(())
     }
 
-    /// Makes the logs that the checkpoint names. Returns those whose producers cannot be read.
+    /// Makes the logs that the checkpoint names. Returns those of whose producers or transactions not all
+    /// can be read.
     fn build_logs(
         &mut self,
         now: Now,
@@ -90,17 +93,17 @@ impl LogStore {
         let mut outcomes = outcomes.into_iter();
         for id in logs {
             let mut read = || content(outcomes.next().flatten()).unwrap_or_default();
-            let (sidecar, snapshot) = (read(), read());
-            let states = ProducerStates::decode(
-                sidecar.as_deref(),
-                snapshot.as_deref().unwrap_or_default(),
-                now.mono,
-            );
+            let (sidecar, snapshot): (Option<Bytes>, Option<Bytes>) = (read(), read());
+            let sidecar = ProducerStates::decode_sidecar(&sidecar.unwrap_or_default(), now.mono);
             let log = self.logs.get_mut(id).expect("it was just made");
-            match states {
+            match sidecar {
                 Ok(states) => log.producers = states,
                 Err(_) if without.contains(id) => {}
                 Err(error) => {
+                    // Kafka's file tells of producers whose batches have gone.
+                    let snapshot = snapshot.unwrap_or_default();
+                    log.producers =
+                        ProducerStates::decode_snapshot(&snapshot, now.mono).unwrap_or_default();
                     fx.warn(format!(
                         "what partition {}-{} knows of its producers is read from its segments: \
                          {error}",
@@ -332,10 +335,10 @@ impl LogStore {
             let Some((digits, ending)) = entry.name.split_once('.') else { continue };
             let Ok(base) = digits.parse::<i64>() else { continue };
             let base = Offset(base);
-            let later = matches!(ending, "log" | "index" | "timeindex")
+            let later = matches!(ending, "log" | "index" | "timeindex" | "txnindex")
                 && base >= end
                 && !known.contains(&base);
-            if later || matches!(ending, "index.tmp" | "timeindex.tmp") {
+            if later || matches!(ending, "index.tmp" | "timeindex.tmp" | "txnindex.tmp") {
                 stale.push(folder.join(&entry.name));
             }
         }

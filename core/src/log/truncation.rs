@@ -97,7 +97,7 @@ impl LogStore {
         } else if let Some(at) = partition.tail_position(to) {
             let end = partition.tail[at].base;
             self.cut(log, end, None, fx);
-        } else if partition.producers.is_empty()
+        } else if partition.producers.knows_nothing()
             && partition.segments.iter().any(|segment| segment.extent.base == to)
         {
             self.cut(log, to, None, fx);
@@ -178,7 +178,7 @@ impl LogStore {
         partition.last_cut = number;
         partition.cuts.push_back((!anew).then_some(end));
         partition.cutting = true;
-        let producers = if partition.producers.is_empty() {
+        let producers = if partition.producers.knows_nothing() {
             Bytes::new()
         } else {
             partition.producers.encode_sidecar().into()
@@ -262,7 +262,7 @@ impl LogStore {
         let mut ops = Vec::new();
         if partition.folder_state == Folder::Made {
             for base in gone {
-                for ending in ["log", "index", "timeindex"] {
+                for ending in ["log", "index", "timeindex", "txnindex"] {
                     ops.push(Op::Remove { file: segment_file(&partition.folder, base, ending) });
                 }
             }
@@ -271,6 +271,9 @@ impl LogStore {
                     let file = segment_file(&partition.folder, base, "log");
                     ops.push(Op::Truncate { file, length });
                 }
+                // The next checkpoint writes it anew, if anything is left of it.
+                let file = segment_file(&partition.folder, base, "txnindex");
+                ops.push(Op::Remove { file });
             }
         }
         cutting.outstanding = ops.len();

@@ -2,14 +2,15 @@
 
 use rand_chacha::rand_core::Rng;
 
-use super::replica::{producer, stored, whole};
+use super::replica::{producer, whole};
 use super::*;
-use crate::ids::ProducerId;
+use crate::ids::{ProducerEpoch, ProducerId};
 use crate::log::producer_state::ProducerStates;
+use crate::record::marker::TxnMarker;
 
 /// What a log must hold.
 #[derive(Clone, Default)]
-struct Model {
+pub(super) struct Model {
     start: i64,
     batches: Vec<Batch>,
     /// Batches below the start, which still tell of producers.
@@ -18,9 +19,40 @@ struct Model {
     changes: u64,
     /// Whether a cut was looked for in segments, so that not all of the truth about producers is known.
     is_vague: bool,
+    /// Whether the second half of the producers has transactions.
+    has_transactions: bool,
 }
 
+/// A transaction: whose, its first offset, and its marker with the outcome.
+type Transaction = (ProducerId, Offset, Option<(Offset, bool)>);
+
 impl Model {
+    pub(super) fn with_transactions(has_transactions: bool) -> Self {
+        Self { has_transactions, ..Self::default() }
+    }
+
+    fn is_transactional(&self, id: ProducerId) -> bool {
+        self.has_transactions && id.0 >= 2
+    }
+
+    /// Goes through all that was ever there.
+    fn transactions(&self) -> Vec<Transaction> {
+        let mut found: Vec<Transaction> = Vec::new();
+        for batch in self.gone.iter().chain(&self.batches) {
+            let id = batch.producer_id();
+            let open = found.iter_mut().find(|(of, _, end)| *of == id && end.is_none());
+            match (open, TxnMarker::of(batch)) {
+                (Some((.., end)), Some(marker)) => {
+                    *end = Some((batch.base_offset(), marker.committed));
+                }
+                (None, None) if batch.is_transactional() => {
+                    found.push((id, batch.base_offset(), None));
+                }
+                _ => {}
+            }
+        }
+        found
+    }
     fn end(&self) -> i64 {
         self.batches.last().map_or(self.start, |batch| batch.next_offset().0)
     }
@@ -35,7 +67,16 @@ impl Model {
         let value = format!("{:08}", self.changes).repeat(size / 8 + 1);
         let id = ProducerId(self.changes as i64 % 4);
         let one = self.next_of(id);
-        let batch = stored(self.end(), epoch, value.as_bytes(), Some(one));
+        let mut batch = if self.is_transactional(id) && self.changes.is_multiple_of(3) {
+            let committed = self.changes.is_multiple_of(2);
+            let (producer_id, producer_epoch) = (id, ProducerEpoch(0));
+            TxnMarker { producer_id, producer_epoch, coordinator_epoch: 1, committed }.build(5)
+        } else if self.is_transactional(id) {
+            transactional(value.as_bytes(), one)
+        } else {
+            batch(value.as_bytes(), Some(one))
+        };
+        batch.assign(Offset(self.end()), LeaderEpoch(epoch));
         self.batches.push(batch.clone());
         batch
     }
@@ -43,7 +84,7 @@ impl Model {
     /// What a producer goes on with.
     fn next_of(&self, id: ProducerId) -> Producer {
         let mut of_it = self.gone.iter().chain(&self.batches).rev();
-        let last = of_it.find(|batch| batch.producer_id() == id);
+        let last = of_it.find(|batch| batch.producer_id() == id && !batch.is_control());
         Producer { id, ..producer(last.map_or(0, |batch| batch.last_sequence() + 1)) }
     }
 
@@ -60,7 +101,7 @@ impl Model {
         self.is_vague = false;
     }
 
-    fn move_start(&mut self, start: i64) {
+    pub(super) fn move_start(&mut self, start: i64) {
         self.start = start;
         let (gone, left) = self.batches.drain(..).partition(|it| it.next_offset().0 <= start);
         self.gone.extend::<Vec<Batch>>(gone);
@@ -76,6 +117,12 @@ impl Model {
     }
 }
 
+fn transactional(value: &[u8], producer: Producer) -> Batch {
+    let mut builder = BatchBuilder::new(Codec::None).producer(producer).transactional();
+    builder.push(1_700_000_000_000, None, Some(value), &[]);
+    builder.build()
+}
+
 /// Takes an end that was cut off for what it is.
 fn truncated(node: &Node) -> Vec<Offset> {
     let ends = node.events.iter().filter_map(|event| match event {
@@ -86,12 +133,12 @@ fn truncated(node: &Node) -> Vec<Offset> {
 }
 
 impl Node {
-    fn take(&mut self, log: TopicPartition, model: &mut Model, epoch: i32, size: usize) {
+    pub(super) fn take(&mut self, log: TopicPartition, model: &mut Model, epoch: i32, size: usize) {
         let batch = model.next(epoch, size);
         self.replicate(log, &batch).expect("it continues the log");
     }
 
-    fn truncate(&mut self, log: TopicPartition, model: &mut Model, to: i64) {
+    pub(super) fn truncate(&mut self, log: TopicPartition, model: &mut Model, to: i64) {
         self.store.truncate(self.now, log, Offset(to), &mut self.fx);
         model.cut(to);
         model.is_vague |= self.store.is_finding(log);
@@ -114,13 +161,13 @@ impl Node {
         }
     }
 
-    fn checkpoint(&mut self) {
+    pub(super) fn checkpoint(&mut self) {
         self.store.begin_checkpoint(&mut self.fx);
         self.settle();
     }
 
     /// Holds the log against the model, and what is in memory of it against itself.
-    fn check(&mut self, log: TopicPartition, model: &Model, at: &str) {
+    pub(super) fn check(&mut self, log: TopicPartition, model: &Model, at: &str) {
         assert_eq!(self.store.log_start_offset(log), Some(Offset(model.start)), "{at}");
         assert_eq!(self.store.log_end_offset(log), Some(Offset(model.end())), "{at}");
         for max_bytes in [1, 4_000] {
@@ -152,7 +199,11 @@ impl Node {
         for (id, state) in partition.producers.iter() {
             let true_state = truth.get(id).unwrap_or_else(|| panic!("{id:?} is made up, {at}"));
             assert!(true_state.batches.ends_with(&state.batches), "{at}");
-            let next = batch(b"next", Some(model.next_of(id)));
+            let next = if model.is_transactional(id) {
+                transactional(b"next", model.next_of(id))
+            } else {
+                batch(b"next", Some(model.next_of(id)))
+            };
             let verdict = partition.producers.check(self.now.mono, &next);
             assert_eq!(verdict, Ok(Sequence::Append), "{at}");
         }
@@ -162,11 +213,47 @@ impl Node {
         if !model.is_vague {
             assert_eq!(known(&partition.producers), known(&truth), "{at}");
         }
-        let time = model.batches.first().map(Batch::max_timestamp);
-        if let Some(time) = time.filter(|_| partition.stable == partition.end) {
+        self.check_transactions(log, model, at);
+        let partition = &self.store.logs[&log];
+        let first = model.batches.iter().find(|batch| !batch.is_control());
+        if let Some(first) = first.filter(|_| partition.stable == partition.end) {
+            let time = first.max_timestamp();
             let found = self.find(log, TimeLookup::AtLeast(time)).expect("there is a record");
-            assert_eq!(found.offset, Offset(model.start), "{at}");
+            assert_eq!(found.offset, first.base_offset().max(Offset(model.start)), "{at}");
             assert_eq!(self.find(log, TimeLookup::AtLeast(time + 1)), None, "{at}");
+        }
+    }
+
+    /// What is known of transactions is all of the truth, whatever has become of the log.
+    pub(super) fn check_transactions(&self, log: TopicPartition, model: &Model, at: &str) {
+        let truth = model.transactions();
+        let partition = &self.store.logs[&log];
+        let open = truth.iter().filter(|(.., end)| end.is_none());
+        let mut open: Vec<_> = open.map(|&(id, first, _)| (id, first)).collect();
+        open.sort_unstable();
+        let firsts = partition.producers.iter().map(|(id, it)| (id, it.transaction_first_offset));
+        let held: Vec<_> = firsts.filter_map(|(id, first)| Some((id, first?))).collect();
+        assert_eq!(held, open, "{at}");
+        let (start, end) = (Offset(model.start), Offset(model.end()));
+        for high_watermark in [model.start, i64::midpoint(model.start, end.0), end.0] {
+            let high_watermark = Offset(high_watermark);
+            let counts =
+                |it: &&Transaction| it.2.is_none_or(|(marker, _)| marker >= high_watermark);
+            let first = truth.iter().filter(counts).map(|it| it.1).min().unwrap_or(high_watermark);
+            let stable = self.store.last_stable_offset(log, high_watermark);
+            assert_eq!(stable, first.max(start).min(high_watermark), "{high_watermark} {at}");
+        }
+        for (from, to) in [(start, end), (Offset(model.start + 5), Offset(end.0 - 5))] {
+            let overlaps = |it: &Transaction| match it.2 {
+                Some((marker, false)) => marker >= from && it.1 < to && from < to,
+                _ => false,
+            };
+            let mut aborted: Vec<(Offset, ProducerId)> =
+                truth.iter().filter(|it| overlaps(it)).map(|it| (it.1, it.0)).collect();
+            aborted.sort_unstable();
+            let told = self.store.aborted_transactions(log, from, to).expect("known");
+            let told: Vec<_> = told.iter().map(|it| (it.first_offset, it.producer_id)).collect();
+            assert_eq!(told, aborted, "{from}..{to} {at}");
         }
     }
 }
@@ -174,12 +261,13 @@ impl Node {
 #[test]
 fn a_log_is_cut_anywhere_and_goes_on_with_other_batches() {
     // In memory; written and no longer in memory; after a crash; behind a checkpoint and a crash.
-    for state in 0..5 {
+    for state in 0..10 {
+        let (state, has_transactions) = (state / 2, state % 2 == 1);
         for to in [0, 1, 7, 29, 30, 31, 44, 58, 59, 60, 70] {
-            let at = format!("state {state}, cut at {to}");
+            let at = format!("state {state}, cut at {to}, transactions {has_transactions}");
             let mut node = Node::new();
             let log = node.create(1, settings());
-            let mut model = Model::default();
+            let mut model = Model::with_transactions(has_transactions);
             for number in 0..60 {
                 node.take(log, &mut model, number / 20, 500);
             }
@@ -322,15 +410,23 @@ fn a_segment_write_under_way_does_not_touch_what_is_appended_after_a_cut() {
 
 #[test]
 fn a_checkpoint_under_way_may_be_cut_under_at_every_step() {
-    const STEPS: [&str; 7] =
-        [".log", ".journal", "00040.producers", ".index.tmp", "topic1-0", "checkpoint", ".tmp"];
+    const STEPS: [&str; 8] = [
+        ".log",
+        ".journal",
+        "00040.producers",
+        ".index.tmp",
+        "topic1-0",
+        "checkpoint",
+        ".tmp",
+        ".txnindex.tmp",
+    ];
     for held in STEPS {
         for to in [0, 3, 11, 25, 39] {
             for crash in [false, true] {
                 let at = format!("{held} held, cut at {to}");
                 let mut node = Node::new();
                 let log = node.create(1, settings());
-                let mut model = Model::default();
+                let mut model = Model::with_transactions(to % 2 == 1);
                 for number in 0..40 {
                     node.take(log, &mut model, number / 10, 500);
                     if number == 20 {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::digest::Digest;
-use crate::ids::{LeaderEpoch, Offset, PartitionIndex, TopicName, TopicPartition};
+use crate::ids::{LeaderEpoch, Offset, PartitionIndex, ProducerId, TopicName, TopicPartition};
 use crate::log::api::{FetchPlan, FileRange, FlushPolicy, Storage};
 use crate::log::partition_log::PartitionLog;
 use crate::log::stable::Stable;
@@ -48,6 +48,11 @@ impl LogStore {
         let batch = Batch::split_from(&mut records.clone());
         let (Ok(batch), Some(log)) = (batch, self.logs.get(&log)) else { return false };
         log.producers.get(batch.producer_id()).is_some()
+    }
+
+    /// Returns whether a log knows a producer.
+    pub fn knows_producer(&self, log: TopicPartition, id: ProducerId) -> bool {
+        self.logs.get(&log).is_some_and(|log| log.producers.get(id).is_some())
     }
 
     /// Returns whether the place of a cut is still searched for, so that nothing is taken.

@@ -3,9 +3,16 @@
 //! Batches are taken back in the reverse order of their appends. What was forgotten meanwhile for other
 //! reasons stays forgotten.
 
-use super::{BATCHES_KEPT, ProducedBatch, ProducerState, ProducerStates, next_sequence};
+use super::{
+    BATCHES_KEPT, ProducedBatch, ProducerState, ProducerStates, is_remembered, next_sequence,
+};
 use crate::ids::{Offset, ProducerEpoch, ProducerId};
 use crate::record::batch::Batch;
+use crate::time::Instant;
+
+/// The epoch of a producer of which no more is known than that its transaction is open. Any that
+/// follows is newer.
+const UNKNOWN_EPOCH: ProducerEpoch = ProducerEpoch(-1);
 
 /// What was known of a producer before one of its batches.
 #[derive(Clone, Debug)]
@@ -28,8 +35,8 @@ pub(in crate::log) struct Undo {
     id: ProducerId,
     /// `None` where the producer was not known.
     before: Option<Before>,
-    /// Base offset of the batch, if it is remembered.
-    base: Option<Offset>,
+    /// Base offset of the batch.
+    base: Offset,
     /// Whom the table forgot to make room.
     displaced: Option<Box<(ProducerId, ProducerState)>>,
 }
@@ -38,7 +45,7 @@ impl Undo {
     pub(super) fn new(id: ProducerId, known: Option<&ProducerState>, batch: &Batch) -> Self {
         let before = known.map(|state| {
             let ends_epoch = state.epoch != batch.producer_epoch();
-            let is_full = state.batches.len() == BATCHES_KEPT && !batch.is_control();
+            let is_full = state.batches.len() == BATCHES_KEPT && is_remembered(batch);
             Before {
                 epoch: state.epoch,
                 last_append_ms: state.last_append_ms,
@@ -49,8 +56,7 @@ impl Undo {
                 ended: if ends_epoch { state.batches.as_slice().into() } else { Box::default() },
             }
         });
-        let base = (!batch.is_control()).then(|| batch.base_offset());
-        Self { id, before, base, displaced: None }
+        Self { id, before, base: batch.base_offset(), displaced: None }
     }
 
     pub(super) fn displaces(&mut self, id: ProducerId, state: Option<&ProducerState>) {
@@ -62,11 +68,17 @@ impl ProducerStates {
     /// Takes back the last batch that was taken in.
     pub(in crate::log) fn undo(&mut self, undo: Undo) {
         let Undo { id, before, base, displaced } = undo;
+        self.transactions.reopen_from(base);
+        if let Some(before) = &before
+            && before.transaction_first_offset.is_some()
+        {
+            self.ensure(id);
+        }
         match (before, self.producers.get_mut(&id)) {
             (None, _) => self.forget(id),
             (Some(before), Some(state)) => {
                 let last = state.batches.last().map(|batch| batch.first_offset);
-                if base.is_some() && last == base {
+                if last == Some(base) {
                     state.batches.pop();
                 }
                 if state.epoch == before.epoch {
@@ -80,9 +92,13 @@ impl ProducerStates {
                 state.epoch = before.epoch;
                 state.last_append_ms = before.last_append_ms;
                 state.coordinator_epoch = before.coordinator_epoch;
+                let was_open = state.transaction_first_offset;
                 state.transaction_first_offset = before.transaction_first_offset;
-                if is_lost {
-                    // A state without batches would ask for sequence 0.
+                self.transactions.change(id, was_open, before.transaction_first_offset);
+                // A state without batches would ask for sequence 0.
+                if is_lost && before.transaction_first_offset.is_some() {
+                    state.epoch = UNKNOWN_EPOCH;
+                } else if is_lost {
                     self.forget(id);
                 }
             }
@@ -91,33 +107,85 @@ impl ProducerStates {
         if let Some((id, state)) = displaced.map(|displaced| *displaced)
             && !self.producers.contains_key(&id)
         {
-            self.by_last_heard.insert((state.last_heard, id));
-            self.producers.insert(id, state);
+            self.load(state.last_heard, id, state);
+        }
+    }
+
+    /// Makes sure that there is a state of a producer, of which nothing else may be known.
+    fn ensure(&mut self, id: ProducerId) {
+        if !self.producers.contains_key(&id) {
+            self.load(Instant::ZERO, id, ProducerState::new(UNKNOWN_EPOCH));
+        }
+    }
+
+    fn open_at(&mut self, id: ProducerId, first: Option<Offset>) {
+        if let Some(state) = self.producers.get_mut(&id) {
+            let was_open = std::mem::replace(&mut state.transaction_first_offset, first);
+            self.transactions.change(id, was_open, first);
         }
     }
 
     /// Returns what of the table rests on offsets below `end`, with what `seen` has learned from the
-    /// batches right before it. Producers of which nothing is left are forgotten, as with retention.
+    /// batches right before it. Producers of which nothing is left are forgotten, as with retention, but
+    /// for those whose transaction was open at `end`, which is not below what is known to be committed.
     pub(in crate::log) fn before(&self, end: Offset, mut seen: Self) -> Self {
         for (&id, state) in &self.producers {
             let mut left = state.clone();
             left.batches.retain(|batch| batch.last_offset < end);
-            left.transaction_first_offset =
-                left.transaction_first_offset.filter(|first| *first < end);
+            left.transaction_first_offset = None;
             match seen.producers.get_mut(&id) {
                 Some(found) if found.epoch == left.epoch => {
-                    put_before(&left.batches, &mut found.batches);
+                    if found.batches.is_empty() {
+                        found.batches = left.batches;
+                    } else {
+                        put_before(&left.batches, &mut found.batches);
+                    }
                     found.last_append_ms = found.last_append_ms.min(left.last_append_ms);
                 }
                 Some(_) => {}
                 None if left.batches.is_empty() => {}
                 None => {
-                    seen.by_last_heard.insert((left.last_heard, id));
-                    seen.producers.insert(id, left);
+                    seen.load(left.last_heard, id, left);
                 }
             }
         }
+        for found in seen.producers.values_mut() {
+            // One of which only markers were seen may have batches before them in its epoch.
+            if found.batches.is_empty() {
+                found.epoch = UNKNOWN_EPOCH;
+            }
+        }
+        // What was open there is open still, or its marker was not committed and is remembered.
+        let open = self.transactions.open();
+        let ended = self.ended().filter(|ended| ended.last_offset >= end);
+        let open = open.chain(ended.map(|ended| (ended.first_offset, ended.producer_id)));
+        for (first, id) in open.filter(|(first, _)| *first < end) {
+            seen.ensure(id);
+            let found = seen.producers[&id].transaction_first_offset;
+            seen.open_at(id, Some(found.map_or(first, |found| found.min(first))));
+        }
+        seen.transactions.reopen_from(Offset::ZERO);
+        for ended in self.ended().filter(|ended| ended.last_offset < end) {
+            seen.load_ended(*ended);
+        }
         seen
+    }
+
+    /// Adds what another table knows of producers and this one, which was learned from all batches of the
+    /// log, does not: their batches have gone.
+    pub(in crate::log) fn add_unseen(&mut self, other: &Self) {
+        for (&id, state) in &other.producers {
+            match self.producers.get_mut(&id) {
+                // Only its markers are left.
+                Some(known) if known.batches.is_empty() && known.epoch == state.epoch => {
+                    known.batches.clone_from(&state.batches);
+                }
+                Some(_) => {}
+                None => {
+                    self.load(state.last_heard, id, state.clone());
+                }
+            }
+        }
     }
 }
 
@@ -144,7 +212,6 @@ mod tests {
 
     use super::*;
     use crate::ids::LeaderEpoch;
-    use crate::time::Instant;
 
     /// Sequences go on from batch to batch as long as the producer stays the same.
     fn batch(id: i64, epoch: i16, base: i64, sequence: i32, is_control: bool) -> Batch {
