@@ -21,6 +21,7 @@ use crate::log::operations::{Op, Purpose};
 use crate::log::partition_log::{Folder, LogImage, PartitionLog, ProducerFiles};
 use crate::log::segment::segment_file;
 use crate::log::store::{LogStore, Phase};
+use crate::log::txn_index;
 use crate::log::write_behind::{Doomed, METADATA_FILE};
 
 /// The epoch checkpoint of a log while it is written.
@@ -238,6 +239,11 @@ impl LogStore {
                     ops.push(Op::Remove { file });
                 }
             }
+            let dirty = log.segments.iter().filter(|segment| segment.transactions_dirty);
+            for segment in dirty.filter(|_| written) {
+                let file = segment_file(&log.folder, segment.extent.base, "txnindex.tmp");
+                ops.push(Op::Remove { file });
+            }
         }
         self.note_flushes();
         self.submit_step(ops, fx);
@@ -294,14 +300,26 @@ impl LogStore {
                 self.checkpoint.renames.push((temporary, file));
             }
             for segment in &mut log.segments {
-                let Some(indexes) = &mut segment.indexes else { continue };
-                let told = image.segments.iter().any(|extent| extent.base == segment.extent.base);
+                let base = segment.extent.base;
+                let told = image.segments.iter().find(|extent| extent.base == base);
                 // Of a log that is cut now the next checkpoint tells.
-                if !segment.indexes_dirty || !told || log.cutting {
+                let Some(told) = told.filter(|_| !log.cutting) else { continue };
+                if segment.transactions_dirty {
+                    // What came meanwhile may not survive.
+                    segment.transactions_dirty = segment.extent.end > told.end;
+                    let aborted = log.producers.aborted_at(base, told.end);
+                    let temporary = segment_file(&log.folder, base, "txnindex.tmp");
+                    // Kafka has no file where there is nothing to tell.
+                    if !aborted.is_empty() {
+                        ops.push(whole_file(temporary.clone(), txn_index::encode(&aborted)));
+                        let file = segment_file(&log.folder, base, "txnindex");
+                        self.checkpoint.renames.push((temporary, file));
+                    }
+                }
+                let Some(indexes) = &mut segment.indexes else { continue };
+                if !std::mem::take(&mut segment.indexes_dirty) {
                     continue;
                 }
-                segment.indexes_dirty = false;
-                let base = segment.extent.base;
                 // With its largest timestamp in it the file tells all to the next start.
                 indexes.times.add_entry();
                 // Written beside and renamed: a longer one of an earlier life must not shine through.

@@ -12,6 +12,7 @@ use crate::log::offset_index::{self, OffsetIndex, SegmentExtent};
 use crate::log::producer_snapshot::{SIDECAR_SUFFIX, SNAPSHOT_SUFFIX, SnapshotError};
 use crate::log::producer_state::ProducerStates;
 use crate::log::time_index::{self, TimeIndex};
+use crate::log::txn_index;
 use crate::log::verify::{ScannedBatch, SegmentFault, SegmentScan};
 use crate::record::batch::Batch;
 use crate::record::compress::Codec;
@@ -32,6 +33,8 @@ pub enum FileKind {
     OffsetIndex(Offset),
     /// Offsets by time, of a segment with that first offset: `.timeindex`.
     TimeIndex(Offset),
+    /// Transactions that were aborted in a segment with that first offset: `.txnindex`.
+    TxnIndex(Offset),
     /// Kafka's producer states as of an offset: `.snapshot`.
     Snapshot(Offset),
     /// Our producer states as of an offset: `.producers`.
@@ -56,6 +59,7 @@ impl FileKind {
             ".log" => Some(Self::Segment(offset)),
             ".index" => Some(Self::OffsetIndex(offset)),
             ".timeindex" => Some(Self::TimeIndex(offset)),
+            ".txnindex" => Some(Self::TxnIndex(offset)),
             SNAPSHOT_SUFFIX => Some(Self::Snapshot(offset)),
             SIDECAR_SUFFIX => Some(Self::Sidecar(offset)),
             _ => None,
@@ -73,6 +77,7 @@ pub fn dump(kind: FileKind, bytes: &[u8], with_records: bool, line: &mut dyn FnM
         }
         FileKind::OffsetIndex(base_offset) => dump_offset_index(base_offset, bytes, line),
         FileKind::TimeIndex(base_offset) => dump_time_index(base_offset, bytes, line),
+        FileKind::TxnIndex(_) => dump_txn_index(bytes, line),
         FileKind::Snapshot(_) => {
             dump_producers(ProducerStates::decode_snapshot(bytes, Instant::ZERO), line);
         }
@@ -285,6 +290,18 @@ fn index_verdict(entries: usize, left: usize, sound: bool) -> String {
     }
 }
 
+fn dump_txn_index(bytes: &[u8], line: &mut dyn FnMut(&str)) {
+    let Some(aborted) = txn_index::decode(bytes) else {
+        return line("NOT SOUND: no entries, or not in the order of their markers");
+    };
+    for (id, first, last, stable) in &aborted {
+        line(&format!(
+            "producerId: {id} firstOffset: {first} lastOffset: {last} lastStableOffset: {stable}"
+        ));
+    }
+    line(&format!("sound: {} entries", aborted.len()));
+}
+
 fn dump_producers(states: Result<ProducerStates, SnapshotError>, line: &mut dyn FnMut(&str)) {
     let states = match states {
         Ok(states) => states,
@@ -307,6 +324,12 @@ fn dump_producers(states: Result<ProducerStates, SnapshotError>, line: &mut dyn 
                 batch.timestamp
             ));
         }
+    }
+    for ended in states.ended() {
+        line(&format!(
+            "transaction: producerId: {} firstOffset: {} lastOffset: {} committed: {}",
+            ended.producer_id, ended.first_offset, ended.last_offset, ended.committed
+        ));
     }
     line(&format!("sound: {} producers", states.len()));
 }
@@ -400,6 +423,14 @@ mod tests {
         let told = lines(FileKind::TimeIndex(Offset(100)), &times, false);
         assert_eq!(told, ["timestamp: 9 offset: 101", "sound: 1 entries"]);
 
+        let aborted = [&[0, 0][..], &[7_i64, 2, 9, 3].map(i64::to_be_bytes).concat()].concat();
+        let told = lines(FileKind::TxnIndex(Offset(0)), &aborted, false);
+        let expected = "producerId: 7 firstOffset: 2 lastOffset: 9 lastStableOffset: 3";
+        assert_eq!(told, [expected, "sound: 1 entries"]);
+        assert!(
+            lines(FileKind::TxnIndex(Offset(0)), &aborted[1..], false)[0].starts_with("NOT SOUND")
+        );
+
         let told = lines(FileKind::EpochCheckpoint, b"0\n1\n3 8\n", false);
         assert_eq!(told, ["leaderEpoch: 3 startOffset: 8", "sound: 1 epochs"]);
         assert!(
@@ -436,7 +467,8 @@ mod tests {
         assert_eq!(kind(".log"), Some(FileKind::Segment(Offset(42))));
         assert_eq!(kind(".timeindex"), Some(FileKind::TimeIndex(Offset(42))));
         assert_eq!(kind(".snapshot"), Some(FileKind::Snapshot(Offset(42))));
-        assert_eq!(kind(".txnindex"), None);
+        assert_eq!(kind(".txnindex"), Some(FileKind::TxnIndex(Offset(42))));
+        assert_eq!(kind(".other"), None);
         assert_eq!(FileKind::of("leader-epoch-checkpoint"), Some(FileKind::EpochCheckpoint));
         assert_eq!(FileKind::of("99999999999999999999.log"), None);
         assert_eq!(FileKind::of("x.log"), None);

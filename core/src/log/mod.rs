@@ -36,6 +36,7 @@ pub(crate) mod testing;
 pub mod time_index;
 pub mod transactions;
 mod truncation;
+pub mod txn_index;
 pub mod verify;
 mod views;
 mod write_behind;

@@ -318,6 +318,7 @@ impl PartitionLog {
         let size = batch.size() as u64;
         let next = batch.next_offset();
         let active = self.segments.back_mut().expect("there is an active segment");
+        active.transactions_dirty |= batch.is_control();
         let position = active.take_in(&batch, append);
         self.tail.push_back(TailBatch {
             base: self.end,

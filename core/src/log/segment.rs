@@ -55,6 +55,8 @@ pub(super) struct Segment {
     pub(super) indexes: Option<Indexes>,
     /// Whether the index files lack something.
     pub(super) indexes_dirty: bool,
+    /// Whether the file of aborted transactions may lack something.
+    pub(super) transactions_dirty: bool,
     /// Whether it takes no more batches, because its end was cut off.
     pub(super) closed: bool,
     /// Whether its file may be longer than it should be, so that its length is to be flushed.
@@ -77,13 +79,21 @@ impl Segment {
                 times: TimeIndex::new(base),
             }),
             indexes_dirty: true,
+            transactions_dirty: false,
             closed: false,
             resized: false,
         }
     }
 
     pub(super) const fn from_extent(extent: Extent) -> Self {
-        Self { extent, indexes: None, indexes_dirty: false, closed: false, resized: false }
+        Self {
+            extent,
+            indexes: None,
+            indexes_dirty: false,
+            transactions_dirty: false,
+            closed: false,
+            resized: false,
+        }
     }
 
     /// Gives a batch its place; returns the position.
@@ -110,6 +120,7 @@ impl Segment {
         self.extent.bytes = bytes;
         self.closed = true;
         self.resized = true;
+        self.transactions_dirty = true;
         if let Some(indexes) = &mut self.indexes {
             indexes.offsets.truncate(end, bytes);
             indexes.times.truncate(end);

@@ -22,6 +22,8 @@ mod replica;
 mod retention;
 #[path = "start_test.rs"]
 mod starts;
+#[path = "transactions_test.rs"]
+mod transactions;
 #[path = "truncation_test.rs"]
 mod truncation;
 

@@ -371,7 +371,7 @@ impl LogStore {
     pub(super) fn remove_segment(&mut self, folder: &FileName, extent: Extent, fx: &mut Effects) {
         fx.mark(Mark::SegmentRemoved);
         fx.count(crate::io::Counter::SegmentsDeleted, 1);
-        for ending in ["log", "index", "timeindex"] {
+        for ending in ["log", "index", "timeindex", "txnindex"] {
             self.remove(segment_file(folder, extent.base, ending), fx);
         }
     }
@@ -390,8 +390,10 @@ pub(super) fn is_ours(name: &str) -> bool {
             "log"
                 | "index"
                 | "timeindex"
+                | "txnindex"
                 | "index.tmp"
                 | "timeindex.tmp"
+                | "txnindex.tmp"
                 | "snapshot"
                 | "producers"
         )

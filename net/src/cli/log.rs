@@ -54,7 +54,7 @@ fn dump_file(path: &Path, with_records: bool) -> Result<(), Stop> {
         Failure::usage(
             format!("cannot dump {}", path.display()),
             "its name is none of a log's files",
-            "name a .log, .index, .timeindex, .snapshot, .producers or leader-epoch-checkpoint",
+            "name a .log, .index, .timeindex, .txnindex, .snapshot, .producers or leader-epoch-checkpoint",
         )
     })?;
     let mut output = Output::new();
