@@ -128,7 +128,7 @@ impl LogStore {
         }
         let partition = self.logs.get_mut(&log).expect("it was just found");
         if !partition.is_memory()
-            && let Some(why) = self.space_refusal(log, fx)
+            && let Some(why) = self.space_refusal(log, batch.is_control(), fx)
         {
             self.refuse_first(now, log, &batch);
             return Err(AppendError::DiskFull(why));
@@ -190,7 +190,7 @@ impl LogStore {
             return Err(AppendError::Apart { base, epoch, end });
         }
         if !partition.is_memory()
-            && let Some(why) = self.space_refusal(log, fx)
+            && let Some(why) = self.space_refusal(log, batch.is_control(), fx)
         {
             return Err(AppendError::DiskFull(why));
         }

@@ -126,14 +126,19 @@ impl LogStore {
     }
 
     /// Returns why an append to this log is refused for want of room. Metadata may use the reserve,
-    /// and so may committed offsets, as long as there is any room at all.
-    pub(super) fn space_refusal(&self, log: TopicPartition, fx: &mut Effects) -> Option<Arc<str>> {
+    /// and so may committed offsets and the ends of transactions, as long as there is any room at all.
+    pub(super) fn space_refusal(
+        &self,
+        log: TopicPartition,
+        is_marker: bool,
+        fx: &mut Effects,
+    ) -> Option<Arc<str>> {
         if log == TopicPartition::CLUSTER_METADATA {
             return None;
         }
         let may_use_reserve = self.logs.get(&log).is_some_and(|log| log.settings.may_use_reserve);
         let space = &self.space;
-        let why = if may_use_reserve { space.full.as_ref() } else { space.refusal() }?;
+        let why = if may_use_reserve || is_marker { space.full.as_ref() } else { space.refusal() }?;
         fx.mark(Mark::DiskFull);
         Some(Arc::clone(why))
     }

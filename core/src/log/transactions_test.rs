@@ -2,8 +2,10 @@
 
 use super::truncation::Model;
 use super::*;
+use crate::ids::{ProducerEpoch, ProducerId};
 use crate::log::segment::segment_file;
 use crate::log::txn_index;
+use crate::record::marker::TxnMarker;
 
 /// A log of many segments in which transactions overlap, with its model.
 fn node_with_transactions() -> (Node, TopicPartition, Model) {
@@ -127,6 +129,37 @@ fn a_log_that_does_not_know_what_was_aborted_says_so() {
         let told = node.store.aborted_transactions(log, Offset(50), Offset(100));
         assert_eq!(told, Err(ErrorCode::CorruptMessage));
         node.close();
+    }
+}
+
+#[test]
+fn a_transaction_ends_on_a_disk_that_is_nearly_full() {
+    for replicates in [false, true] {
+        let (mut node, log, _) = node_with_transactions();
+        assert!(node.store.has_open_transaction(log, ProducerId(2), ProducerEpoch(0)));
+        node.disk.free = 10 << 20;
+        node.pass(3_000);
+        let mut data = batch(b"value", None);
+        data.assign(node.store.log_end_offset(log).expect("known"), LeaderEpoch(1));
+        let mut take = |batch: Batch| {
+            let (now, fx) = (node.now, &mut node.fx);
+            if replicates {
+                node.store.append_replica(now, log, batch, now.wall, fx)
+            } else {
+                node.store.append(now, log, LeaderEpoch(1), batch, fx).map(|_| ())
+            }
+        };
+        assert!(matches!(take(data.clone()), Err(AppendError::DiskFull(_))));
+        let marker = TxnMarker {
+            producer_id: ProducerId(2),
+            producer_epoch: ProducerEpoch(0),
+            coordinator_epoch: 1,
+            committed: false,
+        };
+        let mut end = marker.build(5);
+        end.assign(data.base_offset(), LeaderEpoch(1));
+        assert_eq!(take(end), Ok(()));
+        assert!(!node.store.has_open_transaction(log, ProducerId(2), ProducerEpoch(0)));
     }
 }
 
