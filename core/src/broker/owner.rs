@@ -110,7 +110,7 @@ impl Shard {
                         (None, Some(partition)) => {
                             let waiter = waiter(item.index);
                             let answer =
-                                partition.produce(now, item.records, acks, waiter, log, fx);
+                                partition.produce(now, item.records, acks, None, waiter, log, fx);
                             appended.push(item.partition);
                             answer
                         }
@@ -166,11 +166,7 @@ impl Shard {
                     let found = match (refused, self.partitions.get(&item.partition)) {
                         (Some(code), _) => Err(code),
                         (None, None) => Err(ErrorCode::NotLeaderOrFollower),
-                        (None, Some(partition)) => partition.list_offset(
-                            item.timestamp,
-                            item.current_leader_epoch,
-                            &self.log,
-                        ),
+                        (None, Some(partition)) => partition.list_offset(&item, &self.log),
                     };
                     let waiter = waiter(item.index);
                     match found {
@@ -286,7 +282,7 @@ impl Shard {
             }
             Ok(Reading::File(range, fetched)) => {
                 self.fx.mark(Mark::FetchFromFile);
-                let ticket = self.ticket(TicketUse::Fetch(waiter, fetched));
+                let ticket = self.ticket(TicketUse::Fetch(waiter, *item, fetched));
                 self.log.read(now, range, ticket, &mut self.fx);
             }
             Err(refusal) => self.answer_waiter(now, waiter, Answer::Read(Err(refusal))),
@@ -300,13 +296,13 @@ impl Shard {
         result: Result<Vec<Bytes>, ReadError>,
     ) {
         match self.tickets.remove(&ticket) {
-            Some(TicketUse::Fetch(waiter, mut fetched)) => {
+            Some(TicketUse::Fetch(waiter, item, mut fetched)) => {
                 let answer = match result {
                     Ok(records) => {
                         let bytes = records.iter().map(|part| part.len() as u64).sum();
                         self.count(Counter::SegmentBytesRead, bytes);
                         fetched.records = records;
-                        Ok(fetched)
+                        fetched.with_aborted(&item, &self.log)
                     }
                     Err(error) => Err(FetchRefusal::Code(read_code(&error))),
                 };

@@ -14,7 +14,7 @@ use crate::config::PeerConfig;
 use crate::connection::RequestId;
 use crate::coordinator::group::api as group;
 use crate::error::ErrorCode;
-use crate::ids::{LeaderEpoch, NodeId, Offset, TopicPartition, Uuid};
+use crate::ids::{LeaderEpoch, NodeId, Offset, ProducerId, TopicPartition, Uuid};
 use crate::metadata::controller::{Asker, Command, CommandAnswer, Delta};
 use crate::metadata::image::MetadataImage;
 use crate::partition::FollowerId;
@@ -186,6 +186,8 @@ pub struct FetchItem {
     pub replica: Option<FollowerId>,
     /// Where the follower's log begins.
     pub log_start: Offset,
+    /// Whether a client is given committed transactions alone (KIP-98).
+    pub read_committed: bool,
 }
 
 /// What offset is looked for.
@@ -199,6 +201,8 @@ pub struct ListOffsetsItem {
     pub current_leader_epoch: LeaderEpoch,
     /// Unix milliseconds, or one of Kafka's negative names of places.
     pub timestamp: i64,
+    /// Whether committed transactions alone are looked at (KIP-98).
+    pub read_committed: bool,
 }
 
 /// Where a log is to start.
@@ -328,10 +332,24 @@ pub enum FetchRefusal {
 pub struct Fetched {
     /// The end of what is committed.
     pub high_watermark: Offset,
+    /// The end of what readers of committed transactions are given.
+    pub last_stable_offset: Offset,
     /// The first offset of the log.
     pub log_start_offset: Offset,
     /// Whole batches.
     pub records: Vec<Bytes>,
+    /// The aborted transactions that overlap the records, by their first offsets; `None` where nobody
+    /// asked.
+    pub aborted: Option<Vec<AbortedTransaction>>,
+}
+
+/// A transaction whose records are not to be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AbortedTransaction {
+    /// Whose it was.
+    pub producer_id: ProducerId,
+    /// The offset of its first record.
+    pub first_offset: Offset,
 }
 
 /// An offset that was found; -1 and -1 where nothing fits.

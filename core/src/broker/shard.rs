@@ -42,7 +42,7 @@ const SLOTS: u64 = 256;
 #[derive(Clone, Debug)]
 pub(in crate::broker) enum TicketUse {
     /// A fetch; the rest of its answer stands beside it.
-    Fetch(Waiter, Fetched),
+    Fetch(Waiter, FetchItem, Fetched),
     /// A lookup by time.
     ListOffsets(Waiter),
     /// What is committed of the metadata log.

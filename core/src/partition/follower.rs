@@ -170,10 +170,16 @@ impl Follower {
 
     /// Takes in that the log agrees with the leader's, and what the leader says to be committed. Returns how
     /// far this log may begin later, following the leader's start.
-    pub fn agreed(&mut self, high_watermark: Offset, log_start: Offset, log: &LogStore) -> Offset {
+    pub fn agreed(
+        &mut self,
+        high_watermark: Offset,
+        log_start: Offset,
+        log: &mut LogStore,
+    ) -> Offset {
         self.agrees = true;
         let end = log.log_end_offset(self.id).unwrap_or(Offset::ZERO);
         self.high_watermark = self.high_watermark.max(high_watermark.min(end));
+        log.resolve_transactions(self.id, self.high_watermark);
         let stable = log.stable_end(self.id).map_or(Offset::ZERO, Stable::value);
         log_start.min(self.high_watermark).min(stable)
     }

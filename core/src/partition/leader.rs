@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::post::{
-    FetchItem, FetchRefusal, Fetched, ListedOffset, ProduceRefusal, Produced,
+    FetchItem, FetchRefusal, Fetched, ListOffsetsItem, ListedOffset, ProduceRefusal, Produced,
 };
 use crate::connection::RequestId;
 use crate::digest::Digest;
@@ -17,6 +17,7 @@ use crate::log::{AppendError, FetchPlan, FileRange, LogStore, Sequence, Stable, 
 use crate::metadata::topic_config::TopicConfig;
 use crate::partition::delayed_fetch::DelayedFetches;
 use crate::partition::in_sync::{FollowerId, InSync};
+use crate::partition::transactions::{VerificationGuard, Verifications};
 use crate::record::produce::{TimestampType, check_produced};
 use crate::time::Now;
 
@@ -73,9 +74,9 @@ pub enum Lookup {
 /// One replica, which leads.
 #[derive(Clone, Debug)]
 pub struct Partition {
-    id: TopicPartition,
+    pub(super) id: TopicPartition,
     config: Arc<TopicConfig>,
-    leader_epoch: LeaderEpoch,
+    pub(super) leader_epoch: LeaderEpoch,
     in_sync: InSync,
     high_watermark: Offset,
     /// How far the log is stable here.
@@ -86,6 +87,8 @@ pub struct Partition {
     waiting_here: VecDeque<WaitingProduce>,
     /// Moves of the log start that are not durable yet.
     moving: VecDeque<(Offset, Waiter)>,
+    /// Coordinators that are asked whether a transaction is under way.
+    pub(super) verifications: Verifications,
     /// Fetches that wait for more.
     pub fetches: DelayedFetches,
 }
@@ -113,6 +116,7 @@ impl Partition {
             waiting: VecDeque::new(),
             waiting_here: VecDeque::new(),
             moving: VecDeque::new(),
+            verifications: Verifications::default(),
             fetches: DelayedFetches::default(),
         };
         partition.recompute();
@@ -144,6 +148,7 @@ impl Partition {
         assert!(leader_epoch >= self.leader_epoch, "leader epochs never fall");
         self.leader_epoch = leader_epoch;
         self.in_sync = in_sync;
+        self.verifications.clear();
     }
 
     /// Returns who holds the partition.
@@ -157,16 +162,21 @@ impl Partition {
     }
 
     /// Appends a produced batch. `None` where the answer comes out of [`advance`](Self::advance).
+    ///
+    /// `verified` is the guard under which a coordinator has said that the batch's transaction is under way,
+    /// where it [must](Self::needs_verification); without, the answer is `INVALID_TXN_STATE` 48.
+    #[expect(clippy::too_many_arguments, reason = "each comes from another place")]
     pub fn produce(
         &mut self,
         now: Now,
         records: Bytes,
         acks: Acks,
+        verified: Option<VerificationGuard>,
         waiter: Waiter,
         log: &mut LogStore,
         fx: &mut Effects,
     ) -> Option<Result<Produced, ProduceRefusal>> {
-        let decided = self.append(now, records, acks, log, fx);
+        let decided = self.append(now, records, acks, verified, log, fx);
         let (needs, produced) = match decided {
             Ok(appended) => appended,
             Err(refusal) => return Some(Err(self.with_start(refusal, log))),
@@ -188,11 +198,23 @@ impl Partition {
         None
     }
 
+    /// Waits until an append is below the high watermark.
+    pub(super) fn wait_for_all(&mut self, base_offset: Offset, waiter: Waiter) {
+        let needs = base_offset.plus(1);
+        self.waiting.push_back(WaitingProduce {
+            needs,
+            waiter,
+            base_offset,
+            log_append_time_ms: -1,
+        });
+    }
+
     fn append(
-        &self,
+        &mut self,
         now: Now,
         records: Bytes,
         acks: Acks,
+        verified: Option<VerificationGuard>,
         log: &mut LogStore,
         fx: &mut Effects,
     ) -> Result<(Offset, Produced), ProduceRefusal> {
@@ -205,10 +227,6 @@ impl Partition {
                     ..ProduceRefusal::from(e.code)
                 }
             })?;
-        if batch.is_transactional() {
-            // Nobody can have begun a transaction here: no transactional id gets a producer id.
-            return Err(ErrorCode::InvalidTxnState.into());
-        }
         if acks.all_replicas && self.in_sync.live() < self.min_insync_replicas() {
             // Its next batch may be in flight behind it and must not pass it.
             log.refuse_first(now, self.id, &batch);
@@ -219,6 +237,7 @@ impl Partition {
             log_append_time_ms,
             log_start_offset: Offset::ZERO,
         };
+        self.check_verified(now, &batch, verified, log)?;
         let sequence = log.check_sequence(now, self.id, &batch).inspect_err(|code| {
             if *code == ErrorCode::InvalidProducerEpoch {
                 fx.mark(Mark::ProducerFenced);
@@ -239,8 +258,12 @@ impl Partition {
             TimestampType::LogAppendTime => batch.max_timestamp(),
         };
         let count = i64::from(batch.last_offset_delta()) + 1;
+        let begins = batch.is_transactional().then(|| batch.producer_id());
         match log.append(now, self.id, self.leader_epoch, batch, fx) {
             Ok(base_offset) => {
+                if let Some(id) = begins {
+                    self.verifications.end(id);
+                }
                 Ok((base_offset.plus(count), produced(base_offset, log_append_time_ms)))
             }
             Err(error) => Err(refusal(&error)),
@@ -361,6 +384,7 @@ impl Partition {
     /// Returns where the part of the log ends that may be read: followers read all of it, before it is stable.
     fn readable_end(&self, item: &FetchItem, log: &LogStore) -> Offset {
         match item.replica {
+            None if item.read_committed => self.last_stable_offset(log),
             None => self.high_watermark,
             Some(_) => log.log_end_offset(self.id).unwrap_or(Offset::ZERO),
         }
@@ -414,8 +438,10 @@ impl Partition {
         self.check_fetch(item, log)?;
         let mut fetched = Fetched {
             high_watermark: self.high_watermark,
+            last_stable_offset: self.last_stable_offset(log),
             log_start_offset: log.log_start_offset(self.id).unwrap_or(Offset::ZERO),
             records: Vec::new(),
+            aborted: item.read_committed.then(Vec::new),
         };
         let end = self.readable_end(item, log);
         if item.offset >= end || (item.max_bytes == 0 && !item.at_least_one) {
@@ -424,7 +450,7 @@ impl Partition {
         match log.plan_fetch(self.id, item.offset, end, item.max_bytes, item.at_least_one) {
             FetchPlan::Memory(records) => {
                 fetched.records = records;
-                Ok(Reading::Done(fetched))
+                fetched.with_aborted(item, log).map(Reading::Done)
             }
             FetchPlan::File(range) => Ok(Reading::File(range, fetched)),
         }
@@ -434,32 +460,27 @@ impl Partition {
     ///
     /// # Errors
     /// The code to answer with.
-    pub fn list_offset(
-        &self,
-        timestamp: i64,
-        known_epoch: LeaderEpoch,
-        log: &LogStore,
-    ) -> Result<Lookup, ErrorCode> {
-        self.check_epoch(known_epoch)?;
+    pub fn list_offset(&self, item: &ListOffsetsItem, log: &LogStore) -> Result<Lookup, ErrorCode> {
+        self.check_epoch(item.current_leader_epoch)?;
+        let end =
+            if item.read_committed { self.last_stable_offset(log) } else { self.high_watermark };
         let start = log.log_start_offset(self.id).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let place = |offset, leader_epoch| {
             Ok(Lookup::Done(ListedOffset { offset, timestamp: -1, leader_epoch }))
         };
-        match timestamp {
+        match item.timestamp {
             // What the leaders before it had committed may lie beyond what it knows yet (KIP-207).
             -1 if self.in_sync.has_followers()
                 && self.high_watermark < self.in_sync.epoch_start() =>
             {
                 Err(ErrorCode::OffsetNotAvailable)
             }
-            -1 => place(self.high_watermark, self.leader_epoch),
+            -1 => place(end, self.leader_epoch),
             -2 | -4 => place(start, self.epoch_at(start, log)),
-            -3 => Ok(Lookup::Search(TimeLookup::Largest, self.high_watermark)),
+            -3 => Ok(Lookup::Search(TimeLookup::Largest, end)),
             // Nothing is tiered: no offset is in a remote tier, and none waits to go there.
             -5 | -6 => Ok(Lookup::Done(ListedOffset::NONE)),
-            timestamp if timestamp >= 0 => {
-                Ok(Lookup::Search(TimeLookup::AtLeast(timestamp), self.high_watermark))
-            }
+            timestamp if timestamp >= 0 => Ok(Lookup::Search(TimeLookup::AtLeast(timestamp), end)),
             _ => Err(ErrorCode::InvalidRequest),
         }
     }
@@ -546,7 +567,7 @@ impl Partition {
             .signed(self.stable.0)
             .shown(&self.in_sync)
             .shown(&(&self.waiting, &self.waiting_here))
-            .shown(&self.moving)
+            .shown(&(&self.moving, &self.verifications))
             .shown(&self.fetches);
     }
 }

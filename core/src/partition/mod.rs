@@ -15,7 +15,9 @@ pub mod delayed_fetch;
 pub mod follower;
 pub mod in_sync;
 pub mod leader;
+pub mod transactions;
 
 pub use follower::Follower;
 pub use in_sync::{FollowerId, InSync, Verdict};
 pub use leader::{Partition, Waiter};
+pub use transactions::VerificationGuard;

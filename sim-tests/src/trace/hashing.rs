@@ -208,11 +208,14 @@ fn answered(hash: &mut TraceHash, answer: &Answer) {
             hash.number(42);
             hash.number(*bytes);
         }
-        Answer::Read(Ok(Fetched { high_watermark, log_start_offset, records })) => {
+        Answer::Read(Ok(fetched)) => {
+            let Fetched { high_watermark, last_stable_offset, log_start_offset, .. } = fetched;
             hash.number(43);
             hash.number(high_watermark.0 as u64);
+            hash.number(last_stable_offset.0 as u64);
             hash.number(log_start_offset.0 as u64);
-            hash.parts(records);
+            hash.parts(&fetched.records);
+            hash.text(&fetched.aborted);
         }
         other => {
             hash.number(44);

@@ -15,7 +15,7 @@ use crate::broker::pending::{
     FetchOutcome, FetchSlot, FetchStage, FetchedTopic, Pending, PendingFetch, RequestContext,
     SessionUse,
 };
-use crate::broker::post::{Answer, Ask, FetchItem, FetchRefusal, Fetched};
+use crate::broker::post::{self, Answer, Ask, FetchItem, FetchRefusal};
 use crate::broker::shard::Shard;
 use crate::broker::timers::Timer;
 use crate::buggify::Site;
@@ -26,8 +26,8 @@ use crate::io::{Counter, Mark};
 use crate::partition::FollowerId;
 use crate::time::Now;
 use crate::wire::api::fetch::{
-    EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
-    PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse,
+    LeaderIdAndEpoch, PartitionData,
 };
 use crate::wire::{KafkaString, Parts};
 
@@ -180,6 +180,7 @@ impl Shard {
                 known_readable: 0,
                 replica,
                 log_start: Offset(asked.log_start_offset),
+                read_committed: fetch.read_committed && replica.is_none(),
             };
             let is_unknown = matches!(outcome, FetchOutcome::Refused(_));
             fetch.slots.push(FetchSlot { partition: index, place, item, is_unknown, outcome });
@@ -424,11 +425,17 @@ impl Shard {
             ..PartitionData::default()
         };
         match slot.outcome {
-            FetchOutcome::Fetched(Fetched { high_watermark, log_start_offset, records }) => {
-                data.high_watermark = high_watermark.0;
-                data.last_stable_offset = high_watermark.0;
-                data.log_start_offset = log_start_offset.0;
-                data.records = Some(Parts::from(records));
+            FetchOutcome::Fetched(fetched) => {
+                data.high_watermark = fetched.high_watermark.0;
+                data.last_stable_offset = fetched.last_stable_offset.0;
+                data.log_start_offset = fetched.log_start_offset.0;
+                data.records = Some(Parts::from(fetched.records));
+                let told = |it: post::AbortedTransaction| AbortedTransaction {
+                    producer_id: it.producer_id.0,
+                    first_offset: it.first_offset.0,
+                };
+                data.aborted_transactions =
+                    fetched.aborted.map(|aborted| aborted.into_iter().map(told).collect());
             }
             FetchOutcome::Refused(FetchRefusal::Diverging { epoch, end_offset }) => {
                 data.diverging_epoch = EpochEndOffset { epoch: epoch.0, end_offset: end_offset.0 };

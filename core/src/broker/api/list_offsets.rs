@@ -58,6 +58,7 @@ impl Shard {
                                 partition: id,
                                 current_leader_epoch: LeaderEpoch(asked.current_leader_epoch),
                                 timestamp: asked.timestamp,
+                                read_committed: request.isolation_level == 1,
                             };
                             places.push((t as u32, p as u32));
                             items.push((self.owner(id), item));

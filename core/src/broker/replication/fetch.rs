@@ -194,7 +194,7 @@ impl Shard {
                 self.replication.complained.remove(&id);
                 let Outcome::Records { high_watermark, log_start } = outcome else { return false };
                 let Some(follower) = self.followers.get_mut(&id) else { return false };
-                let start = follower.agreed(high_watermark, log_start, &self.log);
+                let start = follower.agreed(high_watermark, log_start, &mut self.log);
                 if self.log.log_start_offset(id).is_some_and(|own| own < start) {
                     self.log.move_log_start(now, id, start, &mut self.fx);
                 }

@@ -13,6 +13,7 @@ mod offsets;
 mod peers;
 mod produce;
 mod topics;
+mod transactions;
 
 use bytes::Bytes;
 
