@@ -38,8 +38,8 @@ pub struct GroupConfig {
     /// Most groups with members of one coordinator, and as many that only store offsets; further
     /// ones are refused with `POLICY_VIOLATION`.
     pub groups_max: usize,
-    /// Most committed offsets of one coordinator; a commit of further partitions is refused with
-    /// `POLICY_VIOLATION`.
+    /// Most committed offsets of one coordinator, those that wait for their transaction among them; a
+    /// commit of further partitions is refused with `POLICY_VIOLATION`.
     pub offsets_max: usize,
     /// How many dead records the coordinator's log must hold before the live ones are copied
     /// forward.
