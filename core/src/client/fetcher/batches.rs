@@ -32,6 +32,8 @@ pub(super) fn read_batches(
 ) -> ReadBatches {
     let mut out =
         ReadBatches { records: FetchedRecords::default(), next_offset: position, error: None };
+    let mut aborted: Vec<AbortedTransaction> = aborted.to_vec();
+    aborted.sort_by_key(|transaction| transaction.first_offset);
     let mut aborted_from = aborted.iter().peekable();
     let mut aborted_now: BTreeSet<ProducerId> = BTreeSet::new();
     loop {

@@ -327,37 +327,110 @@ fn a_lost_connection_is_made_again_after_a_pause() {
     assert!(broker.connects > connects);
 }
 
+/// A batch of one value in a transaction of the producer.
+fn staged(base: i64, id: i64, value: &str) -> Bytes {
+    let producer =
+        ProducerOfBatch { id: ProducerId(id), epoch: ProducerEpoch(0), base_sequence: 0 };
+    let mut builder = BatchBuilder::new(Codec::None).producer(producer).transactional();
+    builder.push(5, None, Some(value.as_bytes()), &[]);
+    let mut batch = builder.build();
+    batch.assign(Offset(base), LeaderEpoch(3));
+    batch.to_bytes()
+}
+
+fn marker(base: i64, id: i64, result: TransactionResult) -> Bytes {
+    let mut batch = transaction_marker(ProducerId(id), ProducerEpoch(0), result, 1, 5);
+    batch.assign(Offset(base), LeaderEpoch(3));
+    batch.to_bytes()
+}
+
+fn offsets(read: &ReadBatches) -> Vec<i64> {
+    read.records.iter().map(|record| record.offset.0).collect()
+}
+
+const fn aborted(producer_id: i64, first_offset: i64) -> AbortedTransaction {
+    AbortedTransaction { producer_id, first_offset }
+}
+
 #[test]
 fn a_committed_reader_sees_no_aborted_records_and_no_markers() {
-    let producer = ProducerOfBatch { id: ProducerId(9), epoch: ProducerEpoch(0), base_sequence: 0 };
-    let transactional = |base: i64, value: &str| {
-        let mut builder = BatchBuilder::new(Codec::None).producer(producer).transactional();
-        builder.push(5, None, Some(value.as_bytes()), &[]);
-        let mut batch = builder.build();
-        batch.assign(Offset(base), LeaderEpoch(3));
-        batch.to_bytes()
-    };
-    let marker = |base: i64, result| {
-        let mut batch = transaction_marker(ProducerId(9), ProducerEpoch(0), result, 1, 5);
-        batch.assign(Offset(base), LeaderEpoch(3));
-        batch.to_bytes()
-    };
     let bytes = [
-        transactional(0, "aborted"),
-        marker(1, TransactionResult::Abort),
-        transactional(2, "committed"),
-        marker(3, TransactionResult::Commit),
+        staged(0, 9, "aborted"),
+        marker(1, 9, TransactionResult::Abort),
+        staged(2, 9, "committed"),
+        marker(3, 9, TransactionResult::Commit),
     ]
     .concat();
-    let aborted = [AbortedTransaction { producer_id: 9, first_offset: 0 }];
 
-    let committed = read_batches(bytes.clone().into(), Offset(0), &aborted, 1 << 20);
+    let committed = read_batches(bytes.clone().into(), Offset(0), &[aborted(9, 0)], 1 << 20);
     let all = read_batches(bytes.into(), Offset(0), &[], 1 << 20);
 
     assert_eq!(committed.next_offset, Offset(4));
-    let offsets = |read: &ReadBatches| -> Vec<i64> {
-        read.records.iter().map(|record| record.offset.0).collect()
-    };
     assert_eq!(offsets(&committed), [2]);
     assert_eq!(offsets(&all), [0, 2]);
+}
+
+#[test]
+fn transactions_of_several_producers_are_told_apart_in_whatever_order_they_are_listed() {
+    let bytes = [
+        staged(10, 1, "aborted"),
+        staged(11, 2, "committed"),
+        batch(12, Codec::None, &["of no transaction"]),
+        staged(13, 3, "aborted"),
+        marker(14, 2, TransactionResult::Commit),
+        staged(15, 1, "aborted"),
+        marker(16, 1, TransactionResult::Abort),
+        staged(17, 2, "aborted"),
+        staged(18, 1, "committed"),
+        marker(19, 3, TransactionResult::Abort),
+        marker(20, 1, TransactionResult::Commit),
+        marker(21, 2, TransactionResult::Abort),
+    ]
+    .concat();
+    let list = [aborted(2, 17), aborted(3, 13), aborted(1, 10)];
+
+    let read = read_batches(bytes.clone().into(), Offset(10), &list, 1 << 20);
+    assert_eq!((offsets(&read), read.next_offset), (vec![11, 12, 18], Offset(22)));
+
+    // A fetch that begins within an aborted transaction.
+    let from = staged(10, 1, "").len() + staged(11, 2, "").len();
+    let rest = Bytes::from(bytes).slice(from + "aborted".len() + "committed".len()..);
+    let read = read_batches(rest, Offset(12), &list, 1 << 20);
+    assert_eq!((offsets(&read), read.next_offset), (vec![12, 18], Offset(22)));
+}
+
+#[test]
+fn a_committed_reader_asks_for_committed_records_and_passes_what_it_is_not_shown() {
+    let mut broker = TestBroker::new(&[("orders", 1)]);
+    let config = FetcherConfig { read_committed: true, ..FetcherConfig::new(network_config()) };
+    let mut fetcher = Fetcher::new(config);
+    fetcher.assign(broker.now, &ORDERS, FIRST, Start::Latest);
+    settle(&mut fetcher, &mut broker);
+    let asked = broker.next();
+    let Request::ListOffsets(request) = &asked.body else { panic!("{:?}", asked.body) };
+    assert_eq!(request.isolation_level, 1, "the end is that of what is stable");
+    let partition = ListOffsetsPartitionResponse { offset: 4, ..Default::default() };
+    broker.answer(&asked, listed(partition));
+    settle(&mut fetcher, &mut broker);
+    let asked = broker.next();
+    let Request::Fetch(request) = &asked.body else { panic!("{:?}", asked.body) };
+    assert_eq!(request.isolation_level, 1);
+    let records = [staged(4, 9, "aborted"), marker(5, 9, TransactionResult::Abort)].concat();
+    let partition = PartitionData {
+        high_watermark: 9,
+        last_stable_offset: 6,
+        aborted_transactions: Some(vec![aborted(9, 4)]),
+        records: Some(records.into()),
+        ..PartitionData::default()
+    };
+    broker.answer(&asked, fetched(partition));
+    settle(&mut fetcher, &mut broker);
+
+    let event = fetcher.poll_event(broker.now);
+
+    let Some(FetchEvent::Records { records, next_offset, .. }) = event else { panic!("{event:?}") };
+    assert_eq!((records.len(), next_offset), (0, Offset(6)));
+    assert_eq!(fetcher.told_to(&ORDERS, FIRST), Some(Offset(6)));
+    settle(&mut fetcher, &mut broker);
+    assert_eq!(asked_offset(&broker.next().body), 6, "nothing is asked for twice");
 }
