@@ -28,7 +28,16 @@ enum State {
     /// The broker has been asked for its versions, in this one.
     Negotiating { version: i16 },
     /// Requests can be sent; the ranges that the broker serves.
-    Ready { ranges: BTreeMap<ApiKey, (i16, i16)> },
+    Ready { ranges: BTreeMap<ApiKey, (i16, i16)>, features: FinalizedFeatures },
+}
+
+/// The features that a broker has told of.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct FinalizedFeatures {
+    /// Counts the changes of what the cluster has settled on, -1 where the broker does not know.
+    pub epoch: i64,
+    /// The levels by their names.
+    pub levels: BTreeMap<KafkaString, i16>,
 }
 
 /// A request that has not been answered.
@@ -135,12 +144,20 @@ impl<T> Connection<T> {
 
     /// Returns the highest version of an API that both sides speak, at most `max_version`.
     pub fn version(&self, api_key: ApiKey, max_version: i16) -> Option<i16> {
-        let State::Ready { ranges } = &self.state else {
+        let State::Ready { ranges, .. } = &self.state else {
             return None;
         };
         let &(min, max) = ranges.get(&api_key)?;
         let version = max.min(max_version).min(api_key.max_version());
         (version >= min && version >= api_key.min_version()).then_some(version)
+    }
+
+    /// Returns the features that the broker has told of, once it has answered.
+    pub const fn features(&self) -> Option<&FinalizedFeatures> {
+        match &self.state {
+            State::Ready { features, .. } => Some(features),
+            State::Connecting { .. } | State::Negotiating { .. } => None,
+        }
     }
 
     /// Returns the frame of a request, which is from then on in flight.
@@ -307,7 +324,11 @@ impl<T> Connection<T> {
                 Some((api_key, (range.min_version, range.max_version)))
             })
             .collect();
-        self.state = State::Ready { ranges };
+        let levels = response.finalized_features.iter();
+        let levels =
+            levels.map(|feature| (feature.name.detached(), feature.max_version_level)).collect();
+        let features = FinalizedFeatures { epoch: response.finalized_features_epoch, levels };
+        self.state = State::Ready { ranges, features };
         Ok(None)
     }
 

@@ -12,7 +12,7 @@
 //! 3. Nothing waits without a deadline: requests time out, connections are made again after a pause
 //!    that grows, records fail at their delivery timeout.
 //!
-//! Source: Kafka protocol guide; KIP-19, 35, 91, 98, 320, 360, 480, 511.
+//! Source: Kafka protocol guide; KIP-19, 35, 91, 98, 320, 360, 447, 480, 511, 890.
 
 pub mod admin;
 pub mod connection;
@@ -126,6 +126,12 @@ pub enum ClientError {
     /// The record alone is larger than a request may be.
     #[error("the record of {0} bytes is larger than a request may be")]
     TooLarge(usize),
+    /// A transactional producer was handed a record while no transaction was open.
+    #[error("no transaction is open; begin one before records are sent")]
+    NoTransaction,
+    /// The transaction was aborted before the record was sent.
+    #[error("the transaction was aborted before the record was sent")]
+    Aborted,
     /// Whoever ran the client ended without an answer, by a fault of its own. No machine says so.
     #[error("a task of the client has panicked; what it said is on standard error")]
     Abandoned,
@@ -181,6 +187,8 @@ impl ClientError {
             | Self::Unknown { .. }
             | Self::NoStoredOffset
             | Self::TooLarge(_)
+            | Self::NoTransaction
+            | Self::Aborted
             | Self::Abandoned => None,
         }
     }
@@ -201,6 +209,8 @@ impl ClientError {
             | Self::Unknown { .. }
             | Self::NoStoredOffset
             | Self::TooLarge(_)
+            | Self::NoTransaction
+            | Self::Aborted
             | Self::Abandoned => false,
         }
     }
@@ -237,6 +247,8 @@ impl ClientError {
             | Self::Unknown { .. }
             | Self::NoStoredOffset
             | Self::TooLarge(_)
+            | Self::NoTransaction
+            | Self::Aborted
             | Self::Abandoned => false,
         }
     }
@@ -253,7 +265,11 @@ impl ClientError {
                     | ErrorCode::UnknownServerError
                     | ErrorCode::KafkaStorageError
             ),
-            Self::UnsupportedApi(_) | Self::NoStoredOffset | Self::TooLarge(_) => true,
+            Self::UnsupportedApi(_)
+            | Self::NoStoredOffset
+            | Self::TooLarge(_)
+            | Self::NoTransaction
+            | Self::Aborted => true,
             Self::UnknownCode(_)
             | Self::Disconnected
             | Self::TimedOut

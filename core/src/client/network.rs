@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::connection::{Completed, Connection};
+use super::connection::{Completed, Connection, FinalizedFeatures};
 use super::metadata::{Address, Metadata};
 use super::{ClientError, Effect, Input, Link};
 use crate::ids::NodeId;
@@ -107,6 +107,8 @@ pub struct Network<T> {
     peers: BTreeMap<Peer, Attempts>,
     links: BTreeMap<Link, (Peer, Connection<Purpose<T>>)>,
     next_link: u64,
+    /// What brokers have told that the cluster has settled on: the latest word of them.
+    features: FinalizedFeatures,
     /// Who was asked last of what any broker may be asked.
     asked_last: Option<Address>,
     effects: VecDeque<Effect>,
@@ -132,6 +134,7 @@ impl<T> Network<T> {
             peers: BTreeMap::new(),
             links: BTreeMap::new(),
             next_link: 0,
+            features: FinalizedFeatures { epoch: -1, ..FinalizedFeatures::default() },
             asked_last: None,
             effects: VecDeque::new(),
             finished: VecDeque::new(),
@@ -176,6 +179,17 @@ impl<T> Network<T> {
             self.drop_link(now, link, &ClientError::Disconnected, true);
             self.on_finished(now);
         }
+    }
+
+    /// Returns the level that the cluster has settled on for a feature, 0 where no broker has told one.
+    pub fn feature(&self, name: &str) -> i16 {
+        self.features.levels.get(name).copied().unwrap_or(0)
+    }
+
+    /// Returns the version in which a request would be sent on a connection, at most `max_version`;
+    /// `None` where there is none that both sides speak.
+    pub fn version(&self, link: Link, api_key: ApiKey, max_version: i16) -> Option<i16> {
+        self.links.get(&link)?.1.version(api_key, max_version)
     }
 
     /// Says that what is known of the cluster seems wrong.
@@ -443,6 +457,10 @@ impl<T> Network<T> {
             && let Some(attempts) = self.peers.get_mut(peer)
         {
             attempts.failures = 0;
+        }
+        let told = self.links.get(&link).and_then(|(_, connection)| connection.features());
+        if let Some(told) = told.filter(|told| told.epoch > self.features.epoch) {
+            self.features = told.clone();
         }
     }
 

@@ -11,7 +11,7 @@ use super::{Effect, Input, Link};
 use crate::error::ErrorCode;
 use crate::ids::Uuid;
 use crate::time::{Instant, Now, UnixMillis};
-use crate::wire::api::api_versions::{ApiVersion, ApiVersionsResponse};
+use crate::wire::api::api_versions::{ApiVersion, ApiVersionsResponse, FinalizedFeatureKey};
 use crate::wire::api::metadata::{
     MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
     MetadataResponseTopic,
@@ -41,6 +41,8 @@ pub(super) struct TestBroker {
     pub(super) topics: BTreeMap<&'static str, i32>,
     /// What it serves.
     pub(super) ranges: Vec<ApiVersion>,
+    /// The level of `transaction.version` that it tells, and how often that has changed.
+    pub(super) transaction_version: (i16, i64),
     /// Whether it accepts connections.
     pub(super) up: bool,
     pub(super) asked: VecDeque<Asked>,
@@ -73,6 +75,7 @@ impl TestBroker {
             now: Now { mono: Instant::from_nanos(1), wall: UnixMillis(1_000) },
             topics: topics.iter().copied().collect(),
             ranges: every_api(),
+            transaction_version: (0, 0),
             up: true,
             asked: VecDeque::new(),
             inputs: VecDeque::new(),
@@ -136,6 +139,12 @@ impl TestBroker {
         let response = Response::from(ApiVersionsResponse {
             error_code: error.code(),
             api_keys: self.ranges.clone(),
+            finalized_features_epoch: self.transaction_version.1,
+            finalized_features: vec![FinalizedFeatureKey {
+                name: KafkaString::from_static("transaction.version"),
+                max_version_level: self.transaction_version.0,
+                min_version_level: self.transaction_version.0,
+            }],
             ..ApiVersionsResponse::default()
         });
         let version = if refused { 0 } else { asked.version };

@@ -25,7 +25,7 @@ use std::time::Duration;
 use self::pattern::Followed;
 pub use self::pattern::TopicPattern;
 use super::fetcher::{FetchEvent, FetchedRecords, Fetcher, FetcherConfig, Start};
-use super::group::{Group, GroupConfig, OffsetsId, RevokeToken, StoredOffset};
+use super::group::{Group, GroupConfig, GroupMember, OffsetsId, RevokeToken, StoredOffset};
 use super::metadata::Metadata;
 use super::network::NetworkConfig;
 use super::producer::accumulator::Place;
@@ -284,6 +284,12 @@ impl Consumer {
             .filter(|(_, held)| !held.is_revoked)
             .map(|(place, _)| place.clone())
             .collect()
+    }
+
+    /// Returns who this consumer is in its group, to whoever commits what it has read in a transaction;
+    /// `None` without a group.
+    pub fn group_member(&self) -> Option<GroupMember> {
+        self.group.as_ref().map(Group::member)
     }
 
     /// Returns the topics that are subscribed to.

@@ -56,6 +56,8 @@ pub(super) struct Membership {
     generation_id: i32,
     /// The round in which the partitions were given to it.
     pub(super) owned_generation: i32,
+    /// The generation and the id in which the member was last given partitions.
+    pub(super) last_held: Option<(i32, KafkaString)>,
     pub(super) owned: BTreeSet<Place>,
     pub(super) assignor: Option<Assignor>,
     /// The partition counts by which the leader has assigned; empty where another one leads.
@@ -81,6 +83,7 @@ impl Default for Membership {
             member_id: KafkaString::default(),
             generation_id: -1,
             owned_generation: -1,
+            last_held: None,
             owned: BTreeSet::new(),
             assignor: None,
             watched: BTreeMap::new(),
@@ -422,6 +425,7 @@ impl Group {
         let revoked: BTreeSet<Place> = membership.owned.difference(&given).cloned().collect();
         membership.owned.extend(added.iter().cloned());
         membership.owned_generation = membership.generation_id;
+        membership.last_held = Some((membership.generation_id, membership.member_id.clone()));
         membership.heartbeat_at = now + self.config.heartbeat_interval;
         membership.stage = Stage::Stable;
         if !revoked.is_empty() {

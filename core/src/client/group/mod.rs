@@ -105,6 +105,31 @@ pub struct StoredOffset {
     pub metadata: KafkaString,
 }
 
+/// Who has read the records whose offsets are sent: what a consumer says of itself (KIP-447).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupMember {
+    /// The group.
+    pub group_id: KafkaString,
+    /// The generation, or the epoch of the member; -1 from whoever is no member.
+    pub generation_id: i32,
+    /// The member, empty for none.
+    pub member_id: KafkaString,
+    /// Its name, if it is static.
+    pub group_instance_id: Option<KafkaString>,
+}
+
+impl GroupMember {
+    /// Whoever stores offsets of a group without being a member: nothing fences it.
+    pub const fn nobody(group_id: KafkaString) -> Self {
+        Self {
+            group_id,
+            generation_id: -1,
+            member_id: KafkaString::from_static(""),
+            group_instance_id: None,
+        }
+    }
+}
+
 impl From<Offset> for StoredOffset {
     fn from(offset: Offset) -> Self {
         Self { offset, leader_epoch: LeaderEpoch::UNKNOWN, metadata: KafkaString::default() }
@@ -300,6 +325,19 @@ impl Group {
         self.membership.owned_generation
     }
 
+    /// Returns who this member is to whoever commits offsets for it in a transaction. What a member has
+    /// lost, it still says as whom it had it: so the coordinator can refuse it.
+    pub fn member(&self) -> GroupMember {
+        let held = self.membership.last_held.clone();
+        let (generation_id, member_id) = held.unwrap_or_else(|| (-1, KafkaString::default()));
+        GroupMember {
+            group_id: self.config.group_id.clone(),
+            generation_id,
+            member_id,
+            group_instance_id: self.config.instance_id.clone().filter(|_| generation_id >= 0),
+        }
+    }
+
     /// Returns the rule that the group has agreed on.
     pub const fn assignor(&self) -> Option<Assignor> {
         self.membership.assignor
@@ -417,6 +455,8 @@ const fn is_elsewhere(error: &ClientError) -> bool {
         | ClientError::Unknown { .. }
         | ClientError::NoStoredOffset
         | ClientError::TooLarge(_)
+        | ClientError::NoTransaction
+        | ClientError::Aborted
         | ClientError::Abandoned => false,
     }
 }

@@ -21,6 +21,8 @@ use crate::wire::api::offset_fetch::{
 pub const LAST_OFFSETS_VERSION_BY_NAME: i16 = 9;
 /// The kind of key that names a group.
 const KEY_TYPE_GROUP: i8 = 0;
+/// The kind of key that names a transactional producer.
+const KEY_TYPE_TRANSACTION: i8 = 1;
 
 /// What is stored for each partition, `None` where nothing is.
 pub type Stored = BTreeMap<Place, Result<Option<StoredOffset>, ClientError>>;
@@ -34,7 +36,16 @@ pub fn find_coordinator(group_id: &KafkaString) -> FindCoordinatorRequest {
     }
 }
 
-/// Reads which broker coordinates the group that was asked about.
+/// Asks which broker coordinates the transactions of a transactional id.
+pub fn find_transaction_coordinator(transactional_id: &KafkaString) -> FindCoordinatorRequest {
+    FindCoordinatorRequest {
+        key: transactional_id.clone(),
+        key_type: KEY_TYPE_TRANSACTION,
+        coordinator_keys: vec![transactional_id.clone()],
+    }
+}
+
+/// Reads which broker coordinates the group, or the transactional id, that was asked about.
 ///
 /// # Errors
 /// What the broker says instead.

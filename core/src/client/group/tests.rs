@@ -589,6 +589,26 @@ fn offsets_that_are_not_settled_are_asked_for_again() {
 }
 
 #[test]
+fn a_member_says_who_it_was_for_transactions_even_after_it_has_lost_its_place() {
+    let world = World::new(&[Assignor::Range]);
+    assert_eq!(world.group.member(), GroupMember::nobody("g".into()));
+    let mut world = World::alone(Assignor::Range);
+    world.group.config.instance_id = Some("instance".into());
+    let held = GroupMember {
+        group_id: "g".into(),
+        generation_id: 1,
+        member_id: "m".into(),
+        group_instance_id: Some("instance".into()),
+    };
+    assert_eq!(world.group.member(), held);
+
+    world.beat(ErrorCode::UnknownMemberId);
+
+    assert_eq!(world.group.owned_generation(), -1);
+    assert_eq!(world.group.member(), held, "so that the coordinator can refuse it");
+}
+
+#[test]
 fn a_member_leaves_after_its_commits_and_a_static_one_only_goes_silent() {
     let mut world = World::alone(Assignor::Range);
     world.commit(5);

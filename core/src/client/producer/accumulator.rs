@@ -117,6 +117,7 @@ impl PendingBatch {
         codec: Codec,
         level: Option<i32>,
         producer: Option<ProducerOfBatch>,
+        is_transactional: bool,
     ) -> Bytes {
         let content = std::mem::replace(&mut self.content, Content::Open(BatchBuilder::new(codec)));
         let builder = match content {
@@ -129,6 +130,7 @@ impl PendingBatch {
             Content::Closed(batch) => rebuild(codec, &batch, 0..self.tickets.len()),
         };
         let builder = builder.level(level);
+        let builder = if is_transactional { builder.transactional() } else { builder };
         let (batch, bytes) = match producer {
             Some(producer) => builder.producer(producer).build_whole(),
             None => builder.build_whole(),
@@ -268,6 +270,8 @@ pub struct Accumulator {
     /// The queues that have batches.
     listed: Vec<QueueId>,
     reports: VecDeque<Report>,
+    /// Why the first record failed since this was last asked.
+    failure: Option<ClientError>,
     /// Buffers of batches that have ended.
     spare: Vec<Vec<u8>>,
     /// Whether a batch was begun or filled, or a record waits for its partition, and the sender has
@@ -298,6 +302,7 @@ impl Accumulator {
             queues: Vec::new(),
             listed: Vec::new(),
             reports: VecDeque::new(),
+            failure: None,
             spare: Vec::new(),
             wants_drive: false,
         }
@@ -732,6 +737,9 @@ impl Accumulator {
         log_append_time: Option<i64>,
     ) {
         self.pending -= tickets.len();
+        if let (None, Err(error)) = (&self.failure, &result) {
+            self.failure = Some(error.clone());
+        }
         self.reports.push_back(Report { topic, partition, tickets, result, log_append_time });
     }
 
@@ -829,6 +837,57 @@ impl Accumulator {
                 self.finish(id, batch, Err(error), None);
             }
         }
+    }
+
+    /// Fails everything that has no sequence yet, and so has never been sent by an idempotent producer.
+    pub(super) fn fail_unsent(&mut self, error: &ClientError) {
+        for id in self.listed.clone() {
+            let batches = std::mem::take(&mut self.queues[id.0 as usize].batches);
+            let (sent, unsent) = batches.into_iter().partition(|batch| batch.producer.is_some());
+            self.queues[id.0 as usize].batches = sent;
+            let unsent: VecDeque<PendingBatch> = unsent;
+            for batch in unsent {
+                self.finish(id, batch, Err(error.clone()), None);
+            }
+        }
+        for topic in 0..self.topics.len() {
+            let waiting = std::mem::take(&mut self.topics[topic].unplaced);
+            if waiting.is_empty() {
+                continue;
+            }
+            self.unplaced -= 1;
+            self.reserved -= waiting.iter().map(|(_, _, record)| record.size()).sum::<usize>();
+            let tickets = waiting.iter().map(|(ticket, ..)| *ticket).collect();
+            let name = self.topics[topic].name.clone();
+            self.report(name, None, tickets, Err(error.clone()), None);
+        }
+    }
+
+    /// Reports so many records as failed that are not taken, and returns the ticket of the first.
+    pub(super) fn refuse(
+        &mut self,
+        topic: &KafkaString,
+        partition: Option<PartitionIndex>,
+        count: usize,
+        error: ClientError,
+    ) -> Ticket {
+        let first = self.next_ticket;
+        self.next_ticket += count as u64;
+        let tickets = (first..self.next_ticket).map(Ticket).collect();
+        self.wants_drive = true;
+        self.reports.push_back(Report {
+            topic: topic.detached(),
+            partition,
+            tickets,
+            result: Err(error),
+            log_append_time: None,
+        });
+        Ticket(first)
+    }
+
+    /// Returns, once, why the first record failed since this was last asked.
+    pub(super) const fn take_failure(&mut self) -> Option<ClientError> {
+        self.failure.take()
     }
 
     /// Takes the first batch of a queue out.

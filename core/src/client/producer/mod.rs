@@ -11,6 +11,7 @@ pub mod sender;
 mod sequences;
 #[cfg(test)]
 mod tests;
+pub mod transaction;
 
 use std::time::Duration;
 
@@ -57,6 +58,12 @@ pub struct ProducerConfig {
     pub acks: Acks,
     /// Whether records are stored once and in order (`enable.idempotence`); needs [`Acks::All`].
     pub idempotence: bool,
+    /// The name under which this producer commits transactions, and takes the place of whoever had it
+    /// before (`transactional.id`); needs idempotence. With it, records are sent in transactions alone.
+    pub transactional_id: Option<KafkaString>,
+    /// How long a transaction may stay open before its coordinator aborts it
+    /// (`transaction.timeout.ms`).
+    pub transaction_timeout: Duration,
     /// Where records without a key go (`partitioner.class`).
     pub unkeyed: Unkeyed,
     /// Codec of the batches (`compression.type`).
@@ -89,6 +96,8 @@ impl ProducerConfig {
             network,
             acks: Acks::All,
             idempotence: true,
+            transactional_id: None,
+            transaction_timeout: Duration::from_mins(1),
             unkeyed: Unkeyed::Sticky,
             codec: Codec::None,
             compression_level: None,
@@ -292,6 +301,9 @@ impl Producer {
     /// # Errors
     /// [`BufferFull`] where the buffer has no room at present. Nothing was taken then.
     pub fn append(&mut self, now: Now, record: &RecordRef<'_>) -> Result<Ticket, BufferFull> {
+        if let Some(error) = self.sender.refuses_records() {
+            return Ok(self.accumulator.refuse(record.topic, record.partition, 1, error));
+        }
         self.accumulator.append(now, record, self.sender.metadata())
     }
 
@@ -301,6 +313,11 @@ impl Producer {
     /// # Panics
     /// Where the lengths come to more than there are bytes.
     pub fn append_values(&mut self, now: Now, values: &ValuesRef<'_>) -> usize {
+        let count = values.lengths.len();
+        if let Some(error) = self.sender.refuses_records().filter(|_| count > 0) {
+            self.accumulator.refuse(values.topic, values.partition, count, error);
+            return count;
+        }
         self.accumulator.append_values(now, values, self.sender.metadata())
     }
 

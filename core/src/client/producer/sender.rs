@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::accumulator::{Accumulator, PendingBatch, Place, QueueId};
 use super::sequences::Sequences;
+use super::transaction::{Question, Transactions};
 use super::{Acks, ProducerConfig};
 use crate::client::metadata::Metadata;
 use crate::client::network::{Network, Target};
@@ -32,7 +33,7 @@ const LAST_VERSION_BY_NAME: i16 = 12;
 
 /// A batch on its way.
 #[derive(Clone, Debug)]
-struct Sent {
+pub(super) struct Sent {
     queue: QueueId,
     topic_id: TopicId,
     batch: PendingBatch,
@@ -42,9 +43,10 @@ struct Sent {
 
 /// Why a request was sent.
 #[derive(Clone, Debug)]
-enum Purpose {
+pub(super) enum Purpose {
     ProducerId,
     Produce(Vec<Sent>),
+    Transaction(Question),
 }
 
 /// How the broker has stored a batch.
@@ -64,14 +66,15 @@ enum Verdict {
 /// Speaks to the brokers.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    config: ProducerConfig,
-    network: Network<Purpose>,
-    sequences: Sequences,
+    pub(super) config: ProducerConfig,
+    pub(super) network: Network<Purpose>,
+    pub(super) sequences: Sequences,
+    pub(super) transactions: Option<Transactions>,
     asked_for_id: bool,
     ask_again_at: Instant,
     turn: usize,
-    /// Whether there ever was a record: before, nothing is connected to.
-    started: bool,
+    /// Whether there ever was something to do: before, nothing is connected to.
+    pub(super) started: bool,
 }
 
 impl Sender {
@@ -80,7 +83,12 @@ impl Sender {
             !config.idempotence || config.acks == Acks::All,
             "idempotence needs the acknowledgement of all replicas"
         );
+        assert!(
+            config.transactional_id.is_none() || config.idempotence,
+            "transactions need idempotence"
+        );
         Self {
+            transactions: config.transactional_id.clone().map(Transactions::new),
             network: Network::new(config.network.clone()),
             config,
             sequences: Sequences::default(),
@@ -104,7 +112,8 @@ impl Sender {
             return None;
         }
         let ask = Some(self.ask_again_at).filter(|_| self.wants_id());
-        self.network.next_deadline().into_iter().chain(ask).min()
+        let transaction = self.transactions.as_ref().and_then(Transactions::wake_at);
+        self.network.next_deadline().into_iter().chain(ask).chain(transaction).min()
     }
 
     /// Whether a pause stands between here and the next question for a producer id.
@@ -123,11 +132,12 @@ impl Sender {
     pub(super) fn drive(&mut self, now: Instant, accumulator: &mut Accumulator) {
         self.take_answers(now, accumulator);
         for queue in accumulator.expire(now) {
-            self.sequences.break_off(queue);
+            self.break_off(queue);
         }
         for topic in accumulator.take_new_topics() {
             self.network.want(topic);
         }
+        self.drive_transaction(now, accumulator);
         if accumulator.pending() > 0 {
             self.ask_for_id(now);
             self.send_due(now, accumulator);
@@ -140,11 +150,23 @@ impl Sender {
         if self.started {
             self.network.maintain(now);
             self.take_answers(now, accumulator);
+            self.drive_transaction(now, accumulator);
+        }
+    }
+
+    /// The sequences of a partition have a gap. A transaction cannot go on then: with its end the
+    /// coordinator gives the next epoch.
+    fn break_off(&mut self, queue: QueueId) {
+        if self.transactions.is_none() {
+            self.sequences.break_off(queue);
         }
     }
 
     fn ask_for_id(&mut self, now: Instant) {
         if !self.config.idempotence || self.sequences.has_id() || self.asked_for_id {
+            return;
+        }
+        if self.transactions.is_some() {
             return;
         }
         if now < self.ask_again_at {
@@ -176,6 +198,7 @@ impl Sender {
                 let may_send = queue
                     .batches
                     .front()
+                    .filter(|batch| self.transaction_lets(id, batch))
                     .is_some_and(|batch| self.sequences.may_send(id, batch, self.most_in_flight()));
                 if !may_send || !accumulator.is_due(now, queue) {
                     continue;
@@ -257,10 +280,13 @@ impl Sender {
             sent.push(Sent { queue, topic_id, batch, followed });
         }
         let by_name = topics.iter().any(|topic| topic.topic_id.is_zero());
-        let max_version =
-            if by_name { LAST_VERSION_BY_NAME } else { ApiKey::Produce.max_version() };
+        let newest = if by_name { LAST_VERSION_BY_NAME } else { ApiKey::Produce.max_version() };
+        let mut max_version = newest;
+        if let Some(transactions) = &mut self.transactions {
+            max_version = newest.min(transactions.on_produce());
+        }
         let request = Request::Produce(ProduceRequest {
-            transactional_id: None,
+            transactional_id: self.config.transactional_id.clone(),
             acks: self.config.acks.number(),
             timeout_ms: self.config.network.request_timeout.as_millis() as i32,
             topic_data: topics,
@@ -292,7 +318,8 @@ impl Sender {
             None if self.config.idempotence => self.sequences.take(queue, batch.count()),
             None => None,
         };
-        batch.seal(accumulator.codec(), accumulator.level(), producer)
+        let is_transactional = self.transactions.is_some();
+        batch.seal(accumulator.codec(), accumulator.level(), producer, is_transactional)
     }
 
     /// Waiting batches whose sequences were broken off: those that were certainly not stored get
@@ -324,6 +351,9 @@ impl Sender {
         while let Some(completed) = self.network.poll_completed() {
             match completed.tag {
                 Purpose::ProducerId => self.on_producer_id(now, completed.result, accumulator),
+                Purpose::Transaction(question) => {
+                    self.on_transaction_answer(now, &question, completed.result);
+                }
                 Purpose::Produce(sent) => {
                     self.on_produced(now, sent, completed.result, accumulator);
                 }
@@ -416,7 +446,7 @@ impl Sender {
                 }
                 Verdict::Fail { sequences_break } => {
                     if sequences_break {
-                        self.sequences.break_off(queue);
+                        self.break_off(queue);
                     }
                     let error = batch.failure(error);
                     accumulator.finish(queue, batch, Err(error), None);
@@ -445,6 +475,8 @@ impl Sender {
             }
         } else if is(ErrorCode::DuplicateSequenceNumber) {
             return Verdict::Deliver;
+        } else if error.is_refusal() && self.is_given_up() {
+            return Verdict::Fail { sequences_break: false };
         } else if is(ErrorCode::OutOfOrderSequenceNumber) && is_sequenced {
             // Behind one that is not settled, or with a sequence that was broken off, it only came
             // too early; so it may have where it was sent behind one that another broker has taken
@@ -453,6 +485,7 @@ impl Sender {
                 return Verdict::Retry;
             }
         } else if is_sequenced
+            && self.transactions.is_none()
             && (is(ErrorCode::UnknownProducerId)
                 || is(ErrorCode::InvalidProducerEpoch)
                 || is(ErrorCode::InvalidProducerIdMapping))

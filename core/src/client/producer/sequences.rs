@@ -44,6 +44,11 @@ impl Sequences {
         self.current.is_some()
     }
 
+    /// Returns the producer id and its epoch.
+    pub(super) const fn identity(&self) -> Option<Identity> {
+        self.current
+    }
+
     /// Takes a producer id that a broker has given out.
     pub(super) const fn set(&mut self, id: ProducerId, epoch: ProducerEpoch) {
         self.current = Some((id, epoch));
