@@ -122,6 +122,9 @@ impl TransactionCoordinator {
     /// Takes in how a marker went. A partition that is gone (`UNKNOWN_TOPIC_OR_PARTITION`, which the driver
     /// says only where the metadata has no such topic) needs none; after every other error it is sent again.
     /// A report of a marker that nobody waits for is nothing.
+    ///
+    /// An error must mean that this attempt does not take effect later: a marker of the older protocol has the
+    /// epoch of the next transaction too, and would end that one.
     pub fn on_marker_written(
         &mut self,
         now: Now,
