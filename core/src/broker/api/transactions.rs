@@ -47,6 +47,7 @@ pub(super) fn add_partitions_refused(
             .collect()
     };
     AddPartitionsToTxnResponse {
+        error_code: code.code(),
         results_by_transaction: request
             .transactions
             .iter()

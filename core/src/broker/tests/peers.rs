@@ -35,7 +35,7 @@ fn to_clients_there_are_no_apis_between_nodes() {
     let mut node = TestNode::started(1);
     let client = node.connect(0);
     let told = advertised(&mut node, client);
-    assert_eq!(not_for_clients().count(), 13);
+    assert_eq!(not_for_clients().count(), 21);
     for (index, api) in not_for_clients().enumerate() {
         let client = node.connect(0);
 
@@ -68,7 +68,9 @@ fn whoever_has_not_said_which_node_it_is_is_refused_by_a_code() {
         let header = api.response_header_version(version);
         assert_eq!(decode_response_header(&mut reader, header), Ok(7));
         let response = Response::decode(api, version, &mut reader).expect("an answer of the API");
-        assert_eq!(response.to_json(version)["errorCode"], 35, "{api:?}");
+        // Where each part of an answer has a code of its own, one about nothing has none.
+        let code = &response.to_json(version)["errorCode"];
+        assert!(*code == 35 || code.is_null(), "{api:?}: {code}");
     }
     assert!(node.closed.is_empty());
 }
