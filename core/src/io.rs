@@ -591,6 +591,8 @@ pub enum Mark {
     CoordinatorReadAgain,
     /// A node of a cluster was elected controller.
     ControllerElected,
+    /// A request about a transaction came on a connection that its producer has left.
+    LateRequestRefused,
     /// The metadata log says that others vote from here on.
     VotersChanged,
     /// The controller fenced a broker that was silent.

@@ -72,7 +72,7 @@ impl Shard {
                     self.timers.disarm(deadline, Timer::Request(id));
                 }
             }
-            Pending::Quorum { .. } => {}
+            Pending::Quorum { .. } | Pending::Internal(_) => {}
             Pending::Command { deadline, .. }
             | Pending::Metadata { deadline, .. }
             | Pending::FindCoordinator { deadline, .. } => {
@@ -274,6 +274,18 @@ impl Shard {
             Request::DeleteTopics(request) => self.on_delete_topics(now, ctx, request),
             Request::DeleteRecords(request) => self.on_delete_records(now, ctx, &request),
             Request::InitProducerId(request) => self.on_init_producer_id(now, ctx, &request),
+            Request::AddPartitionsToTxn(request) => {
+                self.on_add_partitions_to_txn(now, ctx, &request);
+            }
+            Request::AddOffsetsToTxn(request) => self.on_add_offsets_to_txn(now, ctx, &request),
+            Request::EndTxn(request) => self.on_end_txn(now, ctx, &request),
+            Request::WriteTxnMarkers(request) => self.on_write_txn_markers(now, ctx, &request),
+            Request::TxnOffsetCommit(request) => self.on_txn_offset_commit(now, ctx, request),
+            Request::DescribeProducers(request) => self.on_describe_producers(now, ctx, &request),
+            Request::DescribeTransactions(request) => {
+                self.on_describe_transactions(now, ctx, &request);
+            }
+            Request::ListTransactions(request) => self.on_list_transactions(now, ctx, &request),
             Request::OffsetForLeaderEpoch(request) => {
                 self.on_offset_for_leader_epoch(now, ctx, &request);
             }
@@ -328,14 +340,6 @@ impl Shard {
             | Request::BeginQuorumEpoch(_)
             | Request::EndQuorumEpoch(_)
             | Request::UpdateFeatures(_)
-            | Request::AddPartitionsToTxn(_)
-            | Request::AddOffsetsToTxn(_)
-            | Request::EndTxn(_)
-            | Request::WriteTxnMarkers(_)
-            | Request::TxnOffsetCommit(_)
-            | Request::DescribeProducers(_)
-            | Request::DescribeTransactions(_)
-            | Request::ListTransactions(_)
             | Request::Envelope(_)
             | Request::FetchSnapshot(_)
             | Request::PeerHello(_)

@@ -72,6 +72,7 @@ impl Shard {
                 }
             }
             Some(Pending::Fetch(_)) => self.deliver_fetch(now, id, index, answer),
+            Some(Pending::Internal(_)) => self.deliver_internal(now, id, index, answer),
             Some(
                 Pending::Quorum { .. }
                 | Pending::Command { .. }
@@ -95,6 +96,9 @@ impl Shard {
         }
         self.add_node_endpoints(&gather.ctx, &mut gather.response);
         self.respond(&gather.ctx, gather.response);
+        if gather.closes {
+            self.close(now, id.connection);
+        }
     }
 
     pub(in crate::broker) fn on_request_deadline(&mut self, now: Now, id: RequestId) {
@@ -120,7 +124,7 @@ impl Shard {
                     self.answer_find_coordinator(&ctx, &request);
                 }
             }
-            Some(Pending::Quorum { .. }) | None => {}
+            Some(Pending::Quorum { .. } | Pending::Internal(_)) | None => {}
         }
     }
 
@@ -225,9 +229,24 @@ impl Shard {
         if let Answer::Group(outcome) = answer {
             return super::groups::fill(gather, topic, outcome);
         }
+        if matches!(answer, Answer::Late) {
+            gather.closes = true;
+            let outcome = Err(ErrorCode::NotCoordinator);
+            return super::transactions::ask::fill(gather, topic, outcome);
+        }
+        if let Answer::Transaction(outcome) = answer {
+            return super::transactions::ask::fill(gather, topic, outcome);
+        }
         match (&mut gather.response, answer) {
             (Response::Produce(response), Answer::Produced(outcome)) => {
                 super::api::produce::fill(image, response, t, p, outcome);
+            }
+            (Response::WriteTxnMarkers(response), Answer::Produced(outcome)) => {
+                super::api::transactions::fill_marker(response, t, p, &outcome);
+            }
+            (Response::DescribeProducers(response), Answer::Producers(outcome)) => {
+                let entry = &mut response.topics[t].partitions[p];
+                super::api::transactions::fill_producers(entry, outcome);
             }
             (Response::ListOffsets(response), Answer::Offset(outcome)) => {
                 super::api::list_offsets::fill(&mut response.topics[t].partitions[p], outcome);

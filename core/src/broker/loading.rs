@@ -83,7 +83,7 @@ impl<C: Replayed> Loading<C> {
     }
 
     /// Finds the next piece.
-    pub(in crate::broker) fn step(&self, id: TopicPartition, log: &mut LogStore) -> Step {
+    pub(in crate::broker) fn step(&self, id: TopicPartition, log: &LogStore) -> Step {
         if self.is_done() {
             return Step::Done;
         }

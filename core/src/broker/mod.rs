@@ -16,6 +16,7 @@
 //! 3. Shards apply metadata in the order of its log, and only what is committed.
 
 mod api;
+mod appender;
 mod applied;
 mod connections;
 mod early_refusals;
@@ -24,6 +25,7 @@ mod formation;
 mod forward;
 mod gather;
 mod groups;
+mod internal;
 mod loading;
 mod membership;
 mod owner;
@@ -37,6 +39,7 @@ mod shard;
 mod start;
 mod stop;
 mod timers;
+mod transactions;
 
 #[cfg(test)]
 mod testing;

@@ -19,6 +19,10 @@ use crate::metadata::topic_config::TopicConfig;
 use crate::partition::Waiter;
 use crate::partition::leader::{Acks, Lookup, Reading};
 use crate::time::Now;
+use crate::wire::api::describe_producers::DescribedProducer;
+
+/// Most producers of one partition that are told of.
+const PRODUCERS_TOLD_MAX: usize = 10_000;
 
 impl Shard {
     pub(in crate::broker) fn on_post(&mut self, now: Now, from: ShardId, post: Post) {
@@ -90,11 +94,23 @@ impl Shard {
             _ => Some(ErrorCode::NotLeaderOrFollower),
         };
         match ask {
-            Ask::Produce { version, all_replicas, wait, items } => {
+            Ask::Produce { version, all_replicas, wait, transaction, items } => {
                 let acks = Acks { version, all_replicas, wait };
                 let mut appended = Vec::new();
-                for item in items {
+                for mut item in items {
                     let refused = refused.or_else(|| self.refused_by_lease(now, item.partition));
+                    if refused.is_none() && !item.passes {
+                        let (id, at, of) =
+                            (item.partition, waiter(item.index), transaction.as_ref());
+                        match self.hold_batch(now, id, item.records, acks, at, of) {
+                            Ok(records) => item.records = records,
+                            Err(None) => continue,
+                            Err(Some(code)) => {
+                                self.answer_waiter(now, at, Answer::Produced(Err(code.into())));
+                                continue;
+                            }
+                        }
+                    }
                     let Self { partitions, log, fx, early_refusals, .. } = self;
                     let target = || Target::Id(item.partition);
                     let answer = match (refused, partitions.get_mut(&item.partition)) {
@@ -217,6 +233,30 @@ impl Shard {
                     self.answer_waiter(now, waiter(item.index), Answer::EpochEnd(found));
                 }
             }
+            Ask::Transaction(items) => {
+                for item in items {
+                    self.ask_transaction(now, waiter(item.index), &item);
+                }
+            }
+            Ask::Markers(items) => {
+                for item in items {
+                    let waiter = waiter(item.index);
+                    if let Some(answer) = self.write_marker(now, refused, &item, waiter) {
+                        self.answer_waiter(now, waiter, answer);
+                    }
+                }
+            }
+            Ask::Producers(items) => {
+                for item in items {
+                    let leads = self.partitions.contains_key(&item.partition);
+                    let found = match refused {
+                        Some(code) => Err(code),
+                        None if !leads => Err(ErrorCode::NotLeaderOrFollower),
+                        None => Ok(self.producers_of(item.partition)),
+                    };
+                    self.answer_waiter(now, waiter(item.index), Answer::Producers(found));
+                }
+            }
             Ask::Group(items) => {
                 for item in items {
                     self.ask_group(now, waiter(item.index), item);
@@ -242,6 +282,18 @@ impl Shard {
             let client = item.replica.is_none();
             client.then(|| self.refused_by_lease(now, item.partition)).flatten()
         })
+    }
+
+    fn producers_of(&self, id: TopicPartition) -> Vec<DescribedProducer> {
+        let told = self.log.producers(id).map(|(producer_id, state)| DescribedProducer {
+            producer_id: producer_id.0,
+            producer_epoch: i32::from(state.epoch.0),
+            last_sequence: state.batches.last().map_or(-1, |batch| batch.last_sequence),
+            last_timestamp: state.batches.last().map_or(-1, |batch| batch.timestamp),
+            coordinator_epoch: state.coordinator_epoch,
+            current_txn_start_offset: state.transaction_first_offset.map_or(-1, |first| first.0),
+        });
+        told.take(PRODUCERS_TOLD_MAX).collect()
     }
 
     fn note_follower(&mut self, now: Now, item: &FetchItem) {
@@ -314,6 +366,7 @@ impl Shard {
             Some(TicketUse::Metadata(shard, request)) => {
                 self.on_metadata_read_for_node((shard, request), result);
             }
+            Some(TicketUse::LoadTransactions(id)) => self.on_transactions_read(now, id, result),
             Some(TicketUse::LoadGroups(id)) => self.on_load_read(now, id, result),
             Some(TicketUse::ListOffsets(_)) | None => {}
         }

@@ -9,6 +9,7 @@ use crate::broker::shard::Shard;
 use crate::broker::start::Phase;
 use crate::broker::timers::Timer;
 use crate::config::PeerConfig;
+use crate::connection::RequestId;
 use crate::error::ErrorCode;
 use crate::ids::{ConnectionId, NodeId, ShardId, Uuid};
 use crate::metadata::controller::Origin;
@@ -33,6 +34,8 @@ pub(in crate::broker) enum PeerTag {
     Replicate(Fetched),
     /// What is said of clusters before there is one.
     Form,
+    /// Something that a shard asks for itself.
+    Internal(RequestId),
 }
 
 /// Links, and who has come in.
@@ -180,6 +183,7 @@ impl Shard {
                 }
                 PeerTag::Form => self.on_form_answer(now, node, response),
                 PeerTag::Command(origin) => self.on_command_response(now, origin, response),
+                PeerTag::Internal(id) => self.on_internal_response(now, id, response),
             },
             PeerEvent::Unreachable(node) => self.on_node_unreachable(now, node),
             PeerEvent::Away(node) => self.on_node_away(node),

@@ -1,6 +1,7 @@
 //! Requests that are decided and wait for something.
 
 use crate::broker::fetch_sessions::{FetchSession, Place};
+use crate::broker::internal::Internal;
 use crate::broker::post::{FetchItem, FetchRefusal, Fetched};
 use crate::connection::RequestId;
 use crate::ids::{ListenerIndex, TopicId};
@@ -31,6 +32,8 @@ pub(in crate::broker) enum Pending {
     Fetch(PendingFetch),
     /// For the metadata quorum on shard 0, which always answers, soon or when it has something to send.
     Quorum { ctx: RequestContext },
+    /// For something that this shard asks for itself.
+    Internal(Internal),
     /// For the controller.
     Command { ctx: RequestContext, api: ApiKey, deadline: Instant },
     /// For topics that are being created.
@@ -51,6 +54,8 @@ pub(in crate::broker) struct Gather {
     pub(in crate::broker) deadline: Option<Instant>,
     /// Whether no answer is sent, and the connection closed on any error (acks=0).
     pub(in crate::broker) is_silent: bool,
+    /// Whether the connection is closed behind the answer.
+    pub(in crate::broker) closes: bool,
 }
 
 /// A fetch on its way.

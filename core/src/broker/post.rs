@@ -13,14 +13,18 @@ use crate::cluster::Cluster;
 use crate::config::PeerConfig;
 use crate::connection::RequestId;
 use crate::coordinator::group::api as group;
+use crate::coordinator::transaction::api as transaction;
 use crate::error::ErrorCode;
-use crate::ids::{LeaderEpoch, NodeId, Offset, ProducerId, TopicPartition, Uuid};
+use crate::ids::{ConnectionId, LeaderEpoch, NodeId, Offset, ProducerId, TopicPartition, Uuid};
 use crate::metadata::controller::{Asker, Command, CommandAnswer, Delta};
 use crate::metadata::image::MetadataImage;
 use crate::partition::FollowerId;
 use crate::peer::Identity;
+use crate::record::marker::TxnMarker;
 use crate::record::produce::RefusedRecord;
 use crate::time::Instant;
+use crate::wire::KafkaString;
+use crate::wire::api::describe_producers::DescribedProducer;
 
 /// One message from a shard to another of the same node.
 #[derive(Clone, Debug)]
@@ -127,6 +131,8 @@ pub enum Ask {
         all_replicas: bool,
         /// Whether the answer waits for stability at all (acks other than 0).
         wait: bool,
+        /// The transaction that transactional batches are part of.
+        transaction: Option<TransactionRef>,
         /// The batches.
         items: Vec<ProduceItem>,
     },
@@ -148,6 +154,12 @@ pub enum Ask {
     Sizes(Vec<SizeItem>),
     /// Decide what groups are asked.
     Group(Vec<GroupItem>),
+    /// Decide what coordinators of transactions are asked.
+    Transaction(Vec<TransactionItem>),
+    /// Write markers, each answered as a produce is.
+    Markers(Vec<MarkerItem>),
+    /// Say what is known of producers.
+    Producers(Vec<SizeItem>),
 }
 
 /// A batch for a partition.
@@ -247,6 +259,45 @@ pub struct GroupItem {
     pub partition: TopicPartition,
     /// What.
     pub request: group::Request,
+    /// The transaction that offsets are part of.
+    pub transaction: Option<TransactionRef>,
+    /// Version of the client's request.
+    pub version: i16,
+}
+
+/// The transaction that a request writes in.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TransactionRef {
+    /// The transactional id.
+    pub transactional_id: KafkaString,
+    /// Whether the partition is to be taken into the transaction, rather than found there.
+    pub adds: bool,
+}
+
+/// What a coordinator of transactions is asked.
+#[derive(Clone, Debug)]
+pub struct TransactionItem {
+    /// The place of the answer in the request.
+    pub index: u32,
+    /// The coordinator's partition of `__transaction_state`.
+    pub partition: TopicPartition,
+    /// What.
+    pub request: transaction::Request,
+    /// For whom a client speaks whose transactions are of the first kind, and by which connection.
+    pub spoken: Option<(ConnectionId, KafkaString)>,
+}
+
+/// A marker for a partition.
+#[derive(Clone, Copy, Debug)]
+pub struct MarkerItem {
+    /// The place of the partition in the request.
+    pub index: u32,
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The marker.
+    pub marker: TxnMarker,
+    /// 2 where the marker's epoch is above that of the records (KIP-890), else below.
+    pub transaction_version: i8,
 }
 
 /// What came of an ask for one partition.
@@ -268,6 +319,12 @@ pub enum Answer {
     Size(Option<u64>),
     /// Of a coordinator, or why there is none.
     Group(Result<group::Response, ErrorCode>),
+    /// Of a coordinator of transactions, or why there is none.
+    Transaction(Result<transaction::Response, ErrorCode>),
+    /// Of a coordinator of transactions to a request on a connection that its producer has left.
+    Late,
+    /// Of a question for producers.
+    Producers(Result<Vec<DescribedProducer>, ErrorCode>),
 }
 
 /// A batch that is stored, stable as far as it was asked for.

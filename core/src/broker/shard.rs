@@ -19,6 +19,8 @@ use crate::broker::receive_pool::ReceivePool;
 use crate::broker::replication::Replication;
 use crate::broker::start::{Identity, Phase};
 use crate::broker::timers::{Timer, Timers};
+use crate::broker::transactions::Transactions;
+use crate::broker::transactions::verify::Verifications;
 use crate::buggify::{Buggify, Site};
 use crate::config::{Limits, ShardConfig};
 use crate::connection::{Connection, RequestId};
@@ -53,8 +55,10 @@ pub(in crate::broker) enum TicketUse {
     Voters,
     /// The metadata log, for another node's fetch at a shard.
     Metadata(ShardId, RequestId),
-    /// The loading of a coordinator.
+    /// The loading of a coordinator of groups.
     LoadGroups(TopicPartition),
+    /// The loading of a coordinator of transactions.
+    LoadTransactions(TopicPartition),
 }
 
 /// One shard of a node.
@@ -114,6 +118,9 @@ pub struct Shard {
     pub(in crate::broker) producer_ids: ProducerIds,
     pub(in crate::broker) early_refusals: EarlyRefusals,
     pub(in crate::broker) groups: Groups,
+    pub(in crate::broker) transactions: Transactions,
+    pub(in crate::broker) verifications: Verifications,
+    pub(in crate::broker) next_internal: u64,
     pub(in crate::broker) congested: BTreeSet<ShardId>,
     pub(in crate::broker) poisoned: Option<Arc<str>>,
     pub(in crate::broker) rng: ChaCha8Rng,
@@ -205,6 +212,9 @@ impl Shard {
             producer_ids: ProducerIds::default(),
             early_refusals: EarlyRefusals::default(),
             groups: Groups::default(),
+            transactions: Transactions::default(),
+            verifications: Verifications::default(),
+            next_internal: 0,
             congested: BTreeSet::new(),
             poisoned: None,
             rng,
@@ -314,6 +324,8 @@ impl Shard {
         self.producer_ids.digest(&mut digest);
         self.fetch_sessions.digest(&mut digest);
         self.groups.digest(&mut digest);
+        self.transactions.digest(&mut digest);
+        digest.shown(&(&self.verifications, self.next_internal));
         digest.finish()
     }
 
@@ -358,6 +370,9 @@ impl Shard {
                 Timer::Request(id) => self.on_request_deadline(now, id),
                 Timer::Idle(connection) => self.on_idle_timer(now, connection),
                 Timer::PartialFrame(connection) => self.on_partial_frame_timer(now, connection),
+                Timer::Coordinator(id) if self.transactions.keeps(id) => {
+                    self.on_transactions_timer(now, id);
+                }
                 Timer::Coordinator(id) => self.on_coordinator_timer(now, id),
                 Timer::GroupReport(id) => self.on_report_timer(id),
                 Timer::Stop => self.on_stop_timer(now),

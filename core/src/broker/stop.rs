@@ -51,10 +51,12 @@ impl Shard {
             return false;
         }
         // Another node asks the next leader what this one does not answer.
-        let is_owed = |pending: &Pending| !matches!(pending, Pending::Quorum { .. });
+        let is_owed =
+            |pending: &Pending| !matches!(pending, Pending::Quorum { .. } | Pending::Internal(_));
         let owes = self.pending.values().any(is_owed)
             || self.partitions.values().any(crate::partition::Partition::is_waiting)
             || self.groups.is_waiting()
+            || self.transactions.is_waiting()
             || self.controller.as_ref().is_some_and(|controller| !controller.is_idle());
         // Others take over what this node leads before it goes.
         let leaves = !self.is_alone() && self.has_role && !self.membership.may_go;
@@ -132,6 +134,7 @@ impl Shard {
             }
         }
         self.abandon_coordinators(now);
+        self.abandon_transactions(now);
         let waiting = self.controller.as_mut().map(crate::metadata::Controller::abandon);
         for origin in waiting.unwrap_or_default() {
             let answer = CommandAnswer::Failed(ErrorCode::KafkaStorageError, Arc::clone(why));

@@ -111,6 +111,12 @@ impl Partition {
         self.verifications.begin(now.mono, batch, self.leader_epoch, VERIFYING_MAX)
     }
 
+    /// Returns whether what a coordinator was asked for under a guard is still the question.
+    pub fn is_guarded_by(&self, guard: VerificationGuard) -> bool {
+        let known = self.verifications.of.get(&guard.producer_id);
+        known.is_some_and(|known| known.guard == guard)
+    }
+
     /// Judges a batch by what a coordinator has granted.
     pub(super) fn check_verified(
         &self,

@@ -52,6 +52,21 @@ pub enum Lane {
     Quorum,
     /// Fetches of partitions: held back too.
     Replication,
+    /// Questions for coordinators of transactions: answered once they are committed.
+    Transactions,
+    /// Markers of transactions: answered once the replicas have them.
+    Markers,
+}
+
+impl Lane {
+    const ALL: [Self; 6] = [
+        Self::Control,
+        Self::Command,
+        Self::Quorum,
+        Self::Replication,
+        Self::Transactions,
+        Self::Markers,
+    ];
 }
 
 /// Who this node is, as it tells the others.
@@ -189,7 +204,7 @@ impl<T> Peers<T> {
     pub fn locate(&mut self, node: NodeId, host: Arc<str>, port: u16, fx: &mut Effects) {
         let before = self.addresses.insert(node, (Arc::clone(&host), port));
         if before.is_some_and(|before| before != (host, port)) {
-            for lane in [Lane::Control, Lane::Command, Lane::Quorum, Lane::Replication] {
+            for lane in Lane::ALL {
                 self.drop_link(node, lane, true, fx);
             }
         }

@@ -400,18 +400,7 @@ impl ApiKey {
 
     /// Returns whether nothing answers it yet but an error, so that clients are not told of it.
     const fn is_only_decoded(self) -> bool {
-        matches!(
-            self,
-            Self::AddPartitionsToTxn
-                | Self::AddOffsetsToTxn
-                | Self::EndTxn
-                | Self::WriteTxnMarkers
-                | Self::TxnOffsetCommit
-                | Self::UpdateFeatures
-                | Self::DescribeProducers
-                | Self::DescribeTransactions
-                | Self::ListTransactions
-        )
+        matches!(self, Self::UpdateFeatures)
     }
 
     /// Returns whether there is this API on a listener, which is one for peers or one for clients.

@@ -164,10 +164,13 @@ fn posts(hash: &mut TraceHash, batch: &[Post]) {
 
 fn asked(hash: &mut TraceHash, request: RequestId, ask: &Ask) {
     match ask {
-        Ask::Produce { version, all_replicas, wait, items } => {
+        Ask::Produce { version, all_replicas, wait, transaction, items } => {
             hash.request(21, request);
             hash.number(*version as u64);
             hash.number(u64::from(*all_replicas) << 1 | u64::from(*wait));
+            if transaction.is_some() {
+                hash.text(transaction);
+            }
             for item in items {
                 hash.number(u64::from(item.index));
                 hash.partition(item.partition);

@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 
 use crate::broker::api::groups::is_answered;
 use crate::broker::pending::RequestContext;
+use crate::broker::post::TransactionRef;
 use crate::broker::shard::Shard;
+use crate::broker::transactions::verify::COMMIT_ADDS;
 use crate::coordinator::group::api as group;
 use crate::error::ErrorCode;
-use crate::ids::{LeaderEpoch, PartitionIndex, TopicId, Uuid};
+use crate::ids::{LeaderEpoch, PartitionIndex, ProducerEpoch, ProducerId, TopicId, Uuid};
 use crate::metadata::TopicImage;
 use crate::time::Now;
 use crate::wire::KafkaString;
@@ -26,6 +28,10 @@ use crate::wire::api::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponse,
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+};
+use crate::wire::api::txn_offset_commit::{
+    TxnOffsetCommitRequest, TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition,
+    TxnOffsetCommitResponseTopic,
 };
 
 /// The first version of `OffsetCommit` and `OffsetFetch` that names topics by their ids.
@@ -90,7 +96,84 @@ impl Shard {
             retention_time_ms: request.retention_time_ms,
             topics,
         });
-        self.ask_coordinator_about(now, ctx, response.into(), places, &request.group_id, asked);
+        self.ask_coordinator_about(
+            now,
+            ctx,
+            response.into(),
+            places,
+            &request.group_id,
+            asked,
+            None,
+        );
+    }
+
+    /// `TxnOffsetCommit`: offsets that count once their transaction is committed (KIP-98, KIP-447).
+    pub(in crate::broker) fn on_txn_offset_commit(
+        &mut self,
+        now: Now,
+        ctx: RequestContext,
+        request: TxnOffsetCommitRequest,
+    ) {
+        let mut response = TxnOffsetCommitResponse::default();
+        let (mut topics, mut places) = (Vec::new(), Vec::new());
+        for (t, asked) in request.topics.into_iter().enumerate() {
+            let found = self.find_topic(&asked.name, Uuid::ZERO, false);
+            let mut partitions = Vec::with_capacity(asked.partitions.len());
+            let mut valid = Vec::new();
+            for (p, partition) in asked.partitions.into_iter().enumerate() {
+                let index = PartitionIndex(partition.partition_index);
+                let code = exists(found, index).err().unwrap_or(ErrorCode::RequestTimedOut);
+                if code == ErrorCode::RequestTimedOut {
+                    places.push((t as u32, p as u32));
+                    valid.push(group::CommitPartition {
+                        partition: index,
+                        offset: partition.committed_offset,
+                        leader_epoch: LeaderEpoch(partition.committed_leader_epoch),
+                        metadata: partition.committed_metadata,
+                    });
+                }
+                partitions.push(TxnOffsetCommitResponsePartition {
+                    partition_index: partition.partition_index,
+                    error_code: code.code(),
+                });
+            }
+            if let (Ok(topic), false) = (found, valid.is_empty()) {
+                topics.push(group::CommitTopic {
+                    name: topic.name.as_str().into(),
+                    topic_id: topic.id,
+                    partitions: valid,
+                });
+            }
+            response.topics.push(TxnOffsetCommitResponseTopic { name: asked.name, partitions });
+        }
+        if topics.is_empty() {
+            return self.respond(&ctx, response);
+        }
+        let asked = group::Request::TxnOffsetCommit(group::TxnOffsetCommit {
+            version: ctx.version,
+            producer: group::TransactionalProducer {
+                id: ProducerId(request.producer_id),
+                epoch: ProducerEpoch(request.producer_epoch),
+            },
+            group_id: request.group_id.clone(),
+            generation_id: request.generation_id_or_member_epoch,
+            member_id: request.member_id,
+            group_instance_id: request.group_instance_id,
+            topics,
+        });
+        let transaction = TransactionRef {
+            transactional_id: request.transactional_id.detached(),
+            adds: ctx.version >= COMMIT_ADDS,
+        };
+        self.ask_coordinator_about(
+            now,
+            ctx,
+            response.into(),
+            places,
+            &request.group_id,
+            asked,
+            Some(transaction),
+        );
     }
 
     pub(in crate::broker) fn on_offset_delete(
@@ -130,7 +213,15 @@ impl Shard {
         }
         let group_id = request.group_id.clone();
         let asked = group::Request::OffsetDelete(group::OffsetDelete { group_id, topics });
-        self.ask_coordinator_about(now, ctx, response.into(), places, &request.group_id, asked);
+        self.ask_coordinator_about(
+            now,
+            ctx,
+            response.into(),
+            places,
+            &request.group_id,
+            asked,
+            None,
+        );
     }
 
     pub(in crate::broker) fn on_offset_fetch(
@@ -254,6 +345,18 @@ fn without_topic(topic: &OffsetFetchRequestTopics) -> OffsetFetchResponseTopics 
 /// Writes the outcome of a commit into the places of its partitions.
 pub(in crate::broker) fn fill_commit(
     response: &mut OffsetCommitResponse,
+    places: &[(u32, u32)],
+    outcome: &Result<group::OffsetCommitAnswer, ErrorCode>,
+) {
+    let codes = codes(outcome.as_ref().map(|answer| &answer.topics[..]), places.len());
+    for (&(t, p), code) in places.iter().zip(codes) {
+        response.topics[t as usize].partitions[p as usize].error_code = code.code();
+    }
+}
+
+/// Writes the outcome of a commit in a transaction into the places of its partitions.
+pub(in crate::broker) fn fill_staged(
+    response: &mut TxnOffsetCommitResponse,
     places: &[(u32, u32)],
     outcome: &Result<group::OffsetCommitAnswer, ErrorCode>,
 ) {

@@ -64,6 +64,7 @@ impl Shard {
             outstanding: 0,
             deadline: None,
             is_silent: false,
+            closes: false,
         };
         self.gather(now, gather, items, Some(now.mono + timeout), Ask::DeleteRecords);
     }

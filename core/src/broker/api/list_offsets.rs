@@ -83,6 +83,7 @@ impl Shard {
             outstanding: 0,
             deadline: None,
             is_silent: false,
+            closes: false,
         };
         self.gather(now, gather, items, Some(now.mono + TIMEOUT), Ask::ListOffsets);
     }

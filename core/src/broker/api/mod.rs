@@ -25,4 +25,4 @@ mod only_decoded;
 mod operations;
 pub(in crate::broker) mod produce;
 mod reassignments;
-mod transactions;
+pub(in crate::broker) mod transactions;

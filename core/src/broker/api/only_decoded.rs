@@ -1,6 +1,5 @@
 //! APIs that are decoded and that nothing serves: answered with `UNSUPPORTED_VERSION`, which no peer asks again.
 
-use super::transactions;
 use crate::broker::pending::RequestContext;
 use crate::broker::shard::Shard;
 use crate::error::ErrorCode;
@@ -53,29 +52,5 @@ fn refusal(request: &Request) -> Option<Response> {
         PeerHello PeerHelloResponse
         Form FormResponse
     }
-    about_transactions(request, ErrorCode::UnsupportedVersion)
-}
-
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "every other request is refused above or not at all"
-)]
-fn about_transactions(request: &Request, code: ErrorCode) -> Option<Response> {
-    Some(match request {
-        Request::AddPartitionsToTxn(request) => {
-            transactions::add_partitions_refused(request, code).into()
-        }
-        Request::AddOffsetsToTxn(_) => transactions::add_offsets_refused(code).into(),
-        Request::EndTxn(_) => transactions::end_txn_refused(code).into(),
-        Request::WriteTxnMarkers(request) => transactions::markers_refused(request, code).into(),
-        Request::TxnOffsetCommit(request) => transactions::offsets_refused(request, code).into(),
-        Request::DescribeProducers(request) => {
-            transactions::producers_refused(request, code).into()
-        }
-        Request::DescribeTransactions(request) => {
-            transactions::transactions_refused(request, code).into()
-        }
-        Request::ListTransactions(_) => transactions::list_refused(code).into(),
-        _ => return None,
-    })
+    None
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use crate::broker::early_refusals::Target;
 use crate::broker::pending::{Gather, RequestContext};
-use crate::broker::post::{Ask, ProduceItem, ProduceRefusal, Produced};
+use crate::broker::post::{Ask, ProduceItem, ProduceRefusal, Produced, TransactionRef};
 use crate::broker::shard::Shard;
+use crate::broker::transactions::verify::PRODUCE_ADDS;
 use crate::error::ErrorCode;
 use crate::ids::{PartitionIndex, TopicPartition};
 use crate::metadata::MetadataImage;
+use crate::record::batch::Batch;
 use crate::time::Now;
 use crate::wire::api::produce::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse, ProduceRequest,
@@ -106,12 +108,18 @@ impl Shard {
             outstanding: 0,
             deadline: None,
             is_silent: request.acks == 0,
+            closes: false,
         };
         let (version, acks) = (ctx.version, request.acks);
+        let transaction = request.transactional_id.as_ref().map(|id| TransactionRef {
+            transactional_id: id.detached(),
+            adds: version >= PRODUCE_ADDS,
+        });
         self.gather(now, gather, items, Some(deadline), |items| Ask::Produce {
             version,
             all_replicas: acks == -1,
             wait: acks != 0,
+            transaction: transaction.clone(),
             items,
         });
     }
@@ -145,8 +153,23 @@ fn refused_whole(request: &ProduceRequest, version: i16) -> Option<ErrorCode> {
     if !matches!(request.acks, -1..=1) {
         return Some(ErrorCode::InvalidRequiredAcks);
     }
-    // No transactional id gets a producer id here, so a client that names one is told to stop.
-    request.transactional_id.as_ref().map(|_| ErrorCode::UnsupportedVersion)
+    // Which of two would the transactional id belong to?
+    has_two_producers(request).then_some(ErrorCode::InvalidProducerIdMapping)
+}
+
+/// Returns whether transactional batches of a request are of several producers.
+fn has_two_producers(request: &ProduceRequest) -> bool {
+    if request.transactional_id.is_none() {
+        return false;
+    }
+    let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    let batches = partitions.filter_map(|partition| {
+        let batch = Batch::split_from(&mut partition.records.clone()?).ok()?;
+        batch.is_transactional().then(|| batch.producer_id())
+    });
+    let mut batches = batches.peekable();
+    let first = batches.peek().copied();
+    batches.any(|id| Some(id) != first)
 }
 
 /// Writes the outcome for one partition into the response.

@@ -2,7 +2,7 @@
 
 use crate::broker::api::{committed_offsets, groups};
 use crate::broker::pending::{Gather, RequestContext};
-use crate::broker::post::{Answer, Ask, GroupItem};
+use crate::broker::post::{Answer, Ask, GroupItem, TransactionRef};
 use crate::broker::shard::Shard;
 use crate::coordinator::group::api as group;
 use crate::coordinator::group::partition_of;
@@ -36,10 +36,12 @@ impl Shard {
         group_id: &KafkaString,
         request: group::Request,
     ) {
-        self.ask_coordinator_about(now, ctx, response.into(), vec![(0, 0)], group_id, request);
+        let places = vec![(0, 0)];
+        self.ask_coordinator_about(now, ctx, response.into(), places, group_id, request, None);
     }
 
     /// Asks the coordinator of one group about partitions that have these places in the response.
+    #[expect(clippy::too_many_arguments, reason = "each comes from another place")]
     pub(in crate::broker) fn ask_coordinator_about(
         &mut self,
         now: Now,
@@ -48,13 +50,16 @@ impl Shard {
         places: Vec<(u32, u32)>,
         group_id: &KafkaString,
         request: group::Request,
+        transaction: Option<TransactionRef>,
     ) {
         debug_assert!(!places.is_empty(), "the answer goes somewhere");
         let mut gather = waiting(ctx, response, places);
         let mut items = Vec::new();
         match self.coordinator_of(group_id) {
             Ok(partition) => {
-                items.push((self.owner(partition), GroupItem { index: 0, partition, request }));
+                let version = ctx.version;
+                let item = GroupItem { index: 0, partition, request, transaction, version };
+                items.push((self.owner(partition), item));
             }
             Err(code) => {
                 let place = gather.places[0];
@@ -78,7 +83,8 @@ impl Shard {
         for ((group_id, request), index) in asked.into_iter().zip(0..) {
             match self.coordinator_of(&group_id) {
                 Ok(partition) => {
-                    let item = GroupItem { index, partition, request };
+                    let (transaction, version) = (None, ctx.version);
+                    let item = GroupItem { index, partition, request, transaction, version };
                     items.push((self.owner(partition), item));
                 }
                 Err(code) => {
@@ -108,7 +114,10 @@ impl Shard {
             .map(|index| {
                 let partition = TopicPartition { topic_id: id, partition: PartitionIndex(index) };
                 let request = group::Request::ListGroups(asked.clone());
-                (self.owner(partition), GroupItem { index: index as u32, partition, request })
+                let (index, version) = (index as u32, ctx.version);
+                let transaction = None;
+                let item = GroupItem { index, partition, request, transaction, version };
+                (self.owner(partition), item)
             })
             .collect();
         self.gather(now, waiting(ctx, response, places), items, None, Ask::Group);
@@ -118,7 +127,15 @@ impl Shard {
 /// A response that waits for coordinators. How long a member waits for its group is theirs to
 /// decide, and the rest waits for the disk alone, so there is no deadline here.
 const fn waiting(ctx: RequestContext, response: Response, places: Vec<(u32, u32)>) -> Gather {
-    Gather { ctx, response, places, outstanding: 0, deadline: None, is_silent: false }
+    Gather {
+        ctx,
+        response,
+        places,
+        outstanding: 0,
+        deadline: None,
+        is_silent: false,
+        closes: false,
+    }
 }
 
 /// Writes what a coordinator answered, or why none did, into a response.
@@ -142,6 +159,9 @@ pub(in crate::broker) fn fill(
         }
         Response::OffsetCommit(response) => {
             committed_offsets::fill_commit(response, &gather.places, &outcome.map(committed));
+        }
+        Response::TxnOffsetCommit(response) => {
+            committed_offsets::fill_staged(response, &gather.places, &outcome.map(staged));
         }
         Response::OffsetDelete(response) => {
             committed_offsets::fill_delete(response, &gather.places, &outcome.map(deleted));
@@ -192,7 +212,6 @@ pub(in crate::broker) fn fill(
         | Response::AddOffsetsToTxn(_)
         | Response::EndTxn(_)
         | Response::WriteTxnMarkers(_)
-        | Response::TxnOffsetCommit(_)
         | Response::DescribeProducers(_)
         | Response::DescribeTransactions(_)
         | Response::ListTransactions(_)
@@ -226,6 +245,7 @@ answers! {
     beaten Heartbeat ErrorCode;
     left LeaveGroup group::LeaveGroupAnswer;
     committed OffsetCommit group::OffsetCommitAnswer;
+    staged TxnOffsetCommit group::OffsetCommitAnswer;
     fetched OffsetFetch group::OffsetFetchAnswer;
     deleted OffsetDelete group::OffsetDeleteAnswer;
     described DescribeGroup group::DescribeGroupAnswer;

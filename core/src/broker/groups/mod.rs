@@ -13,13 +13,13 @@
 
 mod ask;
 mod load;
-mod log;
-mod report;
+pub(in crate::broker) mod report;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::broker::appender::PartitionAppender;
 use crate::broker::loading::Loading;
 use crate::broker::post::{Answer, GroupItem};
 use crate::broker::shard::Shard;
@@ -32,10 +32,10 @@ use crate::error::ErrorCode;
 use crate::ids::{Offset, TopicPartition};
 use crate::metadata::TopicImage;
 use crate::partition::Waiter;
+use crate::record::marker::TxnMarker;
 use crate::time::{Instant, Now};
 
 pub(in crate::broker) use ask::fill;
-use log::PartitionAppender;
 
 /// The coordinators of a shard, and who waits for them.
 #[derive(Clone, Default, Debug)]
@@ -92,8 +92,31 @@ impl Groups {
 }
 
 impl Shard {
-    /// Decides what a group is asked, or says why that cannot be.
+    /// Decides what a group is asked, or says why that cannot be. Offsets of a transaction wait until a coordinator
+    /// has said that it is under way.
     pub(in crate::broker) fn ask_group(&mut self, now: Now, waiter: Waiter, item: GroupItem) {
+        let serves = |slot: &Slot| matches!(slot.state, State::Serving(_));
+        let Request::TxnOffsetCommit(commit) = &item.request else {
+            return self.ask_group_at_once(now, waiter, item);
+        };
+        if !self.groups.coordinators.get(&item.partition).is_some_and(serves) {
+            return self.ask_group_at_once(now, waiter, item);
+        }
+        let producer = (commit.producer.id, commit.producer.epoch);
+        match self.hold_offsets(now, waiter, item, producer) {
+            Ok(item) => self.ask_group_at_once(now, waiter, item),
+            Err(None) => {}
+            Err(Some(code)) => self.answer_waiter(now, waiter, Answer::Group(Err(code))),
+        }
+    }
+
+    /// Decides what a group is asked, or says why that cannot be.
+    pub(in crate::broker) fn ask_group_at_once(
+        &mut self,
+        now: Now,
+        waiter: Waiter,
+        item: GroupItem,
+    ) {
         let GroupItem { partition, request, .. } = item;
         let waits_for_members = matches!(request, Request::JoinGroup(_) | Request::SyncGroup(_));
         let refusal = match (self.phase, &self.poisoned) {
@@ -248,6 +271,30 @@ impl Shard {
                 coordinator.topic_deleted(now, log, &name, topic.id);
             });
         }
+    }
+
+    /// Returns why a marker cannot be written into a partition of groups: its coordinator must see it.
+    pub(in crate::broker) fn groups_refuse_marker(&self, id: TopicPartition) -> Option<ErrorCode> {
+        match self.groups.coordinators.get(&id)?.state {
+            State::Serving(_) => None,
+            State::Loading(_) | State::Broken => Some(ErrorCode::CoordinatorLoadInProgress),
+        }
+    }
+
+    /// Lets a coordinator of groups take in a marker that was written into its partition.
+    pub(in crate::broker) fn groups_take_marker(
+        &mut self,
+        now: Now,
+        id: TopicPartition,
+        marker: &TxnMarker,
+        offset: Offset,
+    ) {
+        let mut visible = Vec::new();
+        self.with_coordinator(now, id, |coordinator, _| {
+            let TxnMarker { producer_id, producer_epoch, committed, .. } = *marker;
+            visible = coordinator.on_marker(producer_id, producer_epoch, committed, offset);
+        });
+        report::report_visible(visible, &mut self.fx);
     }
 
     /// Gives up a coordinator: who waits for it looks for another.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::broker::groups::State;
 use crate::broker::shard::Shard;
 use crate::broker::timers::Timer;
-use crate::coordinator::group::{LogRecord, Request};
+use crate::coordinator::group::{LogRecord, Request, VisibleOffset};
 use crate::ids::{PartitionIndex, TopicPartition};
 use crate::io::{Counter, Effect, Effects, Event};
 use crate::time::Now;
@@ -71,7 +71,7 @@ impl Shard {
 }
 
 /// Tells what is being appended.
-pub(super) fn report_appended(records: &[LogRecord], fx: &mut Effects) {
+pub(in crate::broker) fn report_appended(records: &[LogRecord], fx: &mut Effects) {
     for record in records {
         let decoded = GroupRecord::decode(record.key.clone(), record.value.clone());
         match decoded {
@@ -91,5 +91,18 @@ pub(super) fn report_appended(records: &[LogRecord], fx: &mut Effects) {
             }
             Ok(_) | Err(_) => {}
         }
+    }
+}
+
+/// Tells the offsets that a transaction has committed.
+pub(in crate::broker) fn report_visible(offsets: Vec<VisibleOffset>, fx: &mut Effects) {
+    for offset in offsets {
+        fx.count(Counter::OffsetsCommitted, 1);
+        fx.push(Effect::Observe(Event::CommittedOffset {
+            group: offset.group_id.as_str().into(),
+            topic: offset.topic.as_str().into(),
+            partition: offset.partition,
+            committed: Some((offset.topic_id, offset.offset)),
+        }));
     }
 }

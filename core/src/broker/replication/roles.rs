@@ -6,7 +6,7 @@ use crate::broker::post::{Answer, FetchRefusal};
 use crate::broker::shard::Shard;
 use crate::error::ErrorCode;
 use crate::ids::{NodeId, Offset, TopicPartition};
-use crate::metadata::image::CONSUMER_OFFSETS;
+use crate::metadata::image::InternalTopic;
 use crate::metadata::{PartitionImage, TopicImage};
 use crate::observe::ClusterEvent;
 use crate::partition::{Follower, InSync, Partition, Waiter};
@@ -83,8 +83,10 @@ impl Shard {
         self.partitions.insert(id, partition);
         self.tell_bounds(id);
         self.after_in_sync_changed(now, id);
-        if topic.name.as_str() == CONSUMER_OFFSETS {
-            self.load_coordinator(now, id);
+        match InternalTopic::of(topic.name.as_str()) {
+            Some(InternalTopic::ConsumerOffsets) => self.load_coordinator(now, id),
+            Some(InternalTopic::TransactionState) => self.load_transactions(now, id),
+            None => {}
         }
     }
 
@@ -134,6 +136,7 @@ impl Shard {
         let Some(mut partition) = self.partitions.remove(&id) else { return };
         self.replication.in_sync_due.remove(&id);
         self.drop_coordinator(now, id);
+        self.drop_transactions(now, id);
         if !self.is_alone() {
             let leader_epoch = partition.leader_epoch();
             self.fx.cluster(ClusterEvent::Resigned { partition: id, leader_epoch });

@@ -82,6 +82,7 @@ impl Shard {
         if let Some(partition) = self.partitions.get(&id) {
             let high_watermark = partition.high_watermark();
             self.coordinator_committed(now, id, high_watermark);
+            self.transactions_committed(now, id, high_watermark);
         }
         self.wake_fetches(now, id);
     }

@@ -59,7 +59,7 @@ fn producer_ids_are_never_given_twice_across_shards_and_starts() {
         node.restart();
     }
     let client = node.connect(0);
-    for (id, code) in [("", 42), ("mine", 35)] {
+    for (id, code) in [("", 42), ("of-nobody-yet", 16)] {
         let request =
             InitProducerIdRequest { transactional_id: Some(id.into()), ..Default::default() };
         assert_eq!(node.call(client, 5, &request).error_code, code);

@@ -3,6 +3,7 @@
 mod administration;
 mod configs;
 mod connections;
+mod exactly_once;
 mod fetch;
 mod fetch_sessions;
 mod groups;

@@ -35,7 +35,7 @@ fn to_clients_there_are_no_apis_between_nodes() {
     let mut node = TestNode::started(1);
     let client = node.connect(0);
     let told = advertised(&mut node, client);
-    assert_eq!(not_for_clients().count(), 21);
+    assert_eq!(not_for_clients().count(), 13);
     for (index, api) in not_for_clients().enumerate() {
         let client = node.connect(0);
 

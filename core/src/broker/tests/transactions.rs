@@ -162,6 +162,6 @@ fn a_transactional_batch_that_nobody_vouches_for_is_refused() {
     let client = node.connect(0);
     create(&mut node, client, "t", 1);
     let refused = produce(&mut node, client, "t", 0, transactional(8, 0));
-    assert_eq!(refused.error_code, ErrorCode::InvalidTxnState.code());
+    assert_eq!(refused.error_code, ErrorCode::TransactionalIdAuthorizationFailed.code());
     assert_eq!(latest(&mut node, client, 0), 0);
 }

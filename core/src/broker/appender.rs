@@ -5,6 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::broker::groups::report::report_appended;
 use crate::broker::shard::Shard;
 use crate::coordinator::group::{GroupLog, LogRecord, TransactionalProducer};
+use crate::coordinator::transaction::TransactionLog;
 use crate::error::ErrorCode;
 use crate::ids::{Offset, TopicPartition, Uuid};
 use crate::io::{Effects, Mark};
@@ -15,15 +16,15 @@ use crate::record::compress::Codec;
 use crate::time::{Now, UnixMillis};
 
 /// What a coordinator needs around it while it acts.
-pub(super) struct PartitionAppender<'a> {
-    pub(super) now: Now,
-    pub(super) id: TopicPartition,
-    pub(super) partition: &'a Partition,
-    pub(super) log: &'a mut LogStore,
-    pub(super) fx: &'a mut Effects,
-    pub(super) rng: &'a mut ChaCha8Rng,
+pub(in crate::broker) struct PartitionAppender<'a> {
+    pub(in crate::broker) now: Now,
+    pub(in crate::broker) id: TopicPartition,
+    pub(in crate::broker) partition: &'a Partition,
+    pub(in crate::broker) log: &'a mut LogStore,
+    pub(in crate::broker) fx: &'a mut Effects,
+    pub(in crate::broker) rng: &'a mut ChaCha8Rng,
     /// Whether what is appended is in the log already, and no news.
-    pub(super) is_copy: bool,
+    pub(in crate::broker) is_copy: bool,
 }
 
 impl PartitionAppender<'_> {
@@ -78,6 +79,20 @@ impl GroupLog for PartitionAppender<'_> {
 
     fn next_id(&mut self) -> Uuid {
         Shard::random_id(self.rng)
+    }
+
+    fn mark(&mut self, mark: Mark) {
+        self.fx.mark(mark);
+    }
+
+    fn retention_time(&mut self, now: Now) -> Option<UnixMillis> {
+        self.log.retention_time(now)
+    }
+}
+
+impl TransactionLog for PartitionAppender<'_> {
+    fn append(&mut self, records: &[LogRecord]) -> Result<Offset, ErrorCode> {
+        self.append_batch(BatchBuilder::new(Codec::None), records)
     }
 
     fn mark(&mut self, mark: Mark) {

@@ -1,0 +1,363 @@
+//! Transactions over the wire, with the requests of old clients and of new ones (KIP-98, KIP-447, KIP-890).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::broker::testing::{Client, TestNode};
+use crate::ids::{ProducerEpoch, ProducerId};
+use crate::record::builder::{BatchBuilder, Producer};
+use crate::record::compress::Codec;
+use crate::wire::api::add_offsets_to_txn::AddOffsetsToTxnRequest;
+use crate::wire::api::add_partitions_to_txn::{AddPartitionsToTxnRequest, AddPartitionsToTxnTopic};
+use crate::wire::api::describe_producers::{DescribeProducersRequest, DescribeProducersTopic};
+use crate::wire::api::describe_transactions::DescribeTransactionsRequest;
+use crate::wire::api::end_txn::{EndTxnRequest, EndTxnResponse};
+use crate::wire::api::fetch::PartitionData;
+use crate::wire::api::find_coordinator::FindCoordinatorRequest;
+use crate::wire::api::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
+use crate::wire::api::list_transactions::ListTransactionsRequest;
+use crate::wire::api::offset_fetch::{
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+};
+use crate::wire::api::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use crate::wire::api::txn_offset_commit::{
+    TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
+
+use super::{SHARDS, create, fetch_request};
+
+const ID: &str = "etl";
+
+/// A producer with a transactional id.
+#[derive(Clone, Copy)]
+struct Writer {
+    client: Client,
+    id: i64,
+    epoch: i16,
+    /// The next sequence of each partition.
+    sequences: [i32; 2],
+    /// The version of its Produce requests.
+    version: i16,
+}
+
+impl Writer {
+    fn init(node: &mut TestNode, client: Client, version: i16) -> Self {
+        let answer = init(node, client, 60_000);
+        assert_eq!(answer.error_code, 0, "{answer:?}");
+        let (id, epoch) = (answer.producer_id, answer.producer_epoch);
+        Self { client, id, epoch, sequences: [0; 2], version }
+    }
+
+    fn produce(&mut self, node: &mut TestNode, partition: i32) -> (i16, i64) {
+        let producer = Producer {
+            id: ProducerId(self.id),
+            epoch: ProducerEpoch(self.epoch),
+            base_sequence: self.sequences[partition as usize],
+        };
+        let mut builder = BatchBuilder::new(Codec::None).producer(producer).transactional();
+        builder.push(1_700_000_000_000, None, Some(b"v"), &[]);
+        let records: Bytes = builder.build().to_bytes();
+        let request = ProduceRequest {
+            transactional_id: Some(ID.into()),
+            acks: -1,
+            timeout_ms: 30_000,
+            topic_data: vec![TopicProduceData {
+                name: "t".into(),
+                partition_data: vec![PartitionProduceData {
+                    index: partition,
+                    records: Some(records),
+                }],
+                ..TopicProduceData::default()
+            }],
+        };
+        let answer = node.call(self.client, self.version, &request);
+        let stored = &answer.responses[0].partition_responses[0];
+        if stored.error_code == 0 {
+            self.sequences[partition as usize] += 1;
+        }
+        (stored.error_code, stored.base_offset)
+    }
+
+    fn add(self, node: &mut TestNode, partitions: &[i32]) -> Vec<i16> {
+        let request = AddPartitionsToTxnRequest {
+            v3_and_below_transactional_id: ID.into(),
+            v3_and_below_producer_id: self.id,
+            v3_and_below_producer_epoch: self.epoch,
+            v3_and_below_topics: vec![AddPartitionsToTxnTopic {
+                name: "t".into(),
+                partitions: partitions.to_vec(),
+            }],
+            ..AddPartitionsToTxnRequest::default()
+        };
+        let answer = node.call(self.client, 3, &request);
+        let results = &answer.results_by_topic_v3_and_below[0].results_by_partition;
+        results.iter().map(|result| result.partition_error_code).collect()
+    }
+
+    fn end(&mut self, node: &mut TestNode, committed: bool) -> EndTxnResponse {
+        let version = if self.version >= 12 { 5 } else { 3 };
+        let request = EndTxnRequest {
+            transactional_id: ID.into(),
+            producer_id: self.id,
+            producer_epoch: self.epoch,
+            committed,
+        };
+        let answer = node.call(self.client, version, &request);
+        if answer.error_code == 0 && version >= 5 {
+            (self.id, self.epoch) = (answer.producer_id, answer.producer_epoch);
+            self.sequences = [0; 2];
+        }
+        answer
+    }
+
+    fn commit_offset(self, node: &mut TestNode, offset: i64) -> i16 {
+        if self.version < 12 {
+            let request = AddOffsetsToTxnRequest {
+                transactional_id: ID.into(),
+                producer_id: self.id,
+                producer_epoch: self.epoch,
+                group_id: "g".into(),
+            };
+            assert_eq!(node.call(self.client, 3, &request).error_code, 0);
+        }
+        self.commit_offset_alone(node, offset)
+    }
+
+    fn commit_offset_alone(self, node: &mut TestNode, offset: i64) -> i16 {
+        let partition = TxnOffsetCommitRequestPartition {
+            partition_index: 0,
+            committed_offset: offset,
+            ..TxnOffsetCommitRequestPartition::default()
+        };
+        let request = TxnOffsetCommitRequest {
+            transactional_id: ID.into(),
+            group_id: "g".into(),
+            producer_id: self.id,
+            producer_epoch: self.epoch,
+            topics: vec![TxnOffsetCommitRequestTopic {
+                name: "t".into(),
+                partitions: vec![partition],
+            }],
+            ..TxnOffsetCommitRequest::default()
+        };
+        let version = if self.version >= 12 { 5 } else { 3 };
+        node.call(self.client, version, &request).topics[0].partitions[0].error_code
+    }
+}
+
+fn init(node: &mut TestNode, client: Client, timeout_ms: i32) -> InitProducerIdResponse {
+    let request = InitProducerIdRequest {
+        transactional_id: Some(ID.into()),
+        transaction_timeout_ms: timeout_ms,
+        ..InitProducerIdRequest::default()
+    };
+    for _ in 0..100 {
+        let answer = node.call(client, 4, &request);
+        // It loads, or ends what was open.
+        if !matches!(answer.error_code, 14 | 51) {
+            return answer;
+        }
+        node.pass(Duration::from_millis(100));
+    }
+    panic!("no coordinator gives an id");
+}
+
+fn started(shards: u16) -> (TestNode, Client) {
+    let mut node = TestNode::started(shards);
+    let client = node.connect(shards - 1);
+    create(&mut node, client, "t", 2);
+    for key_type in [0, 1] {
+        let coordinator_keys = vec![ID.into()];
+        let request = FindCoordinatorRequest { key_type, coordinator_keys, ..Default::default() };
+        assert_eq!(node.call(client, 6, &request).coordinators[0].error_code, 0);
+    }
+    (node, client)
+}
+
+fn fetched(node: &mut TestNode, client: Client, partition: i32, committed: bool) -> PartitionData {
+    let mut request = fetch_request("t", &[(partition, 0)], 0, 1);
+    request.isolation_level = i8::from(committed);
+    node.call(client, 12, &request).responses.remove(0).partitions.remove(0)
+}
+
+fn has_records(data: &PartitionData) -> bool {
+    data.records.as_ref().is_some_and(|records| !records.to_bytes().is_empty())
+}
+
+fn committed_offset(node: &mut TestNode, client: Client, require_stable: bool) -> (i16, i64) {
+    let topics = vec![OffsetFetchRequestTopics {
+        name: "t".into(),
+        partition_indexes: vec![0],
+        ..OffsetFetchRequestTopics::default()
+    }];
+    let request = OffsetFetchRequest {
+        groups: vec![OffsetFetchRequestGroup {
+            group_id: "g".into(),
+            topics: Some(topics),
+            ..OffsetFetchRequestGroup::default()
+        }],
+        require_stable,
+        ..OffsetFetchRequest::default()
+    };
+    let answer = node.call(client, 8, &request);
+    let partition = &answer.groups[0].topics[0].partitions[0];
+    (partition.error_code, partition.committed_offset)
+}
+
+#[test]
+fn records_and_offsets_of_a_transaction_appear_together_when_it_is_committed() {
+    for shards in SHARDS {
+        for version in [3, 11, 12] {
+            let (mut node, client) = started(shards);
+            let mut writer = Writer::init(&mut node, client, version);
+            for round in 0..3 {
+                if version < 12 {
+                    assert_eq!(writer.add(&mut node, &[0, 1]), [0, 0]);
+                }
+                // A transaction has a marker behind its record in each partition.
+                let at = 2 * round;
+                assert_eq!(writer.produce(&mut node, 0), (0, at), "v{version} in round {round}");
+                assert_eq!(writer.produce(&mut node, 1), (0, at));
+                assert_eq!(writer.commit_offset(&mut node, round + 10), 0);
+                for partition in [0, 1] {
+                    let data = fetched(&mut node, client, partition, true);
+                    assert_eq!((data.last_stable_offset, data.high_watermark), (at, at + 1));
+                }
+                assert_eq!(committed_offset(&mut node, client, true).0, 88, "it is open");
+                let before = if round == 0 { -1 } else { round + 9 };
+                assert_eq!(committed_offset(&mut node, client, false), (0, before));
+
+                assert_eq!(writer.end(&mut node, true).error_code, 0);
+
+                for partition in [0, 1] {
+                    let data = fetched(&mut node, client, partition, true);
+                    assert_eq!((data.last_stable_offset, data.high_watermark), (at + 2, at + 2));
+                    assert_eq!(data.aborted_transactions.as_deref().unwrap_or(&[]).len(), 0);
+                    assert!(has_records(&data));
+                }
+                assert_eq!(committed_offset(&mut node, client, true), (0, round + 10));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_aborted_is_named_to_readers_of_committed_records_and_its_offsets_are_dropped() {
+    for shards in SHARDS {
+        for version in [11, 12] {
+            let (mut node, client) = started(shards);
+            let mut writer = Writer::init(&mut node, client, version);
+            if version < 12 {
+                assert_eq!(writer.add(&mut node, &[0]), [0]);
+            }
+            assert_eq!(writer.produce(&mut node, 0), (0, 0));
+            assert_eq!(writer.commit_offset(&mut node, 10), 0);
+            let id = writer.id;
+
+            assert_eq!(writer.end(&mut node, false).error_code, 0);
+
+            let data = fetched(&mut node, client, 0, true);
+            assert_eq!(data.last_stable_offset, 2);
+            let aborted = data.aborted_transactions.expect("it was asked for");
+            let aborted: Vec<_> =
+                aborted.iter().map(|it| (it.producer_id, it.first_offset)).collect();
+            assert_eq!(aborted, [(id, 0)]);
+            assert_eq!(committed_offset(&mut node, client, true), (0, -1));
+        }
+    }
+}
+
+#[test]
+fn a_batch_without_a_transaction_that_is_under_way_is_refused() {
+    for shards in SHARDS {
+        let (mut node, client) = started(shards);
+        let mut writer = Writer::init(&mut node, client, 11);
+        assert_eq!(writer.produce(&mut node, 0).0, 120, "the transaction can only be aborted");
+        writer.version = 10;
+        assert_eq!(writer.produce(&mut node, 0).0, 48, "which clients before that do not know");
+        assert_eq!(writer.commit_offset_alone(&mut node, 3), 48);
+        assert_eq!(writer.add(&mut node, &[0, 9]), [55, 3]);
+        assert_eq!(writer.add(&mut node, &[0]), [0]);
+        assert_eq!(writer.produce(&mut node, 0).0, 0);
+    }
+}
+
+#[test]
+fn a_producer_is_fenced_by_the_next_one_and_what_it_left_open_is_aborted() {
+    for shards in SHARDS {
+        for version in [11, 12] {
+            let (mut node, client) = started(shards);
+            let mut old = Writer::init(&mut node, client, version);
+            if version < 12 {
+                assert_eq!(old.add(&mut node, &[0]), [0]);
+            }
+            assert_eq!(old.produce(&mut node, 0).0, 0);
+
+            let mut new = Writer::init(&mut node, client, version);
+
+            assert!(new.epoch > old.epoch && new.id == old.id);
+            let data = fetched(&mut node, client, 0, true);
+            assert_eq!((data.last_stable_offset, data.high_watermark), (2, 2));
+            assert_eq!(old.produce(&mut node, 0).0, 47);
+            assert_eq!(old.end(&mut node, true).error_code, 90);
+            assert_eq!(old.commit_offset_alone(&mut node, 3), 47);
+            if version < 12 {
+                assert_eq!(new.add(&mut node, &[0]), [0]);
+            }
+            assert_eq!(new.produce(&mut node, 0), (0, 2));
+            assert_eq!(new.end(&mut node, true).error_code, 0);
+        }
+    }
+}
+
+#[test]
+fn a_transaction_that_a_kill_left_open_ends_at_its_timeout() {
+    for shards in SHARDS {
+        let (mut node, client) = started(shards);
+        let answer = init(&mut node, client, 5_000);
+        let (id, epoch) = (answer.producer_id, answer.producer_epoch);
+        let mut writer = Writer { client, id, epoch, sequences: [0; 2], version: 12 };
+        assert_eq!(writer.produce(&mut node, 0).0, 0);
+        assert_eq!(writer.commit_offset(&mut node, 10), 0);
+
+        node.restart();
+
+        let client = node.connect(0);
+        let data = fetched(&mut node, client, 0, true);
+        assert_eq!((data.last_stable_offset, data.high_watermark), (0, 1), "it is open");
+        node.pass(Duration::from_secs(7));
+        let data = fetched(&mut node, client, 0, true);
+        assert_eq!((data.last_stable_offset, data.high_watermark), (2, 2));
+        assert_eq!(committed_offset(&mut node, client, true), (0, -1));
+    }
+}
+
+#[test]
+fn operators_see_who_writes_and_what_is_open() {
+    for shards in SHARDS {
+        let (mut node, client) = started(shards);
+        let mut writer = Writer::init(&mut node, client, 12);
+        assert_eq!(writer.produce(&mut node, 1).0, 0);
+        let request = ListTransactionsRequest::default();
+        let listed = node.call(client, 1, &request);
+        let listed: Vec<_> = listed
+            .transaction_states
+            .iter()
+            .map(|it| (it.transactional_id.as_str(), it.producer_id, it.transaction_state.as_str()))
+            .collect();
+        assert_eq!(listed, [(ID, writer.id, "Ongoing")]);
+        let request =
+            DescribeTransactionsRequest { transactional_ids: vec![ID.into(), "no".into()] };
+        let described = node.call(client, 0, &request).transaction_states;
+        assert_eq!((described[0].error_code, described[0].producer_id), (0, writer.id));
+        assert_eq!(described[0].topics[0].partitions, [1]);
+        assert_eq!(described[1].error_code, 105);
+        let topic = DescribeProducersTopic { name: "t".into(), partition_indexes: vec![0, 1] };
+        let request = DescribeProducersRequest { topics: vec![topic] };
+        let producers = node.call(client, 0, &request).topics.remove(0).partitions;
+        assert_eq!(producers[0].active_producers.len(), 0);
+        let open = &producers[1].active_producers[0];
+        assert_eq!((open.producer_id, open.current_txn_start_offset), (writer.id, 0));
+    }
+}
