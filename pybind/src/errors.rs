@@ -165,6 +165,9 @@ fn meaning(problem: &ClientError) -> (&'static str, &'static str) {
              topic",
         ),
         ClientError::Abandoned => ("InternalError", "report it, and make another client"),
+        ClientError::NoTransaction | ClientError::Aborted => {
+            ("MainspringError", "begin a transaction anew")
+        }
         _ => ("MainspringError", "try again"),
     }
 }

@@ -123,6 +123,9 @@ pub(crate) fn refused(
             (Code::Failed, "see whether this address is that of a Kafka broker")
         }
         ClientError::Abandoned => (Code::Failed, "report it, and try again"),
+        ClientError::NoTransaction | ClientError::Aborted => {
+            (Code::Failed, "begin a transaction anew")
+        }
         _ => (Code::Failed, "try again"),
     };
     let said = message.filter(|message| !message.is_empty());

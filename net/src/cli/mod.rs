@@ -21,6 +21,7 @@ mod settings;
 mod sim;
 mod time;
 mod topic;
+mod txn;
 mod voters;
 
 use std::ffi::OsString;
@@ -59,6 +60,9 @@ enum Command {
     /// Look at the nodes of a cluster, and say where partitions are led and stored
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// List and describe transactions, and end one that hangs
+    #[command(subcommand)]
+    Txn(txn::Command),
     /// Show or check the files of a log, without a broker
     #[command(subcommand)]
     Log(log::Command),
@@ -88,6 +92,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Bench(args) => bench::run(&args),
         Command::Group(command) => group::run(command),
         Command::Cluster(command) => cluster::run(command),
+        Command::Txn(command) => txn::run(command),
         Command::Log(command) => log::run(&command),
         #[cfg(feature = "sim")]
         Command::Sim(args) => return sim::run(args),

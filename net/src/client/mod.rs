@@ -22,6 +22,7 @@ pub mod producer;
 pub mod reach;
 #[cfg(all(test, not(madsim)))]
 mod tests;
+pub mod transactions;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
