@@ -347,7 +347,9 @@ impl Shard {
             if self.note_receive_pool() || self.advance_stop(now) {
                 continue;
             }
-            break;
+            // What was appended since is stable at once where the log is in memory.
+            let Some(event) = self.log.poll_event() else { break };
+            self.on_log_event(now, event);
         }
         self.arm_peers_timer();
         self.arm_controller_timer();

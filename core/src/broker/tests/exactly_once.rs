@@ -361,3 +361,18 @@ fn operators_see_who_writes_and_what_is_open() {
         assert_eq!((open.producer_id, open.current_txn_start_offset), (writer.id, 0));
     }
 }
+
+#[test]
+fn the_first_id_of_a_node_is_answered_on_disk_and_in_memory_without_anything_else_to_do() {
+    for shards in SHARDS {
+        for memory_only in [false, true] {
+            let mut node = TestNode::with(shards, |config| config.memory_only = memory_only);
+            let client = node.connect(0);
+            let coordinator_keys = vec![ID.into()];
+            let request =
+                FindCoordinatorRequest { key_type: 1, coordinator_keys, ..Default::default() };
+            assert_eq!(node.call(client, 6, &request).coordinators[0].error_code, 0);
+            assert_eq!(init(&mut node, client, 60_000).error_code, 0, "{shards} {memory_only}");
+        }
+    }
+}
