@@ -289,6 +289,18 @@ pub fn producer_config(
             network.max_in_flight
         )));
     }
+    let transactional_id = given.text_if_any("transactional.id");
+    if let Some(id) = transactional_id.filter(|_| !idempotence) {
+        return Err(SettingError::Conflict(format!(
+            "transactional.id={id} needs enable.idempotence=true and acks=all; leave these out"
+        )));
+    }
+    if transactional_id.is_none() && given.has("transaction.timeout.ms") {
+        return Err(SettingError::Conflict(format!(
+            "transaction.timeout.ms={} needs a transactional.id; set it, or leave that out",
+            given.text("transaction.timeout.ms")
+        )));
+    }
 
     let linger = given.time("linger.ms");
     let mut delivery_timeout = given.time("delivery.timeout.ms");
@@ -307,6 +319,8 @@ pub fn producer_config(
     Ok(ProducerConfig {
         acks,
         idempotence,
+        transactional_id: transactional_id.map(Into::into),
+        transaction_timeout: given.time("transaction.timeout.ms"),
         codec: Codec::from_name(given.text("compression.type")).expect("the name was checked"),
         batch_bytes: given.size("batch.size"),
         linger,

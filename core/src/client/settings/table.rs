@@ -239,7 +239,8 @@ pub(super) const SETTINGS: &[Known] = {
             Long,
             "60000",
             Range(0, LONG),
-            "How long sending waits for room in the buffer, in milliseconds.",
+            "How long sending waits for room in the buffer, and beginning or ending a transaction \
+             for the brokers, in milliseconds.",
         ),
         known(
             PRODUCER,
@@ -363,6 +364,23 @@ pub(super) const SETTINGS: &[Known] = {
             Range(1, LONG),
             "Longest wait for a connection, in milliseconds.",
         ),
+        known(
+            PRODUCER,
+            "transaction.timeout.ms",
+            Int,
+            "60000",
+            Range(1, INT),
+            "How long a transaction may stay open before the broker aborts it, in milliseconds.",
+        ),
+        known(
+            PRODUCER,
+            "transactional.id",
+            String,
+            "",
+            TEXT,
+            "The name under which the producer commits transactions; it takes the place of whoever \
+             had it before. With it, records are sent in transactions alone.",
+        ),
     ]
 };
 
@@ -413,8 +431,6 @@ pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
     ("ssl.key.location", "TLS is not there yet"),
     ("ssl.keystore.location", "TLS is not there yet"),
     ("ssl.truststore.location", "TLS is not there yet"),
-    ("transaction.timeout.ms", "transactions are not there yet"),
-    ("transactional.id", "transactions are not there yet"),
     ("value.deserializer", "give a topic with serializers in place of a name"),
     ("value.serializer", "give a topic with serializers in place of a name"),
 ];

@@ -64,7 +64,8 @@ fn a_name_is_told_apart_as_misspelled_another_librarys_another_clients_or_unsupp
         ("linger.mss", "linger.mss is no setting of a producer; did you mean linger.ms?"),
         ("queue.buffering.max.ms", "is no setting of Kafka's own clients; use linger.ms"),
         ("group.id", "group.id is a setting of a consumer, not of a producer"),
-        ("transactional.id", "transactional.id is not supported: transactions are not"),
+        ("transactional.ids", "did you mean transactional.id?"),
+        ("sasl.mechanism", "sasl.mechanism is not supported: authentication is not there yet"),
     ] {
         let error = refusal(producer(&[(name, "1")]));
         assert!(error.contains(expected), "{error}");
@@ -133,6 +134,21 @@ fn weaker_acks_turn_idempotence_off_unless_it_was_asked_for() {
     assert!(error.contains("needs acks=all"), "{error}");
     let error = refusal(producer(&[("max.in.flight.requests.per.connection", "6")]));
     assert!(error.contains("enable.idempotence=false"), "{error}");
+}
+
+#[test]
+fn a_transactional_id_needs_idempotence_and_the_timeout_needs_the_id() {
+    let config = producer(&[("transactional.id", "etl"), ("transaction.timeout.ms", "9000")]);
+    let config = config.expect("both are valid");
+    assert_eq!(config.transactional_id.as_deref(), Some("etl"));
+    assert_eq!(config.transaction_timeout, Duration::from_secs(9));
+
+    for weaker in [("enable.idempotence", "false"), ("acks", "1")] {
+        let error = refusal(producer(&[("transactional.id", "etl"), weaker]));
+        assert!(error.contains("needs enable.idempotence=true and acks=all"), "{error}");
+    }
+    let error = refusal(producer(&[("transaction.timeout.ms", "9000")]));
+    assert!(error.contains("needs a transactional.id"), "{error}");
 }
 
 #[test]
