@@ -18,6 +18,7 @@ mod pattern;
 mod rebalance;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -30,6 +31,7 @@ use super::metadata::Metadata;
 use super::network::NetworkConfig;
 use super::producer::accumulator::Place;
 use super::{ClientError, Effect, Input, Link};
+use crate::error::ErrorCode;
 use crate::ids::{Offset, PartitionIndex, TopicId};
 use crate::time::{Instant, Now};
 use crate::wire::KafkaString;
@@ -739,5 +741,5 @@ pub fn place(topic: &str, partition: i32) -> Place {
 }
 
 const fn no_group() -> ClientError {
-    ClientError::Broker(crate::error::ErrorCode::InvalidGroupId)
+    ClientError::Broker(ErrorCode::InvalidGroupId)
 }

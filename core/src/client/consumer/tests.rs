@@ -27,6 +27,8 @@ use crate::wire::api::offset_fetch::{
 use crate::wire::api::sync_group::{SyncGroupRequest, SyncGroupResponse};
 use crate::wire::consumer_protocol::{Blob, ConsumerProtocolSubscription};
 
+mod transactions;
+
 const ORDERS: KafkaString = KafkaString::from_static("orders");
 
 /// A consumer, the log ends of `orders`, and the offsets that its group has stored.
