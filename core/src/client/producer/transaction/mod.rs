@@ -257,6 +257,8 @@ impl Transactions {
     fn refuses_records(&self) -> Option<ClientError> {
         match &self.state {
             State::Open => None,
+            // They were taken before the transaction was given up.
+            State::Ending { committed: false, .. } => Some(ClientError::Aborted),
             State::New | State::Initializing | State::Ready | State::Ending { .. } => {
                 Some(ClientError::NoTransaction)
             }
