@@ -19,6 +19,8 @@ pub mod consumer;
 pub mod operations;
 #[cfg(not(madsim))]
 pub mod producer;
+#[cfg(not(madsim))]
+pub mod producer_transactions;
 pub mod reach;
 #[cfg(all(test, not(madsim)))]
 mod tests;

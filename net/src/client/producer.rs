@@ -20,6 +20,7 @@ use mainspring_core::wire::KafkaString;
 use super::Machine;
 use super::background::{Background, Door, Work, run};
 use super::call::{Call, Promise, Waiter};
+use super::producer_transactions::{Gate, GroupOffsets, TransactionError, Transactions, Undone};
 
 /// Bytes at which a chunk is handed to the task at once.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -71,6 +72,11 @@ pub enum NotTaken {
     TooLarge(usize),
     /// The producer is closed.
     Closed,
+    /// It has a transactional id, and no transaction is open.
+    NoTransaction,
+    /// The transaction is to be aborted, or the producer is of no more use, as
+    /// [`BackgroundProducer::transaction_error`] says.
+    TransactionFailed,
     /// The task that sends records has panicked.
     Panicked,
 }
@@ -435,6 +441,7 @@ struct Shared {
     pending: AtomicUsize,
     limit: usize,
     max_record: usize,
+    is_transactional: bool,
     /// Whether what is in the inbox waits for no more.
     is_urgent: AtomicBool,
     /// Chunks that were begun and not yet appended.
@@ -447,8 +454,10 @@ struct Shared {
     stalled_at: AtomicUsize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inbox {
+    /// Which records are taken.
+    gate: Gate,
     chunks: VecDeque<Chunk>,
     topics: Vec<KafkaString>,
     by_name: BTreeMap<KafkaString, u32>,
@@ -465,6 +474,21 @@ struct Inbox {
 }
 
 impl Inbox {
+    fn new(gate: Gate) -> Self {
+        Self {
+            gate,
+            chunks: VecDeque::new(),
+            topics: Vec::new(),
+            by_name: BTreeMap::new(),
+            last: 0,
+            room: None,
+            spare: Vec::new(),
+            caught_up: None,
+            has_filled: false,
+            is_closed: false,
+        }
+    }
+
     fn topic(&mut self, name: &str) -> u32 {
         if self.topics.get(self.last).is_some_and(|topic| topic.as_bytes() == name.as_bytes()) {
             return self.last as u32;
@@ -515,10 +539,14 @@ pub struct BackgroundProducer {
 }
 
 impl BackgroundProducer {
-    /// Connects to nothing before the first record.
+    /// Connects to nothing before the first record, unless it has a transactional id: it takes the
+    /// place of whoever had that before at once.
     pub fn start(background: &Background, config: ProducerConfig) -> Self {
+        let is_transactional = config.transactional_id.is_some();
+        let gate = if is_transactional { Gate::Closed } else { Gate::Open };
         let shared = Arc::new(Shared {
-            inbox: Mutex::default(),
+            inbox: Mutex::new(Inbox::new(gate)),
+            is_transactional,
             reserved: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
             limit: config.buffer_bytes,
@@ -603,6 +631,60 @@ impl BackgroundProducer {
         call
     }
 
+    /// Begins a transaction: what is sent once it is begun is part of it. Waits for one that is being
+    /// ended. Like every call about transactions it is answered within `max.block.ms`.
+    pub fn begin_transaction(&self) -> Call<Result<(), Undone>> {
+        self.about_transactions(|transactions, _, now, promise| transactions.begin(now, promise))
+    }
+
+    /// Makes offsets of a group part of the transaction: they are stored when it is committed.
+    pub fn send_offsets(&self, group: GroupOffsets) -> Call<Result<(), Undone>> {
+        self.about_transactions(move |transactions, producer, now, promise| {
+            transactions.send_offsets(producer, now, group, promise);
+        })
+    }
+
+    /// Commits the transaction with all that was sent before; nothing is taken behind it until the next
+    /// one is begun.
+    pub fn commit_transaction(&self) -> Call<Result<(), Undone>> {
+        self.end_transaction(true)
+    }
+
+    /// Aborts the transaction. Records that did not leave yet fail.
+    pub fn abort_transaction(&self) -> Call<Result<(), Undone>> {
+        self.end_transaction(false)
+    }
+
+    /// Returns why the transaction must be aborted, or why the producer is of no more use.
+    pub fn transaction_error(&self) -> Option<TransactionError> {
+        match &self.shared.inbox().gate {
+            Gate::Open | Gate::Closed => None,
+            Gate::Failed(error) => Some(error.clone()),
+        }
+    }
+
+    fn end_transaction(&self, committed: bool) -> Call<Result<(), Undone>> {
+        if self.shared.is_transactional {
+            self.shared.inbox().gate = Gate::Closed;
+            self.shared.is_urgent.store(true, Ordering::Release);
+        }
+        self.about_transactions(move |transactions, _, now, promise| {
+            transactions.end(now, committed, promise);
+        })
+    }
+
+    fn about_transactions(
+        &self,
+        act: impl FnOnce(&mut Transactions, &mut Producer, Now, Promise<Result<(), Undone>>)
+        + Send
+        + 'static,
+    ) -> Call<Result<(), Undone>> {
+        self.door.request(|sending, now, promise| match &mut sending.transactions {
+            Some(transactions) => act(transactions, &mut sending.producer, now, promise),
+            None => promise.complete(Err(Undone::NoTransactionalId)),
+        })
+    }
+
     /// Returns how many records have no report yet.
     pub fn pending(&self) -> usize {
         self.shared.pending.load(Ordering::Acquire)
@@ -613,8 +695,8 @@ impl BackgroundProducer {
         self.shared.inbox().is_closed && !self.door.is_panicked()
     }
 
-    /// Takes no more records, sends those that were taken, and ends after `limit` at the latest. The
-    /// answer tells how many had no report by then; each of those is reported as unknown.
+    /// Takes no more records, sends those that were taken, and ends after `limit` at the latest; a
+    /// transaction that is open is aborted. The answer tells how many had no report by then; each of those is reported as unknown.
     pub fn close(&self, limit: Duration) -> Call<usize> {
         self.shared.inbox().is_closed = true;
         self.shared.is_urgent.store(true, Ordering::Release);
@@ -715,6 +797,11 @@ impl Many<'_> {
             let is_panicked = self.producer.door.is_panicked();
             return Err(if is_panicked { NotTaken::Panicked } else { NotTaken::Closed });
         }
+        match self.inbox.gate {
+            Gate::Open => {}
+            Gate::Closed => return Err(NotTaken::NoTransaction),
+            Gate::Failed(_) => return Err(NotTaken::TransactionFailed),
+        }
         if self.reserved + size > self.room {
             return Err(NotTaken::Full);
         }
@@ -779,6 +866,7 @@ impl From<Chunk> for Taken {
 /// The producer with what is on its way to it.
 struct Sending {
     producer: Producer,
+    transactions: Option<Transactions>,
     shared: Arc<Shared>,
     linger: Duration,
     topics: Vec<KafkaString>,
@@ -800,6 +888,7 @@ impl Sending {
     fn new(config: ProducerConfig, shared: Arc<Shared>) -> Self {
         Self {
             linger: config.linger,
+            transactions: shared.is_transactional.then(|| Transactions::new(config.max_block)),
             producer: Producer::new(config),
             shared,
             topics: Vec::new(),
@@ -964,6 +1053,19 @@ impl Sending {
         self.shared.pending.load(Ordering::Acquire) > 0
     }
 
+    /// Drives transactions on once the machine has what was taken, and says how long somebody waits.
+    fn drive_transactions(&mut self, now: Now) -> Option<Duration> {
+        let transactions = self.transactions.as_mut()?;
+        let pause = transactions.after_records(&mut self.producer, now, self.taken.is_empty());
+        self.take_reports();
+        let transactions = self.transactions.as_mut()?;
+        if let Some(gate) = transactions.take_gate() {
+            self.shared.inbox().gate = gate;
+        }
+        transactions.answer();
+        pause
+    }
+
     /// Ends, and reports what has no report yet as unknown.
     fn end(&mut self) {
         self.is_over = true;
@@ -1037,12 +1139,19 @@ impl Machine for Sending {
 impl Work for Sending {
     fn work(&mut self, now: Now) -> Option<Duration> {
         let asked = !self.flushes_asked.is_empty() || std::mem::take(&mut self.hurry);
-        let hurries = asked || self.close_by.is_some();
+        if let Some(transactions) = self.transactions.as_mut().filter(|_| self.close_by.is_some()) {
+            transactions.abandon();
+        }
+        let ends = self.transactions.as_ref().is_some_and(Transactions::hurries);
+        let hurries = asked || ends || self.close_by.is_some();
         if hurries {
             self.shared.is_urgent.store(true, Ordering::Release);
         }
         let mut pause = self.take_inbox(now);
         self.take_reports();
+        if let Some(transactions) = &mut self.transactions {
+            transactions.before_records(&mut self.producer, now);
+        }
         self.append_taken(now);
         if hurries {
             self.producer.flush(now);
@@ -1050,6 +1159,8 @@ impl Work for Sending {
             self.producer.advance(now);
         }
         self.take_reports();
+        let until_timeout = self.drive_transactions(now);
+        pause = pause.into_iter().chain(until_timeout).min();
         self.tell_waiting();
         // What waits for room in the machine comes in once reports have made some.
         let waiting: u64 =
@@ -1063,7 +1174,8 @@ impl Work for Sending {
             }
         }
         if let Some(by) = self.close_by {
-            if !self.is_busy() || now.mono >= by {
+            let ends = self.transactions.as_ref().is_some_and(Transactions::is_busy);
+            if (!self.is_busy() && !ends) || now.mono >= by {
                 self.end();
             } else {
                 let left = by.since(now.mono);

@@ -28,6 +28,8 @@ use super::{GATHER_MAX, Output, frames};
 use crate::embedded::Embedded;
 use crate::node::{ListenerOptions, NodeOptions};
 
+mod transactions;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn broker() -> Embedded {
