@@ -23,6 +23,7 @@ mod listener;
 mod metrics;
 #[cfg(not(madsim))]
 mod nearby;
+mod reins;
 mod rt;
 #[cfg(test)]
 mod test_support;

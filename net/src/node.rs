@@ -5,8 +5,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mainspring_core::broker::{Shard, ShardConfig};
@@ -21,6 +21,7 @@ use crate::disk::{Complete, Disk, Flushes, Operation, PowerCut, RealFiles, Threa
 use crate::lane::{self, Inbox, LaneParts, Machine, Phase, SharedLane};
 use crate::listener::{self, Admission};
 use crate::metrics::Metrics;
+use crate::reins::{ReinedFiles, Reins};
 use crate::rt::{self, TcpListener, oneshot};
 use crate::watched::{self, Reader, Writer};
 
@@ -99,11 +100,13 @@ pub struct Node {
     inbox: Arc<Inbox>,
     phase: Reader<Phase>,
     stop_listening: Writer<bool>,
-    /// Closed when the lane has written its last answers.
+    /// Closed when the lane has ended, and with it all connections.
     finished: Reader<()>,
+    reins: Arc<Reins>,
     metrics: Arc<Metrics>,
     // Held until the node is gone, so that the directory stays locked while its threads write.
-    _data_dir: Option<Arc<DataDir>>,
+    #[cfg_attr(madsim, expect(dead_code, reason = "it is held, and let go by a kill"))]
+    data_dir: Mutex<Option<Arc<DataDir>>>,
 }
 
 /// Makes the disk of a node, given where its completions go.
@@ -115,19 +118,21 @@ impl Node {
     /// Connections wait in the system's queue until the node is [`ready`](Self::ready).
     pub async fn start(options: NodeOptions) -> Result<Self, StartError> {
         let data_dir = options.data_dir.as_deref().map(DataDir::lock).transpose()?.map(Arc::new);
-        let make_disk = disk_of(data_dir.clone());
-        Self::start_on(options, data_dir, make_disk).await
+        let reins = Reins::new();
+        let make_disk = disk_of(data_dir.clone(), Arc::clone(&reins));
+        Self::start_on(options, data_dir, make_disk, reins).await
     }
 
     /// Starts a node on a disk that the caller makes; `options.data_dir` is not looked at.
     pub async fn start_with(options: NodeOptions, disk: MakeDisk) -> Result<Self, StartError> {
-        Self::start_on(options, None, disk).await
+        Self::start_on(options, None, disk, Reins::new()).await
     }
 
     async fn start_on(
         options: NodeOptions,
         data_dir: Option<Arc<DataDir>>,
         make_disk: MakeDisk,
+        reins: Arc<Reins>,
     ) -> Result<Self, StartError> {
         let (started, outcome) = oneshot::channel();
         let (phase, phases) = watched::channel(Phase::Starting);
@@ -145,18 +150,25 @@ impl Node {
         };
         let held = data_dir.clone();
         let (finish, finished) = watched::channel(());
+        let (reined, guard) = (Arc::clone(&reins), reins.lane());
         rt::spawn_lane("lane-0", async move {
-            match begin.lane().await {
-                Ok((lane, addresses)) => {
-                    // Nobody waits for a start that was given up.
-                    if started.send(Ok(addresses)).is_ok() {
-                        lane::run(lane.clone()).await;
-                        lane.close_all(LAST_WORDS).await;
+            let living = async {
+                match begin.lane().await {
+                    Ok((lane, addresses)) => {
+                        // Nobody waits for a start that was given up.
+                        if started.send(Ok(addresses)).is_ok() {
+                            lane::run(lane.clone()).await;
+                            lane.close_all(LAST_WORDS).await;
+                        }
                     }
+                    Err(error) => drop(started.send(Err(error))),
                 }
-                Err(error) => drop(started.send(Err(error))),
+            };
+            rt::select_biased! {
+                () = reined.ended() => {}
+                () = living => {}
             }
-            drop((held, finish));
+            (guard, held, finish)
         })
         .map_err(|source| StartError::System { what: "a lane", source })?;
         let addresses = outcome.await.unwrap_or_else(|_| {
@@ -168,8 +180,9 @@ impl Node {
             phase: phases,
             stop_listening,
             finished,
+            reins,
             metrics,
-            _data_dir: data_dir,
+            data_dir: Mutex::new(data_dir),
         })
     }
 
@@ -196,9 +209,13 @@ impl Node {
             Some(Phase::Stopped | Phase::Starting | Phase::Ready { .. }) => End::Stopped,
             None => lost(),
         };
+        self.gone().await;
+        end
+    }
+
+    async fn gone(&self) {
         let never = self.finished.wait_for(|()| false).await;
         assert!(never.is_none(), "the wait ends with the lane");
-        end
     }
 
     /// Returns whether clients are served.
@@ -219,9 +236,44 @@ impl Node {
     }
 }
 
+/// What else may befall a node that lives in a process with others. The simulator has means of its own.
+#[cfg(not(madsim))]
+impl Node {
+    /// Ends the node at once, as `kill -9` ends a process: nothing more is written, and its sockets close. What
+    /// it has handed to the system stays as it is. Waits for the operations on files that are under way,
+    /// which nothing can break off.
+    pub async fn kill(&self) {
+        self.reins.end();
+        self.gone().await;
+        // The next start may come before everybody has let go of this one.
+        drop(self.data_dir.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+    }
+
+    /// Holds the node, as SIGSTOP holds a process, and returns when it stands: it neither reads nor writes, and
+    /// its timers do not run. Connections stay, and new ones wait for it.
+    pub fn pause(&self) {
+        self.reins.hold();
+    }
+
+    /// Lets a node that is held go on; the time that has passed has passed for it too.
+    pub fn resume(&self) {
+        self.reins.release();
+    }
+
+    /// Returns how the node has ended; `None` while it lives.
+    pub fn end(&self) -> Option<End> {
+        match self.phase.get() {
+            Phase::Stopped => Some(End::Stopped),
+            Phase::Failed(message) => Some(End::Failed(message)),
+            Phase::Starting | Phase::Ready { .. } => self.finished.is_closed().then(lost),
+        }
+    }
+}
+
 /// A node that nobody holds any more stops, in its own time.
 impl Drop for Node {
     fn drop(&mut self) {
+        self.reins.release();
         self.stop();
     }
 }
@@ -334,15 +386,22 @@ async fn accept(
 async fn listen(options: &ListenerOptions) -> Result<(TcpListener, SocketAddr), StartError> {
     let address = &options.listen;
     let flag = if options.peers { "--peer-listen" } else { "--listen" };
-    let failed = |error: io::Error| {
-        let text = error.to_string();
-        let why = text.split(" (os error").next().unwrap_or(&text).to_owned();
-        StartError::Listen { address: address.clone(), flag, why }
-    };
+    let failed = |error: io::Error| cannot_listen(address, flag, &error);
     let listener =
         TcpListener::bind((address.host.as_str(), address.port)).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
+}
+
+/// Makes the error of an address that cannot be listened on; `flag` is the one of `serve` that names it.
+pub(crate) fn cannot_listen(
+    address: &HostPort,
+    flag: &'static str,
+    error: &io::Error,
+) -> StartError {
+    let text = error.to_string();
+    let why = text.split(" (os error").next().unwrap_or(&text).to_owned();
+    StartError::Listen { address: address.clone(), flag, why }
 }
 
 fn advertised(options: &ListenerOptions, port: u16) -> ListenerConfig {
@@ -395,19 +454,17 @@ impl Descriptors {
 }
 
 /// Returns what makes the disk of a locked directory, or the one that refuses all work.
-fn disk_of(data_dir: Option<Arc<DataDir>>) -> MakeDisk {
+fn disk_of(data_dir: Option<Arc<DataDir>>, reins: Arc<Reins>) -> MakeDisk {
     Box::new(move |complete| {
         let Some(data_dir) = data_dir else { return Ok(Arc::new(NoDisk(complete))) };
         let path = data_dir.path();
         let unusable = |source| DataDirError::Unusable { path: path.to_owned(), source };
         let real =
             RealFiles::open(path, Descriptors::of_process().files as usize).map_err(unusable)?;
-        let start = |files| {
-            ThreadedDisk::start(files, complete)
-                .map_err(|source| StartError::System { what: "the threads of the disk", source })
-        };
+        let failed = |source| StartError::System { what: "the threads of the disk", source };
         let disk = match test_disk() {
-            None => start(Arc::new(real))?,
+            None => ThreadedDisk::start(Arc::new(ReinedFiles::new(real, reins)), complete)
+                .map_err(failed)?,
             Some(flushes) => {
                 tracing::warn!(
                     ?flushes,
@@ -415,7 +472,8 @@ fn disk_of(data_dir: Option<Arc<DataDir>>) -> MakeDisk {
                 );
                 let files = PowerCut::open(real, flushes)
                     .map_err(|error| unusable(io::Error::other(error.to_string())))?;
-                start(Arc::new(files))?
+                ThreadedDisk::start(Arc::new(ReinedFiles::new(files, reins)), complete)
+                    .map_err(failed)?
             }
         };
         Ok(Arc::new(disk) as Arc<dyn Disk>)

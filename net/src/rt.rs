@@ -61,23 +61,28 @@ pub(crate) async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 
-/// Runs a future on a thread and a runtime of its own; under madsim as a task of the current node.
+/// Runs a future on a thread and a runtime of its own; under madsim as a task of the current node. What the
+/// future gives is dropped last, when all tasks are gone that it started, and their sockets closed.
 #[cfg_attr(madsim, expect(clippy::unnecessary_wraps, reason = "threads may be lacking, tasks not"))]
 pub(crate) fn spawn_lane<F>(name: &str, future: F) -> std::io::Result<()>
 where
-    F: Future<Output = ()> + Send + 'static,
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
 {
     #[cfg(not(madsim))]
     {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || runtime.block_on(future))?;
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let last = runtime.block_on(future);
+            // Not waiting for who still looks up the name of a host.
+            runtime.shutdown_background();
+            drop(last);
+        })?;
     }
     #[cfg(madsim)]
     {
         let _ = name;
-        spawn(future);
+        spawn(async move { drop(future.await) });
     }
     Ok(())
 }

@@ -73,6 +73,12 @@ impl<T: Clone> Reader<T> {
         self.0.lock().value.clone()
     }
 
+    /// Returns whether the writer is gone.
+    #[cfg(not(madsim))]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.lock().is_closed
+    }
+
     /// Waits until the value is as wanted and returns it; `None` where it never will be, because
     /// the writer is gone.
     pub(crate) async fn wait_for(&self, wanted: impl Fn(&T) -> bool) -> Option<T> {
