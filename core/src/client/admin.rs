@@ -62,6 +62,8 @@ struct Waiting {
     target: AdminTarget,
     request: Request,
     deadline: Instant,
+    /// Answers about the cluster that had come when it was handed over.
+    answers: u64,
 }
 
 /// Sends administrative requests.
@@ -76,7 +78,8 @@ pub struct Admin {
 
 impl Admin {
     /// Connects to nothing before the first request. A request that found no connection for
-    /// `timeout` fails (`default.api.timeout.ms`).
+    /// `timeout` fails (`default.api.timeout.ms`), and one for a broker that the cluster does not name, once it has
+    /// been asked again.
     pub fn new(network: NetworkConfig, timeout: Duration) -> Self {
         Self {
             network: Network::new(NetworkConfig { allow_auto_topic_creation: false, ..network }),
@@ -95,7 +98,8 @@ impl Admin {
             self.network.want(topic);
         }
         let deadline = now.mono + self.timeout;
-        self.waiting.insert(call, Waiting { target, request: request.into(), deadline });
+        let answers = self.network.metadata().answers();
+        self.waiting.insert(call, Waiting { target, request: request.into(), deadline, answers });
         self.drive(now.mono);
         call
     }
@@ -151,7 +155,18 @@ impl Admin {
         let target = match &waiting.target {
             AdminTarget::Any => Target::Any,
             AdminTarget::Controller => Target::Controller,
-            AdminTarget::Node(node) => Target::Node(*node),
+            AdminTarget::Node(node) => {
+                if !metadata.brokers().contains_key(node) {
+                    // The first answer may have been on its way, from before the node was there.
+                    if metadata.answers() > waiting.answers + 1 {
+                        self.answers.push_back((call, Err(ClientError::Disconnected)));
+                        return true;
+                    }
+                    self.network.mark_stale(now);
+                    return false;
+                }
+                Target::Node(*node)
+            }
             AdminTarget::Leader((topic, partition)) => {
                 if let Some(leader) = metadata.leader(topic, *partition) {
                     Target::Node(leader.node)
@@ -452,6 +467,32 @@ mod tests {
         settle(&mut admin, &mut broker);
 
         assert_eq!(admin.poll_answer(), Some((call, Ok(ListOffsetsResponse::default().into()))));
+    }
+
+    #[test]
+    fn a_request_for_a_broker_that_is_not_named_has_the_cluster_asked_again_and_is_given_up() {
+        let mut broker = TestBroker::new(&[]);
+        let mut admin = Admin::new(network_config(), TIMEOUT);
+        let ask = |admin: &mut Admin, now, node| {
+            admin.call(now, AdminTarget::Node(NodeId(node)), describe_quorum())
+        };
+        ask(&mut admin, broker.now, 1);
+        settle(&mut admin, &mut broker);
+        broker.next();
+        let call = ask(&mut admin, broker.now, 2);
+        let began = broker.now.mono;
+        let answer = loop {
+            settle(&mut admin, &mut broker);
+            if let Some(answer) = admin.poll_answer() {
+                break answer;
+            }
+            let next = admin.next_deadline().expect("it goes on trying");
+            broker.pass(next.since(broker.now.mono));
+            admin.handle(broker.now, Input::Wakeup);
+        };
+        assert_eq!(answer, (call, Err(ClientError::Disconnected)));
+        let took = broker.now.mono.since(began);
+        assert!(took > Duration::ZERO && took < Duration::from_secs(1), "{took:?}");
     }
 
     #[test]
