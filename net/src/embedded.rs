@@ -1,68 +1,139 @@
-//! A node for programs that are not asynchronous: it runs on threads of its own, and every wait can be
-//! given up.
+//! A broker for programs that are not asynchronous: one node, or the nodes of a cluster, on threads of their
+//! own in this process. Every wait can be given up.
+//!
+//! Each node may be killed, held still and started again by itself. Its ports stay its own meanwhile.
+
+mod formed;
+mod ports;
+mod seat;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mainspring_core::ids::Uuid;
+use mainspring_core::config::NodeConfig;
+use mainspring_core::ids::{NodeId, Uuid};
 
-use crate::node::{End, Node, NodeOptions, StartError};
+use self::seat::Seat;
+use crate::address::HostPort;
+use crate::node::{End, StartError};
 use crate::rt;
 
+/// Most nodes of a cluster in one process: as many as `serve` takes voters.
+const NODES_MAX: i64 = 9;
 /// How often a wait asks whether it is still wanted.
 const SLICE: Duration = Duration::from_millis(50);
+/// How long the nodes of a cluster may take to serve.
+const FORMED_WITHIN: Duration = Duration::from_mins(1);
 
-/// Why there is no embedded node, or none any more.
+/// What a broker in this process is made of.
+#[derive(Clone, Debug)]
+pub struct EmbeddedOptions {
+    /// What every node is told. Its number is the first node's, those of the others follow; where they listen,
+    /// who their peers are and whether they live in memory is filled in.
+    pub node: NodeConfig,
+    /// How many nodes, 1 to 9.
+    pub nodes: i64,
+    /// Where clients reach the first node; port 0 asks for free ports, otherwise those of the other nodes follow.
+    pub listen: HostPort,
+    /// Where the data is: of one node itself, of several in a folder `node-N` for each. Only a node alone can do
+    /// without, and lives in memory then: one that forgot what it has voted for could make its cluster lose
+    /// records.
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Why there is no embedded broker, or none any more, or why it does not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
     /// It did not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// It has ended, in the words of the core: what, where and what to do.
+    /// It, or the node that is named, cannot serve or has ended by itself: what, where and what to do.
     #[error("{0}")]
     Failed(String),
+    /// What was asked for cannot be: why, and what can.
+    #[error("{0}")]
+    Refused(String),
+    /// The broker was stopped before.
+    #[error("this broker was stopped; make a new one")]
+    Stopped,
     /// The wait was given up.
     #[error("the wait was given up")]
     GivenUp,
-    /// It took longer than it was given.
+    /// It took longer than it was given to stop.
     #[error("the broker took longer than {0:?} to stop; nothing acknowledged is lost")]
-    TimedOut(Duration),
+    StopTimedOut(Duration),
+    /// A node took longer than it was given to serve, and goes on with it.
+    #[error(
+        "node {node} does not serve after {limit:?}, and goes on trying; more than half of the nodes must run: \
+         see which do"
+    )]
+    ServeTimedOut {
+        /// The node.
+        node: NodeId,
+        /// What it was given.
+        limit: Duration,
+    },
 }
 
-/// A node in this process, which serves clients until it is stopped or dropped.
+/// What a node of an embedded broker does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NodeState {
+    /// It recovers, or waits for others.
+    Starting,
+    /// It serves clients.
+    Running,
+    /// It is held still.
+    Paused,
+    /// It was killed.
+    Killed,
+    /// It has ended by itself, for this reason.
+    Failed(String),
+    /// It was stopped.
+    Stopped,
+}
+
+/// A broker in this process, which serves clients until it is stopped or dropped.
 #[derive(Debug)]
 pub struct Embedded {
-    /// Until it has stopped; its directory is locked as long as it is here.
-    node: Mutex<Option<Arc<Node>>>,
-    addresses: Vec<SocketAddr>,
+    seats: Vec<Seat>,
     cluster_id: Uuid,
+    stopped: AtomicBool,
 }
 
 impl Embedded {
-    /// Starts a node and waits until it serves clients. `wanted` is asked every 50 ms, on this
-    /// thread; the wait ends soon after it has said no, and the node with it.
+    /// Starts the nodes and waits until they serve clients and all know each other. `wanted` is asked every
+    /// 50 ms, on this thread; the wait ends soon after it has said no, and the nodes with it.
     ///
     /// # Errors
-    /// [`EmbeddedError::Start`] or [`EmbeddedError::Failed`] where the node cannot serve,
-    /// [`EmbeddedError::GivenUp`].
+    /// [`EmbeddedError::Refused`] where there cannot be such a broker, [`EmbeddedError::Start`] or
+    /// [`EmbeddedError::Failed`] where a node cannot serve, [`EmbeddedError::ServeTimedOut`] after a minute where
+    /// there are several, [`EmbeddedError::GivenUp`].
     pub fn start(
-        options: NodeOptions,
+        options: EmbeddedOptions,
         mut wanted: impl FnMut() -> bool,
     ) -> Result<Self, EmbeddedError> {
-        let started = rt::block_on(async {
-            let node = Node::start(options).await?;
-            let ready = async { node.ready().await };
-            let cluster_id = while_wanted(ready, &mut wanted).await?.map_err(failed)?;
-            let addresses = node.addresses().to_vec();
-            Ok(Self { node: Mutex::new(Some(Arc::new(node))), addresses, cluster_id })
-        });
-        started.map_err(|source| StartError::System { what: "a runtime", source })?
+        let seats = seat::seats(options)?;
+        let limit = if seats.len() > 1 { FORMED_WITHIN } else { Duration::MAX };
+        let mut broker = Self { seats, cluster_id: Uuid::ZERO, stopped: AtomicBool::new(false) };
+        let all: Vec<&Seat> = broker.seats.iter().collect();
+        match broker.begin(&all, limit, &mut wanted) {
+            Ok(cluster_id) => broker.cluster_id = cluster_id,
+            Err(error) => {
+                // Who tries again finds ports and directories free; why it failed counts for more than this.
+                let _ = broker.kill(&[]);
+                return Err(error);
+            }
+        }
+        Ok(broker)
     }
 
-    /// Returns where the node listens, listener by listener.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// Returns where clients reach the nodes, whether they run or not, in the order of their numbers.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.seats.iter().map(Seat::address).collect()
     }
 
     /// Returns the id of the cluster.
@@ -70,52 +141,186 @@ impl Embedded {
         self.cluster_id
     }
 
-    /// Returns whether clients are served.
+    /// Returns whether clients are served, by one node at least.
     pub fn is_ready(&self) -> bool {
-        self.node().as_deref().is_some_and(Node::is_ready)
+        self.seats.iter().any(|seat| seat.state() == NodeState::Running)
     }
 
-    /// Stops the node: connections are answered and closed, everything acknowledged is made durable.
-    /// Stopping it again does nothing.
+    /// Returns what each node does, in the order of their numbers.
+    pub fn nodes(&self) -> Vec<(NodeId, SocketAddr, NodeState)> {
+        self.seats.iter().map(|seat| (seat.id(), seat.address(), seat.state())).collect()
+    }
+
+    /// Kills nodes, or all that live where none is named: each [at once](crate::node::Node::kill).
     ///
     /// # Errors
-    /// [`EmbeddedError::Failed`] where the node ended by itself, [`EmbeddedError::TimedOut`],
+    /// [`EmbeddedError::Refused`] where one is not there or does not live; then nothing is done.
+    pub fn kill(&self, nodes: &[NodeId]) -> Result<(), EmbeddedError> {
+        for seat in self.named(nodes, "kill", Seat::is_alive)? {
+            rt::block_on(seat.kill()).map_err(system)?;
+        }
+        Ok(())
+    }
+
+    /// Starts nodes that were killed or have failed, or all of these where none is named, and waits until they
+    /// serve and are known to the others.
+    ///
+    /// # Errors
+    /// [`EmbeddedError::Refused`] where one is not there or lives; then nothing is done. Otherwise as
+    /// [`Embedded::start`], after `limit`.
+    pub fn restart(
+        &self,
+        nodes: &[NodeId],
+        limit: Duration,
+        mut wanted: impl FnMut() -> bool,
+    ) -> Result<(), EmbeddedError> {
+        let seats = self.named(nodes, "restart", |seat| !seat.is_alive())?;
+        self.begin(&seats, limit, &mut wanted).map(drop)
+    }
+
+    /// Holds nodes still, or all that run where none is named, and returns when they [stand](crate::node::Node::pause).
+    ///
+    /// # Errors
+    /// [`EmbeddedError::Refused`] where one is not there, does not live or is held; then nothing is done.
+    pub fn pause(&self, nodes: &[NodeId]) -> Result<(), EmbeddedError> {
+        let runs = |seat: &Seat| seat.is_alive() && seat.state() != NodeState::Paused;
+        self.named(nodes, "pause", runs)?.into_iter().for_each(Seat::pause);
+        Ok(())
+    }
+
+    /// Lets nodes go on that are held, or all of these where none is named.
+    ///
+    /// # Errors
+    /// [`EmbeddedError::Refused`] where one is not there or not held; then nothing is done.
+    pub fn resume(&self, nodes: &[NodeId]) -> Result<(), EmbeddedError> {
+        let is_held = |seat: &Seat| seat.state() == NodeState::Paused;
+        self.named(nodes, "resume", is_held)?.into_iter().for_each(Seat::resume);
+        Ok(())
+    }
+
+    /// Stops all nodes, those that are held too: connections are answered and closed, everything acknowledged is
+    /// made durable. Stopping it again does nothing.
+    ///
+    /// # Errors
+    /// [`EmbeddedError::Failed`] where a node has ended by itself, [`EmbeddedError::StopTimedOut`],
     /// [`EmbeddedError::GivenUp`].
     pub fn stop(
         &self,
         limit: Duration,
         mut wanted: impl FnMut() -> bool,
     ) -> Result<(), EmbeddedError> {
-        let Some(node) = self.node() else { return Ok(()) };
-        node.stop();
+        self.stopped.store(true, Ordering::SeqCst);
+        for seat in &self.seats {
+            seat.stop();
+        }
+        let stopping = async {
+            let mut failed = None;
+            for seat in &self.seats {
+                if let Some(End::Failed(message)) = seat.ended().await {
+                    failed.get_or_insert_with(|| self.of(seat, &message));
+                }
+            }
+            failed.map_or(Ok(()), Err)
+        };
         let ended = rt::block_on(async {
             rt::select_biased! {
-                ended = while_wanted(node.ended(), &mut wanted) => ended,
-                () = rt::sleep(limit) => Err(EmbeddedError::TimedOut(limit)),
+                ended = while_wanted(stopping, &mut wanted) => ended?,
+                () = rt::sleep(limit) => Err(EmbeddedError::StopTimedOut(limit)),
             }
         });
-        let end = ended.map_err(|source| StartError::System { what: "a runtime", source })??;
-        *self.slot() = None;
-        match end {
-            End::Stopped => Ok(()),
-            End::Failed(message) => Err(EmbeddedError::Failed(message)),
+        ended.map_err(system)?
+    }
+
+    /// Returns the named nodes, or all that are fit where none is named.
+    fn named(
+        &self,
+        nodes: &[NodeId],
+        verb: &str,
+        is_fit: impl Fn(&Seat) -> bool,
+    ) -> Result<Vec<&Seat>, EmbeddedError> {
+        if self.stopped.load(Ordering::SeqCst) {
+            return Err(EmbeddedError::Stopped);
         }
+        if nodes.is_empty() {
+            return Ok(self.seats.iter().filter(|seat| is_fit(seat)).collect());
+        }
+        let find = |node: &NodeId| {
+            let seat = self.seats.iter().find(|seat| seat.id() == *node).ok_or_else(|| {
+                let known: Vec<String> =
+                    self.seats.iter().map(|seat| seat.id().to_string()).collect();
+                let nodes = if known.len() == 1 { "the node" } else { "the nodes" };
+                EmbeddedError::Refused(format!(
+                    "cannot {verb} node {node}: this broker has {nodes} {}",
+                    known.join(", ")
+                ))
+            })?;
+            if !is_fit(seat) {
+                let why = match seat.state() {
+                    NodeState::Starting | NodeState::Running => "it already runs",
+                    NodeState::Paused => "it is paused; resume it first",
+                    NodeState::Killed | NodeState::Failed(_) | NodeState::Stopped => {
+                        "it does not run; restart it first"
+                    }
+                };
+                return Err(EmbeddedError::Refused(format!("cannot {verb} node {node}: {why}")));
+            }
+            Ok(seat)
+        };
+        nodes.iter().map(find).collect()
     }
 
-    fn node(&self) -> Option<Arc<Node>> {
-        self.slot().clone()
+    /// Starts nodes and waits until they serve and everybody who runs knows it.
+    fn begin(
+        &self,
+        seats: &[&Seat],
+        limit: Duration,
+        wanted: &mut impl FnMut() -> bool,
+    ) -> Result<Uuid, EmbeddedError> {
+        let began = rt::block_on(async {
+            for seat in seats {
+                seat.start().await.map_err(|error| {
+                    if self.is_alone() { error.into() } else { self.of(seat, &error.to_string()) }
+                })?;
+            }
+            let serving = async {
+                let mut cluster_id = self.cluster_id;
+                for seat in seats {
+                    cluster_id = seat.ready().await.map_err(|why| self.of(seat, &why))?;
+                }
+                if !self.is_alone() {
+                    formed::settled(&self.seats).await;
+                }
+                Ok(cluster_id)
+            };
+            rt::select_biased! {
+                served = while_wanted(serving, wanted) => served?,
+                () = rt::sleep(limit) => {
+                    let is_late = |seat: &&&Seat| seat.state() == NodeState::Starting;
+                    let late = seats.iter().find(is_late).or_else(|| seats.first());
+                    let node = late.map_or(NodeId(0), |seat| seat.id());
+                    Err(EmbeddedError::ServeTimedOut { node, limit })
+                }
+            }
+        });
+        began.map_err(system)?
     }
 
-    fn slot(&self) -> MutexGuard<'_, Option<Arc<Node>>> {
-        self.node.lock().unwrap_or_else(PoisonError::into_inner)
+    fn is_alone(&self) -> bool {
+        self.seats.len() == 1
+    }
+
+    /// Says which node something is about, where there are several.
+    fn of(&self, seat: &Seat, message: &str) -> EmbeddedError {
+        EmbeddedError::Failed(if self.is_alone() {
+            message.to_owned()
+        } else {
+            format!("node {}: {message}", seat.id())
+        })
     }
 }
 
-fn failed(end: End) -> EmbeddedError {
-    match end {
-        End::Stopped => EmbeddedError::Failed("the node was stopped while it started".to_owned()),
-        End::Failed(message) => EmbeddedError::Failed(message),
-    }
+fn system(source: std::io::Error) -> StartError {
+    StartError::System { what: "a runtime", source }
 }
 
 async fn while_wanted<T>(
@@ -130,66 +335,5 @@ async fn while_wanted<T>(
                 return Err(EmbeddedError::GivenUp);
             },
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Read as _;
-
-    use mainspring_core::config::NodeConfig;
-
-    use super::*;
-    use crate::node::ListenerOptions;
-    use crate::test_support::TempDir;
-
-    fn options() -> NodeOptions {
-        let listen = "127.0.0.1:0".parse().expect("an address");
-        let listener =
-            ListenerOptions { name: "PLAINTEXT".into(), listen, advertise: None, peers: false };
-        let node = NodeConfig { memory_only: true, ..NodeConfig::default() };
-        NodeOptions { node, listeners: vec![listener], data_dir: None }
-    }
-
-    #[test]
-    fn a_node_serves_until_it_is_stopped_and_may_be_stopped_twice() {
-        let node = Embedded::start(options(), || true).expect("it starts");
-        assert!(node.is_ready());
-        let address = node.addresses()[0];
-        let mut client = std::net::TcpStream::connect(address).expect("it serves");
-
-        node.stop(Duration::from_secs(10), || true).expect("it stops");
-        node.stop(Duration::from_secs(10), || true).expect("again");
-
-        assert!(!node.is_ready());
-        // The port itself says nothing: another program may have taken it by now.
-        let left = client.read(&mut [0]);
-        assert!(matches!(left, Ok(0) | Err(_)), "its connections are closed: {left:?}");
-    }
-
-    #[test]
-    fn a_directory_is_free_again_when_its_node_has_stopped() {
-        let folder = TempDir::new();
-        let data_dir = Some(folder.path().to_owned());
-        let on_disk =
-            || NodeOptions { node: NodeConfig::default(), data_dir: data_dir.clone(), ..options() };
-        let first = Embedded::start(on_disk(), || true).expect("it starts");
-        first.stop(Duration::from_secs(10), || true).expect("it stops");
-
-        let second = Embedded::start(on_disk(), || true).expect("the directory is free");
-
-        assert_eq!(second.cluster_id(), first.cluster_id());
-        second.stop(Duration::from_secs(10), || true).expect("it stops");
-    }
-
-    #[test]
-    fn an_address_in_use_is_told() {
-        let node = Embedded::start(options(), || true).expect("it starts");
-        let mut second = options();
-        second.listeners[0].listen = node.addresses()[0].to_string().parse().expect("an address");
-
-        let error = Embedded::start(second, || true).expect_err("the port is taken");
-
-        assert!(error.to_string().contains("cannot listen on 127.0.0.1"), "{error}");
     }
 }

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mainspring._producer import Producer
     from mainspring._topic import Topic
     from mainspring._types import Headers, TopicPartition
-    from mainspring.broker import Broker, SpawnedBroker
+    from mainspring.broker import Broker, NodeInfo, SpawnedBroker
     from mainspring.errors import (
         AuthorizationError,
         BrokerFailed,
@@ -95,6 +95,7 @@ __all__ = [
     "MessageBatch",
     "MessageTooLarge",
     "NoStoredOffset",
+    "NodeInfo",
     "OffsetOutOfRange",
     "OperationTimeout",
     "OutcomeUnknown",
@@ -144,6 +145,7 @@ _WHERE = {
     "Headers": "mainspring._types",
     "TopicPartition": "mainspring._types",
     "Broker": "mainspring.broker",
+    "NodeInfo": "mainspring.broker",
     "SpawnedBroker": "mainspring.broker",
 }
 

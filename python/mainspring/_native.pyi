@@ -1,7 +1,7 @@
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Generic, Self, SupportsIndex, TypeVar, final
+from typing import Any, Generic, Literal, Self, SupportsIndex, TypeVar, final
 
 from typing_extensions import disjoint_base
 
@@ -36,6 +36,7 @@ __all__ = [
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 _Buffer = bytes | bytearray | memoryview
+_NodeState = Literal["starting", "running", "paused", "killed", "failed", "stopped"]
 
 __version__: str
 
@@ -237,6 +238,7 @@ class Broker:
         host: str,
         port: int,
         node_id: int,
+        nodes: int,
         settings: Sequence[tuple[str, str]],
     ) -> Broker: ...
     @property
@@ -245,4 +247,9 @@ class Broker:
     def cluster_id(self) -> str: ...
     @property
     def is_running(self) -> bool: ...
+    def nodes(self) -> list[tuple[int, str, _NodeState, str | None]]: ...
+    def kill(self, nodes: Sequence[int]) -> None: ...
+    def restart(self, nodes: Sequence[int], timeout: float) -> None: ...
+    def pause(self, nodes: Sequence[int]) -> None: ...
+    def resume(self, nodes: Sequence[int]) -> None: ...
     def stop(self, timeout: float) -> None: ...

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from mainspring import _native
-from mainspring.errors import BrokerFailed, OperationTimeout
+from mainspring.errors import BrokerFailed, ClosedError, OperationTimeout
 
 if TYPE_CHECKING:
     from mainspring._consumer import Consumer
     from mainspring._producer import Producer
     from mainspring._topic import Topic
 
-__all__ = ["Broker", "SpawnedBroker"]
+__all__ = ["Broker", "NodeInfo", "SpawnedBroker"]
 
 Setting = str | int | bool
 K = TypeVar("K")
@@ -70,6 +74,20 @@ class _Reached(ABC):
         return Consumer(self.bootstrap, topics=topics, **options)
 
 
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A node of a broker."""
+
+    id: int
+    """Its number."""
+    address: str
+    """Where clients reach it, `HOST:PORT`; it stays the same over restarts."""
+    state: Literal["starting", "running", "paused", "killed", "failed", "stopped"]
+    """What it does. One that starts may wait for others: more than half of the nodes must run."""
+    reason: str | None
+    """Why it has failed, where it has."""
+
+
 class Broker(_Reached):
     """A Mainspring broker in this process, serving clients when the constructor returns.
 
@@ -78,18 +96,28 @@ class Broker(_Reached):
     machine. Members of a group are not kept waiting for others (`group.initial.rebalance.delay.ms`
     is 0) unless the settings say otherwise.
 
+    With `nodes` it is a cluster, whose nodes reach each other by sockets on the loopback interface. Each
+    may be killed, held still and started again.
+
     Args:
-        data_dir: Where everything is kept; made if it is missing. Without it the broker lives in
-            memory, opens no file, and its data ends with it.
+        data_dir: Where everything is kept; made if it is missing. Several nodes have a folder each in it,
+            `node-1` and so on. Without it a broker of one node lives in memory, opens no file, and its data
+            ends with it; several nodes keep theirs in a temporary directory that goes with the broker, since
+            a node of a cluster must know after a restart what it has voted for and stored.
         host: The address to listen on, which clients are told as well.
-        port: The port to listen on; 0 asks the system for a free one.
-        node_id: The broker's number, 0 to 2147483647.
+        port: The port to listen on; 0 asks the system for a free one. Several nodes listen on this one and
+            those that follow it.
+        node_id: The broker's number, 0 to 2147483647. Of several nodes it is the first one's.
+        nodes: How many nodes, 1 to 9. A directory is opened with as many as it was made with, or more; those
+            that are new, or have lost their folder, hold replicas and do not vote.
         settings: Broker settings by Kafka's names, such as `{"num.partitions": 3}`.
 
     Raises:
-        ConfigError: A setting is unknown, out of its bounds or not supported.
-        BrokerFailed: The broker cannot serve: the port or the directory is in use, or the directory
+        ConfigError: A setting is unknown, out of its bounds or not supported, or the directory is one of
+            more nodes, or of a broker that is alone.
+        BrokerFailed: The broker cannot serve: a port or the directory is in use, or the directory
             is damaged.
+        OperationTimeout: The nodes have formed no cluster within a minute.
 
     >>> with Broker(settings={"num.partitions": 3}) as broker:
     ...     broker.is_running
@@ -103,11 +131,26 @@ class Broker(_Reached):
         host: str = "127.0.0.1",
         port: int = 0,
         node_id: int = 1,
+        nodes: int = 1,
         settings: Mapping[str, Setting] | None = None,
     ) -> None:
         given = {**_EMBEDDED, **(settings or {})}
         texts = [(key, _text(value)) for key, value in given.items()]
-        self._native = _native.Broker(data_dir, host, port, node_id, texts)
+        temporary = None
+        if data_dir is None and nodes > 1:
+            data_dir = temporary = tempfile.mkdtemp(prefix="mainspring-")
+        try:
+            self._native = _native.Broker(data_dir, host, port, node_id, nodes, texts)
+        except BaseException:
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        # Also at the end of a program that stops nothing.
+        self._discard = (
+            weakref.finalize(self, _discard, self._native, temporary, os.getpid())
+            if temporary is not None
+            else None
+        )
 
     @classmethod
     def spawn(
@@ -129,7 +172,7 @@ class Broker(_Reached):
 
     @property
     def bootstrap(self) -> str:
-        """Where clients reach it, `HOST:PORT`."""
+        """Where clients reach it, `HOST:PORT`; of all nodes, whether they run or not, with commas between."""
         return self._native.bootstrap
 
     @property
@@ -139,20 +182,96 @@ class Broker(_Reached):
 
     @property
     def is_running(self) -> bool:
-        """Whether it serves clients."""
+        """Whether it serves clients, by one node at least."""
         return self._native.is_running
 
+    @property
+    def nodes(self) -> dict[int, NodeInfo]:
+        """Its nodes by their numbers, with where each is reached and what it does.
+
+        >>> with Broker(nodes=3) as broker:
+        ...     broker.kill(2)
+        ...     [(node.id, node.state) for node in broker.nodes.values()]
+        [(1, 'running'), (2, 'killed'), (3, 'running')]
+        """
+        return {row[0]: NodeInfo(*row) for row in self._native.nodes()}
+
+    def kill(self, *nodes: int) -> None:
+        """Ends nodes at once, as near to `kill -9` as one process allows.
+
+        From this moment a node begins no operation on a file, and when this returns all its sockets are
+        closed: connections are reset or end, and new ones are refused. It answers nobody, stops nothing in
+        good order, and tells no other node. What it had written stays in its files, flushed or not, as after
+        the death of a process; a power cut, which takes what is not flushed, is not what this is. One thing is
+        softer than a signal: a write or a flush that is under way comes to its end, and is waited for.
+
+        Args:
+            nodes: Their numbers; by default all that live, those that are paused too.
+
+        Raises:
+            ConfigError: There is no such node, or it does not run; then none is killed.
+            ClosedError: The broker was stopped.
+        """
+        self._native.kill(nodes)
+
+    def restart(self, *nodes: int, timeout: float = 30.0) -> None:
+        """Starts nodes again that were killed or have failed, and waits until they serve and the others
+        know it. Each has its address, its number and its directory again; a broker in memory begins empty.
+
+        Nodes serve while more than half of all run. Where more were killed, start as many in one call.
+
+        Args:
+            nodes: Their numbers; by default all that do not run.
+            timeout: Most seconds to wait.
+
+        Raises:
+            ConfigError: There is no such node, or it runs already; then none is started.
+            OperationTimeout: One does not serve yet, and goes on starting.
+            BrokerFailed: One cannot serve, for the reason that is given.
+            ClosedError: The broker was stopped.
+        """
+        self._native.restart(nodes, timeout)
+
+    def pause(self, *nodes: int) -> None:
+        """Holds nodes still, as SIGSTOP holds a process, and returns when they stand: they neither read nor
+        write, and no timer of theirs fires. Their connections stay, and the system accepts new ones, which
+        wait. The others take one that is silent for three seconds for dead.
+
+        Args:
+            nodes: Their numbers; by default all that run.
+
+        Raises:
+            ConfigError: There is no such node, or it is paused, or does not run; then none is paused.
+            ClosedError: The broker was stopped.
+        """
+        self._native.pause(nodes)
+
+    def resume(self, *nodes: int) -> None:
+        """Lets nodes go on that were paused. For them too the time has passed.
+
+        Args:
+            nodes: Their numbers; by default all that are paused.
+
+        Raises:
+            ConfigError: There is no such node, or it is not paused; then none goes on.
+            ClosedError: The broker was stopped.
+        """
+        self._native.resume(nodes)
+
     def stop(self, timeout: float = 10.0) -> None:
-        """Stops it. Everything acknowledged is durable then. Stopping it again does nothing.
+        """Stops it, with nodes that are paused. Everything acknowledged is durable then, and a temporary
+        directory is removed. Stopping it again does nothing.
 
         Args:
             timeout: Most seconds to wait.
 
         Raises:
             OperationTimeout: It took longer; nothing acknowledged is lost.
-            BrokerFailed: It had ended by itself, for the reason that is given.
+            BrokerFailed: It, or a node of it, had ended by itself, for the reason that is given.
         """
         self._native.stop(timeout)
+        if self._discard is not None:
+            self._discard()
 
     def __enter__(self) -> Self:
         return self
@@ -266,6 +385,14 @@ class SpawnedBroker(_Reached):
 
 # Whoever embeds a broker starts all members of a group at once, and need not wait for late ones.
 _EMBEDDED: dict[str, Setting] = {"group.initial.rebalance.delay.ms": 0}
+
+
+def _discard(broker: _native.Broker, directory: str, process: int) -> None:
+    """Removes the temporary directory of a cluster, once nothing writes to it; not from a forked child."""
+    if os.getpid() == process:
+        with suppress(ClosedError):
+            broker.kill(())
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _text(value: Setting) -> str:

@@ -25,8 +25,7 @@ use super::call::{Abandoned, Call};
 use super::consumer::BackgroundConsumer;
 use super::producer::{BackgroundProducer, NotTaken, Outgoing};
 use super::{GATHER_MAX, Output, frames};
-use crate::embedded::Embedded;
-use crate::node::{ListenerOptions, NodeOptions};
+use crate::embedded::{Embedded, EmbeddedOptions};
 
 mod transactions;
 
@@ -34,10 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 fn broker() -> Embedded {
     let listen = "127.0.0.1:0".parse().expect("an address");
-    let listener =
-        ListenerOptions { name: "PLAINTEXT".into(), listen, advertise: None, peers: false };
-    let node = NodeConfig { memory_only: true, ..NodeConfig::default() };
-    let options = NodeOptions { node, listeners: vec![listener], data_dir: None };
+    let options = EmbeddedOptions { node: NodeConfig::default(), nodes: 1, listen, data_dir: None };
     Embedded::start(options, || true).expect("it starts")
 }
 
