@@ -16,7 +16,7 @@ from mainspring._native import Message, RecordMetadata
 from mainspring._producer import Producer
 from mainspring._topic import Topic
 from mainspring.broker import Broker
-from mainspring.errors import GroupNotFound, OperationTimeout
+from mainspring.errors import GroupNotFound, MainspringError, OperationTimeout
 
 __all__ = ["TestBroker"]
 
@@ -104,14 +104,10 @@ class TestBroker(Broker):
         ...     [(message.offset, message.key) for message in broker.history("orders")]
         [(0, b'a')]
         """
-        ends = {
-            part.partition: part.end
-            for part in self.admin.topic(topic).details
-            if part.end is not None and part.start is not None and part.end > part.start
-        }
+        deadline = time.monotonic() + timeout
+        ends = self._ends(topic, deadline, timeout)
         found: list[Message[Any, Any]] = []
         left = set(ends)
-        deadline = time.monotonic() + timeout
         with self._reader(topic) as consumer:
             while left:
                 message = consumer.poll(timeout=0.05)
@@ -241,6 +237,29 @@ class TestBroker(Broker):
             return None
         # A partition that nothing is stored of is still to be read as a whole.
         return sum((row.end or 0) - (row.start or 0) if row.lag is None else row.lag for row in rows)
+
+    def _ends(self, topic: TopicName, deadline: float, timeout: float) -> dict[int, int]:
+        """Where the partitions end that hold something. In a cluster one may be without a leader, or whoever
+        is asked may not know yet who leads it; then it is asked again."""
+        while True:
+            try:
+                details = self.admin.topic(topic).details
+            except MainspringError as error:
+                if not error.retriable or time.monotonic() > deadline:
+                    raise
+                details = ()
+            bounds = {part.partition: (part.start, part.end) for part in details}
+            known = {
+                partition: (start, end)
+                for partition, (start, end) in bounds.items()
+                if start is not None and end is not None
+            }
+            if known and len(known) == len(bounds):
+                return {partition: end for partition, (start, end) in known.items() if end > start}
+            if time.monotonic() > deadline:
+                text = f"nobody told within {timeout} s where the partitions of {topic} end"
+                raise OperationTimeout(text, context={"topic": str(topic)})
+            time.sleep(_PAUSE)
 
     def _reader(self, topic: str | Topic[Any, Any]) -> Consumer[Any, Any]:
         consumer: Consumer[Any, Any]

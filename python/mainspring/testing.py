@@ -6,7 +6,8 @@
         mainspring_broker.wait_lag("billing", mainspring_topic, timeout=5)
 
 The broker is a real one, in memory, in the process of the tests; with pytest-xdist each worker has its
-own. Nothing native is loaded before a test asks for it.
+own. `mainspring_cluster` is a cluster for one test, whose nodes it may kill. Nothing native is loaded before
+a test asks for it.
 """
 
 from __future__ import annotations
@@ -21,16 +22,24 @@ if TYPE_CHECKING:
 
     from mainspring._testing import TestBroker
 
-__all__ = ["TestBroker", "mainspring_broker", "mainspring_topic", "pytest_configure"]
+__all__ = [
+    "TestBroker",
+    "mainspring_broker",
+    "mainspring_cluster",
+    "mainspring_topic",
+    "pytest_configure",
+]
 
-_MARKER = (
-    "mainspring_topic(partitions=None, config=None): how the topic of the fixture mainspring_topic is made"
+_MARKERS = (
+    "mainspring_topic(partitions=None, config=None): how the topic of the fixture mainspring_topic is made",
+    "mainspring_cluster(nodes=3, settings=None): what the fixture mainspring_cluster is made of",
 )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tells pytest about the marker."""
-    config.addinivalue_line("markers", _MARKER)
+    """Tells pytest about the markers."""
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +48,21 @@ def mainspring_broker() -> Iterator[TestBroker]:
     from mainspring._testing import TestBroker
 
     with TestBroker() as broker:
+        yield broker
+
+
+@pytest.fixture
+def mainspring_cluster(request: pytest.FixtureRequest) -> Iterator[TestBroker]:
+    """A cluster of the test's own, a `TestBroker` of three nodes, which it may kill, pause and restart.
+
+    It is there in about half a second. `@pytest.mark.mainspring_cluster(nodes=5, settings={...})` says what
+    it is made of.
+    """
+    from mainspring._testing import TestBroker
+
+    marker = request.node.get_closest_marker("mainspring_cluster")
+    asked = marker.kwargs if marker is not None else {}
+    with TestBroker(**{"nodes": 3, **asked}) as broker:
         yield broker
 
 

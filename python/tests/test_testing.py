@@ -44,6 +44,30 @@ def test_fixtures_give_one_broker_to_all_tests_and_a_topic_to_each(pytester):
     pytester.runpytest("--strict-markers").assert_outcomes(passed=5)
 
 
+def test_a_cluster_is_the_tests_own_and_made_as_the_marker_says(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def test_three(mainspring_cluster):
+            topic = mainspring_cluster.new_topic()
+            mainspring_cluster.produce(topic, [b"1"])
+            (part,) = mainspring_cluster.admin.topic(topic).details
+            assert len(part.replicas) == 3
+            mainspring_cluster.kill(part.leader)
+            mainspring_cluster.produce(topic, [b"2"], timeout=30)
+            assert mainspring_cluster.values(topic, timeout=30) == [b"1", b"2"]
+
+        @pytest.mark.mainspring_cluster(nodes=2, settings={"num.partitions": 4})
+        def test_marked(mainspring_cluster):
+            assert [node.state for node in mainspring_cluster.nodes.values()] == ["running"] * 2
+            topic = mainspring_cluster.new_topic()
+            assert mainspring_cluster.admin.topic(topic).partitions == 4
+        """
+    )
+    pytester.runpytest("--strict-markers").assert_outcomes(passed=2)
+
+
 def test_a_run_that_uses_no_fixture_loads_nothing_native(pytester):
     pytester.makepyfile(
         """
