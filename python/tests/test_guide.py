@@ -27,6 +27,8 @@ def test_the_programs_of_the_guide_run_one_after_the_other(capsys):
     said = capsys.readouterr().out
     assert "orders 0 0\n" in said
     assert "\n9.5\n" in said
+    assert sorted(re.findall(r"\d: '(\w+)'", said)) == ["killed", "running", "running"]
+    assert "\n[b'1', b'2']\n" in said
     assert "TopicNotFound" in GUIDE
     assert "UNKNOWN_TOPIC_OR_PARTITION (3)" in said
 
