@@ -679,6 +679,10 @@ impl BackgroundProducer {
         + Send
         + 'static,
     ) -> Call<Result<(), Undone>> {
+        if self.shared.inbox().is_closed {
+            // Nobody keeps the promise.
+            return Promise::new(self.door.fate()).call();
+        }
         self.door.request(|sending, now, promise| match &mut sending.transactions {
             Some(transactions) => act(transactions, &mut sending.producer, now, promise),
             None => promise.complete(Err(Undone::NoTransactionalId)),

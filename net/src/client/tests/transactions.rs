@@ -276,6 +276,7 @@ fn a_producer_that_is_closed_aborts_what_is_open() {
     answer(&producer.flush());
     send(&producer, "kept");
     assert_eq!(answer(&producer.close(PATIENCE)), 0);
+    assert_eq!(producer.commit_transaction().take(), Some(Err(Abandoned::Ended)));
     world.plain("t", "behind");
     assert_eq!(world.read_until("t", "behind", true), ["behind"]);
 }
