@@ -53,7 +53,13 @@ impl<T: Send> Pending for Converted<T> {
 
 /// An answer that is there or will be.
 #[pyclass(frozen, module = "mainspring._native")]
-pub(crate) struct Call(Box<dyn Pending>);
+pub(crate) struct Call {
+    pending: Box<dyn Pending>,
+    /// What is to be done where nobody waits for it any more.
+    give_up: Option<GiveUp>,
+}
+
+type GiveUp = Box<dyn Fn() + Send + Sync>;
 
 impl Call {
     /// Wraps a call; `convert` makes its answer one of Python's.
@@ -61,7 +67,13 @@ impl Call {
         call: NetCall<T>,
         convert: impl Fn(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + Sync + 'static,
     ) -> Self {
-        Self(Box::new(Converted { call, convert: Box::new(convert) }))
+        let pending = Box::new(Converted { call, convert: Box::new(convert) });
+        Self { pending, give_up: None }
+    }
+
+    /// Says what is to be done where nobody waits for it any more.
+    pub(crate) fn or_else(self, give_up: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { give_up: Some(Box::new(give_up)), ..self }
     }
 
     /// Wraps a call whose answer says nothing.
@@ -71,7 +83,7 @@ impl Call {
 
     /// Calls `waiter` once it is done.
     pub(crate) fn on_done(&self, waiter: Waiter) {
-        self.0.on_done(waiter);
+        self.pending.on_done(waiter);
     }
 }
 
@@ -79,7 +91,7 @@ impl Call {
 impl Call {
     /// Whether the answer is there.
     fn done(&self) -> bool {
-        self.0.is_done()
+        self.pending.is_done()
     }
 
     /// Waits for it, for so many seconds, and tells whether it is there.
@@ -87,14 +99,21 @@ impl Call {
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         guarded(|| {
             let limit = seconds(py, timeout)?;
-            wait(py, limit, |slice| self.0.wait(slice))
+            wait(py, limit, |slice| self.pending.wait(slice))
         })
+    }
+
+    /// Says that nobody waits for it any more, and that what it began is to be undone.
+    fn give_up(&self) {
+        if let Some(give_up) = &self.give_up {
+            give_up();
+        }
     }
 
     /// Takes it; to be called once.
     fn take(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         guarded(|| {
-            self.0.take(py).unwrap_or_else(|| {
+            self.pending.take(py).unwrap_or_else(|| {
                 Err(error(py, "InternalError", &"an answer was taken that was not there"))
             })
         })

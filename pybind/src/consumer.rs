@@ -19,6 +19,7 @@ use mainspring_net::client::administrator::Administrator;
 use mainspring_net::client::call::{Abandoned, Call as NetCall, Promise};
 use mainspring_net::client::consumer::BackgroundConsumer;
 use mainspring_net::client::operations::About;
+use mainspring_net::client::producer_transactions::GroupOffsets as NetOffsets;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
@@ -28,6 +29,7 @@ use crate::errors::{abandoned, client_error, error};
 use crate::guard::guarded;
 use crate::message::{Forms, Message, MessageBatch, Told, partition_key, read_place};
 use crate::runtime::{Generation, background, seconds, wait};
+use crate::transaction::GroupOffsets;
 
 /// What a consumer is once it is open.
 struct State {
@@ -369,6 +371,46 @@ impl ConsumerBase {
                     }
                 }
                 Ok(py.None())
+            }))
+        })
+    }
+
+    /// Answers offsets for a transaction: of a message and what is before it, of a batch, or by
+    /// partition.
+    fn _offsets_for_transaction(&self, py: Python<'_>, what: &Bound<'_, PyAny>) -> PyResult<Call> {
+        guarded(|| {
+            let offsets = read_offsets(what)?;
+            let call = self.state(py)?.consumer.with(move |consumer, _| {
+                let member = consumer.transaction_member(offsets.keys())?;
+                Ok(NetOffsets { member, offsets })
+            });
+            Ok(Call::new(call, |py, result: Result<NetOffsets, ClientError>| {
+                let offsets = result.map_err(|error| client_error(py, &error, &[]))?;
+                Ok(Py::new(py, GroupOffsets(offsets))?.into_any())
+            }))
+        })
+    }
+
+    /// Goes back to the stored offsets of all that is held.
+    fn _rewind(&self, py: Python<'_>) -> PyResult<Call> {
+        guarded(|| {
+            let state = self.state(py)?;
+            let asked = {
+                let mut reading = state.reading();
+                reading.current = None;
+                reading.given.clear();
+                reading.asked.clone()
+            };
+            let call = state.consumer.with(move |consumer, now| {
+                // What was told already is from before.
+                let is_told =
+                    |event: &ConsumerEvent| matches!(event, ConsumerEvent::Records { .. });
+                drop(asked.and_then(|asked| asked.take_if(is_told)));
+                consumer.rewind(now)
+            });
+            Ok(Call::new(call, |py, result| match result {
+                Ok(()) => Ok(py.None()),
+                Err(error) => Err(client_error(py, &error, &[])),
             }))
         })
     }

@@ -165,9 +165,10 @@ fn meaning(problem: &ClientError) -> (&'static str, &'static str) {
              topic",
         ),
         ClientError::Abandoned => ("InternalError", "report it, and make another client"),
-        ClientError::NoTransaction | ClientError::Aborted => {
-            ("MainspringError", "begin a transaction anew")
+        ClientError::NoTransaction => {
+            ("TransactionStateError", "begin one by `with producer.transaction() as tx:`")
         }
+        ClientError::Aborted => ("TransactionAborted", "send it again, in another transaction"),
         _ => ("MainspringError", "try again"),
     }
 }
@@ -218,6 +219,24 @@ fn of_the_broker(code: ErrorCode) -> (&'static str, &'static str) {
             "KafkaError",
             "the group's members use another rule; name one of theirs by \
              partition_assignment_strategy",
+        ),
+        ErrorCode::ProducerFenced => (
+            "ProducerFenced",
+            "let one producer at a time have the transactional_id, and end this one; a new one takes \
+             the place back",
+        ),
+        // The coordinator tells which of the two, once the transaction is aborted.
+        ErrorCode::InvalidProducerEpoch => (
+            "TransactionAborted",
+            "the transaction took longer than transaction_timeout_ms, or another producer has the \
+             transactional_id",
+        ),
+        ErrorCode::TransactionAbortable => {
+            ("TransactionAborted", "the same again, in another transaction, may succeed")
+        }
+        ErrorCode::InvalidTransactionTimeout => (
+            "KafkaError",
+            "lower transaction_timeout_ms, or raise transaction.max.timeout.ms of the broker",
         ),
         code if code.is_retriable() => ("KafkaError", "try again in a while"),
         _ => ("KafkaError", "correct it and try again"),

@@ -20,6 +20,7 @@ mod message;
 mod producer;
 mod runtime;
 mod settings;
+mod transaction;
 
 use std::ffi::OsString;
 
@@ -58,5 +59,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<producer::Delivery>()?;
     module.add_class::<producer::ProducerBase>()?;
     module.add_class::<producer::RecordMetadata>()?;
+    module.add_class::<transaction::GroupOffsets>()?;
     module.add_class::<broker::Broker>()
 }

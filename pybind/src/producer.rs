@@ -16,6 +16,7 @@ use crate::call::Call;
 use crate::errors::{client_error, error, error_with, panicked};
 use crate::guard::guarded;
 use crate::runtime::{Generation, background, seconds, wait};
+use crate::transaction::{self, GroupOffsets};
 
 /// Longest that a send holds the lock before it lets signals and other threads in.
 const MANY: usize = 4096;
@@ -31,6 +32,7 @@ struct State {
     generation: Generation,
     /// How long a send waits for room; zero in an event loop.
     max_block: Duration,
+    transactional_id: Option<String>,
 }
 
 /// The native half of `Producer`.
@@ -55,12 +57,14 @@ impl ProducerBase {
     ) -> PyResult<()> {
         guarded(|| {
             let config = crate::settings::producer(py, bootstrap, &settings)?;
+            let transactional_id = config.transactional_id.as_ref().map(ToString::to_string);
             let producer = BackgroundProducer::start(&background(py)?, config);
             let max_block = seconds(py, Some(max_block))?.unwrap_or_default();
             let state = State {
                 producer: Arc::new(producer),
                 generation: Generation::current(),
                 max_block,
+                transactional_id,
             };
             if self.0.set(state).is_err() {
                 return Err(error(py, "InternalError", &"a producer was opened twice"));
@@ -155,6 +159,54 @@ impl ProducerBase {
         })
     }
 
+    /// Begins a transaction.
+    fn _begin(&self, py: Python<'_>) -> PyResult<Call> {
+        guarded(|| {
+            let state = self.state(py)?;
+            let begun = state.producer.begin_transaction();
+            let (producer, given_up) = (Arc::clone(&state.producer), begun.clone());
+            // Nobody would ever end a transaction that is begun behind whoever has gone away.
+            let give_up = move || {
+                let (producer, begun) = (Arc::clone(&producer), given_up.clone());
+                given_up.on_done(Box::new(move || {
+                    if matches!(begun.take(), Some(Ok(Ok(())))) {
+                        producer.abort_transaction();
+                    }
+                }));
+            };
+            Ok(transaction::call(begun, state.id(py)?).or_else(give_up))
+        })
+    }
+
+    /// Commits or aborts the transaction.
+    fn _end(&self, py: Python<'_>, committed: bool) -> PyResult<Call> {
+        guarded(|| {
+            let state = self.state(py)?;
+            let id = state.id(py)?;
+            let call = if committed {
+                state.producer.commit_transaction()
+            } else {
+                state.producer.abort_transaction()
+            };
+            Ok(transaction::call(call, id))
+        })
+    }
+
+    /// Makes offsets part of the transaction.
+    fn _send_offsets(&self, py: Python<'_>, offsets: &Bound<'_, GroupOffsets>) -> PyResult<Call> {
+        guarded(|| {
+            let state = self.state(py)?;
+            let call = state.producer.send_offsets(offsets.get().0.clone());
+            Ok(transaction::call(call, state.id(py)?))
+        })
+    }
+
+    /// The name under which it commits transactions.
+    #[getter]
+    fn transactional_id(&self) -> Option<&str> {
+        self.0.get()?.transactional_id.as_deref()
+    }
+
     /// Sends what was taken so far without waiting for more; done when all of it is reported.
     fn _flush(&self, py: Python<'_>) -> PyResult<Call> {
         guarded(|| Ok(Call::unit(self.state(py)?.producer.flush())))
@@ -222,12 +274,17 @@ impl ProducerBase {
 }
 
 impl State {
+    /// The transactional id, or an error that there is none.
+    fn id(&self, py: Python<'_>) -> PyResult<&str> {
+        self.transactional_id.as_deref().ok_or_else(|| transaction::no_id(py))
+    }
+
     fn send(&self, py: Python<'_>, record: &Outgoing<'_>) -> PyResult<NetDelivery> {
         self.wait_for_task(py)?;
         match self.producer.send(record) {
             Ok(delivery) => return Ok(delivery),
             Err(NotTaken::Full) => {}
-            Err(reason) => return Err(not_taken(py, reason, record.topic)),
+            Err(reason) => return Err(self.not_taken(py, reason, record.topic)),
         }
         let begun = Instant::now();
         loop {
@@ -235,7 +292,7 @@ impl State {
             match self.producer.send(record) {
                 Ok(delivery) => return Ok(delivery),
                 Err(NotTaken::Full) => {}
-                Err(reason) => return Err(not_taken(py, reason, record.topic)),
+                Err(reason) => return Err(self.not_taken(py, reason, record.topic)),
             }
         }
     }
@@ -243,13 +300,13 @@ impl State {
     fn wait_for_room(&self, py: Python<'_>, begun: Instant, topic: &str) -> PyResult<()> {
         let left = self.max_block.saturating_sub(begun.elapsed());
         if left.is_zero() {
-            return Err(not_taken(py, NotTaken::Full, topic));
+            return Err(self.not_taken(py, NotTaken::Full, topic));
         }
         let room = self.producer.room();
         if wait(py, Some(left), |slice| room.wait(slice))? {
             return Ok(());
         }
-        Err(not_taken(py, NotTaken::Full, topic))
+        Err(self.not_taken(py, NotTaken::Full, topic))
     }
 
     /// Lets the task catch up where it is far behind, for as long as something moves.
@@ -388,11 +445,55 @@ impl State {
                     let begun = *begun.get_or_insert_with(Instant::now);
                     self.wait_for_room(py, begun, topic)?;
                 }
-                Some(reason) => return Err(not_taken(py, reason, topic)),
+                Some(reason) => return Err(self.not_taken(py, reason, topic)),
                 None => {}
             }
         }
         Ok(done)
+    }
+
+    fn not_taken(&self, py: Python<'_>, reason: NotTaken, topic: &str) -> PyErr {
+        let context = [("topic", topic.to_owned())];
+        match reason {
+            NotTaken::Full => error_with(
+                py,
+                "BufferFull",
+                &"the producer's buffer is full: records come faster than the broker takes them; wait \
+                  with flush() (in asyncio: await drain()), or raise buffer_memory",
+                &context,
+            ),
+            NotTaken::TooLarge(size) => error_with(
+                py,
+                "MessageTooLarge",
+                &format!(
+                    "a record of {size} bytes is larger than a request may be; raise max_request_size \
+                     here and max.message.bytes of the topic, or send a reference to the data"
+                ),
+                &context,
+            ),
+            NotTaken::NoTransaction => error_with(
+                py,
+                "TransactionStateError",
+                &"a producer with a transactional_id sends in transactions alone; send within `with \
+                  producer.transaction() as tx:`, or by a producer without the id",
+                &context,
+            ),
+            NotTaken::TransactionFailed => {
+                let id = self.transactional_id.as_deref().unwrap_or_default();
+                match self.producer.transaction_error() {
+                    Some(error) => transaction::why(py, &error.into(), id),
+                    // It has been aborted in between, by another thread.
+                    None => self.not_taken(py, NotTaken::NoTransaction, topic),
+                }
+            }
+            NotTaken::Panicked => panicked(py),
+            NotTaken::Closed => error_with(
+                py,
+                "ClosedError",
+                &"this producer is closed; make another one",
+                &context,
+            ),
+        }
     }
 }
 
@@ -453,32 +554,6 @@ fn read_headers(argument: &Bound<'_, PyAny>) -> PyResult<OwnedHeaders> {
         headers.push((name.into_bytes(), value));
     }
     Ok(headers)
-}
-
-fn not_taken(py: Python<'_>, reason: NotTaken, topic: &str) -> PyErr {
-    let context = [("topic", topic.to_owned())];
-    match reason {
-        NotTaken::Full => error_with(
-            py,
-            "BufferFull",
-            &"the producer's buffer is full: records come faster than the broker takes them; wait \
-              with flush() (in asyncio: await drain()), or raise buffer_memory",
-            &context,
-        ),
-        NotTaken::TooLarge(size) => error_with(
-            py,
-            "MessageTooLarge",
-            &format!(
-                "a record of {size} bytes is larger than a request may be; raise max_request_size \
-                 here and max.message.bytes of the topic, or send a reference to the data"
-            ),
-            &context,
-        ),
-        NotTaken::Panicked => panicked(py),
-        NotTaken::Closed => {
-            error_with(py, "ClosedError", &"this producer is closed; make another one", &context)
-        }
-    }
 }
 
 /// Where a record was stored.

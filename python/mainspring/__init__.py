@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mainspring._native import Delivery, Message, MessageBatch, RecordMetadata, __version__
     from mainspring._producer import Producer
     from mainspring._topic import Topic
+    from mainspring._transaction import Transaction
     from mainspring._types import Headers, TopicPartition
     from mainspring.broker import Broker, NodeInfo, SpawnedBroker
     from mainspring.errors import (
@@ -52,12 +53,15 @@ if TYPE_CHECKING:
         OffsetOutOfRange,
         OperationTimeout,
         OutcomeUnknown,
+        ProducerFenced,
         ProtocolError,
         RebalanceInProgress,
         RequestTimedOut,
         SerializationError,
         TopicAlreadyExists,
         TopicNotFound,
+        TransactionAborted,
+        TransactionStateError,
         UnsupportedByBroker,
     )
 
@@ -102,6 +106,7 @@ __all__ = [
     "PartitionInfo",
     "PlannedOffset",
     "Producer",
+    "ProducerFenced",
     "ProtocolError",
     "RebalanceInProgress",
     "RecordMetadata",
@@ -113,6 +118,9 @@ __all__ = [
     "TopicInfo",
     "TopicNotFound",
     "TopicPartition",
+    "Transaction",
+    "TransactionAborted",
+    "TransactionStateError",
     "UnsupportedByBroker",
     "__version__",
     "errors",
@@ -142,6 +150,7 @@ _WHERE = {
     "__version__": "mainspring._native",
     "Producer": "mainspring._producer",
     "Topic": "mainspring._topic",
+    "Transaction": "mainspring._transaction",
     "Headers": "mainspring._types",
     "TopicPartition": "mainspring._types",
     "Broker": "mainspring.broker",

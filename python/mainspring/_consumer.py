@@ -281,6 +281,17 @@ class Consumer(ConsumerCore[K, V]):
             message = f"{place[0]}-{partition} is not read by this consumer at present"
             raise LookupError(message)
 
+    def rewind(self) -> None:
+        """Goes back to the offsets that the group has stored, of all partitions that are read at present.
+
+        So a program goes on after a transaction that was aborted: what it had read is read again, by
+        whoever has the partitions now.
+
+        Raises:
+            KafkaError: There is no group.
+        """
+        wait(self._rewind(), 60.0, "the way back")
+
     def pause(self, partitions: Iterable[Place]) -> None:
         """Holds partitions back, which stay with this consumer, until `resume`."""
         wait(self._pause(list(partitions), True), 60.0, "the pause")

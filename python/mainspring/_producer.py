@@ -10,7 +10,8 @@ from mainspring import _native
 from mainspring._client import Bootstrap, bootstrap_text, topic_name, wait, watch_exit
 from mainspring._config import Setting, to_settings
 from mainspring._topic import Topic
-from mainspring.errors import ConfigError, FlushTimeout
+from mainspring._transaction import Transaction
+from mainspring.errors import ConfigError, FlushTimeout, TransactionStateError
 
 __all__ = ["Producer"]
 
@@ -49,6 +50,15 @@ class ProducerCore(_native.ProducerBase):
             topic.name, raw, raw_key, headers=headers, partition=partition, timestamp=timestamp
         )
 
+    def _check_id(self) -> None:
+        """Refuses what is about transactions where there are none."""
+        if self.transactional_id is None:
+            message = (
+                "this producer has no transactional_id, and so no transactions; make one by "
+                'Producer(..., transactional_id="NAME")'
+            )
+            raise TransactionStateError(message)
+
     def _at_exit(self, limit: float) -> _native.Call | None:
         return self._close(limit) if self._is_here and not self.is_closed else None
 
@@ -77,8 +87,8 @@ class Producer(ProducerCore):
         config: Settings by Kafka's names, such as `{"linger.ms": 5}`.
         settings: The same as keywords: `acks` ("all", 1, 0), `linger_ms`, `batch_size` (bytes),
             `compression` ("none", "gzip", "snappy", "lz4", "zstd"), `buffer_memory` (bytes),
-            `max_block_ms`, `delivery_timeout_ms`, `enable_idempotence`, `client_id` and so on, with
-            Kafka's meanings and defaults.
+            `max_block_ms`, `delivery_timeout_ms`, `enable_idempotence`, `transactional_id`,
+            `client_id` and so on, with Kafka's meanings and defaults.
 
     Raises:
         ConfigError: A setting is unknown, given twice, or out of its bounds.
@@ -118,6 +128,29 @@ class Producer(ProducerCore):
             keyed = True
         return self._send_many(topic_name(topic), records, keyed, partition)
 
+    def transaction(self) -> Transaction:
+        """A transaction, to be used in a `with` block: its end commits, an exception aborts.
+
+        The producer needs a `transactional_id`: a name that it keeps over restarts, and that no other
+        producer has at the same time. With it records are sent in transactions alone, by `tx.send` or
+        by `send`, and one is open at a time.
+
+        Raises:
+            TransactionStateError: There is no `transactional_id`, or a transaction is open.
+            ProducerFenced: Another producer has taken the `transactional_id`.
+            OperationTimeout: No broker has let it begin for `max_block_ms`.
+
+        >>> with mainspring.Broker() as broker:
+        ...     with mainspring.Producer(broker.bootstrap, transactional_id="shop") as producer:
+        ...         with producer.transaction() as tx:
+        ...             order = tx.send("orders", b"1")
+        ...             bill = tx.send("bills", b"1")
+        ...         order.done(), bill.done()
+        (True, True)
+        """
+        self._check_id()
+        return Transaction(self)
+
     def flush(self, timeout: float | None = None) -> None:
         """Sends what was taken so far and waits until all of it is reported.
 
@@ -140,7 +173,8 @@ class Producer(ProducerCore):
         call.take()
 
     def close(self, timeout: float = 30.0) -> None:
-        """Sends what was taken, waits for its reports, and ends. Closing it again does nothing.
+        """Sends what was taken, waits for its reports, and ends. Closing it again does nothing. A
+        transaction that is open is aborted.
 
         Args:
             timeout: Most seconds to wait.

@@ -36,12 +36,15 @@ __all__ = [
     "OffsetOutOfRange",
     "OperationTimeout",
     "OutcomeUnknown",
+    "ProducerFenced",
     "ProtocolError",
     "RebalanceInProgress",
     "RequestTimedOut",
     "SerializationError",
     "TopicAlreadyExists",
     "TopicNotFound",
+    "TransactionAborted",
+    "TransactionStateError",
     "UnsupportedByBroker",
 ]
 
@@ -141,6 +144,13 @@ class UnsupportedByBroker(MainspringError):
 
 class OutcomeUnknown(MainspringError):
     """A record may or may not have been stored, and it cannot be found out any more."""
+
+
+class TransactionStateError(MainspringError, RuntimeError):
+    """A call that does not fit what the transaction, or the producer, does at present.
+
+    Nothing has changed by it.
+    """
 
 
 class NoStoredOffset(MainspringError, LookupError):
@@ -259,3 +269,25 @@ class MemberFenced(KafkaError):
 
     _CODE = ErrorCode.FENCED_INSTANCE_ID
     fatal = True
+
+
+class ProducerFenced(KafkaError):
+    """Another producer has taken this one's `transactional_id`, or its place by an operator.
+
+    What it had open is aborted. A new producer takes the place back, and fences that other one.
+    """
+
+    _CODE = ErrorCode.PRODUCER_FENCED
+    fatal = True
+
+
+class TransactionAborted(KafkaError):
+    """A transaction could not be committed: it is aborted, or is to be, and nothing of it counts.
+
+    `__cause__` is what went wrong. Where it is `retriable`, the same again may succeed in another
+    transaction; where it is not, as with a record that is too large or partitions that the group has
+    given to others, it would fail again.
+    """
+
+    _CODE = ErrorCode.TRANSACTION_ABORTABLE
+    retriable = True

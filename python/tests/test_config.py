@@ -86,7 +86,7 @@ def test_the_same_setting_given_both_ways_is_refused(keywords, config):
         ),
         ("producer", {}, {"queue.buffering.max.ms": 5}, "use linger_ms (linger.ms in config)"),
         ("producer", {"group_id": "g"}, {}, "group_id is a setting of a consumer"),
-        ("producer", {"transactional_id": "t"}, {}, "transactional_id is not supported: trans"),
+        ("producer", {"transactional_ids": "t"}, {}, "did you mean transactional_id"),
         ("producer", {"value_serializer": "x"}, {}, "give a topic with serializers"),
         ("consumer", {"bootstrap_servers": "x"}, {}, "the client's first argument"),
         ("consumer", {"max_poll_records": 1}, {}, "batches that say their size"),
@@ -107,7 +107,8 @@ def test_every_setting_has_a_default_that_is_taken_and_words_that_explain_it():
         assert [name for name, _, _ in known] == sorted(name for name, _, _ in known)
         for name, default, documentation in known:
             assert documentation.endswith(".")
-            given = [("group.id", "g")] if kind == "consumer" and name != "group.id" else []
+            needed = {"consumer": ("group.id", "g"), "producer": ("transactional.id", "t")}
+            given = [needed[kind]] if kind in needed and name != needed[kind][0] else []
             _native.check_settings(kind, "a:1", [*given, (name, default)])
 
 

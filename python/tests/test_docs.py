@@ -11,10 +11,12 @@ import mainspring._testing
 import mainspring._topic
 import mainspring._consumer
 import mainspring._producer
+import mainspring._transaction
 import mainspring._types
 import mainspring.aio._admin
 import mainspring.aio._consumer
 import mainspring.aio._producer
+import mainspring.aio._transaction
 import mainspring.broker
 import mainspring.errors
 import mainspring.serde
@@ -30,11 +32,13 @@ def test_examples_run():
         mainspring._topic,
         mainspring._consumer,
         mainspring._producer,
+        mainspring._transaction,
         mainspring._types,
         mainspring.aio,
         mainspring.aio._admin,
         mainspring.aio._consumer,
         mainspring.aio._producer,
+        mainspring.aio._transaction,
         mainspring.broker,
         mainspring.errors,
         mainspring.serde,

@@ -46,6 +46,9 @@ def test_codes_become_the_classes_that_people_catch():
         (27, errors.RebalanceInProgress, MainspringError),
         (25, errors.RebalanceInProgress, MainspringError),
         (82, errors.MemberFenced, MainspringError),
+        (90, errors.ProducerFenced, MainspringError),
+        (120, errors.TransactionAborted, MainspringError),
+        (47, errors.TransactionAborted, MainspringError),
     ]:
         error = _native.error_of_answer(code)
         assert type(error) is kind

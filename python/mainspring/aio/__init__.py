@@ -12,5 +12,6 @@
 from mainspring.aio._admin import Admin
 from mainspring.aio._consumer import Consumer
 from mainspring.aio._producer import Producer
+from mainspring.aio._transaction import Transaction
 
-__all__ = ["Admin", "Consumer", "Producer"]
+__all__ = ["Admin", "Consumer", "Producer", "Transaction"]

@@ -222,6 +222,10 @@ class Consumer(ConsumerCore[K, V]):
             message = f"{place[0]}-{partition} is not read by this consumer at present"
             raise LookupError(message)
 
+    async def rewind(self) -> None:
+        """Goes back to the offsets that the group has stored, as `mainspring.Consumer.rewind`."""
+        await _loop.wait(self._rewind(), 60.0, "the way back")
+
     async def pause(self, partitions: Iterable[Place]) -> None:
         """Holds partitions back, which stay with this consumer, until `resume`."""
         await _loop.wait(self._pause(list(partitions), True), 60.0, "the pause")

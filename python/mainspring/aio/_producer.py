@@ -10,6 +10,7 @@ from mainspring._client import topic_name
 from mainspring._producer import ProducerCore, typed_records
 from mainspring._topic import Topic
 from mainspring.aio import _loop
+from mainspring.aio._transaction import Transaction
 from mainspring.errors import FlushTimeout
 
 __all__ = ["Producer"]
@@ -62,6 +63,13 @@ class Producer(ProducerCore):
                 await self.drain()
         return taken
 
+    def transaction(self) -> Transaction:
+        """A transaction, to be used in an `async with` block: its end commits, an exception aborts. The
+        rest is as with `mainspring.Producer.transaction`.
+        """
+        self._check_id()
+        return Transaction(self)
+
     async def drain(self, timeout: float | None = None) -> None:
         """Waits until the buffer has room again.
 
@@ -82,7 +90,8 @@ class Producer(ProducerCore):
         call.take()
 
     async def close(self, timeout: float = 30.0) -> None:
-        """Sends what was taken, waits for its reports, and ends. Closing it again does nothing.
+        """Sends what was taken, waits for its reports, and ends. Closing it again does nothing. A
+        transaction that is open is aborted.
 
         Raises:
             FlushTimeout: Records had no report after so many seconds. They are not sent any more, and
