@@ -22,7 +22,7 @@ use self::partitioner::Unkeyed;
 use self::sender::Sender;
 use super::network::NetworkConfig;
 use super::{ClientError, Effect, Input};
-use crate::ids::{Offset, PartitionIndex};
+use crate::ids::{Offset, PartitionIndex, ProducerEpoch, ProducerId};
 use crate::record::builder::{NewHeader, RECORD_OVERHEAD_MAX};
 use crate::record::compress::Codec;
 use crate::time::{Instant, Now};
@@ -64,6 +64,9 @@ pub struct ProducerConfig {
     /// How long a transaction may stay open before its coordinator aborts it
     /// (`transaction.timeout.ms`).
     pub transaction_timeout: Duration,
+    /// The newest kind of transactions that is spoken, where brokers settle on one as new: 1 for that of
+    /// clients before KIP-890.
+    pub transaction_version: i16,
     /// Where records without a key go (`partitioner.class`).
     pub unkeyed: Unkeyed,
     /// Codec of the batches (`compression.type`).
@@ -98,6 +101,7 @@ impl ProducerConfig {
             idempotence: true,
             transactional_id: None,
             transaction_timeout: Duration::from_mins(1),
+            transaction_version: transaction::VERSION,
             unkeyed: Unkeyed::Sticky,
             codec: Codec::None,
             compression_level: None,
@@ -374,6 +378,11 @@ impl Producer {
             self.in_part = Some((report, given + 1));
         }
         Some(delivery)
+    }
+
+    /// Returns the producer id and epoch in force, once there is one.
+    pub const fn identity(&self) -> Option<(ProducerId, ProducerEpoch)> {
+        self.sender.identity()
     }
 
     /// Returns how many records have not come to their end yet.

@@ -78,6 +78,10 @@ pub struct Sender {
 }
 
 impl Sender {
+    pub(super) const fn identity(&self) -> Option<(ProducerId, ProducerEpoch)> {
+        self.sequences.identity()
+    }
+
     pub(super) fn new(config: ProducerConfig) -> Self {
         assert!(
             !config.idempotence || config.acks == Acks::All,

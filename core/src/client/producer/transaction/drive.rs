@@ -208,7 +208,8 @@ impl Sender {
         let Some(link) = self.link_for(now, &question) else { return false };
         let Some(transactions) = &mut self.transactions else { return false };
         if question == (Question::ProducerId { bump: false }) {
-            transactions.is_v2 = self.network.feature(FEATURE) >= LEVEL_V2;
+            let level = self.network.feature(FEATURE).min(self.config.transaction_version);
+            transactions.is_v2 = level >= LEVEL_V2;
         }
         let asked = match self.request(link, &question, accumulator) {
             Ok(asked) => asked,
@@ -256,7 +257,8 @@ impl Sender {
 
     /// Takes in what the cluster has settled on by the end of a transaction.
     pub(super) fn settle_version(&mut self) {
-        let is_v2 = self.network.feature(FEATURE) >= LEVEL_V2;
+        let level = self.network.feature(FEATURE).min(self.config.transaction_version);
+        let is_v2 = level >= LEVEL_V2;
         if let Some(transactions) = &mut self.transactions {
             // The first transaction of the new kind needs an epoch that the old kind has not used.
             transactions.needs_epoch |= is_v2 && !transactions.is_v2;

@@ -38,6 +38,9 @@ use crate::ids::NodeId;
 use crate::time::{Instant, Now};
 use crate::wire::KafkaString;
 
+/// The newest `transaction.version` that is spoken.
+pub const VERSION: i16 = 2;
+
 /// The last version of Produce that brokers take for transactions of `transaction.version` 1.
 const LAST_PRODUCE_VERSION_V1: i16 = 11;
 

@@ -44,11 +44,17 @@ struct World {
 impl World {
     /// One that knows nothing, at brokers of this `transaction.version`.
     fn new(version: i16) -> Self {
+        Self::speaking(VERSION, version)
+    }
+
+    /// One that speaks no newer kind of transactions.
+    fn speaking(newest: i16, version: i16) -> Self {
         let mut config = ProducerConfig::new(network_config());
         config.linger = Duration::ZERO;
         config.batch_bytes = 1;
         config.transactional_id = Some(ID);
         config.transaction_timeout = Duration::from_secs(30);
+        config.transaction_version = newest;
         let mut broker = TestBroker::new(&[("orders", 2)]);
         broker.transaction_version = (version, 1);
         Self { producer: Producer::new(config), broker }
@@ -56,7 +62,11 @@ impl World {
 
     /// One whose producer id is 70 in epoch 0.
     fn ready(version: i16) -> Self {
-        let mut world = Self::new(version);
+        Self::new(version).begun()
+    }
+
+    fn begun(self) -> Self {
+        let mut world = self;
         world.producer.init_transactions(world.broker.now).expect("a new one");
         world.settle();
         world.find();

@@ -1,6 +1,7 @@
 //! What a transactional producer does where nothing goes wrong for good.
 
 use super::*;
+use crate::ids::{ProducerEpoch, ProducerId};
 
 #[test]
 fn a_producer_begins_with_its_transactional_id_at_the_coordinator_of_that() {
@@ -45,6 +46,21 @@ fn partitions_are_taken_in_before_anything_is_sent_to_them_up_to_version_1() {
     world.send("c");
     assert_eq!(world.add_partitions(ErrorCode::None), [0]);
     assert_eq!(identity(&world.produce(ErrorCode::None, 7).1), (70, 0, 2));
+}
+
+#[test]
+fn a_producer_that_speaks_the_old_kind_alone_does_so_with_brokers_of_the_new_one() {
+    let mut world = World::speaking(1, 2).begun();
+    assert_eq!(world.producer.identity(), Some((ProducerId(70), ProducerEpoch(0))));
+    for _ in 0..2 {
+        world.producer.begin_transaction().expect("ready");
+        world.send("a");
+        assert_eq!(world.add_partitions(ErrorCode::None), [0]);
+        assert!(world.produce(ErrorCode::None, 5).0 <= 11);
+        world.commit().expect("an open one");
+        assert!(world.end(ErrorCode::None, None).0 <= 4);
+        assert_eq!(world.event(), Some((Call::Commit, Ok(()))));
+    }
 }
 
 #[test]
