@@ -33,6 +33,32 @@ pub struct SeenRecord {
     pub producer_epoch: i16,
     /// Its sequence, -1 for none.
     pub sequence: i32,
+    /// What it is to transactions.
+    pub kind: RecordKind,
+}
+
+impl SeenRecord {
+    /// Returns whether it says something of a log rather than for its readers.
+    pub const fn is_control(&self) -> bool {
+        matches!(self.kind, RecordKind::Marker { .. } | RecordKind::Control)
+    }
+}
+
+/// What a record is to transactions.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum RecordKind {
+    /// It is part of none.
+    #[default]
+    Plain,
+    /// It is part of its producer's.
+    Transactional,
+    /// Its producer's transaction ends here.
+    Marker {
+        /// Whether it is committed.
+        committed: bool,
+    },
+    /// Something else that readers are not shown.
+    Control,
 }
 
 /// What a topic promises of a record that is acknowledged.
@@ -263,6 +289,11 @@ pub enum Fact {
         /// Which group.
         group: u32,
     },
+    /// A member has dealt with records in transactions for its group until nothing more came.
+    PipelineRead {
+        /// Which group.
+        group: u32,
+    },
     /// Faults are over for a group: from here on it has to come to rest.
     GroupHealed {
         /// Which group.
@@ -284,6 +315,131 @@ pub enum Fact {
         members: usize,
         /// How many partitions there are to hold.
         total: usize,
+    },
+    /// A producer wants to take the place of whoever had its transactional id before.
+    ProducerAsked {
+        /// Who.
+        client: usize,
+        /// The transactional id.
+        name: u32,
+    },
+    /// A producer has taken the place of whoever had its transactional id before.
+    ProducerReady {
+        /// Who.
+        client: usize,
+        /// The producer id that it was given.
+        producer_id: i64,
+        /// The epoch.
+        producer_epoch: i16,
+    },
+    /// A client begins a transaction.
+    TransactionBegun {
+        /// The transaction, with a number of its own count.
+        transaction: OperationId,
+        /// The transactional id.
+        name: u32,
+        /// How long it may be open, in nanoseconds.
+        timeout: u64,
+    },
+    /// A send is part of a transaction. Told before it is acknowledged.
+    SentIn {
+        /// The transaction.
+        transaction: OperationId,
+        /// The send.
+        operation: OperationId,
+    },
+    /// Records that a client was given led to what it does in a transaction.
+    TakenIn {
+        /// The transaction.
+        transaction: OperationId,
+        /// The group that the client reads for.
+        group: u32,
+        /// Their partition.
+        partition: TopicPartition,
+        /// Their offsets and hashes.
+        records: Vec<(i64, u64)>,
+        /// The first offset that is left, which the transaction commits.
+        to: i64,
+    },
+    /// A send is what a group makes of a record.
+    MadeOf {
+        /// The send.
+        operation: OperationId,
+        /// The group.
+        group: u32,
+        /// The partition of the record.
+        partition: TopicPartition,
+        /// Its offset.
+        offset: i64,
+    },
+    /// A client asks for the end of its transaction.
+    EndAsked {
+        /// The transaction.
+        transaction: OperationId,
+        /// Whether it is to be committed.
+        committed: bool,
+    },
+    /// A client was told that its transaction has ended as it asked.
+    TransactionEnded {
+        /// The transaction.
+        transaction: OperationId,
+        /// Whether it is committed.
+        committed: bool,
+    },
+    /// A client will not hear any more of its transaction: the client is gone.
+    TransactionLeft {
+        /// The transaction.
+        transaction: OperationId,
+    },
+    /// A client was told that another one has taken its place.
+    ProducerFenced {
+        /// Who.
+        client: usize,
+        /// The transaction that it was in, if it was in one.
+        transaction: Option<OperationId>,
+    },
+    /// A client was told that it cannot go on for another reason.
+    ProducerBroken {
+        /// Who.
+        client: usize,
+        /// Why.
+        why: String,
+    },
+    /// A reader of committed records was given a range of a partition.
+    ReadCommitted {
+        /// Who read.
+        client: usize,
+        /// Which partition.
+        partition: TopicPartition,
+        /// What it asked for.
+        from: i64,
+        /// What it would ask for next.
+        to: i64,
+        /// What it was shown.
+        records: Vec<SeenRecord>,
+        /// The high watermark that came along.
+        high_watermark: i64,
+        /// The last stable offset that came along, where the client can tell.
+        last_stable_offset: Option<i64>,
+        /// The aborted transactions that came along, where the client can tell: producers and first
+        /// offsets.
+        aborted: Option<Vec<(i64, i64)>>,
+    },
+    /// A client asks for the offset of a group that no transaction can take back.
+    AskedStable {
+        /// The question.
+        operation: OperationId,
+        /// Which group.
+        group: u32,
+        /// Which partition.
+        partition: TopicPartition,
+    },
+    /// A client was told that offset.
+    ToldStable {
+        /// The question.
+        operation: OperationId,
+        /// The answer, -1 for none.
+        offset: i64,
     },
     /// A topic was made that keeps another promise than [`Keeping::Flushed`].
     TopicMade {

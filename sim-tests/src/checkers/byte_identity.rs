@@ -30,7 +30,7 @@ impl Checker for ByteIdentity {
             }
             Fact::Read { partition, records, .. } | Fact::FinalLog { partition, records, .. } => {
                 let sent = self.sent.get(partition);
-                for record in records {
+                for record in records.iter().filter(|record| !record.is_control()) {
                     self.evaluations += 1;
                     if !sent.is_some_and(|sent| sent.contains(&record.hash)) {
                         return Err(format!(

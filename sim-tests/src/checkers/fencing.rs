@@ -1,4 +1,5 @@
-//! I19: behind the first batch of a producer's epoch stands none of an older epoch of that producer.
+//! I19: behind the first batch of a producer's epoch stands none of an older epoch of that producer, and nothing
+//! of an older epoch takes effect once a producer has been given its own.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +13,37 @@ use crate::history::{Fact, SeenRecord};
 pub struct Fencing {
     /// The offset at which each epoch of a producer was first seen.
     first: BTreeMap<(TopicPartition, i64, i16), i64>,
+    /// How far each partition is known to be committed.
+    committed: BTreeMap<TopicPartition, i64>,
+    /// How far each was when a producer was given an epoch.
+    fences: BTreeMap<(i64, i16), BTreeMap<TopicPartition, i64>>,
     evaluations: u64,
 }
 
 impl Fencing {
+    /// Whoever is given an epoch takes the place of all before: what those had written was committed, and what
+    /// was under way is refused.
+    fn look_at_fences(
+        &mut self,
+        partition: TopicPartition,
+        record: &SeenRecord,
+    ) -> Result<(), String> {
+        let (producer, epoch) = (record.producer_id, record.producer_epoch);
+        let newer = (producer, epoch.saturating_add(1))..=(producer, i16::MAX);
+        for ((_, fence), committed) in self.fences.range(newer).filter(|_| epoch < i16::MAX) {
+            self.evaluations += 1;
+            let committed = committed.get(&partition).copied().unwrap_or(0);
+            if record.offset >= committed {
+                return Err(format!(
+                    "offset {} of {partition} is of epoch {epoch} of producer {producer}, and was written after \
+                     epoch {fence} was given out, when {committed} offsets were committed",
+                    record.offset
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn look(&mut self, partition: TopicPartition, records: &[SeenRecord]) -> Result<(), String> {
         // Of a run of one producer and epoch its ends tell as much as all of it.
         let runs = records.chunk_by(|one, next| {
@@ -27,6 +55,9 @@ impl Fencing {
             let (producer, epoch) = (record.producer_id, record.producer_epoch);
             if producer < 0 {
                 continue;
+            }
+            if !record.is_control() {
+                self.look_at_fences(partition, record)?;
             }
             let first = self.first.entry((partition, producer, epoch)).or_insert(begin.offset);
             *first = (*first).min(begin.offset);
@@ -53,11 +84,23 @@ impl Checker for Fencing {
     }
 
     fn promise(&self) -> &'static str {
-        "Behind the first batch of a producer's newer epoch stands nothing of an older one."
+        "Once a producer has a newer epoch, nothing of an older one is written any more."
     }
 
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
+            Fact::HighWatermark { partition, offset: committed, .. }
+            | Fact::Bounds { partition, high_watermark: committed, .. } => {
+                let known = self.committed.entry(*partition).or_insert(*committed);
+                *known = (*known).max(*committed);
+                Ok(())
+            }
+            Fact::ProducerReady { producer_id, producer_epoch, .. } => {
+                let producer = (*producer_id, *producer_epoch);
+                let committed = || self.committed.clone();
+                self.fences.entry(producer).or_insert_with(committed);
+                Ok(())
+            }
             Fact::Read { partition, records, .. } | Fact::FinalLog { partition, records, .. } => {
                 self.look(*partition, records)
             }
@@ -108,5 +151,15 @@ mod tests {
             log_start: 0,
         };
         fails(Fencing::default(), &[read(&records[..2]), read(&records[2..])]);
+    }
+
+    #[test]
+    fn what_is_written_after_a_newer_epoch_was_given_out_is_found() {
+        let committed = Fact::HighWatermark { node: 0, partition: P, offset: 1 };
+        let ready = Fact::ProducerReady { client: 1, producer_id: 9, producer_epoch: 1 };
+        let [before, after] = [[log(&[0])], [log(&[0, 0])]].map(|logs| logs.concat());
+        let story = |log: &[Fact]| [&[committed.clone(), ready.clone()], log].concat();
+        passes(Fencing::default(), &story(&before));
+        fails(Fencing::default(), &story(&after));
     }
 }

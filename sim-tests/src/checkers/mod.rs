@@ -33,6 +33,7 @@ pub mod sequences;
 pub mod short_faults;
 pub mod single_owner;
 pub mod topic_life;
+pub mod transactions;
 
 use std::fmt;
 
@@ -100,7 +101,7 @@ impl fmt::Display for Alarm {
 
 /// Returns every checker.
 pub fn all() -> Vec<Box<dyn Checker>> {
-    vec![
+    let mut all: Vec<Box<dyn Checker>> = vec![
         Box::new(commit_once::CommitOnce::default()),
         Box::new(no_acked_loss::NoAckedLoss::default()),
         Box::new(offsets::Offsets::default()),
@@ -129,7 +130,9 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(no_stop::NoStop::default()),
         Box::new(refusals::Refusals::default()),
         Box::new(determinism::Determinism::default()),
-    ]
+    ];
+    all.extend(transactions::all());
+    all
 }
 
 /// What the log room remembers of votes, which `crash-points` looks at by itself.
@@ -162,7 +165,9 @@ pub(crate) mod testing {
     use mainspring_core::ids::{PartitionIndex, TopicPartition, Uuid};
 
     use super::Checker;
-    use crate::history::{Fact, ImageLog, Keeping, Membership, OperationId, SeenRecord};
+    use crate::history::{
+        Fact, ImageLog, Keeping, Membership, OperationId, RecordKind, SeenRecord,
+    };
 
     pub(crate) const P: TopicPartition =
         TopicPartition { topic_id: Uuid([7; 16]), partition: PartitionIndex(0) };
@@ -184,7 +189,8 @@ pub(crate) mod testing {
     }
 
     pub(crate) fn seen(offset: i64, hash: u64) -> SeenRecord {
-        SeenRecord { offset, hash, producer_id: -1, producer_epoch: -1, sequence: -1 }
+        let kind = RecordKind::Plain;
+        SeenRecord { offset, hash, producer_id: -1, producer_epoch: -1, sequence: -1, kind }
     }
 
     pub(crate) fn read(from: i64, records: &[(i64, u64)], high_watermark: i64) -> Fact {

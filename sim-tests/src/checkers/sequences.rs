@@ -41,7 +41,7 @@ impl Checker for Sequences {
             }
             Fact::FinalLog { partition, records, .. } => {
                 let mut next = BTreeMap::new();
-                for record in records.iter().filter(|record| record.producer_id >= 0) {
+                for record in records.iter().filter(|it| it.producer_id >= 0 && it.sequence >= 0) {
                     self.evaluations += 1;
                     let producer = (record.producer_id, record.producer_epoch);
                     let follows = record.sequence.checked_add(1).unwrap_or(0);

@@ -2,7 +2,7 @@ use mainspring_core::ids::PartitionIndex;
 
 use super::*;
 use crate::checkers::Alarm;
-use crate::history::SeenRecord;
+use crate::history::{RecordKind, SeenRecord};
 use crate::scenarios::{self, RunOptions};
 use crate::schedule::Plan;
 use crate::world::{MILLISECOND, SECOND};
@@ -20,6 +20,7 @@ fn read(from: i64, offsets: &[i64]) -> Fact {
         producer_id: -1,
         producer_epoch: -1,
         sequence: -1,
+        kind: RecordKind::Plain,
     };
     Fact::Read {
         client: 4,

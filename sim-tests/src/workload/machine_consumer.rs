@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Load, SharedRef, bootstrap};
 use crate::clock::EPOCH_MS;
-use crate::history::{Fact, SeenRecord, record_hash};
+use crate::history::{Fact, RecordKind, SeenRecord, record_hash};
 use crate::net::StreamId;
 use crate::world::{Actor, ActorEvent, Hands, MILLISECOND, SECOND};
 
@@ -142,6 +142,7 @@ impl MachineConsumer {
                             producer_id: -1,
                             producer_epoch: -1,
                             sequence: -1,
+                            kind: RecordKind::Plain,
                         })
                         .collect();
                     let from = records[0].offset;

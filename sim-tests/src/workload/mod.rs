@@ -97,6 +97,9 @@ pub struct Load {
 /// How often a client that gives up tries before it does.
 pub(crate) const PATIENCE: u32 = 40;
 
+/// The longest timeout of a transaction, in nanoseconds.
+pub const TRANSACTION_TIMEOUT_MAX: u64 = 10_000_000_000;
+
 /// Returns where client machines ask first: every node of a cluster, or the node that a client has.
 pub(crate) fn bootstrap(cluster: usize) -> Vec<(Arc<str>, u16)> {
     (1..=cluster).map(|node| (Arc::from(format!("node-{node}")), CLIENT_PORT)).collect()

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use mainspring_core::record::batch::Batch;
 use mainspring_core::record::iterate::OpenBatch;
+use mainspring_core::record::marker::TxnMarker;
 use mainspring_core::wire::KafkaString;
 use mainspring_core::wire::api::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData,
@@ -15,7 +16,7 @@ use mainspring_core::wire::api::metadata::MetadataResponse;
 
 use super::line::{Answer, Line};
 use super::{Load, PATIENCE, SharedRef, place};
-use crate::history::{Fact, OperationId, SeenRecord, record_hash};
+use crate::history::{Fact, OperationId, RecordKind, SeenRecord, record_hash};
 use crate::world::{Actor, ActorEvent, Hands, MILLISECOND};
 
 /// Most bytes of a batch whose payload is opened.
@@ -358,6 +359,7 @@ pub(crate) fn read_batches(mut bytes: Bytes, from: i64) -> (Vec<SeenRecord>, boo
         if !batch.crc_is_valid() {
             return (records, false);
         }
+        let kind = kind_of(&batch);
         for (nth, placed) in open.records().enumerate() {
             let Ok(placed) = placed else { return (records, false) };
             if placed.offset.0 < from {
@@ -372,10 +374,21 @@ pub(crate) fn read_batches(mut bytes: Bytes, from: i64) -> (Vec<SeenRecord>, boo
                 producer_id: batch.producer_id().0,
                 producer_epoch: batch.producer_epoch().0,
                 sequence,
+                kind,
             });
         }
     }
     (records, true)
+}
+
+/// Returns what the records of a batch are to transactions.
+fn kind_of(batch: &Batch) -> RecordKind {
+    match TxnMarker::of(batch) {
+        Some(marker) => RecordKind::Marker { committed: marker.committed },
+        None if batch.is_control() => RecordKind::Control,
+        None if batch.is_transactional() => RecordKind::Transactional,
+        None => RecordKind::Plain,
+    }
 }
 
 impl Actor for Reader {

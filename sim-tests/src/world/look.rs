@@ -92,7 +92,8 @@ fn image(
             };
             batches.push(records);
         }
-        let copied_forward = log.name == "__consumer_offsets";
+        let copied_forward =
+            matches!(log.name.as_str(), "__consumer_offsets" | "__transaction_state");
         image.insert(*id, ImageLog { copied_forward, start: log.start, end: log.end, batches });
     }
     Ok(image)
