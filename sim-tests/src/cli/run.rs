@@ -70,7 +70,9 @@ impl Total {
             return missing;
         }
         for (what, floor) in scenario.floors {
-            let counted = self.counts.get(what).copied().unwrap_or_else(|| self.faults.of(what));
+            let mark = || self.marks.iter().find(|(mark, _)| format!("{mark:?}") == *what);
+            let counted = self.counts.get(what).or_else(|| mark().map(|(_, count)| count));
+            let counted = counted.copied().unwrap_or_else(|| self.faults.of(what));
             let wanted = floor * self.outcomes / 100;
             if counted < wanted {
                 missing.push(format!("{what}: {counted} of {wanted}"));

@@ -80,7 +80,7 @@ const FORMED: u64 = 3 * SECOND;
 /// How long a healed cluster goes on: replicas must be alike a minute later.
 const LINGER: u64 = 65 * SECOND;
 
-fn draw(seed: u64) -> Plan {
+pub(super) fn draw(seed: u64) -> Plan {
     let mut rng = Rng::new(seed, Stream::Swarm);
     let nodes = [3, 3, 5][rng.index(3)];
     let shards = if rng.chance(700) { 1 } else { 3 };

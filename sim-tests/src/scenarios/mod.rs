@@ -7,6 +7,7 @@ pub mod groups;
 mod journal_rot;
 pub mod standard;
 pub mod topics;
+pub mod transactions;
 
 use mainspring_core::io::Mark;
 
@@ -65,7 +66,13 @@ pub const ALL: &[Scenario] = &[
 ];
 
 /// Scenarios that run by their names, and join the others once they are clean over many seeds.
-pub const ON_TRIAL: &[Scenario] = &[broker::DISK_FAULTS, broker::UNRECOVERABLE, cluster::SCENARIO];
+pub const ON_TRIAL: &[Scenario] = &[
+    broker::DISK_FAULTS,
+    broker::UNRECOVERABLE,
+    cluster::SCENARIO,
+    transactions::SCENARIO,
+    transactions::CLUSTER,
+];
 
 /// Every mark, so that one that nobody reaches is known.
 pub const MARKS: &[Mark] = &[
@@ -115,6 +122,10 @@ pub const MARKS: &[Mark] = &[
     Mark::CoordinatorReadFromFile,
     Mark::CoordinatorCleaned,
     Mark::CoordinatorReadAgain,
+    Mark::TransactionFenced,
+    Mark::TransactionTimedOut,
+    Mark::TransactionEndRepeated,
+    Mark::MarkerRetried,
 ];
 
 /// Returns a scenario by its name.

@@ -17,13 +17,16 @@ use crate::rng::Rng;
 use crate::scenarios::{RunOptions, broker};
 use crate::workload::absent::Absent;
 use crate::workload::churner::Churner;
+use crate::workload::committed_reader::CommittedReader;
 use crate::workload::machine_consumer::{Habits, MachineConsumer};
 use crate::workload::machine_producer::MachineProducer;
 use crate::workload::member::Member;
+use crate::workload::pipeline::{Making, Pipeline};
 use crate::workload::producer::Producer;
 use crate::workload::purger::Purger;
 use crate::workload::reader::Reader;
-use crate::workload::{CLIENT_PORT, Load, PEER_PORT, SharedRef};
+use crate::workload::transactional::{Conduct, Transactional};
+use crate::workload::{CLIENT_PORT, Load, PEER_PORT, SharedRef, TRANSACTION_TIMEOUT_MAX};
 use crate::world::{
     Actor, ClusterOptions, Fault, MILLISECOND, Outcome, SECOND, World, WorldOptions,
 };
@@ -67,6 +70,15 @@ pub enum Work {
     },
     /// The consumer machine of core.
     MachineConsumer(Habits),
+    /// The producer machine of core with a transactional id.
+    Transactional(Conduct),
+    /// A reader of committed records.
+    CommittedReader {
+        /// The version of Fetch, 5 to 17.
+        version: i16,
+    },
+    /// A member of a group that makes records of records, in transactions.
+    Pipeline(Making),
     /// Whoever makes topics, uses them and deletes them.
     Churner {
         /// Whether it reads everything once more at the end.
@@ -357,6 +369,13 @@ impl WorldPlan {
             Work::MachineConsumer(habits) => {
                 Box::new(MachineConsumer::new(number, load, shared, habits))
             }
+            Work::Transactional(conduct) => {
+                Box::new(Transactional::new(number, load, shared, conduct))
+            }
+            Work::CommittedReader { version } => {
+                Box::new(CommittedReader::new(number, load, shared, version))
+            }
+            Work::Pipeline(making) => Box::new(Pipeline::new(number, load, shared, making)),
             Work::Churner { recorder } => {
                 let names = (0..self.topics).map(|n| format!("churn-{n}")).collect();
                 Box::new(Churner::new(number, names, shared, client.pause, recorder))
@@ -418,6 +437,16 @@ impl WorldPlan {
                 Work::Producer { acks } => matches!(acks, -1 | 1),
                 Work::Reader { version, .. } => (4..=17).contains(version),
                 Work::MachineConsumer(habits) => habits.restless <= 1_000,
+                Work::CommittedReader { version } => (5..=17).contains(version),
+                Work::Transactional(Conduct { version, timeout_ms, .. })
+                | Work::Pipeline(Making { version, timeout_ms, .. }) => {
+                    let most = TRANSACTION_TIMEOUT_MAX / MILLISECOND;
+                    // Those who make records need three topics.
+                    let is_making = matches!(work, Work::Pipeline(_));
+                    matches!(version, 1 | 2)
+                        && (1..=most).contains(timeout_ms)
+                        && (topics >= 3 || !is_making)
+                }
                 Work::MachineProducer
                 | Work::Purger
                 | Work::Member { .. }

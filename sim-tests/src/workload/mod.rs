@@ -2,13 +2,17 @@
 
 pub mod absent;
 pub mod churner;
+pub mod committed_reader;
 pub mod line;
+pub mod links;
 pub mod machine_consumer;
 pub mod machine_producer;
 pub mod member;
+pub mod pipeline;
 pub mod producer;
 pub mod purger;
 pub mod reader;
+pub mod transactional;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +28,12 @@ pub struct Shared {
     pub topics: BTreeMap<String, Uuid>,
     /// How many producers have not finished.
     pub producers: usize,
+    /// How many of those who make records of others have not finished.
+    pub pipelines: usize,
+    /// When one of them last had something to do, in nanoseconds.
+    pub pipeline_news: u64,
+    /// How many of those who wait for everything to become stable have not seen that.
+    pub unstable: usize,
     /// What those know who make and delete topics.
     pub churned: churner::Names,
     /// What the members of each group know of each other.
@@ -41,6 +51,13 @@ pub struct SharedGroup {
     pub since: Option<u64>,
     /// Whether one of them leaves for good at the end.
     pub parting: bool,
+}
+
+impl Shared {
+    /// Returns whether nobody writes any more, and all that was written is stable.
+    pub const fn is_written(&self) -> bool {
+        self.producers + self.pipelines + self.unstable == 0
+    }
 }
 
 impl SharedGroup {

@@ -129,7 +129,7 @@ impl Reader {
         if self.done {
             return;
         }
-        if self.finishing && self.shared.borrow().producers == 0 && !self.last_pass {
+        if self.finishing && self.shared.borrow().is_written() && !self.last_pass {
             if !self.recorder {
                 self.done = true;
                 return;

@@ -1,0 +1,174 @@
+//! Producers with transactional ids, groups that make records of records, and readers of committed records: on one
+//! node, and in a cluster.
+
+use super::{Scenario, cluster};
+use crate::rng::{Rng, Stream};
+use crate::schedule::{ClientPlan, GRACE, NodePlan, Plan, Work, WorldPlan};
+use crate::swarm::{self, Kind, Scope};
+use crate::workload::pipeline::Making;
+use crate::workload::transactional::Conduct;
+use crate::world::{DiskTrouble, MILLISECOND, SECOND};
+
+/// One node.
+pub const SCENARIO: Scenario = Scenario {
+    name: "transactions",
+    about: "transactions that commit, abort, time out and fence each other, on a node that crashes",
+    draw,
+    floors: &[
+        ("acks", 10_000),
+        ("transactions-committed", 3_000),
+        ("transactions-aborted", 700),
+        ("transactions-left", 80),
+        ("producers-fenced", 150),
+        ("TransactionTimedOut", 50),
+        ("TransactionFenced", 150),
+        ("committed-reads", 5_000),
+        ("inputs-taken", 2_000),
+        ("stable-told", 300),
+        ("pipelines-read", 60),
+        ("kill", 100),
+        ("power-cut", 100),
+        ("starts", 300),
+    ],
+    armed: ARMED,
+};
+
+/// A cluster.
+pub const CLUSTER: Scenario = Scenario {
+    name: "cluster-transactions",
+    about: "transactions in a cluster of three or five nodes under deaths and parted networks",
+    draw: draw_cluster,
+    floors: &[
+        ("acks", 5_000),
+        ("transactions-committed", 1_000),
+        ("transactions-aborted", 300),
+        ("producers-fenced", 100),
+        ("TransactionTimedOut", 60),
+        ("committed-reads", 3_000),
+        ("inputs-taken", 500),
+        ("kill", 100),
+        ("power-cut", 100),
+        ("starts", 300),
+    ],
+    armed: ARMED,
+};
+
+const ARMED: &[&str] = &[
+    "I01", "I03", "I04", "I05", "I07", "I13", "I14", "I18", "I19", "I20", "I21", "I22", "I23",
+    "I24", "I24O", "I37", "I40", "I41", "L1", "L3", "L5",
+];
+
+const KINDS: &[Kind] = &[
+    Kind::Kill,
+    Kind::Kill,
+    Kind::PowerCut,
+    Kind::PowerCut,
+    Kind::Stop,
+    Kind::StopKilled,
+    Kind::Pause,
+    Kind::Suspend,
+    Kind::WallJump,
+    Kind::Drift,
+    Kind::ResetStreams,
+    Kind::Cut,
+    Kind::SlowDisk,
+    Kind::Storm,
+    Kind::CrashInRecovery,
+    Kind::Link,
+    Kind::Link,
+    Kind::Flap,
+    Kind::Disk(DiskTrouble::Exhausted),
+];
+
+/// Topics: two that groups read, and one where what they make ends.
+const TOPICS: usize = 3;
+
+/// Draws who takes part, for some nodes.
+fn clients(rng: &mut Rng, nodes: usize) -> Vec<ClientPlan> {
+    let mut clients = Vec::new();
+    let pause = rng.between(5, 200) * MILLISECOND;
+    let mut client = |work, pause, operations| {
+        let home = clients.len() % nodes;
+        clients.push(ClientPlan { number: clients.len(), work, pause, operations, home });
+    };
+    client(Work::Reader { version: 17, recorder: true }, 0, Some(200));
+    for _ in 0..rng.between(1, 2) {
+        let version = [5, 11, 12, 13, 17][rng.index(5)];
+        client(Work::CommittedReader { version }, 20 * MILLISECOND, None);
+    }
+    // Two of them have one name at times.
+    let names = rng.between(1, 3) as u32;
+    let late = if rng.chance(500) { 30 } else { 0 };
+    let restless = [0, 50, 200][rng.index(3)];
+    for nth in 0..rng.between(1, 4) as u32 {
+        let version = if rng.chance(600) { 2 } else { 1 };
+        let conduct = Conduct {
+            name: nth % names,
+            version,
+            timeout_ms: [1_000, 3_000, 10_000][rng.index(3)],
+            aborts: [0, 100, 500][rng.index(3)],
+            restless,
+            // Of the kind before KIP-890 what comes again may end the next transaction.
+            late: if version == 2 { late } else { 0 },
+        };
+        client(Work::Transactional(conduct), pause, Some(500));
+    }
+    if rng.chance(400) {
+        client(Work::MachineProducer, 4 * pause, Some(200));
+    }
+    if rng.chance(600) {
+        let restless = [0, 50, 200][rng.index(3)];
+        for group in 0..rng.between(1, 2) as u32 {
+            for _ in 0..rng.between(1, 3) {
+                let making = Making {
+                    group,
+                    version: if rng.chance(600) { 2 } else { 1 },
+                    timeout_ms: [1_000, 3_000, 10_000][rng.index(3)],
+                    restless,
+                };
+                client(Work::Pipeline(making), pause, None);
+            }
+        }
+    }
+    clients
+}
+
+fn draw(seed: u64) -> Plan {
+    let mut rng = Rng::new(seed, Stream::Swarm);
+    let shards = if rng.chance(500) { 1 } else { 3 };
+    let partitions = rng.between(1, 3) as i32;
+    let time = rng.between(8, 30) * SECOND;
+    let node = NodePlan::draw(&mut rng, None, 0);
+    let clients = clients(&mut rng, 1);
+    let scope = Scope { nodes: 1, clients: clients.len() };
+    Plan::World(Box::new(WorldPlan {
+        cluster: None,
+        nodes: 1,
+        unrecoverable: false,
+        permanent: Vec::new(),
+        shards,
+        topics: TOPICS,
+        partitions,
+        records: rng.between(1, 6),
+        bytes: [20, 200, 1_000][rng.index(3)],
+        node,
+        disk: swarm::disk(&mut rng),
+        net: swarm::net(&mut rng),
+        drift_ppm: rng.below(500),
+        heal_at: time,
+        grace: GRACE,
+        clients,
+        faults: swarm::faults(&mut Rng::new(seed, Stream::Faults), KINDS, scope, time),
+    }))
+}
+
+/// The nodes, networks and faults of `cluster`, with other clients.
+fn draw_cluster(seed: u64) -> Plan {
+    let mut plan = cluster::draw(seed);
+    if let Plan::World(world) = &mut plan {
+        let mut rng = Rng::new(seed, Stream::Swarm).child(1);
+        world.clients = clients(&mut rng, world.nodes);
+        world.topics = TOPICS;
+    }
+    plan
+}
