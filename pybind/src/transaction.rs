@@ -72,7 +72,6 @@ fn abortable(py: Python<'_>, cause: &ClientError, context: &[(&str, String)]) ->
 }
 
 /// Whether the same records and offsets may be committed by another transaction.
-#[expect(clippy::wildcard_enum_match_arm, reason = "all other codes pass with the transaction")]
 const fn may_succeed(cause: &ClientError) -> bool {
     match cause.refused_with() {
         Some(code) => !matches!(

@@ -526,19 +526,19 @@ impl Pipeline {
             return;
         }
         let own = match (self.asleep, self.phase) {
-            (Some(until), _) => until,
-            (None, Phase::Away { until } | Phase::Open { until, .. }) => until,
+            (Some(until), _) | (None, Phase::Away { until } | Phase::Open { until, .. }) => until,
             (None, _) => u64::MAX,
         };
         let machines = [self.consumer.next_deadline(), self.producer.next_deadline()];
-        let machines = machines.into_iter().flatten().map(|at| at.as_nanos()).min();
+        let machines =
+            machines.into_iter().flatten().map(mainspring_core::time::Instant::as_nanos).min();
         let runs = self.asleep.is_none() && !matches!(self.phase, Phase::Away { .. });
         let machines = machines.filter(|_| runs).unwrap_or(u64::MAX);
         let due = own.min(machines).min(hands.now + SECOND / 2);
         hands.wake_at(due.max(hands.now + 1));
     }
 
-    fn hear(&mut self, hands: &mut Hands<'_>, event: &ActorEvent) {
+    fn hear(&mut self, hands: &Hands<'_>, event: &ActorEvent) {
         let now = now(hands);
         match event {
             ActorEvent::Wake if matches!(self.phase, Phase::Away { .. }) => {}

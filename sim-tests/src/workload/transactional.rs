@@ -391,7 +391,7 @@ impl Transactional {
             Phase::Starting | Phase::Ending { .. } => u64::MAX,
         };
         let machine = self.machine.as_ref().and_then(Producer::next_deadline);
-        let machine = machine.map_or(u64::MAX, |at| at.as_nanos());
+        let machine = machine.map_or(u64::MAX, mainspring_core::time::Instant::as_nanos);
         let again = self.kept.iter().map(|(at, ..)| *at).min().unwrap_or(u64::MAX);
         let due = own.min(machine).min(again).min(hands.now + SECOND);
         hands.wake_at(due.max(hands.now + 1));

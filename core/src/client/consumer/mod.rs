@@ -303,7 +303,11 @@ impl Consumer {
     /// until then counts no more, nor does what the last event told of it: with an offset, everything
     /// below that one counts as processed.
     pub fn seek(&mut self, now: Now, place: &Place, start: Start) -> bool {
-        let is_held = self.held.get(place).is_some_and(|held| !held.is_revoked);
+        // Whoever has not been told yet that it was lost means what it had before, though it be given again.
+        let is_lost = self.events.iter().any(
+            |told| matches!(&told.event, ConsumerEvent::Lost(places) if places.contains(place)),
+        );
+        let is_held = !is_lost && self.held.get(place).is_some_and(|held| !held.is_revoked);
         if is_held {
             if matches!(&self.told, Some(Pending::Records(told, _)) if told == place) {
                 self.told = None;

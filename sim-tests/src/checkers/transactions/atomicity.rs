@@ -209,7 +209,7 @@ mod tests {
         facts.extend(sent(1, 1, 10));
         facts.extend(sent(1, 2, 11));
         facts.extend([acked(1, 0), acked(2, 1)]);
-        facts.extend_from_slice(&ended(1, true)[..1 + usize::from(told)]);
+        facts.extend_from_slice(&ended(1, true)[..=usize::from(told)]);
         facts.push(whole(log));
         facts
     }
