@@ -54,6 +54,13 @@ const FAILURES: &[Failure] = &[
                 that spins; wakeups are counted for each owner of a deadline now",
     },
     Failure {
+        scenario: "transactions",
+        seed: 604,
+        story: "a consumer was put out of its group and given the same partition again between two calls of its program; \
+                the program's way back after an aborted transaction was taken for one in the new holding, and records \
+                that another had dealt with were dealt with again, and committed. consumer/mod.rs: seek",
+    },
+    Failure {
         scenario: "crash-points",
         seed: 522_179_039_455,
         story: "a start moved over all of a segment whose batches were not written yet, more came behind it and was cut \

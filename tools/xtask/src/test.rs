@@ -117,11 +117,16 @@ fn swarm(parts: &mut Parts, seconds: u32) {
     parts.run("simulator over fresh seeds", budget, Counting::Lines, swarm);
 }
 
-/// Runs clusters in the simulator: the same seeds each time, since it is on trial.
+/// Runs the scenarios on trial in the simulator, clusters and transactions: the same seeds each time.
 fn clusters(parts: &mut Parts, seeds: u32) {
-    let mut run = cargo(&["run", "-q", "--profile", "world", "-p", "mainspring-sim", "--"]);
-    run.args(["run", "cluster", "--seeds", &format!("1..{}", seeds + 1)]);
-    parts.run("clusters in the simulator", Duration::from_mins(5), Counting::Exit, run);
+    for (scenario, seeds) in
+        [("cluster", seeds), ("transactions", 2 * seeds), ("cluster-transactions", seeds / 2)]
+    {
+        let mut run = cargo(&["run", "-q", "--profile", "world", "-p", "mainspring-sim", "--"]);
+        run.args(["run", scenario, "--seeds", &format!("1..{}", seeds + 1)]);
+        let name = format!("{scenario} in the simulator");
+        parts.run(&name, Duration::from_mins(5), Counting::Exit, run);
+    }
 }
 
 /// Searches the small worlds, each up to that many distinct states.
