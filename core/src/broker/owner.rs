@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::early_refusals::Target;
-use crate::broker::post::{Answer, Ask, FetchItem, FetchRefusal, ListedOffset, Post};
+use crate::broker::post::{
+    Answer, Ask, FetchItem, FetchRefusal, ListedOffset, Post, ProduceItem, ProduceRefusal, Produced,
+};
 use crate::broker::shard::{Shard, TicketUse};
 use crate::broker::start::Phase;
 use crate::connection::RequestId;
@@ -97,47 +99,39 @@ impl Shard {
             Ask::Produce { version, all_replicas, wait, transaction, items } => {
                 let acks = Acks { version, all_replicas, wait };
                 let mut appended = Vec::new();
-                for mut item in items {
-                    let refused = refused.or_else(|| self.refused_by_lease(now, item.partition));
-                    if refused.is_none() && !item.passes {
-                        let (id, at, of) =
-                            (item.partition, waiter(item.index), transaction.as_ref());
-                        match self.hold_batch(now, id, item.records, acks, at, of) {
-                            Ok(records) => item.records = records,
-                            Err(None) => continue,
-                            Err(Some(code)) => {
-                                self.answer_waiter(now, at, Answer::Produced(Err(code.into())));
-                                continue;
-                            }
-                        }
-                    }
-                    let Self { partitions, log, fx, early_refusals, .. } = self;
-                    let target = || Target::Id(item.partition);
-                    let answer = match (refused, partitions.get_mut(&item.partition)) {
+                for ProduceItem { index, partition: id, records, passes } in items {
+                    let refused = refused.or_else(|| self.refused_by_lease(now, id));
+                    let target = || Target::Id(id);
+                    let leads = refused.is_none() && self.partitions.contains_key(&id);
+                    let answer = if !leads {
+                        // The metadata that gives this shard the partition may be on its way.
+                        self.early_refusals.refuse(now.mono, target(), &records);
+                        Some(Err(refused.unwrap_or(ErrorCode::NotLeaderOrFollower).into()))
+                    } else if (self.early_refusals.is_passing(now.mono, target, &records) || passes)
+                        && !self.log.knows_producer_of(id, &records)
+                    {
                         // Where the log knows the producer, it judges by what it holds: what was refused
                         // here may have been taken by a leader before this one.
-                        (None, Some(_))
-                            if (early_refusals.is_passing(now.mono, target, &item.records)
-                                || item.passes)
-                                && !log.knows_producer_of(item.partition, &item.records) =>
-                        {
-                            Some(Err(ErrorCode::OutOfOrderSequenceNumber.into()))
-                        }
-                        (None, Some(partition)) => {
-                            let waiter = waiter(item.index);
-                            let answer =
-                                partition.produce(now, item.records, acks, None, waiter, log, fx);
-                            appended.push(item.partition);
-                            answer
-                        }
-                        (refused, _) => {
-                            // The metadata that gives this shard the partition may be on its way.
-                            early_refusals.refuse(now.mono, target(), &item.records);
-                            Some(Err(refused.unwrap_or(ErrorCode::NotLeaderOrFollower).into()))
+                        Some(Err(ErrorCode::OutOfOrderSequenceNumber.into()))
+                    } else {
+                        match self.hold_batch(
+                            now,
+                            id,
+                            records,
+                            acks,
+                            waiter(index),
+                            transaction.as_ref(),
+                        ) {
+                            Ok(records) => {
+                                appended.push(id);
+                                self.append_produced(now, id, records, acks, waiter(index))
+                            }
+                            Err(None) => None,
+                            Err(Some(code)) => Some(Err(code.into())),
                         }
                     };
                     if let Some(answer) = answer {
-                        self.answer_waiter(now, waiter(item.index), Answer::Produced(answer));
+                        self.answer_waiter(now, waiter(index), Answer::Produced(answer));
                     }
                 }
                 // Followers fetch what is not stable here yet.
@@ -282,6 +276,21 @@ impl Shard {
             let client = item.replica.is_none();
             client.then(|| self.refused_by_lease(now, item.partition)).flatten()
         })
+    }
+
+    fn append_produced(
+        &mut self,
+        now: Now,
+        id: TopicPartition,
+        records: Bytes,
+        acks: Acks,
+        waiter: Waiter,
+    ) -> Option<Result<Produced, ProduceRefusal>> {
+        let Self { partitions, log, fx, .. } = self;
+        let Some(partition) = partitions.get_mut(&id) else {
+            return Some(Err(ErrorCode::NotLeaderOrFollower.into()));
+        };
+        partition.produce(now, records, acks, None, waiter, log, fx)
     }
 
     fn producers_of(&self, id: TopicPartition) -> Vec<DescribedProducer> {

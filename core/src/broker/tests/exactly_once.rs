@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::broker::testing::{Client, TestNode};
-use crate::ids::{ProducerEpoch, ProducerId};
+use crate::ids::{PartitionIndex, ProducerEpoch, ProducerId, TopicPartition};
 use crate::record::builder::{BatchBuilder, Producer};
 use crate::record::compress::Codec;
 use crate::wire::api::add_offsets_to_txn::AddOffsetsToTxnRequest;
@@ -25,7 +25,7 @@ use crate::wire::api::txn_offset_commit::{
     TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
 
-use super::{SHARDS, create, fetch_request};
+use super::{SHARDS, create, fetch_request, metadata};
 
 const ID: &str = "etl";
 
@@ -374,5 +374,26 @@ fn the_first_id_of_a_node_is_answered_on_disk_and_in_memory_without_anything_els
             assert_eq!(node.call(client, 6, &request).coordinators[0].error_code, 0);
             assert_eq!(init(&mut node, client, 60_000).error_code, 0, "{shards} {memory_only}");
         }
+    }
+}
+
+#[test]
+fn a_batch_of_a_transaction_never_passes_one_that_its_owner_was_not_ready_for() {
+    for shards in SHARDS {
+        let (mut node, client) = started(shards);
+        let mut writer = Writer::init(&mut node, client, 12);
+        let topic_id = metadata(&mut node, client, "t", false).topic_id;
+        let id = TopicPartition { topic_id, partition: PartitionIndex(0) };
+        let owner = usize::from(node.shards[0].owner(id).0);
+        // As if the metadata had not come there yet.
+        node.shards[owner].partitions.remove(&id).expect("there");
+        assert_eq!(writer.produce(&mut node, 0).0, 6);
+        let now = node.now;
+        node.shards[owner].take_up(now, id);
+        writer.sequences[0] = 1;
+        assert_eq!(writer.produce(&mut node, 0).0, 45, "the one before it is on its way again");
+        writer.sequences[0] = 0;
+        assert_eq!(writer.produce(&mut node, 0), (0, 0));
+        assert_eq!(writer.produce(&mut node, 0), (0, 1));
     }
 }
