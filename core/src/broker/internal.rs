@@ -8,6 +8,7 @@ use crate::broker::shard::Shard;
 use crate::connection::RequestId;
 use crate::coordinator::transaction::MarkerId;
 use crate::ids::{ConnectionId, ProducerId, TopicPartition};
+use crate::partition::VerificationGuard;
 use crate::time::Now;
 use crate::wire::Response;
 
@@ -32,6 +33,8 @@ pub(in crate::broker) enum Internal {
         partition: TopicPartition,
         /// The producer.
         producer: ProducerId,
+        /// Under which it was asked.
+        guard: VerificationGuard,
     },
 }
 
@@ -65,11 +68,11 @@ impl Shard {
                     self.on_marker_written(now, coordinator, marker, outcome);
                 }
             }
-            Internal::Verification { partition, producer } => {
-                let key = (*partition, *producer);
+            Internal::Verification { partition, producer, guard } => {
+                let (key, guard) = ((*partition, *producer), *guard);
                 self.pending.remove(&id);
                 if let Answer::Transaction(outcome) = answer {
-                    self.on_verified(now, key, &outcome);
+                    self.on_verified(now, key, guard, &outcome);
                 }
             }
         }
@@ -87,8 +90,8 @@ impl Shard {
             Internal::Markers { coordinator, ids, .. } => {
                 self.on_markers_response(now, coordinator, &ids, response);
             }
-            Internal::Verification { partition, producer } => {
-                self.on_verification_response(now, (partition, producer), response);
+            Internal::Verification { partition, producer, guard } => {
+                self.on_verification_response(now, (partition, producer), guard, response);
             }
         }
     }

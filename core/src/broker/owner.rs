@@ -122,12 +122,12 @@ impl Shard {
                             waiter(index),
                             transaction.as_ref(),
                         ) {
-                            Ok(records) => {
+                            Ok(Some(records)) => {
                                 appended.push(id);
                                 self.append_produced(now, id, records, acks, waiter(index))
                             }
-                            Err(None) => None,
-                            Err(Some(code)) => Some(Err(code.into())),
+                            Ok(None) => None,
+                            Err(code) => Some(Err(code.into())),
                         }
                     };
                     if let Some(answer) = answer {

@@ -104,9 +104,9 @@ impl Shard {
         }
         let producer = (commit.producer.id, commit.producer.epoch);
         match self.hold_offsets(now, waiter, item, producer) {
-            Ok(item) => self.ask_group_at_once(now, waiter, item),
-            Err(None) => {}
-            Err(Some(code)) => self.answer_waiter(now, waiter, Answer::Group(Err(code))),
+            Ok(Some(item)) => self.ask_group_at_once(now, waiter, item),
+            Ok(None) => {}
+            Err(code) => self.answer_waiter(now, waiter, Answer::Group(Err(code))),
         }
     }
 

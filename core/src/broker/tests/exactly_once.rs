@@ -1,11 +1,16 @@
 //! Transactions over the wire, with the requests of old clients and of new ones (KIP-98, KIP-447, KIP-890).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::broker::testing::{Client, TestNode};
-use crate::ids::{PartitionIndex, ProducerEpoch, ProducerId, TopicPartition};
+use crate::ids::{
+    LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicPartition,
+};
+use crate::metadata::PartitionImage;
+use crate::partition::InSync;
 use crate::record::builder::{BatchBuilder, Producer};
 use crate::record::compress::Codec;
 use crate::wire::api::add_offsets_to_txn::AddOffsetsToTxnRequest;
@@ -49,7 +54,7 @@ impl Writer {
         Self { client, id, epoch, sequences: [0; 2], version }
     }
 
-    fn produce(&mut self, node: &mut TestNode, partition: i32) -> (i16, i64) {
+    fn batch(self, partition: i32) -> ProduceRequest {
         let producer = Producer {
             id: ProducerId(self.id),
             epoch: ProducerEpoch(self.epoch),
@@ -58,7 +63,7 @@ impl Writer {
         let mut builder = BatchBuilder::new(Codec::None).producer(producer).transactional();
         builder.push(1_700_000_000_000, None, Some(b"v"), &[]);
         let records: Bytes = builder.build().to_bytes();
-        let request = ProduceRequest {
+        ProduceRequest {
             transactional_id: Some(ID.into()),
             acks: -1,
             timeout_ms: 30_000,
@@ -70,8 +75,11 @@ impl Writer {
                 }],
                 ..TopicProduceData::default()
             }],
-        };
-        let answer = node.call(self.client, self.version, &request);
+        }
+    }
+
+    fn produce(&mut self, node: &mut TestNode, partition: i32) -> (i16, i64) {
+        let answer = node.call(self.client, self.version, &self.batch(partition));
         let stored = &answer.responses[0].partition_responses[0];
         if stored.error_code == 0 {
             self.sequences[partition as usize] += 1;
@@ -395,5 +403,45 @@ fn a_batch_of_a_transaction_never_passes_one_that_its_owner_was_not_ready_for() 
         writer.sequences[0] = 0;
         assert_eq!(writer.produce(&mut node, 0), (0, 0));
         assert_eq!(writer.produce(&mut node, 0), (0, 1));
+    }
+}
+
+#[test]
+fn what_a_coordinator_was_asked_for_an_earlier_leader_epoch_says_nothing_of_what_waits_now() {
+    for shards in SHARDS {
+        let (mut node, client) = started(shards);
+        let writer = Writer::init(&mut node, client, 12);
+        let topic_id = metadata(&mut node, client, "t", false).topic_id;
+        let id = TopicPartition { topic_id, partition: PartitionIndex(0) };
+        let owner = usize::from(node.shards[0].owner(id).0);
+        node.hold_disk = true;
+        let other = node.connect(0);
+        let earlier = node.send(client, 12, &writer.batch(0));
+        let state = PartitionImage {
+            replicas: vec![NodeId(1)],
+            isr: vec![NodeId(1)],
+            leader: NodeId(1),
+            leader_epoch: LeaderEpoch(1),
+            partition_epoch: 0,
+            adding: Vec::new(),
+            removing: Vec::new(),
+        };
+        let ends = (Offset(0), Offset(0));
+        let in_sync = InSync::new(node.now.mono, NodeId(1), &state, BTreeSet::new(), ends);
+        let partition = node.shards[owner].partitions.get_mut(&id).expect("there");
+        partition.raise_epoch(LeaderEpoch(1), in_sync);
+
+        let later = node.send(other, 12, &writer.batch(0));
+
+        let (answered, refused) = node.take::<ProduceRequest>(client, 12).expect("answered");
+        assert_eq!(answered, earlier);
+        assert_eq!(refused.responses[0].partition_responses[0].error_code, 6);
+        assert!(node.take_frame(other).is_none(), "it waits");
+        node.release();
+        node.pass(Duration::from_secs(1));
+        let (answered, stored) = node.take::<ProduceRequest>(other, 12).expect("answered");
+        assert_eq!(answered, later);
+        let stored = &stored.responses[0].partition_responses[0];
+        assert_eq!((stored.error_code, stored.base_offset), (0, 0));
     }
 }

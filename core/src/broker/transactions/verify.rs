@@ -17,7 +17,7 @@ use crate::coordinator::transaction::api as transaction;
 use crate::error::ErrorCode;
 use crate::ids::{LeaderEpoch, PartitionIndex, ProducerEpoch, ProducerId, TopicPartition};
 use crate::partition::leader::Acks;
-use crate::partition::{VerificationGuard, Waiter};
+use crate::partition::{Partition, VerificationGuard, Waiter};
 use crate::peer::{Lane, Question};
 use crate::record::batch::Batch;
 use crate::time::Now;
@@ -54,6 +54,9 @@ pub(in crate::broker) struct Verifications {
 
 impl Shard {
     /// Holds a batch back if its transaction must be verified first. Returns it if not.
+    ///
+    /// # Errors
+    /// Why it is refused at once.
     pub(in crate::broker) fn hold_batch(
         &mut self,
         now: Now,
@@ -62,37 +65,39 @@ impl Shard {
         acks: Acks,
         waiter: Waiter,
         of: Option<&TransactionRef>,
-    ) -> Result<Bytes, Option<ErrorCode>> {
+    ) -> Result<Option<Bytes>, ErrorCode> {
         // What is no batch is refused where batches are looked at.
-        let Ok(batch) = Batch::split_from(&mut records.clone()) else { return Ok(records) };
-        if !batch.is_transactional() {
-            return Ok(records);
+        let Ok(batch) = Batch::split_from(&mut records.clone()) else { return Ok(Some(records)) };
+        let Self { partitions, log, .. } = self;
+        let waits = |it: &Partition| it.needs_verification(now, &batch, log);
+        if !partitions.get(&id).is_some_and(waits) {
+            return Ok(Some(records));
         }
-        let held = Held::Batch { waiter, records: records.clone(), acks };
-        match self.hold(now, id, &batch, held, of) {
-            Ok(true) => Err(None),
-            Ok(false) => Ok(records),
-            Err(code) => Err(Some(code)),
-        }
+        let of = of.ok_or(ErrorCode::TransactionalIdAuthorizationFailed)?;
+        self.hold(now, id, &batch, Held::Batch { waiter, records, acks }, of)?;
+        Ok(None)
     }
 
     /// Holds offsets of a group back if their transaction must be verified first. Returns them if not.
+    ///
+    /// # Errors
+    /// Why they are refused at once.
     pub(in crate::broker) fn hold_offsets(
         &mut self,
         now: Now,
         waiter: Waiter,
         item: GroupItem,
         (producer_id, producer_epoch): (ProducerId, ProducerEpoch),
-    ) -> Result<GroupItem, Option<ErrorCode>> {
+    ) -> Result<Option<GroupItem>, ErrorCode> {
         let id = item.partition;
-        let batch = stand_in(producer_id, producer_epoch);
-        let of = item.transaction.clone();
-        let held = Held::Offsets { waiter, item: Box::new(item.clone()) };
-        match self.hold(now, id, &batch, held, of.as_ref()) {
-            Ok(true) => Err(None),
-            Ok(false) => Ok(item),
-            Err(code) => Err(Some(code)),
+        if self.log.has_open_transaction(id, producer_id, producer_epoch) {
+            return Ok(Some(item));
         }
+        let of = item.transaction.clone();
+        let of = of.ok_or(ErrorCode::TransactionalIdAuthorizationFailed)?;
+        let batch = stand_in(producer_id, producer_epoch);
+        self.hold(now, id, &batch, Held::Offsets { waiter, item: Box::new(item) }, &of)?;
+        Ok(None)
     }
 
     fn hold(
@@ -101,37 +106,40 @@ impl Shard {
         id: TopicPartition,
         batch: &Batch,
         held: Held,
-        of: Option<&TransactionRef>,
-    ) -> Result<bool, ErrorCode> {
+        of: &TransactionRef,
+    ) -> Result<(), ErrorCode> {
         let key = (id, batch.producer_id());
-        let Self { partitions, log, verifications, .. } = self;
-        let Some(partition) = partitions.get_mut(&id) else { return Ok(false) };
-        if !partition.needs_verification(now, batch, log) {
-            return Ok(false);
-        }
-        let Some(of) = of else { return Err(ErrorCode::TransactionalIdAuthorizationFailed) };
+        let Self { partitions, verifications, .. } = self;
+        let partition = partitions.get_mut(&id).ok_or(ErrorCode::NotLeaderOrFollower)?;
         let guard = partition.begin_verification(now, batch)?;
         let leader_epoch = partition.leader_epoch();
         if let Some(verifying) = verifications.of.get_mut(&key)
             && verifying.guard == guard
         {
             verifying.held.push(held);
-            return Ok(true);
+            return Ok(());
         }
-        // A newer epoch of the producer takes over; what waited for the older one is fenced.
         let producer_epoch = batch.producer_epoch();
         let new = Verifying { guard, leader_epoch, producer_epoch, held: vec![held] };
         if let Some(before) = verifications.of.insert(key, new) {
-            self.refuse_held(now, before.held, ErrorCode::InvalidProducerEpoch);
+            // A newer epoch of the producer takes over, or one of this partition.
+            let is_fenced = before.producer_epoch < producer_epoch;
+            let code = if is_fenced {
+                ErrorCode::InvalidProducerEpoch
+            } else {
+                ErrorCode::NotLeaderOrFollower
+            };
+            self.refuse_held(now, before.held, code);
         }
-        self.ask_whether_under_way(now, key, batch.producer_epoch(), of);
-        Ok(true)
+        self.ask_whether_under_way(now, key, guard, producer_epoch, of);
+        Ok(())
     }
 
     fn ask_whether_under_way(
         &mut self,
         now: Now,
         key: (TopicPartition, ProducerId),
+        guard: VerificationGuard,
         producer_epoch: ProducerEpoch,
         of: &TransactionRef,
     ) {
@@ -140,10 +148,13 @@ impl Shard {
             self.image.topic(id.topic_id).map(|topic| KafkaString::from(topic.name.as_str()));
         let coordinator = self.transactions_of(&of.transactional_id);
         let (Some(name), Ok((coordinator, leader))) = (name, coordinator) else {
-            return self.on_verified(now, key, &Err(ErrorCode::CoordinatorNotAvailable));
+            return self.end_verification(now, key, guard, ErrorCode::CoordinatorNotAvailable);
         };
-        let request =
-            self.internal_request(Internal::Verification { partition: id, producer: producer_id });
+        let request = self.internal_request(Internal::Verification {
+            partition: id,
+            producer: producer_id,
+            guard,
+        });
         if leader == self.config.node.node_id {
             let asked = transaction::AddPartitionsToTxn {
                 version: ApiKey::AddPartitionsToTxn.max_version(),
@@ -181,6 +192,7 @@ impl Shard {
         &mut self,
         now: Now,
         key: (TopicPartition, ProducerId),
+        guard: VerificationGuard,
         response: Option<Response>,
     ) {
         let code = match response {
@@ -193,7 +205,7 @@ impl Shard {
             _ => None,
         };
         let code = code.unwrap_or(ErrorCode::CoordinatorNotAvailable);
-        self.end_verification(now, key, code);
+        self.end_verification(now, key, guard, code);
     }
 
     /// Takes in what a coordinator of this node answers.
@@ -201,6 +213,7 @@ impl Shard {
         &mut self,
         now: Now,
         key: (TopicPartition, ProducerId),
+        guard: VerificationGuard,
         outcome: &Result<transaction::Response, ErrorCode>,
     ) {
         let code = match outcome {
@@ -212,12 +225,22 @@ impl Shard {
             }
             Ok(_) => unreachable!("an answer has the type of its question"),
         };
-        self.end_verification(now, key, code);
+        self.end_verification(now, key, guard, code);
     }
 
-    fn end_verification(&mut self, now: Now, key: (TopicPartition, ProducerId), code: ErrorCode) {
+    fn end_verification(
+        &mut self,
+        now: Now,
+        key: (TopicPartition, ProducerId),
+        guard: VerificationGuard,
+        code: ErrorCode,
+    ) {
+        // The answer to what was asked under another guard says nothing of what waits now.
+        if self.verifications.of.get(&key).is_none_or(|verifying| verifying.guard != guard) {
+            return;
+        }
         let Some(verifying) = self.verifications.of.remove(&key) else { return };
-        let Verifying { guard, leader_epoch, producer_epoch, held } = verifying;
+        let Verifying { leader_epoch, producer_epoch, held, .. } = verifying;
         if code != ErrorCode::None {
             return self.refuse_held(now, held, code);
         }
