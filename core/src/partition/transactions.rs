@@ -141,10 +141,11 @@ impl Partition {
         Ok(())
     }
 
-    /// Writes the marker that ends a transaction. `None` where the answer comes out of
+    /// Writes the marker that ends a transaction. The answer comes out of
     /// [`take_committed`](Self::take_committed), once the marker is below the high watermark.
     ///
-    /// The errors are `INVALID_PRODUCER_EPOCH` 47 for an epoch that has passed, and
+    /// # Errors
+    /// `INVALID_PRODUCER_EPOCH` 47 for an epoch that has passed, and
     /// `TRANSACTION_COORDINATOR_FENCED` 52 for a coordinator of an earlier epoch; others pass.
     pub fn append_marker(
         &mut self,
@@ -154,20 +155,17 @@ impl Partition {
         waiter: Waiter,
         log: &mut LogStore,
         fx: &mut Effects,
-    ) -> Option<Result<(), ErrorCode>> {
-        let batch = match self.admit_marker(marker, transaction_version, log, fx) {
-            Ok(()) => marker.build(now.wall.0),
-            Err(code) => return Some(Err(code)),
-        };
-        let base_offset = match log.append(now, self.id, self.leader_epoch, batch, fx) {
-            Ok(base_offset) => base_offset,
-            Err(error) => return Some(Err(refused_marker(&error))),
-        };
+    ) -> Result<(), ErrorCode> {
+        self.admit_marker(marker, transaction_version, log, fx)?;
+        let batch = marker.build(now.wall.0);
+        let base_offset = log
+            .append(now, self.id, self.leader_epoch, batch, fx)
+            .map_err(|error| refused_marker(&error))?;
         // An answer of the coordinator that is on its way speaks of the transaction that ends here.
         self.verifications.end(marker.producer_id);
         log.resolve_transactions(self.id, self.high_watermark());
         self.wait_for_all(base_offset, waiter);
-        None
+        Ok(())
     }
 
     fn admit_marker(

@@ -95,7 +95,7 @@ impl Bench {
         self.partition.begin_verification(NOW, batch).expect("there is room")
     }
 
-    fn mark(&mut self, marker: TxnMarker, version: i8) -> Option<Result<(), ErrorCode>> {
+    fn mark(&mut self, marker: TxnMarker, version: i8) -> Result<(), ErrorCode> {
         let waiter = self.waiter();
         let Self { log, partition, fx, .. } = self;
         let answer = partition.append_marker(NOW, &marker, version, waiter, log, fx);
@@ -215,14 +215,14 @@ fn an_answer_that_comes_late_does_not_open_an_aborted_transaction_again() {
     let mut bench = Bench::new();
     let first = batch(1, 0, 0, true);
     let guard = bench.begin(&first);
-    assert_eq!(bench.mark(marker(1, 0, false), 0), None);
+    assert_eq!(bench.mark(marker(1, 0, false), 0), Ok(()));
     assert_eq!(bench.produce(&first, Some(guard)), Err(ErrorCode::InvalidTxnState));
 
     let next = bench.begin(&first);
     assert_ne!(next, guard);
     assert_eq!(bench.produce(&first, Some(guard)), Err(ErrorCode::InvalidTxnState));
     assert_eq!(bench.produce(&first, Some(next)), Ok(Offset(1)));
-    assert_eq!(bench.mark(marker(1, 0, false), 0), None);
+    assert_eq!(bench.mark(marker(1, 0, false), 0), Ok(()));
     let later = batch(1, 0, 2, true);
     assert_eq!(bench.produce(&later, Some(next)), Err(ErrorCode::InvalidTxnState));
     assert_eq!(bench.end(), Offset(4));
@@ -246,7 +246,7 @@ fn a_repeated_batch_of_a_transaction_that_has_ended_is_answered_without_a_questi
     let mut bench = Bench::new();
     let first = batch(1, 0, 0, true);
     bench.verified(&first).expect("taken");
-    bench.mark(marker(1, 0, true), 0);
+    bench.mark(marker(1, 0, true), 0).expect("it is written");
     assert!(!bench.partition.needs_verification(NOW, &first, &bench.log));
     assert_eq!(bench.produce(&first, None), Ok(Offset(0)));
     assert_eq!(bench.end(), Offset(3));
@@ -298,7 +298,7 @@ fn a_marker_counts_and_is_answered_once_it_is_below_the_high_watermark() {
     bench.produce(&batch(-1, -1, -1, false), None).expect("taken");
     bench.acknowledge(Offset(4));
     assert_eq!((bench.latest(false), bench.latest(true)), (Offset(4), Offset(0)));
-    assert_eq!(bench.mark(marker(1, 0, false), 0), None);
+    assert_eq!(bench.mark(marker(1, 0, false), 0), Ok(()));
     let asked = bench.requests;
     bench.acknowledge(Offset(4));
     assert_eq!((bench.latest(false), bench.latest(true)), (Offset(4), Offset(0)));
@@ -352,11 +352,11 @@ fn lookups_for_readers_of_committed_records_end_at_the_last_stable_offset() {
 fn a_marker_that_is_refused_is_not_written() {
     let mut bench = Bench::new();
     bench.verified(&batch(1, 3, 0, true)).expect("taken");
-    let refused = |code| Some(Err(code));
+    let refused = Err::<(), ErrorCode>;
     let mut judge = |marker, version| bench.mark(marker, version);
     assert_eq!(judge(marker(1, 2, true), 0), refused(ErrorCode::InvalidProducerEpoch));
     assert_eq!(judge(marker(1, 3, true), 2), refused(ErrorCode::InvalidProducerEpoch));
-    assert_eq!(judge(marker(1, 4, true), 2), None);
+    assert_eq!(judge(marker(1, 4, true), 2), Ok(()));
     let of_zombie = TxnMarker { coordinator_epoch: 2, ..marker(1, 4, true) };
     assert_eq!(judge(of_zombie, 2), refused(ErrorCode::TransactionCoordinatorFenced));
     assert_eq!(bench.end(), Offset(3));
@@ -372,7 +372,7 @@ fn a_leader_that_followed_knows_open_transactions_and_waits_for_markers_that_it_
     let mut bench = Bench::new();
     bench.verified(&batch(1, 0, 0, true)).expect("taken");
     bench.verified(&batch(2, 0, 0, true)).expect("taken");
-    bench.mark(marker(1, 0, false), 0);
+    bench.mark(marker(1, 0, false), 0).expect("it is written");
     bench.acknowledge(Offset(5));
     let Bench { log, .. } = bench;
     for (known, expected) in [(0, 0), (3, 0), (4, 0), (5, 2)] {
@@ -387,9 +387,9 @@ fn a_leader_that_followed_knows_open_transactions_and_waits_for_markers_that_it_
 fn what_was_read_from_below_the_start_of_the_log_is_not_told_as_if_nothing_had_been_aborted() {
     let mut bench = Bench::new();
     bench.verified(&batch(1, 0, 0, true)).expect("taken");
-    bench.mark(marker(1, 0, false), 0);
+    bench.mark(marker(1, 0, false), 0).expect("it is written");
     bench.verified(&batch(2, 0, 0, true)).expect("taken");
-    bench.mark(marker(2, 0, true), 0);
+    bench.mark(marker(2, 0, true), 0).expect("it is written");
     bench.acknowledge(Offset(6));
     let asked = item(0, 1_000, true);
     let fetched = bench.read(&asked);
@@ -438,7 +438,7 @@ proptest! {
                     prop_assert!(bench.produce(&batch(-1, -1, -1, false), None).is_ok());
                 }
                 Step::Mark(id, committed) => {
-                    prop_assert_eq!(bench.mark(marker(id, 0, committed), 0), None);
+                    prop_assert_eq!(bench.mark(marker(id, 0, committed), 0), Ok(()));
                     let open = transactions.iter_mut().find(|it| it.0 == id && it.2.is_none());
                     if let Some(open) = open {
                         open.2 = Some((end, committed));

@@ -57,7 +57,7 @@ fn mark(node: &mut TestNode, id: TopicPartition, producer: i64, committed: bool)
     let (log, fx) = (&mut shard.log, &mut shard.fx);
     let (producer_id, producer_epoch) = (ProducerId(producer), ProducerEpoch(0));
     let marker = TxnMarker { producer_id, producer_epoch, coordinator_epoch: 0, committed };
-    assert_eq!(partition.append_marker(now, &marker, 0, NOBODY, log, fx), None);
+    assert_eq!(partition.append_marker(now, &marker, 0, NOBODY, log, fx), Ok(()));
     node.pass(Duration::from_secs(2));
 }
 

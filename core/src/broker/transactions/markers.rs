@@ -173,11 +173,8 @@ impl Shard {
         };
         let offset = log.log_end_offset(id).unwrap_or(crate::ids::Offset::ZERO);
         let (marker, version) = (&item.marker, item.transaction_version);
-        let answer = partition.append_marker(now, marker, version, waiter, log, fx);
-        match answer {
-            Some(Ok(())) => unreachable!("a marker waits for the replicas"),
-            Some(Err(code)) => return Some(Answer::Produced(Err(code.into()))),
-            None => {}
+        if let Err(code) = partition.append_marker(now, marker, version, waiter, log, fx) {
+            return Some(Answer::Produced(Err(code.into())));
         }
         self.groups_take_marker(now, id, &item.marker, offset);
         self.wake_followers(now, id);
