@@ -12,7 +12,7 @@ use crate::io::Mark;
 use crate::log::ReadError;
 use crate::partition::Partition;
 use crate::record::batch::Batch;
-use crate::record::iterate::OpenBatch;
+use crate::record::marker::TxnMarker;
 use crate::time::Now;
 use crate::wire::{DecodeError, KafkaString};
 
@@ -33,9 +33,9 @@ impl Replayed for GroupCoordinator {
     }
 
     fn replay_control(&mut self, batch: &Batch) {
-        if let Some(committed) = marker_result(batch) {
-            let (id, epoch) = (batch.producer_id(), batch.producer_epoch());
-            self.on_marker(id, epoch, committed, batch.base_offset());
+        if let Some(marker) = TxnMarker::of(batch) {
+            let TxnMarker { producer_id, producer_epoch, committed, .. } = marker;
+            self.on_marker(producer_id, producer_epoch, committed, batch.base_offset());
         }
     }
 
@@ -149,18 +149,6 @@ impl Groups {
     }
 }
 
-/// Returns whether a control batch says that a transaction was committed, or was not; `None` for one
-/// that ends no transaction.
-fn marker_result(batch: &Batch) -> Option<bool> {
-    let open = OpenBatch::open(batch, usize::MAX).ok()?;
-    let record = open.records().next()?.ok()?.record;
-    match record.key?.get(2..4)? {
-        [0, 0] => Some(false),
-        [0, 1] => Some(true),
-        _ => None,
-    }
-}
-
 fn loading_replay(
     loading: Option<&mut Loading<GroupCoordinator>>,
     parts: &[Bytes],
@@ -176,6 +164,7 @@ mod tests {
         BatchBuilder, Producer, TransactionResult, leader_change, transaction_marker,
     };
     use crate::record::compress::Codec;
+    use crate::record::iterate::OpenBatch;
     use crate::wire::group_record::{GroupRecord, OffsetCommitKey, OffsetCommitValue};
 
     const PRODUCER: Producer =
