@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::broker::peers::PeerTag;
 use crate::broker::quorum::METADATA;
+use crate::broker::quorum::voters::voters_of;
 use crate::broker::shard::Shard;
 use crate::ids::{LeaderEpoch, NodeId, Offset};
 use crate::observe::ClusterEvent;
@@ -177,10 +178,14 @@ impl Shard {
             if !batch.crc_is_valid() {
                 return Err(format!("the CRC at offset {} is wrong", batch.base_offset()));
             }
+            let voters = voters_of(&batch)?;
+            let offset = batch.base_offset();
             self.log
-                .append_replica(now, METADATA, batch.clone(), now.wall, &mut self.fx)
+                .append_replica(now, METADATA, batch, now.wall, &mut self.fx)
                 .map_err(|error| error.to_string())?;
-            self.note_voters(now, &batch)?;
+            if let Some(voters) = voters {
+                self.voters_changed(now, offset, voters);
+            }
         }
         Ok(())
     }

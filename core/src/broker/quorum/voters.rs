@@ -104,18 +104,13 @@ impl Shard {
         }
     }
 
-    /// Takes in a batch that was appended to the metadata log as a leader sent it.
-    ///
-    /// # Errors
-    /// Why what it says of voters makes no sense.
-    pub(super) fn note_voters(&mut self, now: Now, batch: &Batch) -> Result<(), String> {
-        if let Some(voters) = voters_of(batch)? {
-            self.voters_changed(now, batch.base_offset(), voters);
-        }
-        Ok(())
-    }
-
-    fn voters_changed(&mut self, now: Now, offset: Offset, voters: BTreeSet<ReplicaKey>) {
+    /// Takes in that a record at `offset` of the log says who votes from there on.
+    pub(super) fn voters_changed(
+        &mut self,
+        now: Now,
+        offset: Offset,
+        voters: BTreeSet<ReplicaKey>,
+    ) {
         let nodes: Vec<NodeId> = voters.iter().map(|voter| voter.node).collect();
         self.fx.info(format!("the voters are {} from offset {offset} on", Nodes(&nodes)));
         if let Some(controller) = &mut self.controller {
@@ -190,7 +185,7 @@ impl VoterScan {
 }
 
 /// Returns who votes from a batch on, where it says so.
-fn voters_of(batch: &Batch) -> Result<Option<BTreeSet<ReplicaKey>>, String> {
+pub(super) fn voters_of(batch: &Batch) -> Result<Option<BTreeSet<ReplicaKey>>, String> {
     if !batch.is_control() {
         return Ok(None);
     }
