@@ -303,11 +303,8 @@ impl Consumer {
     /// until then counts no more, nor does what the last event told of it: with an offset, everything
     /// below that one counts as processed.
     pub fn seek(&mut self, now: Now, place: &Place, start: Start) -> bool {
-        // Whoever has not been told yet that it was lost means what it had before, though it be given again.
-        let is_lost = self.events.iter().any(
-            |told| matches!(&told.event, ConsumerEvent::Lost(places) if places.contains(place)),
-        );
-        let is_held = !is_lost && self.held.get(place).is_some_and(|held| !held.is_revoked);
+        let is_held = !self.is_lost_untold(place)
+            && self.held.get(place).is_some_and(|held| !held.is_revoked);
         if is_held {
             if matches!(&self.told, Some(Pending::Records(told, _)) if told == place) {
                 self.told = None;
@@ -316,6 +313,13 @@ impl Consumer {
             self.drive(now);
         }
         is_held
+    }
+
+    /// Whether a partition was lost and nobody has been told so yet. Whoever speaks of it means what was held before,
+    /// though it be given again by now.
+    fn is_lost_untold(&self, place: &Place) -> bool {
+        let says_so = |told: &Told| matches!(&told.event, ConsumerEvent::Lost(places) if places.contains(place));
+        self.events.iter().any(says_so)
     }
 
     /// Holds partitions back: nothing of them is told until they are resumed. They stay with this
@@ -352,6 +356,9 @@ impl Consumer {
 
     /// Says that everything below an offset is processed. The next automatic commit stores it.
     pub fn store(&mut self, place: &Place, offset: Offset) {
+        if self.is_lost_untold(place) {
+            return;
+        }
         if let Some(held) = self.held.get_mut(place) {
             held.processed = Some(offset);
             held.was_told = true;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Consumer, ConsumerEvent, Pending, Told, no_group};
+use super::{Consumer, Pending, no_group};
 use crate::client::ClientError;
 use crate::client::group::GroupMember;
 use crate::client::producer::accumulator::Place;
@@ -24,11 +24,8 @@ impl Consumer {
         self.config.auto_commit = None;
         self.auto_commit_at = None;
         // One that was lost and came back is another holding, and what was read belongs to the first.
-        let is_lost = |place: &Place| {
-            let says_so = |told: &Told| matches!(&told.event, ConsumerEvent::Lost(places) if places.contains(place));
-            self.events.iter().any(says_so)
-        };
-        if places.into_iter().any(|place| !self.held.contains_key(place) || is_lost(place)) {
+        let is_held = |place: &Place| self.held.contains_key(place) && !self.is_lost_untold(place);
+        if !places.into_iter().all(is_held) {
             return Err(ClientError::Broker(ErrorCode::RebalanceInProgress));
         }
         Ok(member)

@@ -41,6 +41,23 @@ fn what_was_lost_is_not_stored_even_if_it_has_come_back() {
 }
 
 #[test]
+fn a_seek_in_what_was_lost_moves_nothing_in_what_has_come_back() {
+    let mut world = reading(|_| {});
+    world.heartbeat = ErrorCode::UnknownMemberId;
+    world.pass(Duration::from_secs(4));
+    assert_eq!(world.consumer.assignment(), orders([0, 1]), "it has come back");
+    // Another member has read on meanwhile.
+    world.stored.insert(0, 2);
+
+    let now = world.broker.now;
+    assert!(!world.consumer.seek(now, &place("orders", 0), Start::Offset(Offset(0))));
+    world.consumer.store(&place("orders", 0), Offset(0));
+
+    while world.poll() != Some(ConsumerEvent::Lost(orders([0, 1]))) {}
+    assert!(world.consumer.seek(now, &place("orders", 0), Start::Offset(Offset(1))));
+}
+
+#[test]
 fn what_is_being_taken_away_can_be_stored_until_the_next_question() {
     let mut world = reading(|_| {});
     world.withheld.insert(1);
