@@ -17,6 +17,7 @@ import administration
 import common
 from common import Record
 from members import Member
+from transacting import PATIENCE, Transactor
 
 
 class AiokafkaMember(Member, ConsumerRebalanceListener):
@@ -69,11 +70,123 @@ class AiokafkaMember(Member, ConsumerRebalanceListener):
         self.loop.run_until_complete(self.consumer.stop())
 
 
+class AiokafkaTransactor(Transactor):
+    """Producers in transactions, with an event loop of their own."""
+
+    def __init__(self, bootstrap: str) -> None:
+        super().__init__(bootstrap)
+        self.loop = asyncio.new_event_loop()
+        self.group = ""
+
+    def _do(self, work):
+        return self.loop.run_until_complete(asyncio.wait_for(work, PATIENCE))
+
+    def open(self, producer: int, id: str, timeout_ms: int) -> None:
+        """Makes a producer."""
+        self._do(self._open(producer, id, timeout_ms))
+
+    async def _open(self, producer: int, id: str, timeout_ms: int) -> None:
+        made = AIOKafkaProducer(
+            bootstrap_servers=self.bootstrap,
+            transactional_id=id,
+            transaction_timeout_ms=timeout_ms,
+        )
+        self.producers[producer] = made
+        await made.start()
+
+    def begin(self, producer: int) -> None:
+        """Begins."""
+        self._do(self.producers[producer].begin_transaction())
+
+    def commit(self, producer: int) -> None:
+        """Commits."""
+        self._do(self.producers[producer].commit_transaction())
+
+    def abort(self, producer: int) -> None:
+        """Aborts."""
+        self._do(self.producers[producer].abort_transaction())
+
+    def close(self, producer: int) -> None:
+        """Closes it."""
+        self._do(self.producers.pop(producer).stop())
+
+    def send(self, producer: int, topic: str, values: list[str]) -> None:
+        """Sends and waits."""
+        self._do(self._send(self.producers[producer], topic, values))
+
+    async def _send(self, sender: AIOKafkaProducer, topic: str, values: list[str]) -> None:
+        sent = [
+            await sender.send(topic, value.encode(), partition=at % 2)
+            for at, value in enumerate(values)
+        ]
+        await asyncio.wait(sent)
+
+    def take(self, producer: int, id: str, topic: str, group: str, count: int) -> int:
+        """Reads as a member of a group."""
+        self.group = group
+        return self._do(self._take(topic, group, count))
+
+    async def _take(self, topic: str, group: str, count: int) -> int:
+        self.consumer = AIOKafkaConsumer(
+            topic,
+            bootstrap_servers=self.bootstrap,
+            group_id=group,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+        )
+        await self.consumer.start()
+        return len(await self._poll(self.consumer, count))
+
+    def offsets(self, producer: int) -> None:
+        """Puts the positions into the transaction."""
+        self._do(self._offsets(self.producers[producer]))
+
+    async def _offsets(self, sender: AIOKafkaProducer) -> None:
+        positions = {
+            partition: await self.consumer.position(partition)
+            for partition in self.consumer.assignment()
+        }
+        try:
+            await sender.send_offsets_to_transaction(positions, self.group)
+        finally:
+            await self.consumer.stop()
+
+    def read(self, topic: str, isolation: str, count: int) -> list[str]:
+        """Reads by assignment."""
+        return self._do(self._read(topic, isolation, count))
+
+    async def _read(self, topic: str, isolation: str, count: int) -> list[str]:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap,
+            group_id=None,
+            isolation_level=isolation,
+            enable_auto_commit=False,
+        )
+        await consumer.start()
+        try:
+            assigned = [TopicPartition(topic, partition) for partition in range(2)]
+            consumer.assign(assigned)
+            await consumer.seek_to_beginning(*assigned)
+            return await self._poll(consumer, count)
+        finally:
+            await consumer.stop()
+
+    async def _poll(self, consumer: AIOKafkaConsumer, count: int) -> list[str]:
+        values: list[str] = []
+        end = time.monotonic() + PATIENCE / 2
+        while len(values) < count and time.monotonic() < end:
+            for batch in (await consumer.getmany(timeout_ms=200)).values():
+                values.extend(message.value.decode() for message in batch)
+        return values
+
+
 class Aiokafka:
     """The client aiokafka."""
 
     name = "aiokafka"
     member = AiokafkaMember
+    transactor = AiokafkaTransactor
 
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap

@@ -9,6 +9,7 @@ Each program drives one client library, in a process of its own, in one of these
     follow   reads a topic to a given count across the same
     admin    makes, shows, changes and deletes a topic and a group
     session  is several members of a group, told by further lines what to do
+    transact is producers in transactions, told by further lines what to do
 
 A role gets its arguments as one JSON object and prints one JSON line with its result. Alone,
 `PROGRAM --bootstrap HOST:PORT` writes and reads back everything by itself and prints the counts.
@@ -27,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import members
+import transacting
 
 PARTITIONS = 2
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
@@ -70,6 +72,8 @@ class Client(Protocol):
     bootstrap: str
     # How it takes part in a group.
     member: type[members.Member]
+    # How it takes part in transactions.
+    transactor: type[transacting.Transactor]
 
     def write(self, topic: str, records: list[Record], codec: str, acks: str) -> list[int | None]:
         """Sends records and returns their offsets, None where no acknowledgement was asked for."""
@@ -220,6 +224,10 @@ def _session(client: Client, job: dict[str, Any]) -> dict[str, Any]:
     return members.session(client.member, client.bootstrap, job)
 
 
+def _transact(client: Client, job: dict[str, Any]) -> dict[str, Any]:
+    return transacting.transact(client.transactor, client.bootstrap)
+
+
 ROLES = {
     "write": _write,
     "read": _read,
@@ -228,6 +236,7 @@ ROLES = {
     "follow": _follow,
     "admin": _admin,
     "session": _session,
+    "transact": _transact,
 }
 
 

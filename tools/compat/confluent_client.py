@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 import administration
 import common
 from common import Record
 from members import Member
+from transacting import PATIENCE, Transactor
 
 
 class ConfluentMember(Member):
@@ -58,11 +59,112 @@ class ConfluentMember(Member):
         self.consumer.close()
 
 
+class ConfluentTransactor(Transactor):
+    """Producers in transactions."""
+
+    def open(self, producer: int, id: str, timeout_ms: int) -> None:
+        """Makes a producer."""
+        made = Producer({
+            "bootstrap.servers": self.bootstrap,
+            "transactional.id": id,
+            "transaction.timeout.ms": timeout_ms,
+            "linger.ms": 0,
+            "log_level": 0,
+        })
+        made.init_transactions(PATIENCE)
+        self.producers[producer] = made
+
+    def begin(self, producer: int) -> None:
+        """Begins."""
+        self.producers[producer].begin_transaction()
+
+    def commit(self, producer: int) -> None:
+        """Commits."""
+        self.producers[producer].commit_transaction(PATIENCE)
+
+    def abort(self, producer: int) -> None:
+        """Aborts."""
+        self.producers[producer].abort_transaction(PATIENCE)
+
+    def close(self, producer: int) -> None:
+        """Drops it."""
+        del self.producers[producer]
+
+    def send(self, producer: int, topic: str, values: list[str]) -> None:
+        """Sends and waits."""
+        sender = self.producers[producer]
+        for at, value in enumerate(values):
+            sender.produce(topic, value.encode(), partition=at % 2)
+        sender.flush(PATIENCE)
+
+    def take(self, producer: int, id: str, topic: str, group: str, count: int) -> int:
+        """Reads as a member of a group."""
+        self.consumer = Consumer({
+            "bootstrap.servers": self.bootstrap,
+            "group.id": group,
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "log_level": 0,
+        })
+        self.consumer.subscribe([topic])
+        return len(self._poll(self.consumer, count))
+
+    def offsets(self, producer: int) -> None:
+        """Puts the positions into the transaction."""
+        positions = self.consumer.position(self.consumer.assignment())
+        member = self.consumer.consumer_group_metadata()
+        try:
+            self.producers[producer].send_offsets_to_transaction(positions, member, PATIENCE)
+        finally:
+            self.consumer.close()
+
+    def read(self, topic: str, isolation: str, count: int) -> list[str]:
+        """Reads by assignment."""
+        consumer = Consumer({
+            "bootstrap.servers": self.bootstrap,
+            "group.id": "unused",
+            "isolation.level": isolation,
+            "enable.auto.commit": False,
+            "log_level": 0,
+        })
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in range(2)])
+        values = self._poll(consumer, count)
+        consumer.close()
+        return values
+
+    def _poll(self, consumer: Consumer, count: int) -> list[str]:
+        values = []
+        end = time.monotonic() + PATIENCE
+        while len(values) < count and time.monotonic() < end:
+            message = consumer.poll(0.2)
+            if message is not None and not message.error():
+                values.append(message.value().decode())
+        return values
+
+    def error(self, error: Exception) -> str:
+        """Returns the code, and what may be done about it."""
+        if not isinstance(error, KafkaException):
+            return super().error(error)
+        cause = error.args[0]
+        marks = [
+            word
+            for word, is_so in (
+                ("fatal", cause.fatal()),
+                ("retriable", cause.retriable()),
+                ("requires abort", cause.txn_requires_abort()),
+            )
+            if is_so
+        ]
+        return ", ".join([cause.name(), *marks])
+
+
 class Confluent:
     """The client of Confluent."""
 
     name = "confluent"
     member = ConfluentMember
+    transactor = ConfluentTransactor
 
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap

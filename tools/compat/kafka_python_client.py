@@ -17,6 +17,7 @@ import administration
 import common
 from common import Record
 from members import Member
+from transacting import PATIENCE, Transactor
 
 
 class KafkaPythonMember(Member, ConsumerRebalanceListener):
@@ -70,11 +71,97 @@ class KafkaPythonMember(Member, ConsumerRebalanceListener):
         self.consumer.close(autocommit=False)
 
 
+class KafkaPythonTransactor(Transactor):
+    """Producers in transactions."""
+
+    def open(self, producer: int, id: str, timeout_ms: int) -> None:
+        """Makes a producer."""
+        made = KafkaProducer(
+            bootstrap_servers=self.bootstrap,
+            transactional_id=id,
+            transaction_timeout_ms=timeout_ms,
+            max_block_ms=PATIENCE * 1000,
+        )
+        made.init_transactions()
+        self.producers[producer] = made
+
+    def begin(self, producer: int) -> None:
+        """Begins."""
+        self.producers[producer].begin_transaction()
+
+    def commit(self, producer: int) -> None:
+        """Commits."""
+        self.producers[producer].commit_transaction()
+
+    def abort(self, producer: int) -> None:
+        """Aborts."""
+        self.producers[producer].abort_transaction()
+
+    def close(self, producer: int) -> None:
+        """Closes it."""
+        self.producers.pop(producer).close(1)
+
+    def send(self, producer: int, topic: str, values: list[str]) -> None:
+        """Sends and waits."""
+        sender = self.producers[producer]
+        for at, value in enumerate(values):
+            sender.send(topic, value.encode(), partition=at % 2)
+        sender.flush(PATIENCE)
+
+    def take(self, producer: int, id: str, topic: str, group: str, count: int) -> int:
+        """Reads as a member of a group."""
+        self.consumer = KafkaConsumer(
+            topic,
+            bootstrap_servers=self.bootstrap,
+            group_id=group,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+        )
+        return len(self._poll(self.consumer, count, 1000))
+
+    def offsets(self, producer: int) -> None:
+        """Puts the positions into the transaction."""
+        positions = {
+            partition: OffsetAndMetadata(self.consumer.position(partition), "", -1)
+            for partition in self.consumer.assignment()
+        }
+        member = self.consumer.group_metadata()
+        try:
+            self.producers[producer].send_offsets_to_transaction(positions, member)
+        finally:
+            self.consumer.close(autocommit=False)
+
+    def read(self, topic: str, isolation: str, count: int) -> list[str]:
+        """Reads by assignment."""
+        consumer = KafkaConsumer(
+            bootstrap_servers=self.bootstrap,
+            group_id=None,
+            isolation_level=isolation,
+            enable_auto_commit=False,
+        )
+        assigned = [TopicPartition(topic, partition) for partition in range(2)]
+        consumer.assign(assigned)
+        consumer.seek_to_beginning(*assigned)
+        values = self._poll(consumer, count, 200)
+        consumer.close()
+        return values
+
+    def _poll(self, consumer: KafkaConsumer, count: int, wait_ms: int) -> list[str]:
+        values: list[str] = []
+        end = time.monotonic() + PATIENCE
+        while len(values) < count and time.monotonic() < end:
+            for batch in consumer.poll(timeout_ms=wait_ms).values():
+                values.extend(message.value.decode() for message in batch)
+        return values
+
+
 class KafkaPython:
     """The client kafka-python."""
 
     name = "kafka-python"
     member = KafkaPythonMember
+    transactor = KafkaPythonTransactor
 
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap

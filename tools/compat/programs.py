@@ -22,7 +22,7 @@ PYTHON = {
     "aiokafka": "aiokafka_client",
     "kcat": "kcat_client",
 }
-ALL = frozenset({"admin", "session"})
+ALL = frozenset({"admin", "session", "transact"})
 # Which libraries have static members (KIP-345), and the cooperative protocol (KIP-429).
 STATIC = {"confluent", "kafka-python", "aiokafka", "java", "franz-go", "sarama"}
 COOPERATIVE = {"confluent", "java", "franz-go"}
@@ -78,13 +78,18 @@ def python(name: str) -> Program:
         if isinstance(member, type) and getattr(member, "name", None) == name
     )
     client = make("")
+    roles = frozenset({
+        "session",
+        *(["admin"] if hasattr(client, "admin") else []),
+        *(["transact"] if hasattr(client, "transactor") else []),
+    })
     command = [sys.executable, str(HERE / f"{PYTHON[name]}.py")]
     return Program(
         name,
         command,
         client.variants(),
         client.plan,
-        roles=ALL if hasattr(client, "admin") else ALL - {"admin"},
+        roles=roles,
         reads_to_the_end=name == "kcat",
     )
 

@@ -24,6 +24,7 @@ import files
 import groups
 import toolchains
 import tools
+import transactions
 from broker import Broker, Elsewhere, advertised
 from common import Record
 from programs import CLIENTS, Program
@@ -339,6 +340,10 @@ class Runner:
         else:
             self.checks.skip("consumer groups", "the broker does not advertise them")
 
+    def transactions(self) -> None:
+        """Transactions of every client that has them."""
+        transactions.run(self)
+
     def crowd(self) -> None:
         """A crowd of members joins at once, one leaves, and the broker is killed under them."""
         name = f"{MEMBERS} members join at once, one leaves, the broker is killed"
@@ -444,6 +449,7 @@ PARTS = (
     "kafka_tools",
     "matrix",
     "times",
+    "transactions",
     "restart",
     "real_data",
     "consumer_groups",

@@ -105,9 +105,10 @@ class Client {
   }
 
   // Reads topics from their beginning, or from `seeks`, until `enough` says so.
-  async consume(topics, seeks, enough, timeout) {
+  async consume(topics, seeks, enough, timeout, readUncommitted = false) {
     const groupId = `kafkajs-${process.pid}-${Date.now()}-${this.groups++}`;
-    const consumer = this.kafka.consumer({ groupId, maxWaitTimeInMs: 100, heartbeatInterval: 500 });
+    const options = { maxWaitTimeInMs: 100, heartbeatInterval: 500, readUncommitted };
+    const consumer = this.kafka.consumer({ groupId, ...options });
     await consumer.connect();
     const found = Object.fromEntries(topics.map((topic) => [topic, []]));
     try {
@@ -287,6 +288,23 @@ class Client {
     return { ended: true };
   }
 
+  // Producers in transactions, told by lines on standard input what to do.
+  async transact(job, lines) {
+    const transactions = new Transactions(this);
+    for await (const line of lines) {
+      const { do: what, ...told } = JSON.parse(line);
+      let answer;
+      try {
+        answer = { ok: (await transactions[what](told)) ?? null };
+      } catch (error) {
+        const cause = error.cause ?? error;
+        answer = { error: cause.type ?? cause.name, why: error.message };
+      }
+      console.log(JSON.stringify(answer));
+    }
+    return { ended: true };
+  }
+
   async join(job, member) {
     const consumer = this.kafka.consumer({
       groupId: job.group,
@@ -336,6 +354,73 @@ class Client {
         tell("left", {});
       },
     };
+  }
+}
+
+// A transaction is an object of its own here; the id is taken when the first one begins.
+class Transactions {
+  constructor(client) {
+    this.client = client;
+    this.producers = {};
+    this.begun = {};
+  }
+
+  async open({ producer, id, timeout_ms: transactionTimeout }) {
+    const options = { transactionalId: id, transactionTimeout, idempotent: true, maxInFlightRequests: 1 };
+    const made = this.client.kafka.producer({ ...options, retry: { retries: 5 } });
+    await made.connect();
+    this.producers[producer] = made;
+  }
+
+  async begin({ producer }) {
+    this.begun[producer] = await this.producers[producer].transaction();
+  }
+
+  async send({ producer, topic, values }) {
+    const messages = values.map((value, at) => ({ value, partition: at % 2 }));
+    await this.begun[producer].send({ topic, messages });
+  }
+
+  async commit({ producer }) {
+    // Without one that was begun there is nothing to call but one that has ended.
+    const transaction = this.begun[producer] ?? this.ended;
+    await transaction.commit();
+    this.ended = transaction;
+  }
+
+  async abort({ producer }) {
+    await this.begun[producer].abort();
+  }
+
+  async take({ topic, group: groupId, count }) {
+    const consumer = this.client.kafka.consumer({ groupId, maxWaitTimeInMs: 100, readUncommitted: false });
+    const positions = {};
+    let taken = 0;
+    await consumer.connect();
+    await consumer.subscribe({ topics: [topic], fromBeginning: true });
+    await new Promise((done, fail) => {
+      setTimeout(done, 15000).unref();
+      const eachMessage = async ({ partition, message }) => {
+        positions[partition] = String(Number(message.offset) + 1);
+        if (++taken === count) done();
+      };
+      consumer.run({ autoCommit: false, eachMessage }).catch(fail);
+    });
+    await consumer.disconnect();
+    const partitions = Object.entries(positions).map(([at, offset]) => ({ partition: Number(at), offset }));
+    this.taken = { consumerGroupId: groupId, topics: [{ topic, partitions }] };
+    return taken;
+  }
+
+  async offsets({ producer }) {
+    await this.begun[producer].sendOffsets(this.taken);
+  }
+
+  async read({ topic, isolation, count }) {
+    const enough = (found) => found[topic].length >= count;
+    const uncommitted = isolation === "read_uncommitted";
+    const found = await this.client.consume([topic], [], enough, 15, uncommitted);
+    return found[topic].map((record) => bytes(record.v).toString());
   }
 }
 

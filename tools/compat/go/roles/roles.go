@@ -86,6 +86,7 @@ type Client interface {
 	Hold(topic string, count int, pause time.Duration) (int, error)
 	Admin(topic, group string) ([]Step, func(), error)
 	Join(session Session, member int, events Events) (Member, error)
+	Transactor() Transactor
 }
 
 var output sync.Mutex
@@ -172,6 +173,8 @@ func run(client Client, role string, line []byte, lines *bufio.Reader) (map[stri
 		return admin(client, line)
 	case "session":
 		return session(client, line, lines)
+	case "transact":
+		return transact(client.Transactor(), lines)
 	}
 	return nil, fmt.Errorf("there is no role %q", role)
 }

@@ -124,7 +124,17 @@ func (c client) Read(topic string, partitions int32, count int, timeout time.Dur
 }
 
 func (c client) read(topic string, from map[int32]int64, count int, timeout time.Duration) ([]roles.Record, error) {
-	consumer, err := sarama.NewConsumer(c.bootstrap, settings())
+	return c.readWith(settings(), topic, from, count, timeout)
+}
+
+func (c client) readWith(
+	config *sarama.Config,
+	topic string,
+	from map[int32]int64,
+	count int,
+	timeout time.Duration,
+) ([]roles.Record, error) {
+	consumer, err := sarama.NewConsumer(c.bootstrap, config)
 	if err != nil {
 		return nil, err
 	}
