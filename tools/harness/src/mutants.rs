@@ -67,6 +67,9 @@ struct Mutant {
     /// Which simulations look for it.
     #[serde(default)]
     tier: Tier,
+    /// The one scenario that looks for it, which may be on trial; without one all do that are not.
+    #[serde(default)]
+    scenario: Option<String>,
     /// The file, from the root.
     file: String,
     /// A piece of its text that occurs once.
@@ -129,7 +132,7 @@ pub(crate) fn run(checks: &mut Checks, mode: Mode) {
     for mutant in &listed {
         let name = format!("{} ({}) {}", mutant.id, mutant.difficulty, mutant.note);
         let found = match mutant.tier {
-            Tier::Core => core.as_ref().and_then(|core| core.look(&mutant.id, first)),
+            Tier::Core => core.as_ref().and_then(|core| core.look(mutant, first)),
             Tier::Network => {
                 network.as_ref().ok().and_then(|tests| find_in_network(tests, &mutant.id, first))
             }
@@ -221,7 +224,12 @@ impl Core {
     }
 
     /// Looks for one bug.
-    fn look(&self, id: &str, first: u64) -> Option<Kill> {
+    fn look(&self, mutant: &Mutant, first: u64) -> Option<Kill> {
+        let id = &mutant.id;
+        if let Some(scenario) = &mutant.scenario {
+            let only = std::slice::from_ref(scenario);
+            return find(&self.ordinary, &self.edited, only, id, first, 2 * BUDGET);
+        }
         find(&self.ordinary, &self.edited, &self.scenarios, id, first, BUDGET)
             .or_else(|| find_by_test(self.test.as_ref()?, id, first))
     }
