@@ -111,6 +111,18 @@ impl Partition {
         self.verifications.begin(now.mono, batch, self.leader_epoch, VERIFYING_MAX)
     }
 
+    /// Takes in that a coordinator has refused what was asked for under a guard. Where it does not know this
+    /// producer in this epoch, the question is as if it had never been asked: an epoch that somebody made up
+    /// must not fence the producer that has the id.
+    pub fn refuse_verification(&mut self, guard: VerificationGuard, code: ErrorCode) {
+        let is_unknown = code == ErrorCode::InvalidProducerEpoch
+            || code == ErrorCode::ProducerFenced
+            || code == ErrorCode::InvalidProducerIdMapping;
+        if is_unknown && self.is_guarded_by(guard) {
+            self.verifications.end(guard.producer_id);
+        }
+    }
+
     /// Returns whether what a coordinator was asked for under a guard is still the question.
     pub fn is_guarded_by(&self, guard: VerificationGuard) -> bool {
         let known = self.verifications.of.get(&guard.producer_id);

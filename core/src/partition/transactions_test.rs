@@ -277,6 +277,29 @@ fn a_newer_epoch_that_is_asked_for_fences_an_older_one() {
 }
 
 #[test]
+fn an_epoch_that_the_coordinator_does_not_know_fences_nobody() {
+    let mut bench = Bench::new();
+    let (right, made_up) = (batch(1, 1, 0, true), batch(1, 5, 0, true));
+    let guard = bench.begin(&made_up);
+    bench.partition.refuse_verification(guard, ErrorCode::ConcurrentTransactions);
+    let refused = bench.partition.begin_verification(NOW, &right);
+    assert_eq!(refused, Err(ErrorCode::InvalidProducerEpoch), "it may be the newer one");
+    bench.partition.refuse_verification(guard, ErrorCode::ProducerFenced);
+    assert_eq!(bench.produce(&made_up, Some(guard)), Err(ErrorCode::InvalidTxnState));
+    assert_eq!(bench.verified(&right), Ok(Offset(0)));
+}
+
+#[test]
+fn the_refusal_of_an_earlier_question_leaves_the_later_one() {
+    let mut bench = Bench::new();
+    let (old, new) = (batch(1, 0, 0, true), batch(1, 1, 0, true));
+    let guard = bench.begin(&old);
+    let newer = bench.begin(&new);
+    bench.partition.refuse_verification(guard, ErrorCode::ProducerFenced);
+    assert_eq!(bench.produce(&new, Some(newer)), Ok(Offset(0)));
+}
+
+#[test]
 fn no_more_producers_are_asked_for_than_the_bound_until_the_oldest_are_past() {
     let mut verifications = Verifications::default();
     let begin = |verifications: &mut Verifications, mono, id| {

@@ -242,6 +242,9 @@ impl Shard {
         let Some(verifying) = self.verifications.of.remove(&key) else { return };
         let Verifying { leader_epoch, producer_epoch, held, .. } = verifying;
         if code != ErrorCode::None {
+            if let Some(partition) = self.partitions.get_mut(&key.0) {
+                partition.refuse_verification(guard, code);
+            }
             return self.refuse_held(now, held, code);
         }
         let id = key.0;
