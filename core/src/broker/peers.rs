@@ -231,6 +231,17 @@ impl Shard {
         self.quorum_leader.map_or(-1, |leader| leader.0)
     }
 
+    /// Returns the node to which clients take what is for the controller, of the brokers that they are told
+    /// of.
+    ///
+    /// One that is not among them, as at the formation of a cluster and after a fail-over, a client could not
+    /// reach; librdkafka waits minutes for it. In its place stands this node, which passes everything on to the
+    /// controller, as any broker of Kafka's does; -1 where it is not listed either.
+    pub(in crate::broker) fn controller_among(&self, listed: &[i32]) -> i32 {
+        let candidates = [self.controller_id(), self.config.node.node_id.0];
+        candidates.into_iter().find(|id| listed.contains(id)).unwrap_or(-1)
+    }
+
     pub(in crate::broker) fn on_peers_timer(&mut self, now: Now) {
         self.peers.armed = None;
         let Self { peers, fx, .. } = self;

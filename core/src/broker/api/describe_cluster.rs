@@ -24,7 +24,6 @@ impl Shard {
         if request.endpoint_type == BROKERS {
             response.cluster_authorized_operations =
                 cluster_operations(request.include_cluster_authorized_operations);
-            response.controller_id = self.controller_id();
             response.brokers = self
                 .image
                 .brokers()
@@ -40,6 +39,11 @@ impl Shard {
                     })
                 })
                 .collect();
+            let listed: Vec<i32> = response.brokers.iter().map(|it| it.broker_id).collect();
+            // Whoever asks this way wants to know whether there is one.
+            if self.controller_id() >= 0 {
+                response.controller_id = self.controller_among(&listed);
+            }
         } else {
             let code = if request.endpoint_type == 2 {
                 ErrorCode::MismatchedEndpointType

@@ -90,7 +90,7 @@ impl Shard {
                 topic.topic_authorized_operations = TOPIC_OPERATIONS;
             }
         }
-        let brokers = self
+        let brokers: Vec<_> = self
             .image
             .brokers()
             .filter(|(_, broker)| !broker.fenced)
@@ -104,10 +104,11 @@ impl Shard {
                 })
             })
             .collect();
+        let listed: Vec<i32> = brokers.iter().map(|broker| broker.node_id).collect();
         let response = MetadataResponse {
             brokers,
             cluster_id: Some(self.identity.cluster_id.to_string().into()),
-            controller_id: self.controller_id(),
+            controller_id: self.controller_among(&listed),
             topics,
             cluster_authorized_operations: cluster_operations(
                 request.include_cluster_authorized_operations,

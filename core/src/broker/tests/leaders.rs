@@ -1,6 +1,9 @@
 //! What clients are told of the leader that they did not know (KIP-951).
 
+use std::sync::Arc;
+
 use crate::broker::testing::{TestNode, batch};
+use crate::config::PeerConfig;
 use crate::ids::{NodeId, PartitionIndex, TopicPartition};
 use crate::wire::MetadataRecord;
 use crate::wire::api::describe_topic_partitions::DescribeTopicPartitionsRequest;
@@ -25,6 +28,7 @@ fn led_elsewhere(shards: u16) -> TestNode {
     let records: [MetadataRecord; 2] = [
         RegisterBrokerRecord {
             broker_id: 2,
+            fenced: false,
             end_points: vec![endpoint("OTHER", 1), endpoint("PLAINTEXT", 9094)],
             ..RegisterBrokerRecord::default()
         }
@@ -148,4 +152,24 @@ fn a_fenced_member_of_the_set_is_told_as_eligible_and_offline() {
         (&[1][..], &[2, 3][..])
     );
     assert_eq!(partition.eligible_leader_replicas, Some(vec![2]));
+}
+
+#[test]
+fn clients_are_told_of_a_controller_that_is_listed_or_of_the_node_that_passes_on() {
+    let mut node = led_elsewhere(1);
+    let client = node.connect(0);
+    let peer = |node_id| PeerConfig { node_id: NodeId(node_id), host: "host".into(), port: 1 };
+    let mut config = (*node.shards[0].config.node).clone();
+    config.peers = vec![peer(1), peer(2), peer(3)];
+    node.shards[0].config.node = Arc::new(config);
+    // 3 is about to register, or was fenced.
+    for (leader, told) in [(Some(2), 2), (Some(3), 1), (None, 1)] {
+        node.shards[0].quorum_leader = leader.map(NodeId);
+
+        let metadata = node.call(client, 13, &MetadataRequest::default());
+
+        let listed: Vec<i32> = metadata.brokers.iter().map(|broker| broker.node_id).collect();
+        assert_eq!((&listed[..], metadata.controller_id), (&[1, 2][..], told), "{leader:?}");
+    }
+    assert_eq!(node.shards[0].controller_among(&[2]), -1);
 }
