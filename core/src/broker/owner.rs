@@ -298,7 +298,11 @@ impl Shard {
             producer_id: producer_id.0,
             producer_epoch: i32::from(state.epoch.0),
             last_sequence: state.batches.last().map_or(-1, |batch| batch.last_sequence),
-            last_timestamp: state.batches.last().map_or(-1, |batch| batch.timestamp),
+            // Without a batch in this epoch a marker has opened it.
+            last_timestamp: state
+                .batches
+                .last()
+                .map_or(state.last_append_ms, |batch| batch.timestamp),
             coordinator_epoch: state.coordinator_epoch,
             current_txn_start_offset: state.transaction_first_offset.map_or(-1, |first| first.0),
         });

@@ -347,6 +347,8 @@ pub(in crate::broker) fn fill_added(
     version: i16,
     outcome: Result<transaction::Response, ErrorCode>,
 ) {
+    // Each partition has its own word.
+    response.error_code = ErrorCode::None.code();
     let topics = if version >= BATCHED {
         &mut response.results_by_transaction[at].topic_results
     } else {

@@ -19,8 +19,6 @@ use crate::wire::transaction_record::TransactionStatus;
 const FIRST_VERSION_WITH_FENCED: i16 = 2;
 /// First version that comes from a broker, for a producer of KIP-890.
 const FIRST_VERSION_OF_BROKERS: i16 = 4;
-/// First version in which a transaction can be said to need an abort.
-const FIRST_VERSION_WITH_ABORTABLE: i16 = 5;
 /// What a partition, and a topic besides its name, take in a record.
 const PARTITION_BYTES: usize = 4;
 const TOPIC_BYTES: usize = 8;
@@ -120,18 +118,13 @@ impl TransactionCoordinator {
 
 /// Returns which partitions of the request are in the transaction.
 fn verified(transaction: &Transaction, request: &AddPartitionsToTxn) -> Response {
-    let missing = if request.version < FIRST_VERSION_WITH_ABORTABLE {
-        ErrorCode::InvalidTxnState
-    } else {
-        ErrorCode::TransactionAbortable
-    };
     let of_topic = |topic: &TxnTopic| {
         let known = transaction.partitions.get(&topic.name);
         let error = |partition: i32| {
             if known.is_some_and(|known| known.contains(&partition)) {
                 ErrorCode::None
             } else {
-                missing
+                ErrorCode::TransactionAbortable
             }
         };
         let partitions = topic.partitions.iter().map(|&one| (one, error(one.0))).collect();
