@@ -120,7 +120,9 @@ pub(super) fn describe(bytes: &[u8]) -> Value {
 }
 
 fn describe_one(batch: &Batch) -> Value {
-    let time = |ms: i64| if batch.is_log_append_time() { json!("time") } else { json!(ms) };
+    // The broker's own time.
+    let is_theirs = batch.is_log_append_time() || batch.is_control();
+    let time = |ms: i64| if is_theirs { json!("time") } else { json!(ms) };
     let lossy = |bytes: Option<&[u8]>| bytes.map(|b| String::from_utf8_lossy(b).into_owned());
     let records = OpenBatch::open(batch, 64 << 20).map(|open| {
         let records = open.records().map(|placed| match placed {

@@ -140,12 +140,14 @@ offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=1
+transaction.abort.timed.out.transaction.cleanup.interval.ms=100
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
 num.network.threads=2
 num.io.threads=2
 log.cleaner.dedupe.buffer.size=16777216
+log.roll.ms=9223372036854775807
 {common}",
         data.display()
     )

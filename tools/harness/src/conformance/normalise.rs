@@ -32,17 +32,20 @@ const DROPPED: [&str; 16] = [
 
 /// Fields whose values a broker makes up: each value gets a name by its first appearance. Values
 /// that stand for none stay as they are.
-const NAMED: [(&str, &str); 6] = [
+const NAMED: [(&str, &str); 8] = [
     ("leader", "member"),
     ("memberId", "member"),
     ("producerId", "producer"),
     ("sessionId", "session"),
     ("topicId", "topic-id"),
     ("logAppendTimeMs", "time"),
+    ("lastTimestamp", "time"),
+    ("transactionStartTimeMs", "time"),
 ];
 
-/// Arrays whose order Kafka takes from a hash table, with the fields that order them here.
-const UNORDERED: [(ApiKey, &str, &[&str]); 21] = [
+/// Arrays whose order Kafka takes from a hash table, with the fields that order them here; without
+/// one they are ordered by what they hold.
+const UNORDERED: [(ApiKey, &str, &[&str]); 31] = [
     (ApiKey::Produce, "responses", &["name"]),
     (ApiKey::CreateTopics, "topics", &["name"]),
     (ApiKey::DeleteTopics, "responses", &["name", "errorCode"]),
@@ -64,14 +67,25 @@ const UNORDERED: [(ApiKey, &str, &[&str]); 21] = [
     (ApiKey::Metadata, "partitions", &["partitionIndex"]),
     (ApiKey::DescribeConfigs, "results", &["resourceType", "resourceName"]),
     (ApiKey::ApiVersions, "apiKeys", &["apiKey"]),
+    (ApiKey::AddPartitionsToTxn, "resultsByTransaction", &["transactionalId"]),
+    (ApiKey::AddPartitionsToTxn, "resultsByTopicV3AndBelow", &["name"]),
+    (ApiKey::AddPartitionsToTxn, "topicResults", &["name"]),
+    (ApiKey::AddPartitionsToTxn, "resultsByPartition", &["partitionIndex"]),
+    (ApiKey::TxnOffsetCommit, "topics", &["name"]),
+    (ApiKey::WriteTxnMarkers, "partitions", &["partitionIndex"]),
+    (ApiKey::DescribeTransactions, "topics", &["topic"]),
+    (ApiKey::DescribeTransactions, "partitions", &[]),
+    (ApiKey::ListTransactions, "transactionStates", &["transactionalId"]),
+    (ApiKey::DescribeProducers, "activeProducers", &["producerId"]),
 ];
 
 /// Lists that tell of everything on the node: what other scripts made is left out.
-const EVERYTHING: [(ApiKey, &str, &str); 4] = [
+const EVERYTHING: [(ApiKey, &str, &str); 5] = [
     (ApiKey::Metadata, "topics", "name"),
     (ApiKey::DescribeLogDirs, "topics", "name"),
     (ApiKey::DescribeTopicPartitions, "topics", "name"),
     (ApiKey::ListGroups, "groups", "groupId"),
+    (ApiKey::ListTransactions, "transactionStates", "transactionalId"),
 ];
 
 /// The names that values of one script have got so far.
@@ -113,8 +127,9 @@ impl Names {
                     .collect();
                 for (of, array, keys) in UNORDERED {
                     if of == api && array == field {
-                        elements.sort_by_key(|element| {
-                            keys.iter().map(|key| sortable(&element[*key])).collect::<Vec<_>>()
+                        elements.sort_by_key(|element| match keys {
+                            [] => vec![sortable(element)],
+                            keys => keys.iter().map(|key| sortable(&element[*key])).collect(),
                         });
                     }
                 }
