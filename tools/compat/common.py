@@ -10,6 +10,7 @@ Each program drives one client library, in a process of its own, in one of these
     admin    makes, shows, changes and deletes a topic and a group
     session  is several members of a group, told by further lines what to do
     transact is producers in transactions, told by further lines what to do
+    pipe     is a worker of a pipeline with transactions, until it is killed
 
 A role gets its arguments as one JSON object and prints one JSON line with its result. Alone,
 `PROGRAM --bootstrap HOST:PORT` writes and reads back everything by itself and prints the counts.
@@ -28,6 +29,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import members
+import pipes
 import transacting
 
 PARTITIONS = 2
@@ -228,6 +230,10 @@ def _transact(client: Client, job: dict[str, Any]) -> dict[str, Any]:
     return transacting.transact(client.transactor, client.bootstrap)
 
 
+def _pipe(client: Client, job: dict[str, Any]) -> None:
+    pipes.confluent(client.bootstrap, job)
+
+
 ROLES = {
     "write": _write,
     "read": _read,
@@ -237,6 +243,7 @@ ROLES = {
     "admin": _admin,
     "session": _session,
     "transact": _transact,
+    "pipe": _pipe,
 }
 
 

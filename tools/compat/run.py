@@ -22,6 +22,8 @@ import common
 import crowd
 import files
 import groups
+import orphans
+import pipeline
 import toolchains
 import tools
 import transactions
@@ -344,6 +346,33 @@ class Runner:
         """Transactions of every client that has them."""
         transactions.run(self)
 
+    def orphans(self) -> None:
+        """Transactions that their killed producers leave open hold nobody up for long."""
+        name = "a killed producer's open transaction ends, and the next one goes on"
+        program = self.programs.get("confluent")
+        if program is None:
+            return
+        try:
+            orphans.once(self.broker, program, self.stamp, orphans.LANES, orphans.ROUNDS)
+        except orphans.Failed as problem:
+            self.checks.note(name, str(problem))
+        else:
+            self.checks.note(name, None)
+
+    def pipeline(self) -> None:
+        """Three workers with transactions on three nodes, while workers and nodes are killed."""
+        name = "each input of a pipeline has its effect once, through kills"
+        if isinstance(self.broker, Elsewhere):
+            self.checks.skip(name, "it needs nodes that can be killed")
+            return
+        try:
+            programs = pipeline.three(list(pipeline.WORKERS))
+            print(pipeline.once(self.broker.binary, programs, KILLS, time.time_ns() % 10**9))
+        except pipeline.Failed as problem:
+            self.checks.note(name, str(problem))
+        else:
+            self.checks.note(name, None)
+
     def crowd(self) -> None:
         """A crowd of members joins at once, one leaves, and the broker is killed under them."""
         name = f"{MEMBERS} members join at once, one leaves, the broker is killed"
@@ -424,6 +453,8 @@ def record(key: str, value: str) -> Record:
     return Record(sum(data) % common.PARTITIONS, data, value.encode())
 
 
+# Kills of the pipeline; `pipeline.py` takes as many as are asked for.
+KILLS = 6
 # Members of the crowd; `crowd.py` takes as many as are asked for.
 MEMBERS = 30
 # What the steps of an admin client find; the others find that what they did is so.
@@ -453,6 +484,8 @@ PARTS = (
     "restart",
     "real_data",
     "consumer_groups",
+    "orphans",
+    "pipeline",
     "crowd",
     "files",
 )

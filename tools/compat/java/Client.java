@@ -41,6 +41,7 @@ public final class Client {
                     case "follow" -> client.follow(job);
                     case "admin" -> new Administration(client.bootstrap, job).run();
                     case "session" -> Members.run(client.bootstrap, job);
+                    case "pipe" -> Pipe.run(client.bootstrap, job);
                     case "transact" -> Transactions.run(client.bootstrap);
                     default -> throw new IllegalArgumentException(options.get("--role"));
                 };

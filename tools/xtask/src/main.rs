@@ -34,6 +34,8 @@ cargo xtask COMMAND
   bench client [--json]                 what our client costs for each record, without sockets
   bench python [--count N] [--rounds N]   clients in Python, ours beside others
   bench groups [--members N] [--rounds N] how soon a large group is stable
+  pipeline [--kills N] [--seed S]         workers with transactions on three nodes, which are killed
+  orphans [--rounds N] [--lanes N]        producers that are killed with a transaction open
   rskafka [--bootstrap HOST:PORT]         the tests of the crate rskafka, which build librdkafka
   conformance [--record | --accept | --kafka] [--only WORD]
                                           answers side by side with those of Apache Kafka
@@ -95,6 +97,30 @@ fn mutants(rest: &[&str]) -> ExitCode {
     let mut command = harness(&["mutants"]);
     command.args(rest);
     run(command)
+}
+
+/// Runs one of the client programs that make their own broker, which is built optimised with every assertion.
+fn with_clients(program: &str, rest: &[&str]) -> ExitCode {
+    let build = ["build", "-q", "--profile", "world", "-p", "mainspring-net", "--bin", "mainspring"];
+    let built = run(cargo(&build));
+    if built != ExitCode::SUCCESS {
+        return built;
+    }
+    // Our own client is one of them.
+    let ours = python::package("world");
+    match ours.and_then(|_| python::environment()) {
+        Ok(python) => {
+            let mut command = Command::new(python);
+            command.arg(root().join("tools/compat").join(program)).arg("--binary");
+            command.arg(root().join("target/world/mainspring")).args(rest);
+            command.env("PYTHONDONTWRITEBYTECODE", "1");
+            run(command)
+        }
+        Err(reason) => {
+            println!("{program} needs clients in Python: {reason}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Runs an independent client's own tests against the broker as it is shipped.
@@ -176,6 +202,8 @@ fn main() -> ExitCode {
         Some("soak") => test::soak(&rest),
         Some("mutants") => mutants(&rest),
         Some("conformance") => conformance(&rest),
+        Some("pipeline") => with_clients("pipeline.py", &rest),
+        Some("orphans") => with_clients("orphans.py", &rest),
         Some("rskafka") => rskafka(&rest),
         Some("bench") => bench(&rest),
         Some("fuzz") => fuzz::run(&rest),

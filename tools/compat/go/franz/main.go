@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,9 +26,11 @@ var codecs = map[string]kgo.CompressionCodec{
 
 type client struct{ bootstrap string }
 
+func (c client) seeds() []string { return strings.Split(c.bootstrap, ",") }
+
 func (c client) connect(options ...kgo.Opt) (*kgo.Client, error) {
 	return kgo.NewClient(append([]kgo.Opt{
-		kgo.SeedBrokers(c.bootstrap),
+		kgo.SeedBrokers(c.seeds()...),
 		kgo.AllowAutoTopicCreation(),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.FetchMaxWait(100 * time.Millisecond),

@@ -57,7 +57,7 @@ func (t *transactor) Send(producer int, topic string, values []string) error {
 func (t *transactor) Take(producer int, id, topic, group string, count int) (int, error) {
 	t.leave(producer)
 	session, err := kgo.NewGroupTransactSession(
-		kgo.SeedBrokers(t.bootstrap),
+		kgo.SeedBrokers(t.seeds()...),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.FetchMaxWait(100*time.Millisecond),
 		kgo.TransactionalID(id),

@@ -175,6 +175,10 @@ func run(client Client, role string, line []byte, lines *bufio.Reader) (map[stri
 		return session(client, line, lines)
 	case "transact":
 		return transact(client.Transactor(), lines)
+	case "pipe":
+		if client, able := client.(Piper); able {
+			return nil, pipe(client, line)
+		}
 	}
 	return nil, fmt.Errorf("there is no role %q", role)
 }
