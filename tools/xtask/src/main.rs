@@ -101,7 +101,8 @@ fn mutants(rest: &[&str]) -> ExitCode {
 
 /// Runs one of the client programs that make their own broker, which is built optimised with every assertion.
 fn with_clients(program: &str, rest: &[&str]) -> ExitCode {
-    let build = ["build", "-q", "--profile", "world", "-p", "mainspring-net", "--bin", "mainspring"];
+    let build =
+        ["build", "-q", "--profile", "world", "-p", "mainspring-net", "--bin", "mainspring"];
     let built = run(cargo(&build));
     if built != ExitCode::SUCCESS {
         return built;

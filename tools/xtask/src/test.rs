@@ -239,5 +239,5 @@ fn clients(parts: &mut Parts) {
         .arg("--binary")
         .arg(root().join("target/world/mainspring"))
         .env("PYTHONDONTWRITEBYTECODE", "1");
-    parts.run("real clients", Duration::from_mins(6), Counting::Lines, clients);
+    parts.run("real clients", Duration::from_mins(8), Counting::Lines, clients);
 }
