@@ -97,6 +97,10 @@ impl Shard {
         self.add_node_endpoints(&gather.ctx, &mut gather.response);
         self.respond(&gather.ctx, gather.response);
         if gather.closes {
+            // A connection that is closed owes nothing any more.
+            if let Some(connection) = self.connections.get_mut(&id.connection) {
+                connection.flush(now.mono, &mut self.fx);
+            }
             self.close(now, id.connection);
         }
     }
@@ -231,8 +235,11 @@ impl Shard {
         }
         if matches!(answer, Answer::Late) {
             gather.closes = true;
-            let outcome = Err(ErrorCode::NotCoordinator);
-            return super::transactions::ask::fill(gather, topic, outcome);
+            let code = ErrorCode::NotCoordinator;
+            if matches!(gather.response, Response::TxnOffsetCommit(_)) {
+                return super::groups::fill(gather, topic, Err(code));
+            }
+            return super::transactions::ask::fill(gather, topic, Err(code));
         }
         if let Answer::Transaction(outcome) = answer {
             return super::transactions::ask::fill(gather, topic, outcome);

@@ -272,6 +272,17 @@ pub struct TransactionRef {
     pub transactional_id: KafkaString,
     /// Whether the partition is to be taken into the transaction, rather than found there.
     pub adds: bool,
+    /// Who commits offsets in a transaction of the first kind.
+    pub spoken: Option<Speaker>,
+}
+
+/// The connection by which a client speaks whose transactions are of the first kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Speaker {
+    /// Which. Numbers rise over all shards of a node.
+    pub connection: ConnectionId,
+    /// When it was opened.
+    pub since: Instant,
 }
 
 /// What a coordinator of transactions is asked.
@@ -283,8 +294,8 @@ pub struct TransactionItem {
     pub partition: TopicPartition,
     /// What.
     pub request: transaction::Request,
-    /// For whom a client speaks whose transactions are of the first kind, and by which connection.
-    pub spoken: Option<(ConnectionId, KafkaString)>,
+    /// Who speaks for which transactional id, where its transactions are of the first kind.
+    pub spoken: Option<(Speaker, KafkaString)>,
 }
 
 /// A marker for a partition.

@@ -56,6 +56,7 @@ pub struct Connection {
     id: ConnectionId,
     listener: ListenerIndex,
     peer: Arc<str>,
+    opened: Instant,
     splitter: Splitter,
     /// A whole frame that came in and may not be decided yet.
     held: Option<Bytes>,
@@ -122,6 +123,7 @@ impl Connection {
             id,
             listener,
             peer,
+            opened: now,
             splitter: Splitter::default(),
             held: None,
             slots: VecDeque::new(),
@@ -137,6 +139,11 @@ impl Connection {
             closed: false,
             aborted: false,
         }
+    }
+
+    /// Returns when it was opened.
+    pub const fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// Returns the listener that it came in by.

@@ -164,6 +164,7 @@ impl Shard {
         let transaction = TransactionRef {
             transactional_id: request.transactional_id.detached(),
             adds: ctx.version >= COMMIT_ADDS,
+            spoken: (ctx.version < COMMIT_ADDS).then(|| self.speaker(&ctx)),
         };
         self.ask_coordinator_about(
             now,

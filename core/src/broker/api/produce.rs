@@ -114,6 +114,7 @@ impl Shard {
         let transaction = request.transactional_id.as_ref().map(|id| TransactionRef {
             transactional_id: id.detached(),
             adds: version >= PRODUCE_ADDS,
+            spoken: None,
         });
         self.gather(now, gather, items, Some(deadline), |items| Ask::Produce {
             version,

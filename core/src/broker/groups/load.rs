@@ -129,6 +129,8 @@ impl Shard {
             .filter(|(_, topic_id)| image.is_removed(*topic_id))
             .collect();
         slot.state = State::Serving(Box::new(coordinator));
+        // Of an empty log nobody can have known before.
+        groups.guard.loaded(id, (end > Offset::ZERO).then_some(now.mono));
         let high_watermark = partitions.get(&id).map_or(Offset::ZERO, Partition::high_watermark);
         self.with_coordinator(now, id, |coordinator, log| {
             for (name, topic_id) in &gone {

@@ -25,11 +25,13 @@ use crate::broker::post::{Answer, GroupItem};
 use crate::broker::shard::Shard;
 use crate::broker::start::Phase;
 use crate::broker::timers::Timer;
+use crate::broker::transactions::guard::Guard;
 use crate::config::NodeConfig;
 use crate::coordinator::group::{GroupConfig, GroupCoordinator, Request, Ticket};
 use crate::digest::Digest;
 use crate::error::ErrorCode;
 use crate::ids::{Offset, TopicPartition};
+use crate::io::Mark;
 use crate::metadata::TopicImage;
 use crate::partition::Waiter;
 use crate::record::marker::TxnMarker;
@@ -37,12 +39,16 @@ use crate::time::{Instant, Now};
 
 pub(in crate::broker) use ask::fill;
 
+/// The first `transaction.version` in which each transaction has an epoch of its own.
+const EPOCH_FOR_EACH: i8 = 2;
+
 /// The coordinators of a shard, and who waits for them.
 #[derive(Clone, Default, Debug)]
 pub(in crate::broker) struct Groups {
     coordinators: BTreeMap<TopicPartition, Slot>,
     asked: BTreeMap<Ticket, Asked>,
     next_ticket: u64,
+    guard: Guard,
 }
 
 /// A coordinator, or what will be one.
@@ -74,7 +80,7 @@ struct Asked {
 
 impl Groups {
     pub(in crate::broker) fn digest(&self, digest: &mut Digest) {
-        digest.shown(&self.asked).number(self.next_ticket);
+        digest.shown(&(&self.asked, &self.guard)).number(self.next_ticket);
         for (id, slot) in &self.coordinators {
             digest.signed(i64::from(id.partition.0)).shown(&(slot.armed, slot.reports));
             match &slot.state {
@@ -103,6 +109,17 @@ impl Shard {
             return self.ask_group_at_once(now, waiter, item);
         }
         let producer = (commit.producer.id, commit.producer.epoch);
+        if let Some((speaker, of)) = item.transaction.as_ref().and_then(|of| Some((of.spoken?, of)))
+            && !self.groups.guard.admits_offsets(
+                item.partition,
+                &of.transactional_id,
+                producer.0,
+                speaker,
+            )
+        {
+            self.fx.mark(Mark::LateRequestRefused);
+            return self.answer_waiter(now, waiter, Answer::Late);
+        }
         match self.hold_offsets(now, waiter, item, producer) {
             Ok(Some(item)) => self.ask_group_at_once(now, waiter, item),
             Ok(None) => {}
@@ -287,8 +304,13 @@ impl Shard {
         now: Now,
         id: TopicPartition,
         marker: &TxnMarker,
+        version: i8,
         offset: Offset,
     ) {
+        let is_kept = self.groups.coordinators.contains_key(&id);
+        if is_kept && !marker.committed && version < EPOCH_FOR_EACH {
+            self.groups.guard.aborted(id, marker.producer_id, now.mono);
+        }
         let mut visible = Vec::new();
         self.with_coordinator(now, id, |coordinator, _| {
             let TxnMarker { producer_id, producer_epoch, committed, .. } = *marker;
@@ -302,6 +324,7 @@ impl Shard {
         if self.groups.coordinators.contains_key(&id) {
             self.arm_coordinator(now, id, None);
             self.groups.coordinators.remove(&id);
+            self.groups.guard.dropped(id);
             self.refuse_asked(now, |asked| asked.partition == id);
         }
     }

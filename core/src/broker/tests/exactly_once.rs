@@ -121,24 +121,40 @@ impl Writer {
 
     fn commit_offset(self, node: &mut TestNode, offset: i64) -> i16 {
         if self.version < 12 {
-            let request = AddOffsetsToTxnRequest {
-                transactional_id: ID.into(),
-                producer_id: self.id,
-                producer_epoch: self.epoch,
-                group_id: "g".into(),
-            };
-            assert_eq!(node.call(self.client, 3, &request).error_code, 0);
+            self.add_offsets(node);
         }
         self.commit_offset_alone(node, offset)
     }
 
+    fn add_offsets(self, node: &mut TestNode) {
+        let request = AddOffsetsToTxnRequest {
+            transactional_id: ID.into(),
+            producer_id: self.id,
+            producer_epoch: self.epoch,
+            group_id: "g".into(),
+        };
+        assert_eq!(node.call(self.client, 3, &request).error_code, 0);
+    }
+
     fn commit_offset_alone(self, node: &mut TestNode, offset: i64) -> i16 {
+        let version = if self.version >= 12 { 5 } else { 3 };
+        let answer = node.call(self.client, version, &self.offsets(offset));
+        answer.topics[0].partitions[0].error_code
+    }
+
+    /// Commits an offset late; returns whether that is refused, and the connection closed.
+    fn is_turned_away(self, node: &mut TestNode, offset: i64) -> bool {
+        let code = self.commit_offset_alone(node, offset);
+        code == 16 && node.closed.contains(&self.client.connection)
+    }
+
+    fn offsets(self, offset: i64) -> TxnOffsetCommitRequest {
         let partition = TxnOffsetCommitRequestPartition {
             partition_index: 0,
             committed_offset: offset,
             ..TxnOffsetCommitRequestPartition::default()
         };
-        let request = TxnOffsetCommitRequest {
+        TxnOffsetCommitRequest {
             transactional_id: ID.into(),
             group_id: "g".into(),
             producer_id: self.id,
@@ -148,9 +164,7 @@ impl Writer {
                 partitions: vec![partition],
             }],
             ..TxnOffsetCommitRequest::default()
-        };
-        let version = if self.version >= 12 { 5 } else { 3 };
-        node.call(self.client, version, &request).topics[0].partitions[0].error_code
+        }
     }
 }
 
@@ -288,6 +302,41 @@ fn a_batch_without_a_transaction_that_is_under_way_is_refused() {
         assert_eq!(writer.add(&mut node, &[0, 9]), [55, 3]);
         assert_eq!(writer.add(&mut node, &[0]), [0]);
         assert_eq!(writer.produce(&mut node, 0).0, 0);
+    }
+}
+
+#[test]
+fn offsets_that_an_old_client_committed_on_a_connection_that_it_has_left_are_turned_away() {
+    for shards in SHARDS {
+        let (mut node, client) = started(shards);
+        let mut writer = Writer::init(&mut node, client, 11);
+        let left = writer;
+        writer.client = node.connect(0);
+        assert_eq!(writer.commit_offset(&mut node, 10), 0);
+        assert_eq!(writer.end(&mut node, true).error_code, 0);
+        assert_eq!(writer.commit_offset(&mut node, 20), 0);
+        assert!(left.is_turned_away(&mut node, 10), "of the transaction before");
+        assert_eq!(writer.end(&mut node, true).error_code, 0);
+        assert_eq!(committed_offset(&mut node, writer.client, true), (0, 20));
+    }
+}
+
+#[test]
+fn offsets_of_an_old_clients_transaction_that_was_aborted_are_not_taken_into_the_next_one() {
+    for shards in SHARDS {
+        let (mut node, client) = started(shards);
+        let mut writer = Writer::init(&mut node, client, 11);
+        writer.add_offsets(&mut node);
+        assert_eq!(writer.end(&mut node, false).error_code, 0);
+        node.pass(Duration::from_millis(1));
+        let left = writer;
+        writer.client = node.connect(0);
+        writer.add_offsets(&mut node);
+        assert!(left.is_turned_away(&mut node, 10), "they come late");
+        assert_eq!(writer.end(&mut node, true).error_code, 0);
+        assert_eq!(committed_offset(&mut node, writer.client, true), (0, -1));
+        writer.add_offsets(&mut node);
+        assert_eq!(writer.commit_offset_alone(&mut node, 20), 0);
     }
 }
 

@@ -2,13 +2,14 @@
 
 use crate::broker::api::transactions;
 use crate::broker::pending::{Gather, RequestContext};
-use crate::broker::post::{Answer, Ask, TransactionItem};
+use crate::broker::post::{Answer, Ask, Speaker, TransactionItem};
 use crate::broker::shard::Shard;
+use crate::connection::Connection;
 use crate::coordinator::transaction::api as transaction;
 use crate::error::ErrorCode;
 use crate::ids::{PartitionIndex, ShardId, TopicPartition};
 use crate::metadata::image::TRANSACTION_STATE;
-use crate::time::Now;
+use crate::time::{Instant, Now};
 use crate::wire::{KafkaString, Response};
 
 impl Shard {
@@ -24,10 +25,11 @@ impl Shard {
         let mut gather = waiting(ctx, response.into(), places);
         let mut items = Vec::new();
         let me = self.config.node.node_id;
+        let speaker = self.speaker(&ctx);
         for ((id, request), index) in asked.into_iter().zip(0..) {
             match self.transactions_of(&id) {
                 Ok((partition, leader)) if leader == me => {
-                    let spoken = is_of_the_first_kind(&request).then_some((ctx.id.connection, id));
+                    let spoken = is_of_the_first_kind(&request).then_some((speaker, id));
                     let item = TransactionItem { index, partition, request, spoken };
                     items.push((self.owner(partition), item));
                 }
@@ -38,6 +40,13 @@ impl Shard {
             }
         }
         self.gather(now, gather, items, None, Ask::Transaction);
+    }
+
+    /// Returns by which connection a request came.
+    pub(in crate::broker) fn speaker(&self, ctx: &RequestContext) -> Speaker {
+        let connection = ctx.id.connection;
+        let since = self.connections.get(&connection).map_or(Instant::ZERO, Connection::opened);
+        Speaker { connection, since }
     }
 
     /// Asks every coordinator of this node for its transactional ids.

@@ -114,9 +114,7 @@ impl Shard {
         let high_watermark = partitions.get(&id).map_or(Offset::ZERO, Partition::high_watermark);
         let epoch = partitions.get(&id).map_or(0, |partition| partition.leader_epoch().0);
         // Of an empty log nobody can have known before.
-        let newest = self.connections.keys().next_back().copied();
-        let newest = newest.filter(|_| end > Offset::ZERO);
-        self.transactions.guard.loaded(id, newest);
+        self.transactions.guard.loaded(id, (end > Offset::ZERO).then_some(now.mono));
         self.with_transactions(now, id, |coordinator, log| {
             coordinator.loaded(now, log, epoch, end, high_watermark);
         });

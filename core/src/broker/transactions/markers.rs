@@ -176,7 +176,7 @@ impl Shard {
         if let Err(code) = partition.append_marker(now, marker, version, waiter, log, fx) {
             return Some(Answer::Produced(Err(code.into())));
         }
-        self.groups_take_marker(now, id, &item.marker, offset);
+        self.groups_take_marker(now, id, &item.marker, version, offset);
         self.wake_followers(now, id);
         None
     }

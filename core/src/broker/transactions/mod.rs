@@ -15,7 +15,7 @@
 //! 4. Every marker that a coordinator wants written is reported to it once, however it went.
 
 pub(in crate::broker) mod ask;
-mod guard;
+pub(in crate::broker) mod guard;
 mod load;
 pub(in crate::broker) mod markers;
 pub(in crate::broker) mod verify;
@@ -126,11 +126,11 @@ impl Shard {
         if let Some(code) = refusal {
             return self.answer_waiter(now, waiter, Answer::Transaction(Err(code)));
         }
-        if let Some((connection, id)) = &item.spoken
+        if let Some((speaker, id)) = &item.spoken
             && !self.transactions.guard.admits(
                 partition,
                 id,
-                *connection,
+                *speaker,
                 matches!(item.request, Request::InitProducerId(_)),
             )
         {
