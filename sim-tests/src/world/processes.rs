@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use mainspring_core::io::Input;
 
-use super::event::{Event, Lift};
+use super::event::{Due, Event, Lift};
 use super::fault::Fault;
 use super::node::Down;
 use super::{ActorEvent, Birth, Machine, SECOND, World};
@@ -110,6 +110,21 @@ impl<M: Machine> World<M> {
         }
     }
 
+    /// Machines that stand still go on here, and not once more when their time would have been over: a clock would go
+    /// back.
+    fn end_suspensions(&mut self) {
+        let is_suspension =
+            |due: &Reverse<Due>| matches!(due.0.event, Event::Lift(Lift::Suspension { .. }));
+        let all = std::mem::take(&mut self.heap).into_sorted_vec();
+        let (ended, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(is_suspension);
+        self.heap = rest.into();
+        for Reverse(due) in ended {
+            if let Event::Lift(lift) = due.event {
+                self.lift(lift);
+            }
+        }
+    }
+
     /// No more faults: everything is mended, and the clients are told to finish.
     pub(super) fn heal(&mut self) {
         self.healed = true;
@@ -119,6 +134,7 @@ impl<M: Machine> World<M> {
         self.heap.retain(|Reverse(due)| {
             !matches!(due.event, Event::Lift(Lift::Cut { .. } | Lift::Link { .. } | Lift::Part(_)))
         });
+        self.end_suspensions();
         let net = self.net.options_mut();
         (net.reset, net.half_open) = (0, 0);
         self.flush_notices();

@@ -246,17 +246,17 @@ impl<M: Machine> World<M> {
                     self.release(node);
                 }
             }
-            Lift::Suspension { node, life, since, set_right } => {
+            // Whoever was started since has a clock that has run on.
+            Lift::Suspension { node, life, since, set_right } if self.nodes[node].life == life => {
                 self.nodes[node].clock.stand_still(since, self.now);
                 if set_right {
                     let millis = (self.now - since) / MILLISECOND;
                     self.nodes[node].clock.jump(millis as i64);
                 }
-                if self.nodes[node].life == life {
-                    self.resume(node);
-                    self.rearm_all(node);
-                }
+                self.resume(node);
+                self.rearm_all(node);
             }
+            Lift::Suspension { .. } => {}
             Lift::Pause(node, life) => {
                 if self.nodes[node].life == life {
                     self.resume(node);
