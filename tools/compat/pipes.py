@@ -22,7 +22,8 @@ SESSION_MS = 6_000
 # A member that takes nothing for so long leaves its group; its round does not wait for it any longer.
 POLL_MS = 20_000
 # Longest time for all calls of one transaction. librdkafka 2.16 never returns from sending offsets, whatever the
-# timeout, where the group's coordinator goes away and then the node that it asks for the new one.
+# timeout, where the group's coordinator goes away and then the node that it asks for the new one
+# (confluentinc/librdkafka#5511, #5456).
 HANGS = 45
 
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use mainspring_core::wire::api::describe_cluster::DescribeClusterRequest;
 use mainspring_core::wire::api::metadata::MetadataResponse;
 
 use crate::broker::{Broker, Serve, Starting};
@@ -208,7 +209,12 @@ fn metadata(addresses: &[String], topic: &str) -> Outcome<MetadataResponse> {
 }
 
 fn ask(address: &str, topic: &str) -> Outcome<MetadataResponse> {
-    Client::connect_for(address, PATIENCE)?.metadata(Some(&[topic]))
+    let mut client = Client::connect_for(address, PATIENCE)?;
+    let mut answer = client.metadata(Some(&[topic]))?;
+    // Clients are told of a node that passes on, where they could not reach the controller.
+    let all = DescribeClusterRequest { include_fenced_brokers: true, ..Default::default() };
+    answer.controller_id = client.call(&all, 2)?.controller_id;
+    Ok(answer)
 }
 
 fn view_of(answer: &MetadataResponse, topic: &str) -> Outcome<View> {
