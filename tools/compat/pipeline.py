@@ -122,6 +122,10 @@ class Worker:
         self.process.stdin.write(json.dumps(self.job).encode() + b"\n")
         self.process.stdin.flush()
 
+    def transactions(self) -> int:
+        """Counts what it has committed by its own word."""
+        return self.log.read_text(errors="replace").count('"committed"')
+
     def revive(self) -> bool:
         """Starts it again where it has ended by itself, and says whether it had."""
         ended = self.process.poll() is not None
@@ -212,6 +216,7 @@ class Pipeline:
         reader.start()
         for worker in self.workers:
             worker.start()
+        self._all_at_work(producer)
         for _ in range(kills):
             time.sleep(self.random.uniform(*PAUSE))
             self._revive()
@@ -227,6 +232,8 @@ class Pipeline:
         reader.ended.set()
         reader.join()
         self._judge(reader)
+        counts = [f"{one.program.name} {one.transactions()}" for one in self.workers]
+        self.tell(f"transactions: {', '.join(counts)}")
         return self.longest
 
     def _topics(self) -> None:
@@ -257,6 +264,17 @@ class Pipeline:
             value = b"%d" % number
             producer.produce("in", value, b"%d" % (number % 30), partition=number % PARTITIONS)
         self.sent += count
+
+    def _all_at_work(self, producer) -> None:
+        """Sends until every worker has committed something: one that cannot would prove nothing."""
+        end = time.monotonic() + 60
+        while idle := [one for one in self.workers if not one.transactions()]:
+            if time.monotonic() > end:
+                message = f"{[one.program.name for one in idle]} committed nothing within a minute"
+                raise Failed(message)
+            self._send(producer, PARTITIONS * 10)
+            producer.poll(0)
+            time.sleep(0.3)
 
     def _kill_one(self) -> None:
         if self.random.random() < 0.5:

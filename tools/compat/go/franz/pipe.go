@@ -28,6 +28,8 @@ func (c client) Pipe(job roles.Pipe, tell func(event string, more map[string]any
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.RequireStableFetchOffsets(),
+		// The one rule that all workers have.
+		kgo.Balancers(kgo.RangeBalancer()),
 		kgo.SessionTimeout(6*time.Second),
 		kgo.HeartbeatInterval(time.Second),
 		kgo.OnPartitionsAssigned(told("assigned")),
