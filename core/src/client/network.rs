@@ -89,6 +89,8 @@ enum Purpose<T> {
 pub enum Target {
     /// Any broker.
     Any,
+    /// Any broker, and others besides those that there are connections to: what was said before was of no help.
+    Others,
     /// This broker.
     Node(NodeId),
     /// The broker that takes administrative requests.
@@ -292,13 +294,14 @@ impl<T> Network<T> {
                 Some(node) => self.ready_peer(now, Peer::Node(node)),
                 None => self.ready(now, Target::Any),
             },
-            Target::Any => self.ready_any(now),
+            Target::Any => self.ready_any(now, false),
+            Target::Others => self.ready_any(now, true),
         }
     }
 
     /// Returns a connection to another broker than was asked last, where there is one: a broker that is cut off
     /// from its cluster answers as it knows, for ever.
-    fn ready_any(&mut self, now: Instant) -> Option<Link> {
+    fn ready_any(&mut self, now: Instant, is_in_doubt: bool) -> Option<Link> {
         let links = || {
             let links = self.links.iter();
             links.filter_map(|(link, (peer, it))| Some((self.address(*peer)?, *link, it)))
@@ -311,7 +314,7 @@ impl<T> Network<T> {
             .min_by_key(|(address, link, _)| (next(address), *address, *link))
             .map(|(address, link, _)| (address.clone(), link));
         if let Some((address, link)) = open {
-            if self.metadata.is_in_doubt() {
+            if is_in_doubt || self.metadata.is_in_doubt() {
                 // Others may know better, who are busy for a while or are to be connected to.
                 let is_same = last == Some(&address);
                 if is_same && links().any(|(other, _, it)| *other != address && it.is_parked()) {
@@ -539,5 +542,29 @@ mod tests {
         broker.pass(Duration::from_secs(2));
         settle(&mut network, &mut broker);
         assert!(broker.connects > before, "nobody else was asked");
+    }
+
+    #[test]
+    fn whoever_asks_others_is_not_left_with_the_one_that_there_is_a_connection_to() {
+        let mut broker = TestBroker::new(&[("t", 1)]);
+        let address = |name: &str| (Arc::from(name), 9092);
+        let mut network =
+            Network::<()>::new(NetworkConfig::new(vec![address("one"), address("two")]));
+        settle(&mut network, &mut broker);
+        let now = broker.now.mono;
+        while network.ready(now, Target::Any).is_none() {
+            settle(&mut network, &mut broker);
+        }
+        let before = broker.connects;
+        let first = network.ready(now, Target::Any);
+        assert_eq!(network.ready(now, Target::Any), first);
+        settle(&mut network, &mut broker);
+        assert_eq!(broker.connects, before);
+
+        network.ready(now, Target::Others);
+        settle(&mut network, &mut broker);
+
+        assert!(broker.connects > before);
+        assert_ne!(network.ready(now, Target::Any), network.ready(now, Target::Any), "in turn");
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Coordinator {
     node: Option<NodeId>,
     /// Failed attempts to connect to it when it was found; more of them mean that it is gone.
     failures: u32,
+    /// How often the cluster had told of its brokers then. One that a later answer lacks is gone, too.
+    answers: u64,
     is_asked: bool,
     retry_at: Instant,
     tries: u32,
@@ -33,10 +35,13 @@ impl Coordinator {
 impl Group {
     /// Asks where the coordinator is, if that is to be known and is not.
     pub(super) fn find_coordinator(&mut self, now: Instant) -> bool {
-        if let Some(node) = self.coordinator.node
-            && self.network.failures(node) > self.coordinator.failures
-        {
-            self.lose_coordinator(now);
+        if let Some(node) = self.coordinator.node {
+            let metadata = self.network.metadata();
+            let is_left_out = !metadata.brokers().contains_key(&node)
+                && metadata.answers() > self.coordinator.answers;
+            if is_left_out || self.network.failures(node) > self.coordinator.failures {
+                self.lose_coordinator(now);
+            }
         }
         let coordinator = &self.coordinator;
         if coordinator.node.is_some()
@@ -46,7 +51,9 @@ impl Group {
         {
             return false;
         }
-        let Some(link) = self.network.ready(now, Target::Any) else {
+        // One that is cut off from its cluster may name itself for ever.
+        let target = if coordinator.tries > 1 { Target::Others } else { Target::Any };
+        let Some(link) = self.network.ready(now, target) else {
             return false;
         };
         let request = find_coordinator(&self.config.group_id);
@@ -67,6 +74,7 @@ impl Group {
             Ok(node) => {
                 self.coordinator.node = Some(node);
                 self.coordinator.failures = self.network.failures(node);
+                self.coordinator.answers = self.network.metadata().answers();
             }
             Err(error) if error.is_retriable() => self.lose_coordinator(now),
             Err(error) => {

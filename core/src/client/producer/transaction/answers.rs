@@ -117,7 +117,10 @@ impl Sender {
         let outcome = result.and_then(|response| self.take_in(question, response));
         let Some(transactions) = &mut self.transactions else { return };
         let Err(error) = outcome else {
-            transactions.failures = 0;
+            // Who says where the coordinator is need not be right.
+            if !matches!(question, Question::FindTransaction | Question::FindGroup) {
+                transactions.failures = 0;
+            }
             return;
         };
         let is_ending = error.refused_with() == Some(ErrorCode::ConcurrentTransactions);
@@ -150,16 +153,15 @@ impl Sender {
 
     /// Takes in that a question was answered, or returns what was said instead.
     fn take_in(&mut self, question: &Question, response: Response) -> Result<(), ClientError> {
-        let failures = |node: NodeId, sender: &Self| sender.network.failures(node);
         match (question, response) {
             (Question::FindTransaction, Response::FindCoordinator(response)) => {
                 let node = found_coordinator(&response)?;
-                let found = Coordinator { node: Some(node), failures: failures(node, self) };
+                let found = self.coordinator_at(node);
                 self.about_transactions(|it| it.coordinator = found);
             }
             (Question::FindGroup, Response::FindCoordinator(response)) => {
                 let node = found_coordinator(&response)?;
-                let found = Coordinator { node: Some(node), failures: failures(node, self) };
+                let found = self.coordinator_at(node);
                 self.about_transactions(|it| {
                     if let Some(offsets) = it.offsets.front_mut() {
                         offsets.coordinator = found;
@@ -212,6 +214,11 @@ impl Sender {
             _ => unreachable!("an answer has the type of its question"),
         }
         Ok(())
+    }
+
+    fn coordinator_at(&self, node: NodeId) -> Coordinator {
+        let (failures, answers) = (self.network.failures(node), self.network.metadata().answers());
+        Coordinator { node: Some(node), failures, answers }
     }
 
     fn about_transactions(&mut self, act: impl FnOnce(&mut Transactions)) {

@@ -234,7 +234,10 @@ impl Sender {
         let transactions = self.transactions.as_mut()?;
         let coordinator = match question {
             Question::FindTransaction | Question::FindGroup => {
-                return self.network.ready(now, Target::Any);
+                // One that is cut off from its cluster may name itself for ever.
+                let is_in_doubt = transactions.failures > 1;
+                let target = if is_in_doubt { Target::Others } else { Target::Any };
+                return self.network.ready(now, target);
             }
             Question::StageOffsets => &mut transactions.offsets.front_mut()?.coordinator,
             Question::ProducerId { .. }
@@ -243,12 +246,15 @@ impl Sender {
             | Question::End { .. } => &mut transactions.coordinator,
         };
         let node = coordinator.node?;
-        if self.network.failures(node) > coordinator.failures {
+        let metadata = self.network.metadata();
+        let is_known = metadata.brokers().contains_key(&node);
+        let is_left_out = !is_known && metadata.answers() > coordinator.answers;
+        if is_left_out || self.network.failures(node) > coordinator.failures {
             *coordinator = Coordinator::default();
             transactions.retry_at = Some(now + self.config.network.retry_backoff);
             return None;
         }
-        if !self.network.metadata().brokers().contains_key(&node) {
+        if !is_known {
             self.network.mark_stale(now);
             return None;
         }

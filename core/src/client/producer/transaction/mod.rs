@@ -183,6 +183,8 @@ struct Coordinator {
     node: Option<NodeId>,
     /// Failed attempts to connect to it when it was found; more of them mean that it is gone.
     failures: u32,
+    /// How often the cluster had told of its brokers then. One that a later answer lacks is gone, too.
+    answers: u64,
 }
 
 /// Offsets that are to be part of the transaction.
@@ -231,7 +233,7 @@ impl Transactions {
             id,
             state: State::New,
             is_v2: false,
-            coordinator: Coordinator { node: None, failures: 0 },
+            coordinator: Coordinator { node: None, failures: 0, answers: 0 },
             is_asked: false,
             retry_at: None,
             failures: 0,

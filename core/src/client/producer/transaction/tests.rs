@@ -173,10 +173,15 @@ impl World {
 
     /// The key of the next question for a coordinator, which is answered: this broker.
     fn find(&mut self) -> (KafkaString, i8) {
+        self.find_at(1)
+    }
+
+    /// As [`find`](Self::find), answered with another broker.
+    fn find_at(&mut self, node_id: i32) -> (KafkaString, i8) {
         let asked = self.broker.next();
         let Request::FindCoordinator(request) = &asked.body else { panic!("{:?}", asked.body) };
         let found = (request.coordinator_keys[0].clone(), request.key_type);
-        let coordinator = Found { key: found.0.clone(), node_id: 1, ..Found::default() };
+        let coordinator = Found { key: found.0.clone(), node_id, ..Found::default() };
         let response =
             FindCoordinatorResponse { coordinators: vec![coordinator], ..Default::default() };
         self.broker.answer(&asked, response);

@@ -315,6 +315,20 @@ fn a_coordinator_that_has_moved_is_looked_for_and_asked_the_same() {
 }
 
 #[test]
+fn a_coordinator_that_the_cluster_does_not_list_is_looked_for_again() {
+    let mut world = World::open(1);
+    world.commit().expect("an open one");
+    world.end(ErrorCode::NotCoordinator, None);
+    world.pass(100);
+    // It was fenced meanwhile, and is in no list of brokers any more.
+    assert_eq!(world.find_at(9), (ID, 1));
+    world.pass(1_000);
+    assert_eq!(world.find(), (ID, 1));
+    assert_eq!(of_end(&world.end(ErrorCode::None, None).1), (70, 0, true));
+    assert_eq!(world.event(), Some((Call::Commit, Ok(()))));
+}
+
+#[test]
 fn a_coordinator_of_a_group_that_has_moved_is_looked_for_alone() {
     let mut world = World::open(2);
     world.send_offsets(&[(0, 1)]).expect("an open one");
