@@ -34,10 +34,12 @@ pub enum Site {
     SplitPosts,
     /// A parked fetch is answered long before its time.
     EarlyDeadline,
+    /// A link is given up as soon as markers have been sent on it.
+    LeftMarkers,
 }
 
 /// Every site, in the order of their numbers.
-pub const SITES: [Site; 12] = [
+pub const SITES: [Site; 13] = [
     Site::SmallBlock,
     Site::LateBlock,
     Site::EarlyCheckpoint,
@@ -50,6 +52,7 @@ pub const SITES: [Site; 12] = [
     Site::SmallRun,
     Site::SplitPosts,
     Site::EarlyDeadline,
+    Site::LeftMarkers,
 ];
 
 impl Site {
@@ -58,7 +61,7 @@ impl Site {
         match self {
             // Visited at every turn of a shard.
             Self::EarlyCheckpoint => 2,
-            Self::LateBlock | Self::EarlyRoll | Self::EarlyDeadline => 26,
+            Self::LateBlock | Self::EarlyRoll | Self::EarlyDeadline | Self::LeftMarkers => 26,
             Self::CacheMiss | Self::EarlyWrite => 64,
             Self::SmallBlock
             | Self::ShortFetch

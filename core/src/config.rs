@@ -157,6 +157,9 @@ pub struct Limits {
     pub close_wait: Duration,
     /// How many dead records the log of a coordinator must hold before the live ones are copied forward.
     pub coordinator_dead_records_min: i64,
+    /// The epoch with which the producer of a new transactional id begins: 0, but in tests of what comes behind
+    /// the last one.
+    pub producer_epoch_first: i16,
     /// How long a voter hears nothing from the leader of the metadata log before it asks for pre-votes,
     /// and how long a leader goes without being asked by a majority before it resigns
     /// (`controller.quorum.fetch.timeout.ms`).
@@ -211,6 +214,7 @@ impl Default for Limits {
             stop_wait: Duration::from_secs(4),
             close_wait: Duration::from_secs(4),
             coordinator_dead_records_min: 20_000,
+            producer_epoch_first: 0,
             quorum_fetch_timeout: Duration::from_secs(2),
             quorum_lost_leader: Duration::from_millis(300),
             quorum_election_min: Duration::from_millis(300),

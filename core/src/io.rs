@@ -587,12 +587,16 @@ pub enum Mark {
     TransactionEndRepeated,
     /// A marker had to be sent again.
     MarkerRetried,
+    /// A producer with a transactional id had used up its epochs and was given another id.
+    ProducerEpochsUsedUp,
     /// A coordinator's log could not be read and is tried again.
     CoordinatorReadAgain,
     /// A node of a cluster was elected controller.
     ControllerElected,
     /// A request about a transaction came on a connection that its producer has left.
     LateRequestRefused,
+    /// A marker came on a connection that the node that sent it has left.
+    LateMarkerRefused,
     /// The metadata log says that others vote from here on.
     VotersChanged,
     /// The controller fenced a broker that was silent.

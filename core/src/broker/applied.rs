@@ -48,6 +48,10 @@ impl Shard {
         for &node in &touched.nodes {
             let held = self.partitions_of(node);
             touched.partitions.extend(held);
+            if self.image.broker(node).is_none_or(|broker| broker.fenced) {
+                let Self { peers, fx, .. } = self;
+                peers.links.forsake(now.mono, node, fx);
+            }
         }
         for id in touched.partitions {
             self.take_up(now, id);

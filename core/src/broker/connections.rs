@@ -245,7 +245,7 @@ impl Shard {
     ) {
         if self.is_for_peers(ctx.listener) {
             if let Request::PeerHello(hello) = &request {
-                return self.on_peer_hello(&ctx, hello);
+                return self.on_peer_hello(now, &ctx, hello);
             }
             if let Request::Form(form) = &request {
                 return self.on_form_request(now, &ctx, form);

@@ -235,6 +235,10 @@ impl Shard {
         }
         if matches!(answer, Answer::Late) {
             gather.closes = true;
+            if let Response::WriteTxnMarkers(response) = &mut gather.response {
+                let outcome = Err(ErrorCode::NotLeaderOrFollower.into());
+                return super::api::transactions::fill_marker(response, t, p, &outcome);
+            }
             let code = ErrorCode::NotCoordinator;
             if matches!(gather.response, Response::TxnOffsetCommit(_)) {
                 return super::groups::fill(gather, topic, Err(code));

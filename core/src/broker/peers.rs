@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::broker::pending::RequestContext;
+use crate::broker::post::Arrival;
 use crate::broker::replication::Fetched;
 use crate::broker::shard::Shard;
 use crate::broker::start::Phase;
@@ -38,12 +39,23 @@ pub(in crate::broker) enum PeerTag {
     Internal(RequestId),
 }
 
+/// Who has come in by a listener for peers.
+#[derive(Clone, Debug)]
+pub(in crate::broker) struct Guest {
+    /// Who it is.
+    identity: Identity,
+    /// Which of its links it came by.
+    link: i32,
+    /// When it said so.
+    greeted_at: Instant,
+}
+
 /// Links, and who has come in.
 #[derive(Clone, Debug)]
 pub(in crate::broker) struct PeerTable {
     pub(in crate::broker) links: Peers<PeerTag>,
     /// Who is at the other end of a connection that came in by a listener for peers.
-    pub(in crate::broker) guests: BTreeMap<ConnectionId, Identity>,
+    pub(in crate::broker) guests: BTreeMap<ConnectionId, Guest>,
     armed: Option<Instant>,
     /// What was said of nodes that were refused.
     said: BTreeSet<String>,
@@ -111,13 +123,21 @@ impl Shard {
     pub(in crate::broker) fn peer_of(&self, connection: ConnectionId) -> Option<ReplicaKey> {
         let ours = self.identity.cluster_id;
         let guest = self.peers.guests.get(&connection)?;
-        (!ours.is_zero() && guest.cluster_id == ours)
-            .then_some(ReplicaKey { node: guest.node_id, directory: guest.directory_id })
+        let Identity { cluster_id, node_id: node, directory_id: directory, .. } = guest.identity;
+        (!ours.is_zero() && cluster_id == ours).then_some(ReplicaKey { node, directory })
+    }
+
+    /// Returns by which way another node of this one's cluster has come in.
+    pub(in crate::broker) fn arrival(&self, connection: ConnectionId) -> Option<Arrival> {
+        let node = self.peer_of(connection)?.node;
+        let Guest { link, greeted_at, .. } = *self.peers.guests.get(&connection)?;
+        Some(Arrival { node, link, connection, greeted_at })
     }
 
     /// `PeerHello` (key 31000): another node says who it is.
     pub(in crate::broker) fn on_peer_hello(
         &mut self,
+        now: Now,
         ctx: &RequestContext,
         hello: &PeerHelloRequest,
     ) {
@@ -145,13 +165,14 @@ impl Shard {
             }
         };
         if code == ErrorCode::None {
-            let guest = Identity {
+            let identity = Identity {
                 cluster_id: hello.cluster_id,
                 node_id: NodeId(hello.node_id),
                 directory_id: hello.directory_id,
                 incarnation: hello.incarnation,
                 listed: hello.listed.iter().copied().map(NodeId).collect(),
             };
+            let guest = Guest { identity, link: hello.link, greeted_at: now.mono };
             self.peers.guests.insert(ctx.id.connection, guest);
         }
         let response = PeerHelloResponse {

@@ -309,6 +309,21 @@ pub struct MarkerItem {
     pub marker: TxnMarker,
     /// 2 where the marker's epoch is above that of the records (KIP-890), else below.
     pub transaction_version: i8,
+    /// By which way it has come from another node.
+    pub arrival: Option<Arrival>,
+}
+
+/// By which way a marker has come from another node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// The node.
+    pub node: NodeId,
+    /// Which of its links.
+    pub link: i32,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// When the node said on it who it is: before any marker.
+    pub greeted_at: Instant,
 }
 
 /// What came of an ask for one partition.
@@ -332,7 +347,7 @@ pub enum Answer {
     Group(Result<group::Response, ErrorCode>),
     /// Of a coordinator of transactions, or why there is none.
     Transaction(Result<transaction::Response, ErrorCode>),
-    /// Of a coordinator of transactions to a request on a connection that its producer has left.
+    /// To a request about a transaction on a connection that its producer, or the node that sent it, has left.
     Late,
     /// Of a question for producers.
     Producers(Result<Vec<DescribedProducer>, ErrorCode>),

@@ -67,6 +67,11 @@ impl Lane {
         Self::Transactions,
         Self::Markers,
     ];
+
+    /// Returns the number by which the other side knows the link of a shard.
+    const fn number(self, shard: ShardId) -> i32 {
+        ((shard.0 as i32) << 8) | self as i32
+    }
 }
 
 /// Who this node is, as it tells the others.
@@ -196,6 +201,17 @@ impl<T> Peers<T> {
             self.drop_link(node, lane, true, fx);
             if let Some(link) = self.links.get_mut(&(node, lane)) {
                 (link.lost, link.is_refused, link.retry_at) = (false, false, Instant::ZERO);
+            }
+        }
+    }
+
+    /// Gives up what a node is asked about transactions: it leads nothing any more, and its answers may be held back
+    /// for long, or never come where it has died without a word.
+    pub fn forsake(&mut self, now: Instant, node: NodeId, fx: &mut Effects) {
+        for lane in [Lane::Transactions, Lane::Markers] {
+            self.drop_link(node, lane, true, fx);
+            if let Some(link) = self.links.get_mut(&(node, lane)) {
+                (link.lost, link.is_refused, link.retry_at) = (false, false, now);
             }
         }
     }
@@ -377,6 +393,7 @@ impl<T> Peers<T> {
             incarnation: identity.incarnation,
             wanted_node_id: node.0,
             listed: identity.listed.iter().map(|node| node.0).collect(),
+            link: lane.number(self.shard),
         };
         let link = self.links.get_mut(&(node, lane));
         let Some((id, connection)) = link.and_then(|link| link.connection.as_mut()) else { return };

@@ -46,10 +46,14 @@ impl Pair {
     }
 
     fn ask(&mut self, tag: u32) {
+        self.ask_by(Lane::Control, None, tag);
+    }
+
+    fn ask_by(&mut self, lane: Lane, patience: Option<Duration>, tag: u32) {
         let request = BeginQuorumEpochRequest::default().into();
         let Self { peers, fx, .. } = self;
-        let question = Question { request, patience: None, tag };
-        peers.ask(self.now, OTHER, Lane::Control, question, fx);
+        let question = Question { request, patience, tag };
+        peers.ask(self.now, OTHER, lane, question, fx);
         self.settle();
     }
 
@@ -228,4 +232,27 @@ fn an_answer_that_comes_slowly_is_late_only_once_it_stands_still() {
     }
     let events = pair.events();
     assert!(matches!(&events[0], PeerEvent::Done { tag: 7, response: Some(_), .. }), "{events:?}");
+}
+
+#[test]
+fn what_a_node_is_asked_about_transactions_fails_when_it_is_forsaken_and_the_rest_does_not() {
+    let mut pair = Pair::new();
+    let long = Some(Duration::from_secs(30));
+    pair.ask_by(Lane::Markers, long, 7);
+    pair.ask_by(Lane::Transactions, long, 8);
+    pair.ask_by(Lane::Replication, long, 9);
+    pair.events();
+
+    let Pair { peers, fx, now, .. } = &mut pair;
+    peers.forsake(*now, OTHER, fx);
+    pair.settle();
+
+    let tags = pair.events().into_iter().map(|event| {
+        let PeerEvent::Done { tag, response: None, .. } = event else { panic!("{event:?}") };
+        tag
+    });
+    assert_eq!(tags.collect::<Vec<_>>(), [8, 7]);
+    assert_eq!(pair.aborted.len(), 2);
+    pair.ask_by(Lane::Markers, long, 10);
+    assert_eq!(pair.asked.len(), 4, "it may be asked again");
 }

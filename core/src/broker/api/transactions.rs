@@ -197,6 +197,7 @@ impl Shard {
         request: &WriteTxnMarkersRequest,
     ) {
         let mut response = markers_refused(request, ErrorCode::RequestTimedOut);
+        let arrival = self.arrival(ctx.id.connection);
         let (mut items, mut places) = (Vec::new(), Vec::new());
         for (m, marker) in request.markers.iter().enumerate() {
             let mut nth = 0;
@@ -210,6 +211,7 @@ impl Shard {
                                 partition,
                                 marker: marker_of(marker),
                                 transaction_version: marker.transaction_version,
+                                arrival,
                             };
                             items.push((self.owner(partition), item));
                             places.push((m as u32, nth));

@@ -98,6 +98,7 @@ impl Shard {
         fenced: BTreeSet<NodeId>,
     ) -> InSync {
         let end = self.log.log_end_offset(id).unwrap_or(Offset::ZERO);
+        self.transactions.arrivals.led(id, now.mono);
         if !self.is_alone() {
             let leader_epoch = state.leader_epoch;
             self.fx.cluster(ClusterEvent::Led { partition: id, leader_epoch, end });
@@ -137,6 +138,7 @@ impl Shard {
         self.replication.in_sync_due.remove(&id);
         self.drop_coordinator(now, id);
         self.drop_transactions(now, id);
+        self.transactions.arrivals.resigned(id);
         if !self.is_alone() {
             let leader_epoch = partition.leader_epoch();
             self.fx.cluster(ClusterEvent::Resigned { partition: id, leader_epoch });

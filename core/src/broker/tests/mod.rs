@@ -8,6 +8,7 @@ mod fetch;
 mod fetch_sessions;
 mod groups;
 mod idempotence;
+mod late_markers;
 mod leaders;
 mod life;
 mod offsets;

@@ -10,7 +10,7 @@ use crate::wire::api::replica_ack::ReplicaAckRequest;
 use crate::wire::api::vote::VoteRequest;
 use crate::wire::{ApiKey, Reader, Request, Response, decode_response_header};
 
-fn on_a_listener_for_peers() -> TestNode {
+pub(super) fn on_a_listener_for_peers() -> TestNode {
     TestNode::with(1, |config| config.listeners[0].peers = true)
 }
 
@@ -108,7 +108,7 @@ fn a_node_that_stops_still_reads_what_its_peers_say() {
 }
 
 /// Says who it is, and returns the connection.
-fn guest(node: &mut TestNode, number: i32) -> Client {
+pub(super) fn guest(node: &mut TestNode, number: i32) -> Client {
     let peer = node.connect(0);
     let mut hello =
         PeerHelloRequest { node_id: number, wanted_node_id: 1, ..PeerHelloRequest::default() };

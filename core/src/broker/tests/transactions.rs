@@ -29,7 +29,7 @@ const NOBODY: Waiter = Waiter {
     index: 0,
 };
 
-fn transactional(id: i64, base_sequence: i32) -> Bytes {
+pub(super) fn transactional(id: i64, base_sequence: i32) -> Bytes {
     let producer = Producer { id: ProducerId(id), epoch: ProducerEpoch(0), base_sequence };
     let mut builder = BatchBuilder::new(Codec::None).producer(producer).transactional();
     builder.push(1_700_000_000_000, None, Some(&[b'v'; 300]), &[]);
@@ -37,7 +37,7 @@ fn transactional(id: i64, base_sequence: i32) -> Bytes {
 }
 
 /// Produces as if the coordinator had been asked.
-fn produce_in_transaction(node: &mut TestNode, id: TopicPartition, records: &Bytes) {
+pub(super) fn produce_in_transaction(node: &mut TestNode, id: TopicPartition, records: &Bytes) {
     let now = node.now;
     let shard = &mut node.shards[0];
     let partition = shard.partitions.get_mut(&id).expect("it leads");

@@ -8,9 +8,11 @@ use crate::broker::internal::Internal;
 use crate::broker::peers::PeerTag;
 use crate::broker::post::{Answer, Ask, MarkerItem};
 use crate::broker::shard::Shard;
+use crate::buggify::Site;
 use crate::coordinator::transaction::{Action, MarkerId};
 use crate::error::ErrorCode;
 use crate::ids::{NodeId, ProducerEpoch, ProducerId, ShardId, TopicPartition};
+use crate::io::Mark;
 use crate::partition::Waiter;
 use crate::peer::{Lane, Question};
 use crate::record::marker::TxnMarker;
@@ -65,7 +67,8 @@ impl Shard {
             };
             let marker = TxnMarker { producer_id, producer_epoch, coordinator_epoch, committed };
             let partition = TopicPartition { topic_id, partition };
-            let item = MarkerItem { index: 0, partition, marker, transaction_version };
+            let item =
+                MarkerItem { index: 0, partition, marker, transaction_version, arrival: None };
             let outgoing = Outgoing { id, topic, item };
             if leader == me {
                 here.entry(self.owner(partition)).or_default().push(outgoing);
@@ -92,8 +95,12 @@ impl Shard {
                 patience: Some(PATIENCE),
                 tag: PeerTag::Internal(request),
             };
+            let is_left = self.buggify.strikes(Site::LeftMarkers);
             let Self { peers, fx, .. } = self;
             peers.links.ask(now.mono, node, Lane::Markers, question, fx);
+            if is_left {
+                peers.links.forsake(now.mono, node, fx);
+            }
         }
     }
 
@@ -167,10 +174,14 @@ impl Shard {
         if let Some(code) = refused.or_else(|| self.groups_refuse_marker(id)) {
             return Some(Answer::Produced(Err(code.into())));
         }
-        let Self { partitions, log, fx, .. } = self;
+        let Self { partitions, log, fx, transactions, .. } = self;
         let Some(partition) = partitions.get_mut(&id) else {
             return Some(Answer::Produced(Err(ErrorCode::NotLeaderOrFollower.into())));
         };
+        if item.arrival.is_some_and(|arrival| !transactions.arrivals.admits(id, &arrival)) {
+            fx.mark(Mark::LateMarkerRefused);
+            return Some(Answer::Late);
+        }
         let offset = log.log_end_offset(id).unwrap_or(crate::ids::Offset::ZERO);
         let (marker, version) = (&item.marker, item.transaction_version);
         if let Err(code) = partition.append_marker(now, marker, version, waiter, log, fx) {

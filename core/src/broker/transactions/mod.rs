@@ -6,7 +6,8 @@
 //!
 //! Who does what: `load` replays, `ask` brings requests of clients to their coordinators, `markers` writes and
 //! sends markers, `verify` holds batches and offsets back until a coordinator has said that their transaction is
-//! under way, `guard` turns away what old clients said on connections that they have left.
+//! under way, `guard` turns away what old clients said on connections that they have left, and `late` what other
+//! nodes did.
 //!
 //! Invariants:
 //! 1. Nobody but the coordinator appends to its partition.
@@ -16,6 +17,7 @@
 
 pub(in crate::broker) mod ask;
 pub(in crate::broker) mod guard;
+mod late;
 mod load;
 pub(in crate::broker) mod markers;
 pub(in crate::broker) mod verify;
@@ -36,7 +38,7 @@ use crate::coordinator::transaction::{
 };
 use crate::digest::Digest;
 use crate::error::ErrorCode;
-use crate::ids::{Offset, ProducerId, TopicPartition};
+use crate::ids::{Offset, ProducerEpoch, ProducerId, TopicPartition};
 use crate::io::Mark;
 use crate::partition::Waiter;
 use crate::time::{Instant, Now};
@@ -48,6 +50,7 @@ pub(in crate::broker) struct Transactions {
     asked: BTreeMap<Ticket, Asked>,
     next_ticket: u64,
     guard: guard::Guard,
+    pub(in crate::broker) arrivals: late::Arrivals,
 }
 
 /// A coordinator, or what will be one.
@@ -75,7 +78,7 @@ struct Asked {
 
 impl Transactions {
     pub(in crate::broker) fn digest(&self, digest: &mut Digest) {
-        digest.shown(&(&self.asked, &self.guard)).number(self.next_ticket);
+        digest.shown(&(&self.asked, &self.guard, &self.arrivals)).number(self.next_ticket);
         for (id, slot) in &self.coordinators {
             digest.signed(i64::from(id.partition.0)).shown(&slot.armed);
             match &slot.state {
@@ -300,6 +303,7 @@ fn transaction_config(node: &NodeConfig) -> Arc<TransactionConfig> {
         timeout_max: ms("transaction.max.timeout.ms", default.timeout_max),
         id_expiration: ms("transactional.id.expiration.ms", default.id_expiration),
         dead_records_min: node.limits.coordinator_dead_records_min,
+        first_epoch: ProducerEpoch(node.limits.producer_epoch_first),
         ..default
     })
 }

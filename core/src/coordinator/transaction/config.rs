@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::ids::ProducerEpoch;
+
 /// Settings and limits of transaction coordinators.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TransactionConfig {
@@ -32,6 +34,9 @@ pub struct TransactionConfig {
     pub ids_max: usize,
     /// How many dead records the coordinator's log must hold before the live ones are copied forward.
     pub dead_records_min: i64,
+    /// The epoch with which the producer of a new transactional id begins: 0. A high one brings the end of the
+    /// epochs near, for tests.
+    pub first_epoch: ProducerEpoch,
 }
 
 impl Default for TransactionConfig {
@@ -47,6 +52,7 @@ impl Default for TransactionConfig {
             partition_bytes_max: 512 << 10,
             ids_max: 200_000,
             dead_records_min: 20_000,
+            first_epoch: ProducerEpoch(0),
         }
     }
 }

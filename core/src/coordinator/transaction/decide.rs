@@ -48,10 +48,11 @@ impl From<ErrorCode> for Refusal {
 /// What a producer says it is, where it says so.
 pub(super) type Expected = Option<(ProducerId, ProducerEpoch)>;
 
-/// Returns the first state of a transactional id.
+/// Returns the first state of a transactional id, whose producer begins with `producer_epoch`.
 pub(super) fn created(
     now: UnixMillis,
     timeout_ms: i32,
+    producer_epoch: ProducerEpoch,
     fresh: Option<ProducerId>,
 ) -> Result<Decision, Refusal> {
     let producer_id = fresh.ok_or(Refusal::NeedsProducerId)?;
@@ -60,7 +61,7 @@ pub(super) fn created(
         producer_id,
         previous_producer_id: ProducerId::NONE,
         next_producer_id: ProducerId::NONE,
-        producer_epoch: ProducerEpoch(0),
+        producer_epoch,
         last_producer_epoch: NO_EPOCH,
         timeout_ms,
         status: TransactionStatus::Empty,

@@ -138,7 +138,8 @@ impl TransactionCoordinator {
             if self.stored.transactions().len() >= self.config.ids_max {
                 return Err(ErrorCode::PolicyViolation.into());
             }
-            return created(cx.now.wall, timeout_ms, fresh).map(Step::Store);
+            let first = self.config.first_epoch;
+            return created(cx.now.wall, timeout_ms, first, fresh).map(Step::Store);
         };
         match transaction.status {
             TransactionStatus::PrepareCommit | TransactionStatus::PrepareAbort => {

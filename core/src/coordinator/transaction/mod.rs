@@ -61,6 +61,7 @@ use crate::coordinator::timers;
 use crate::digest::Digest;
 use crate::error::ErrorCode;
 use crate::ids::{Offset, ProducerId};
+use crate::io::Mark;
 use crate::time::{Instant, Now};
 use crate::wire::transaction_record::{TransactionRecord, TransactionStatus};
 use crate::wire::{DecodeError, KafkaString};
@@ -293,8 +294,12 @@ impl TransactionCoordinator {
         id: &KafkaString,
         decision: &Decision,
     ) -> Result<Offset, ErrorCode> {
+        let is_known = self.stored.transaction(id).is_some();
         let base = self.append(cx, &[decision.next.to_record(id)])?;
         if decision.takes_id {
+            if is_known {
+                cx.log.mark(Mark::ProducerEpochsUsedUp);
+            }
             self.producer_ids.take();
         }
         Ok(base)

@@ -21,6 +21,8 @@ messages! {
         wanted_node_id [0+]: i32;
         /// The voters of the first formation as the sender was told of them; nobody once it has a cluster.
         listed [0+]: Vec<i32>;
+        /// Which of the sender's links it is: of two connections with one number the older one was left.
+        link [0+] tag 0: i32 = -1;
     }
     /// The response.
     PeerHelloResponse versions [0] flexible [0] {
