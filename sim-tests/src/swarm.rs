@@ -104,6 +104,7 @@ pub fn net(rng: &mut Rng) -> NetOptions {
         split: [0, 100, 700][rng.index(3)],
         reset: if rng.chance(400) { 4 } else { 0 },
         half_open: if rng.chance(400) { 300 } else { 0 },
+        lingering: 0,
     }
 }
 

@@ -61,6 +61,33 @@ const FAILURES: &[Failure] = &[
                 that another had dealt with were dealt with again, and committed. consumer/mod.rs: seek",
     },
     Failure {
+        scenario: "cluster-transactions",
+        seed: 40,
+        story: "the coordinator that a producer had found was fenced before the producer heard of the brokers again, was in \
+                no list of them any more, and was waited for for ever. transaction/tests/errors.rs: \
+                a_coordinator_that_the_cluster_does_not_list_is_looked_for_again",
+    },
+    Failure {
+        scenario: "cluster-transactions",
+        seed: 289,
+        story: "a producer asked the one broker that it had a connection to for its coordinator, which was cut off for good and \
+                named itself. network.rs: \
+                whoever_asks_others_is_not_left_with_the_one_that_there_is_a_connection_to",
+    },
+    Failure {
+        scenario: "cluster-transactions",
+        seed: 481,
+        story: "markers were sent to a leader that died without a word, and waited half a minute for an answer before the \
+                next leader was asked. peer/tests.rs: \
+                what_a_node_is_asked_about_transactions_fails_when_it_is_forsaken_and_the_rest_does_not",
+    },
+    Failure {
+        scenario: "cluster-transactions",
+        seed: 184,
+        story: "of the simulator itself: whoever makes records of records slept within a transaction, and the faults were \
+                blamed for the time",
+    },
+    Failure {
         scenario: "crash-points",
         seed: 522_179_039_455,
         story: "a start moved over all of a segment whose batches were not written yet, more came behind it and was cut \

@@ -35,6 +35,10 @@ impl Checker for ShortFaults {
             Fact::Invoked { operation, .. } if self.is_gentle => {
                 self.sent.insert(*operation, at);
             }
+            // A transaction waits for the one before it, and whoever makes it sleeps at times.
+            Fact::SentIn { operation, .. } => {
+                self.sent.remove(operation);
+            }
             Fact::Acked { operation, .. } => {
                 if let Some(sent) = self.sent.remove(operation) {
                     self.evaluations += 1;
@@ -79,6 +83,12 @@ mod tests {
         assert_eq!(verdict(true, WITHIN), Ok(1));
         verdict(true, WITHIN + 2).expect_err("too long");
         assert_eq!(verdict(false, WITHIN + 2), Ok(0), "long faults may do that");
+        let sent_in = Fact::SentIn { transaction: op(9), operation: op(1) };
+        let [late, begun] = [acked(1, 0), invoked(1, &[5])];
+        let mut checker = ShortFaults::default();
+        for (at, fact) in [(0, Fact::Gentle), (1, begun), (1, sent_in), (WITHIN + 2, late)] {
+            checker.observe(at, &fact).expect("a transaction may wait");
+        }
         let again = [Fact::Gentle, invoked(1, &[5]), Fact::Strikes { until: WITHIN }];
         let mut checker = ShortFaults::default();
         for fact in again {

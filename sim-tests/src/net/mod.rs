@@ -63,11 +63,20 @@ pub struct NetOptions {
     pub reset: u32,
     /// How often an end learns nothing of the death of the other.
     pub half_open: u32,
+    /// How often what is under way on a stream that its sender drops arrives all the same, much later.
+    pub lingering: u32,
 }
 
 impl Default for NetOptions {
     fn default() -> Self {
-        Self { latency: 100_000, window: 256 * 1024, split: 200, reset: 0, half_open: 0 }
+        Self {
+            latency: 100_000,
+            window: 256 * 1024,
+            split: 200,
+            reset: 0,
+            half_open: 0,
+            lingering: 0,
+        }
     }
 }
 
@@ -84,6 +93,8 @@ pub struct NetCounters {
     pub resets: u64,
     /// Ends that were left half open.
     pub half_open: u64,
+    /// Streams that were dropped, and what was under way on them came late.
+    pub lingering: u64,
     /// Pieces held up by a cut.
     pub held: u64,
     /// Pieces that were lost and sent again.
@@ -198,6 +209,9 @@ pub struct SimNet {
     rng: Rng,
     counters: NetCounters,
 }
+
+/// How much later that is, in the mean, in nanoseconds.
+const LINGERS: u64 = 1_500_000_000;
 
 const DEFAULT_WANT: usize = 64 * 1024;
 
@@ -440,10 +454,27 @@ impl SimNet {
 
     /// Drops a stream from one end, which knows at once; the other end learns of it as of a reset.
     pub fn abort(&mut self, at: u64, stream: StreamId, side: Side, out: &mut Vec<Notice>) {
-        if let Some(state) = self.streams.get_mut(&stream) {
-            state.ends[side].dropped = true;
-            self.reset(at, stream, out);
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        state.ends[side].dropped = true;
+        let way = &mut state.ways[1 - side];
+        let most = self.options.lingering;
+        if most == 0 || way.flying.is_empty() || !way.chance.chance(most) {
+            return self.reset(at, stream, out);
         }
+        self.counters.lingering += 1;
+        let later = way.chance.exponential(LINGERS);
+        way.queued.clear();
+        way.queued_bytes = 0;
+        for (arrival, _) in &mut way.flying {
+            *arrival += later;
+            out.push(Notice { at: *arrival, stream, side: 1 - side });
+        }
+        way.last_arrival += later;
+        let last = way.last_arrival;
+        state.ways[side].clear();
+        let mut times = [last + 1; 2];
+        times[side] = at + 1;
+        self.close_both(stream, times, out);
     }
 
     /// Returns whether a stream that is being opened is still wanted.

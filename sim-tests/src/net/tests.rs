@@ -143,6 +143,21 @@ fn a_peer_that_died_half_open_is_never_heard_of() {
 }
 
 #[test]
+fn what_a_sender_drops_may_come_all_the_same_and_then_the_end() {
+    for (lingering, told) in [(0, &b""[..]), (1000, &b"late"[..])] {
+        let (mut bench, stream) = Bench::new(NetOptions { lingering, ..NetOptions::default() }, 1);
+        bench.send(stream, 0, b"late");
+        bench.net.abort(0, stream, 0, &mut bench.notices);
+        bench.send(stream, 1, b"nobody hears it");
+        bench.settle();
+        assert_eq!((&bench.received[1][..], &bench.received[0][..]), (told, &b""[..]));
+        assert_eq!(bench.closed, [true, true]);
+        assert_eq!(bench.at > 100_000_000, lingering > 0, "much later");
+        assert_eq!(bench.net.counters().lingering, u64::from(lingering > 0));
+    }
+}
+
+#[test]
 fn a_cut_holds_one_direction_until_it_is_healed() {
     let (mut bench, stream) = Bench::new(NetOptions::default(), 1);
     bench.net.trouble(A, B, LinkTrouble::Cut);

@@ -81,8 +81,13 @@ const FORMED: u64 = 3 * SECOND;
 const LINGER: u64 = 65 * SECOND;
 
 pub(super) fn draw(seed: u64) -> Plan {
+    draw_on(seed, &[3, 3, 5], &[])
+}
+
+/// Draws one of these numbers of nodes, and from more kinds of faults.
+pub(super) fn draw_on(seed: u64, sizes: &[usize], more: &[Kind]) -> Plan {
     let mut rng = Rng::new(seed, Stream::Swarm);
-    let nodes = [3, 3, 5][rng.index(3)];
+    let nodes = sizes[rng.index(sizes.len())];
     let shards = if rng.chance(700) { 1 } else { 3 };
     let pause = rng.between(5, 60) * MILLISECOND;
     let time = rng.between(8, 20) * SECOND;
@@ -117,7 +122,8 @@ pub(super) fn draw(seed: u64) -> Plan {
         }
     }
     let scope = Scope { nodes, clients: clients.len() };
-    let mut faults = swarm::faults(&mut Rng::new(seed, Stream::Faults), KINDS, scope, time);
+    let kinds = [KINDS, more].concat();
+    let mut faults = swarm::faults(&mut Rng::new(seed, Stream::Faults), &kinds, scope, time);
     let (mut lost, mut permanent) = swarm::minority(&mut rng, nodes, REPLICAS - MIN);
     if rng.chance(300) {
         // While the cluster forms nobody is there yet who could be done without.

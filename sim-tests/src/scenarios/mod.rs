@@ -72,6 +72,7 @@ pub const ON_TRIAL: &[Scenario] = &[
     cluster::SCENARIO,
     transactions::SCENARIO,
     transactions::CLUSTER,
+    transactions::WIDE,
 ];
 
 /// Every mark, so that one that nobody reaches is known.
@@ -126,6 +127,15 @@ pub const MARKS: &[Mark] = &[
     Mark::TransactionTimedOut,
     Mark::TransactionEndRepeated,
     Mark::MarkerRetried,
+    Mark::ProducerEpochsUsedUp,
+    Mark::ControllerElected,
+    Mark::LateRequestRefused,
+    Mark::LateMarkerRefused,
+    Mark::VotersChanged,
+    Mark::BrokerFenced,
+    Mark::MetadataTruncated,
+    Mark::ReplicaTruncated,
+    Mark::ReplicaReset,
 ];
 
 /// Returns a scenario by its name.

@@ -88,6 +88,7 @@ fn draw(seed: u64) -> Plan {
             split: 50,
             reset: 0,
             half_open: 0,
+            lingering: 0,
         },
         drift_ppm: rng.below(500),
         heal_at: TIME,

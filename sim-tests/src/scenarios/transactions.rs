@@ -53,6 +53,36 @@ pub const CLUSTER: Scenario = Scenario {
     armed: ARMED,
 };
 
+/// Five nodes.
+pub const WIDE: Scenario = Scenario {
+    name: "wide-transactions",
+    about: "transactions on five nodes that purge and delete, with epochs that end and full disks",
+    draw: draw_wide,
+    floors: &[
+        ("acks", 5_000),
+        ("transactions-committed", 1_000),
+        ("transactions-aborted", 300),
+        ("producers-fenced", 100),
+        ("TransactionTimedOut", 60),
+        ("ProducerEpochsUsedUp", 20),
+        ("LateMarkerRefused", 1),
+        ("lingering", 20),
+        ("topics-deleted", 50),
+        ("purges", 30),
+        ("disk-full", 20),
+        ("committed-reads", 3_000),
+        ("inputs-taken", 300),
+        ("kill", 100),
+        ("power-cut", 100),
+        ("part", 20),
+        ("isolation", 30),
+        ("pause", 20),
+        ("wall-jump", 10),
+        ("starts", 300),
+    ],
+    armed: ARMED,
+};
+
 const ARMED: &[&str] = &[
     "I01", "I03", "I04", "I05", "I07", "I13", "I14", "I18", "I19", "I20", "I21", "I22", "I23",
     "I24", "I24O", "I37", "I40", "I41", "L1", "L3", "L5",
@@ -79,6 +109,9 @@ const KINDS: &[Kind] = &[
     Kind::Flap,
     Kind::Disk(DiskTrouble::Exhausted),
 ];
+
+/// The last epoch that a producer is given.
+const LAST_EPOCH: i16 = i16::MAX - 1;
 
 /// Topics: two that groups read, and one where what they make ends.
 const TOPICS: usize = 3;
@@ -110,6 +143,7 @@ fn clients(rng: &mut Rng, nodes: usize) -> Vec<ClientPlan> {
             restless,
             // Of the kind before KIP-890 what comes again may end the next transaction.
             late: if version == 2 { late } else { 0 },
+            passing: 0,
         };
         client(Work::Transactional(conduct), pause, Some(500));
     }
@@ -169,6 +203,46 @@ fn draw_cluster(seed: u64) -> Plan {
         let mut rng = Rng::new(seed, Stream::Swarm).child(1);
         world.clients = clients(&mut rng, world.nodes);
         world.topics = TOPICS;
+        world.net.lingering = if rng.chance(500) { 300 } else { 0 };
     }
     plan
+}
+
+/// Five nodes whose disks are full at times, of topics that are purged or go altogether, and of producers that
+/// are near the end of their epochs.
+fn draw_wide(seed: u64) -> Plan {
+    let mut plan = cluster::draw_on(seed, &[5], &[Kind::DiskFull]);
+    if let Plan::World(world) = &mut plan {
+        let mut rng = Rng::new(seed, Stream::Swarm).child(2);
+        world.clients = clients(&mut rng, world.nodes);
+        world.topics = TOPICS;
+        world.net.lingering = if rng.chance(500) { 300 } else { 0 };
+        if rng.chance(500) {
+            world.node.epoch_first = LAST_EPOCH - rng.below(20) as i16;
+        }
+        let (nodes, is_making) = (world.nodes, world.clients.iter().any(is_pipeline));
+        let client = |clients: &mut Vec<ClientPlan>, work, pause| {
+            let home = clients.len() % nodes;
+            clients.push(ClientPlan { number: clients.len(), work, pause, operations: None, home });
+        };
+        if rng.chance(500) {
+            for other in &mut world.clients {
+                if let Work::Transactional(conduct) = &mut other.work {
+                    conduct.passing = 100;
+                }
+            }
+            let pause = [500, 3_000][rng.index(2)] * MILLISECOND;
+            client(&mut world.clients, Work::Passing, pause);
+        }
+        // Whoever makes records of records passes over what has gone, and rightly.
+        if !is_making && rng.chance(500) {
+            let pause = [500, 2_000][rng.index(2)] * MILLISECOND;
+            client(&mut world.clients, Work::Purger, pause);
+        }
+    }
+    plan
+}
+
+const fn is_pipeline(client: &ClientPlan) -> bool {
+    matches!(client.work, Work::Pipeline(_))
 }

@@ -21,6 +21,7 @@ use crate::workload::committed_reader::CommittedReader;
 use crate::workload::machine_consumer::{Habits, MachineConsumer};
 use crate::workload::machine_producer::MachineProducer;
 use crate::workload::member::Member;
+use crate::workload::passing::Passing;
 use crate::workload::pipeline::{Making, Pipeline};
 use crate::workload::producer::Producer;
 use crate::workload::purger::Purger;
@@ -79,6 +80,8 @@ pub enum Work {
     },
     /// A member of a group that makes records of records, in transactions.
     Pipeline(Making),
+    /// Whoever makes a topic that transactions write to, and deletes it.
+    Passing,
     /// Whoever makes topics, uses them and deletes them.
     Churner {
         /// Whether it reads everything once more at the end.
@@ -125,6 +128,9 @@ pub struct NodePlan {
     /// Whether records of any time are taken, because wall clocks leap.
     #[serde(default)]
     pub any_time: bool,
+    /// The epoch with which the producer of a new transactional id begins.
+    #[serde(default)]
+    pub epoch_first: i16,
 }
 
 impl NodePlan {
@@ -140,6 +146,7 @@ impl NodePlan {
             rebalance_delay_ms,
             buggify: rng.chance(500).then(|| rng.bits()),
             any_time: false,
+            epoch_first: 0,
         }
     }
 
@@ -155,6 +162,7 @@ impl NodePlan {
         config.log.tail_cache_bytes = self.tail_cache_bytes;
         // Logs of coordinators are copied forward many times in a run.
         config.limits.coordinator_dead_records_min = 40;
+        config.limits.producer_epoch_first = self.epoch_first;
         let retention = self.retention_ms.map_or_else(|| "-1".to_owned(), |ms| ms.to_string());
         for (key, value) in [
             ("num.partitions", partitions.to_string().as_str()),
@@ -362,6 +370,7 @@ impl WorldPlan {
                 let age = self.node.retention_ms.map(|ms| ms * MILLISECOND);
                 Box::new(Reader::new(number, load, shared, version, recorder, age))
             }
+            Work::Passing => Box::new(Passing::new(load, shared)),
             Work::Purger => Box::new(Purger::new(number, load, shared)),
             Work::Member { group, is_static } => {
                 Box::new(Member::new(number, group, is_static, load, shared))
@@ -400,6 +409,7 @@ impl WorldPlan {
             ("node.journal_block_bytes", self.node.journal_block_bytes as u64, 8 << 10, 32 << 10),
             ("node.tail_cache_bytes", self.node.tail_cache_bytes, 0, 1 << 30),
             ("node.roll_ms", self.node.roll_ms, 1, 1 << 40),
+            ("node.epoch_first", self.node.epoch_first.max(0) as u64, 0, 32_766),
             ("node.retention_ms", self.node.retention_ms.unwrap_or(1), 1, 1 << 40),
             ("node.rebalance_delay_ms", self.node.rebalance_delay_ms, 0, 1 << 30),
             ("net.window", self.net.window as u64, 1 << 10, 1 << 30),
@@ -448,6 +458,7 @@ impl WorldPlan {
                         && (topics >= 3 || !is_making)
                 }
                 Work::MachineProducer
+                | Work::Passing
                 | Work::Purger
                 | Work::Member { .. }
                 | Work::Churner { .. } => true,

@@ -8,6 +8,7 @@ pub mod links;
 pub mod machine_consumer;
 pub mod machine_producer;
 pub mod member;
+pub mod passing;
 pub mod pipeline;
 pub mod producer;
 pub mod purger;
@@ -34,6 +35,8 @@ pub struct Shared {
     pub pipeline_news: u64,
     /// How many of those who wait for everything to become stable have not seen that.
     pub unstable: usize,
+    /// Whether there is a topic that comes and goes under transactions.
+    pub is_passing_there: bool,
     /// What those know who make and delete topics.
     pub churned: churner::Names,
     /// What the members of each group know of each other.

@@ -18,7 +18,7 @@ use mainspring_core::wire::KafkaString;
 use serde::{Deserialize, Serialize};
 
 use super::links::{Links, now};
-use super::{Load, SharedRef, bootstrap, place};
+use super::{Load, SharedRef, bootstrap, passing, place};
 use crate::history::{Fact, OperationId, record_hash};
 use crate::net::StreamId;
 use crate::world::{Actor, ActorEvent, Hands, MILLISECOND, SECOND};
@@ -44,6 +44,9 @@ pub struct Conduct {
     pub restless: u32,
     /// How many requests out of a thousand arrive a second time later.
     pub late: u32,
+    /// How many records out of a thousand go to a topic that may be deleted under the transaction.
+    #[serde(default)]
+    pub passing: u32,
 }
 
 /// How a transaction is to end.
@@ -181,6 +184,12 @@ impl Transactional {
     }
 
     fn send(&mut self, hands: &mut Hands<'_>, transaction: OperationId) {
+        if self.conduct.passing > 0
+            && self.shared.borrow().is_passing_there
+            && hands.rng.chance(self.conduct.passing)
+        {
+            return self.send_in_passing(hands);
+        }
         let Some(machine) = &mut self.machine else { return };
         let topic = self.load.topics[hands.rng.index(self.load.topics.len())].clone();
         let index = hands.rng.below(self.load.partitions as u64) as i32;
@@ -205,6 +214,21 @@ impl Transactional {
         };
         if let Ok(ticket) = machine.send(now, record) {
             self.tickets.insert(ticket, operation);
+        }
+    }
+
+    /// Sends a record of which no fact tells, because nobody can say how long it stands.
+    fn send_in_passing(&mut self, hands: &Hands<'_>) {
+        let now = now(hands);
+        let record = NewRecord {
+            topic: KafkaString::from_static(passing::TOPIC),
+            partition: Some(PartitionIndex(0)),
+            timestamp: Some(now.wall.0),
+            value: Some(Bytes::from_static(b"in passing")),
+            ..NewRecord::default()
+        };
+        if let Some(machine) = &mut self.machine {
+            let _no_ticket_is_kept = machine.send(now, record);
         }
     }
 

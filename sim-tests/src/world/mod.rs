@@ -305,6 +305,7 @@ impl<M: Machine> World<M> {
             ("split-send", net.splits),
             ("reset", net.resets),
             ("half-open", net.half_open),
+            ("lingering", net.lingering),
             ("held-piece", net.held),
             ("lost-piece", net.stalls),
         ] {

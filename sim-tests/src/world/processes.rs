@@ -136,7 +136,7 @@ impl<M: Machine> World<M> {
         });
         self.end_suspensions();
         let net = self.net.options_mut();
-        (net.reset, net.half_open) = (0, 0);
+        (net.reset, net.half_open, net.lingering) = (0, 0, 0);
         self.flush_notices();
         for node in 0..self.nodes.len() {
             let state = &mut self.nodes[node];
@@ -183,16 +183,16 @@ impl<M: Machine> World<M> {
     }
 
     pub(super) fn deadline(&mut self) {
-        let waits = self
+        let waits: Vec<String> = self
             .clients
             .iter()
             .enumerate()
             .filter(|(client, _)| !self.has_given_up(*client))
-            .find_map(|(_, client)| client.actor.pending());
-        if let Some(what) = waits {
-            self.tell(&Fact::Stuck {
-                what: format!("{} s after the last fault: {what}", self.options.grace / SECOND),
-            });
+            .filter_map(|(_, client)| client.actor.pending())
+            .collect();
+        if !waits.is_empty() {
+            let (after, what) = (self.options.grace / SECOND, waits.join("; "));
+            self.tell(&Fact::Stuck { what: format!("{after} s after the last fault: {what}") });
         }
         self.over = true;
     }

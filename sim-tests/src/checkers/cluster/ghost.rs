@@ -307,6 +307,11 @@ impl Ghost {
         }
     }
 
+    /// Returns whether the deletion of a partition's topic was asked for.
+    pub(super) fn is_deleted(&self, partition: TopicPartition) -> bool {
+        self.deleted.contains(&partition.topic_id)
+    }
+
     /// Returns whether nothing is held against a partition: its topic is deleted, or promises less than that
     /// it is flushed.
     pub(super) fn is_exempt(&self, partition: TopicPartition) -> bool {

@@ -28,6 +28,9 @@ impl LeadersAgain {
         self.until = None;
         let ghost = &self.ghost;
         for (partition, decided) in ghost.decisions() {
+            if ghost.is_deleted(partition) {
+                continue;
+            }
             let upto = ghost.committed(partition).map_or(0, |committed| committed.end);
             let complete = decided.isr.iter().map(|id| place(*id)).find(|node| {
                 self.core.contains(node) && (upto == 0 || ghost.has_copy(partition, *node, upto))
@@ -112,6 +115,12 @@ mod tests {
             .expect_err("its leader has started anew, and does not lead");
         healed(&[0, 1], &[decided(2, Some(1), 2, &[0, 1])])
             .expect_err("nobody took the new epoch up");
+    }
+
+    #[test]
+    fn nobody_need_lead_what_is_deleted() {
+        let asked = Fact::AskedDeletion { topic_id: P.topic_id };
+        assert_eq!(healed(&[1, 2], &[asked]), Ok(0));
     }
 
     #[test]

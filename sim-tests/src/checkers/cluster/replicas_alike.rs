@@ -88,6 +88,9 @@ impl Checker for ReplicasAlike {
         }
         let decided: Vec<_> = self.ghost.decisions().map(|(p, it)| (p, it.clone())).collect();
         for (partition, decided) in decided {
+            if self.ghost.is_deleted(partition) {
+                continue;
+            }
             let well: BTreeSet<usize> = decided
                 .replicas
                 .iter()
