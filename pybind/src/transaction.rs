@@ -31,6 +31,16 @@ pub(crate) fn why(py: Python<'_>, undone: &Undone, id: &str) -> PyErr {
         Undone::Refused(TransactionError::Fenced) => {
             client_error(py, &ClientError::Broker(ErrorCode::ProducerFenced), &context)
         }
+        Undone::Refused(TransactionError::Expired { open, timeout }) => {
+            let message = format!(
+                "the transaction was open for {:.1} s, longer than transaction_timeout_ms ({}) allows: the \
+                 broker has aborted it, none of it counts, and this producer is of no more use; make a new \
+                 one, and commit more often or raise transaction_timeout_ms",
+                open.as_secs_f64(),
+                timeout.as_millis()
+            );
+            error_with(py, "ProducerFenced", &message, &context)
+        }
         Undone::Refused(TransactionError::Abortable(cause)) => abortable(py, cause, &context),
         Undone::Refused(TransactionError::Fatal(cause)) => {
             let fatal = client_error(py, cause, &context);

@@ -272,9 +272,11 @@ class MemberFenced(KafkaError):
 
 
 class ProducerFenced(KafkaError):
-    """Another producer has taken this one's `transactional_id`, or its place by an operator.
+    """The broker takes nothing from this producer any more, and what it had open is aborted.
 
-    What it had open is aborted. A new producer takes the place back, and fences that other one.
+    Another producer has taken its `transactional_id`, or an operator has ended its transaction, or that was
+    open for longer than `transaction_timeout_ms`; the text says which. A new producer with the id takes
+    the place back, and fences whoever has it.
     """
 
     _CODE = ErrorCode.PRODUCER_FENCED

@@ -372,7 +372,7 @@ impl Pipeline {
                 self.end(hands, transaction, false);
             }
             (TransactionError::Abortable(_), None) => self.leave(hands),
-            (TransactionError::Fenced, _) => {
+            (TransactionError::Fenced | TransactionError::Expired { .. }, _) => {
                 hands.tell(Fact::ProducerFenced { client: self.client, transaction });
                 self.leave(hands);
             }

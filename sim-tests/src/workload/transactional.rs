@@ -260,7 +260,7 @@ impl Transactional {
             }
             // Whoever could not begin begins anew.
             (TransactionError::Abortable(_), None) => self.leave(hands),
-            (TransactionError::Fenced, _) => {
+            (TransactionError::Fenced | TransactionError::Expired { .. }, _) => {
                 hands.tell(Fact::ProducerFenced { client: self.client, transaction });
                 self.leave(hands);
             }

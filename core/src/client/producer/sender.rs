@@ -92,7 +92,10 @@ impl Sender {
             "transactions need idempotence"
         );
         Self {
-            transactions: config.transactional_id.clone().map(Transactions::new),
+            transactions: config
+                .transactional_id
+                .clone()
+                .map(|id| Transactions::new(id, config.transaction_timeout)),
             network: Network::new(config.network.clone()),
             config,
             sequences: Sequences::default(),
@@ -287,7 +290,7 @@ impl Sender {
         let newest = if by_name { LAST_VERSION_BY_NAME } else { ApiKey::Produce.max_version() };
         let mut max_version = newest;
         if let Some(transactions) = &mut self.transactions {
-            max_version = newest.min(transactions.on_produce());
+            max_version = newest.min(transactions.on_produce(now));
         }
         let request = Request::Produce(ProduceRequest {
             transactional_id: self.config.transactional_id.clone(),

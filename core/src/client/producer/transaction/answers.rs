@@ -147,7 +147,7 @@ impl Sender {
                     && error.refused_with() == Some(ErrorCode::UnknownProducerId);
                 transactions.fail(error);
             }
-            Fate::Die(error) => transactions.die(error),
+            Fate::Die(error) => transactions.die(now, error),
         }
     }
 

@@ -102,11 +102,11 @@ impl Transactions {
     }
 
     /// Takes in that a record has failed.
-    fn on_record_failed(&mut self, error: &ClientError) {
+    fn on_record_failed(&mut self, now: Instant, error: &ClientError) {
         // Its sequence is missing.
         self.needs_epoch |= !self.is_v2;
         match super::answers::of_record(error) {
-            Some(fatal) => self.die(fatal),
+            Some(fatal) => self.die(now, fatal),
             None => self.fail(error.clone()),
         }
     }
@@ -147,7 +147,7 @@ impl Sender {
             return;
         }
         loop {
-            self.settle_records(accumulator);
+            self.settle_records(now, accumulator);
             let Some(transactions) = &mut self.transactions else { return };
             transactions.drop_given_up();
             transactions.note_partitions(accumulator);
@@ -173,10 +173,10 @@ impl Sender {
     }
 
     /// Lets the transaction fail with its records, and its records with the transaction.
-    fn settle_records(&mut self, accumulator: &mut Accumulator) {
+    fn settle_records(&mut self, now: Instant, accumulator: &mut Accumulator) {
         let Some(transactions) = &mut self.transactions else { return };
         if let Some(error) = accumulator.take_failure() {
-            transactions.on_record_failed(&error);
+            transactions.on_record_failed(now, &error);
         }
         match &transactions.state {
             State::Dead(error) => {
@@ -215,7 +215,7 @@ impl Sender {
             Ok(asked) => asked,
             Err(error) => {
                 if let Some(transactions) = &mut self.transactions {
-                    transactions.die(super::TransactionError::Fatal(error));
+                    transactions.die(now, super::TransactionError::Fatal(error));
                 }
                 return true;
             }
@@ -223,6 +223,12 @@ impl Sender {
         let (request, max_version) = asked;
         if let Some(transactions) = &mut self.transactions {
             transactions.is_asked = true;
+            if matches!(
+                question,
+                Question::AddPartitions | Question::AddOffsets | Question::StageOffsets
+            ) {
+                transactions.begun_at.get_or_insert(now);
+            }
             transactions.is_begun |= transactions.is_v2 && question == Question::StageOffsets;
         }
         self.network.send(now, link, &request, max_version, Purpose::Transaction(question));

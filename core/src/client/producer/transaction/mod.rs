@@ -6,7 +6,8 @@
 //! from 2 on the brokers do so by themselves, and every transaction has an epoch of its own.
 //!
 //! What goes wrong is of one of three kinds, as Kafka's own client tells them apart:
-//! - another producer has taken this one's place ([`TransactionError::Fenced`]): it is of no more use;
+//! - another producer has taken this one's place ([`TransactionError::Fenced`]), or its transaction has
+//!   outlived its timeout ([`TransactionError::Expired`]): it is of no more use;
 //! - the transaction cannot be committed ([`TransactionError::Abortable`]): it is to be aborted, and
 //!   the next one may succeed;
 //! - the producer is of no more use for another reason ([`TransactionError::Fatal`]).
@@ -27,6 +28,7 @@ mod requests;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use super::Producer;
 use super::accumulator::{Place, QueueId};
@@ -52,6 +54,20 @@ pub enum TransactionError {
     /// more use.
     #[error("another producer with the same transactional.id has taken the place of this one")]
     Fenced,
+    /// The coordinator knows of no transaction of this producer in its epoch, and that was open for longer than
+    /// `transaction.timeout.ms`: it was aborted, and its producer is of no more use. So it looks from here;
+    /// whether another producer has come besides, nobody says.
+    #[error(
+        "the transaction was open for {} ms, longer than the {} ms of transaction.timeout.ms, so its \
+         coordinator has aborted it",
+        .open.as_millis(), .timeout.as_millis()
+    )]
+    Expired {
+        /// How long it was open when that was heard.
+        open: Duration,
+        /// `transaction.timeout.ms`.
+        timeout: Duration,
+    },
     /// The transaction cannot be committed. It is to be aborted; the next one may succeed.
     #[error("the transaction has to be aborted: {0}")]
     Abortable(ClientError),
@@ -76,13 +92,13 @@ impl TransactionError {
 
     /// Returns whether the producer is of no more use.
     pub const fn is_fatal(&self) -> bool {
-        matches!(self, Self::Fenced | Self::Fatal(_))
+        matches!(self, Self::Fenced | Self::Expired { .. } | Self::Fatal(_))
     }
 
     /// Returns as what records fail because of it.
     fn for_records(&self) -> ClientError {
         match self {
-            Self::Fenced => ClientError::Broker(ErrorCode::ProducerFenced),
+            Self::Fenced | Self::Expired { .. } => ClientError::Broker(ErrorCode::ProducerFenced),
             Self::Abortable(error) | Self::Fatal(error) => error.clone(),
             Self::Misplaced { .. } => ClientError::NoTransaction,
         }
@@ -206,6 +222,8 @@ struct Offsets {
 #[derive(Clone, Debug)]
 pub(super) struct Transactions {
     id: KafkaString,
+    /// `transaction.timeout.ms`.
+    timeout: Duration,
     state: State,
     /// Whether brokers take partitions in by themselves, and each transaction has its own epoch.
     is_v2: bool,
@@ -222,15 +240,18 @@ pub(super) struct Transactions {
     offsets: VecDeque<Offsets>,
     /// Whether the coordinator knows of the transaction.
     is_begun: bool,
+    /// When it may have heard of it first: by then its timeout runs.
+    begun_at: Option<Instant>,
     /// Whether the next transaction needs another epoch.
     needs_epoch: bool,
     events: VecDeque<TransactionEvent>,
 }
 
 impl Transactions {
-    pub(super) const fn new(id: KafkaString) -> Self {
+    pub(super) const fn new(id: KafkaString, timeout: Duration) -> Self {
         Self {
             id,
+            timeout,
             state: State::New,
             is_v2: false,
             coordinator: Coordinator { node: None, failures: 0, answers: 0 },
@@ -242,6 +263,7 @@ impl Transactions {
             is_unsure: false,
             offsets: VecDeque::new(),
             is_begun: false,
+            begun_at: None,
             needs_epoch: false,
             events: VecDeque::new(),
         }
@@ -253,8 +275,9 @@ impl Transactions {
     }
 
     /// Notes that a batch of the transaction is sent, and returns the last version for that.
-    pub(super) const fn on_produce(&mut self) -> i16 {
+    pub(super) fn on_produce(&mut self, now: Instant) -> i16 {
         self.is_begun = true;
+        self.begun_at.get_or_insert(now);
         if self.is_v2 { i16::MAX } else { LAST_PRODUCE_VERSION_V1 }
     }
 
@@ -405,7 +428,23 @@ impl Transactions {
     }
 
     /// The producer is of no more use.
-    fn die(&mut self, error: TransactionError) {
+    fn die(&mut self, now: Instant, error: TransactionError) {
+        let open = self.begun_at.map_or(Duration::ZERO, |at| now.since(at));
+        // A coordinator that has aborted it knows of no open transaction, and of another epoch.
+        let is_late = match &error {
+            TransactionError::Fenced => true,
+            TransactionError::Fatal(error) => {
+                error.refused_with() == Some(ErrorCode::InvalidTxnState)
+            }
+            TransactionError::Expired { .. }
+            | TransactionError::Abortable(_)
+            | TransactionError::Misplaced { .. } => false,
+        };
+        let error = if is_late && open >= self.timeout {
+            TransactionError::Expired { open, timeout: self.timeout }
+        } else {
+            error
+        };
         let call = match self.state {
             State::Initializing => Some(Call::Init),
             State::Ending { committed: true, .. } => Some(Call::Commit),
@@ -431,6 +470,7 @@ impl Transactions {
         self.is_unsure = false;
         self.offsets.clear();
         self.is_begun = false;
+        self.begun_at = None;
         self.needs_epoch = false;
         self.end_call(if committed { Call::Commit } else { Call::Abort }, Ok(()));
     }

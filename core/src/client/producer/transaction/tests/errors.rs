@@ -128,6 +128,27 @@ fn whoever_is_fenced_is_of_no_more_use() {
     assert_eq!(world.next_key(), None);
 }
 
+#[test]
+fn whoever_is_fenced_behind_the_timeout_of_its_transaction_is_told_of_that() {
+    let codes =
+        [ErrorCode::ProducerFenced, ErrorCode::InvalidProducerEpoch, ErrorCode::InvalidTxnState];
+    for (code, (waits, is_expired)) in
+        codes.into_iter().flat_map(|code| [(29_999, false), (30_000, true)].map(|it| (code, it)))
+    {
+        let mut world = World::open(2);
+        world.broker.now.mono = world.broker.now.mono + Duration::from_millis(waits);
+        world.commit().expect("an open one");
+        world.settle();
+        world.end(code, None);
+        let (call, result) = world.event().expect("it has ended");
+        let error = result.expect_err("it was fenced");
+        assert_eq!(call, Call::Commit);
+        assert!(error.is_fatal(), "{error}");
+        assert_eq!(matches!(error, TransactionError::Expired { .. }), is_expired, "{error}");
+        assert_eq!(world.producer.begin_transaction(), Err(error));
+    }
+}
+
 /// What became of a transaction whose next question is answered with this code.
 fn after(world: &mut World, answer: impl FnOnce(&mut World)) -> Option<TransactionError> {
     answer(world);
