@@ -8,7 +8,7 @@ use crate::broker::post::{Ask, MarkerItem, ProduceRefusal, Produced, SizeItem};
 use crate::broker::shard::Shard;
 use crate::broker::transactions::markers::marker_of;
 use crate::coordinator::group::partition_of;
-use crate::coordinator::transaction::api as transaction;
+use crate::coordinator::transaction::{Pattern, api as transaction};
 use crate::error::ErrorCode;
 use crate::ids::{PartitionIndex, ProducerEpoch, ProducerId, Uuid};
 use crate::metadata::Command;
@@ -261,9 +261,10 @@ impl Shard {
         ctx: RequestContext,
         request: &ListTransactionsRequest,
     ) {
-        if request.transactional_id_pattern.as_ref().is_some_and(|it| !it.is_empty()) {
-            // Differs from Kafka: no expressions of a client are compiled here.
-            return self.respond(&ctx, list_refused(ErrorCode::InvalidRegularExpression));
+        let pattern = request.transactional_id_pattern.as_ref().filter(|it| !it.is_empty());
+        // Also where no coordinator is here.
+        if let Some(Err(code)) = pattern.map(|text| Pattern::parse(text)) {
+            return self.respond(&ctx, list_refused(code));
         }
         let asked = transaction::ListTransactions {
             state_filters: request.state_filters.iter().map(KafkaString::detached).collect(),
@@ -273,6 +274,7 @@ impl Shard {
                 .map(|&id| ProducerId(id))
                 .collect(),
             duration_filter_ms: request.duration_filter,
+            pattern: pattern.map(KafkaString::detached),
         };
         let known = |name: &&KafkaString| {
             TransactionStatus::ALL.iter().any(|status| status.name() == name.as_str())

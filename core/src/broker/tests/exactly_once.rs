@@ -404,6 +404,13 @@ fn operators_see_who_writes_and_what_is_open() {
             .map(|it| (it.transactional_id.as_str(), it.producer_id, it.transaction_state.as_str()))
             .collect();
         assert_eq!(listed, [(ID, writer.id, "Ongoing")]);
+        for (pattern, code, count) in [(".*", 0, 1), ("no", 0, 0), ("(", 128, 0)] {
+            let transactional_id_pattern = Some(pattern.into());
+            let request =
+                ListTransactionsRequest { transactional_id_pattern, ..Default::default() };
+            let listed = node.call(client, 2, &request);
+            assert_eq!((listed.error_code, listed.transaction_states.len()), (code, count));
+        }
         let request =
             DescribeTransactionsRequest { transactional_ids: vec![ID.into(), "no".into()] };
         let described = node.call(client, 0, &request).transaction_states;

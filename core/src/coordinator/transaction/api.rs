@@ -215,6 +215,8 @@ pub struct ListTransactions {
     pub producer_id_filters: Vec<ProducerId>,
     /// Only those that were begun more than so many milliseconds ago; all below 0.
     pub duration_filter_ms: i64,
+    /// Only those that match this regular expression as a whole (KIP-1152).
+    pub pattern: Option<KafkaString>,
 }
 
 /// The transactional ids.
@@ -224,7 +226,7 @@ pub struct ListTransactionsAnswer {
     pub error: ErrorCode,
     /// The filters that are no state.
     pub unknown_state_filters: Vec<KafkaString>,
-    /// The ids, in order. A pattern for them (version 2) is for the caller to look at.
+    /// The ids, in order.
     pub transactions: Vec<ListedTransaction>,
 }
 

@@ -36,6 +36,7 @@ pub mod fuzz;
 mod init;
 mod markers;
 mod partitions;
+mod pattern;
 mod replies;
 mod report;
 mod stored;
@@ -49,6 +50,7 @@ use bytes::Bytes;
 
 pub use self::api::{Action, LogRecord, MarkerId, Request, Response, Ticket, TransactionLog};
 pub use self::config::TransactionConfig;
+pub use self::pattern::Pattern;
 pub use self::report::{MissingMarker, TransactionView};
 pub use crate::coordinator::group::partition_of;
 

@@ -8,6 +8,7 @@ use super::api::{
     DescribeTransaction, DescribeTransactionAnswer, ListTransactions, ListTransactionsAnswer,
     ListedTransaction, Response, Ticket, TxnTopic,
 };
+use super::pattern::Pattern;
 use super::replies::no_description;
 use crate::error::ErrorCode;
 use crate::ids::{PartitionIndex, ProducerEpoch, ProducerId};
@@ -88,12 +89,21 @@ impl TransactionCoordinator {
             .filter(|name| by_name(name).is_none() && !is_unseen(name))
             .cloned()
             .collect();
+        let pattern = match request.pattern.as_ref().map(|text| Pattern::parse(text)).transpose() {
+            Ok(pattern) => pattern,
+            Err(error) => {
+                let transactions = Vec::new();
+                let answer = ListTransactionsAnswer { error, unknown_state_filters, transactions };
+                return self.replies.push(ticket, Response::ListTransactions(answer));
+            }
+        };
         let producers = &request.producer_id_filters;
         let wanted = self.views().filter(|view| {
             (request.state_filters.is_empty() || states.contains(&view.status))
                 && (producers.is_empty() || producers.contains(&view.producer_id))
                 && (request.duration_filter_ms < 0
                     || now.wall.0.saturating_sub(view.started_ms) > request.duration_filter_ms)
+                && pattern.as_ref().is_none_or(|pattern| pattern.matches(view.transactional_id))
         });
         let transactions = wanted
             .map(|view| ListedTransaction {

@@ -76,6 +76,7 @@ fn until_it_is_loaded_a_coordinator_says_so() {
         state_filters: Vec::new(),
         producer_id_filters: Vec::new(),
         duration_filter_ms: -1,
+        pattern: None,
     };
     let describe = DescribeTransaction { transactional_id: ID.into() };
     let abort = AbortTransaction { transactional_id: ID.into() };

@@ -249,6 +249,7 @@ impl World {
                     state_filters: Vec::new(),
                     producer_id_filters: Vec::new(),
                     duration_filter_ms: 0,
+                    pattern: None,
                 };
                 self.ask(Asked::Other, Request::ListTransactions(request), None);
             }

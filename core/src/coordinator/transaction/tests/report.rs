@@ -7,6 +7,7 @@ fn list(states: &[&str], producers: &[i64], duration_filter_ms: i64) -> Request 
         state_filters: states.iter().map(|state| KafkaString::from(*state)).collect(),
         producer_id_filters: producers.iter().copied().map(ProducerId).collect(),
         duration_filter_ms,
+        pattern: None,
     })
 }
 
@@ -42,6 +43,13 @@ fn transactional_ids_are_listed_by_state_producer_and_age() {
     assert_eq!(ids(&["Ongoing"], &[], 9_999), of("t", ""));
     assert_eq!(ids(&["Ongoing"], &[], 10_000), of("", ""));
     assert_eq!(bench.coordinator.states()[..2], [("Empty", 1), ("Ongoing", 1)]);
+    for (pattern, found) in [("[a-t]", "t"), (".*", "t u"), ("tt", "")] {
+        let mut request = list(&[], &[], -1);
+        if let Request::ListTransactions(request) = &mut request {
+            request.pattern = Some(pattern.into());
+        }
+        assert_eq!(listed(bench.call(request)).0.join(" "), found, "{pattern}");
+    }
 }
 
 #[test]
