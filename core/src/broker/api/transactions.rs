@@ -330,17 +330,19 @@ fn topics_of(topics: &[AddPartitionsToTxnTopic]) -> Vec<transaction::TxnTopic> {
     topics.iter().map(topic).collect()
 }
 
+/// Returns the code of an outcome that answers nothing: an answer of another kind is a fault of ours.
+pub(in crate::broker) fn code_of(outcome: Result<transaction::Response, ErrorCode>) -> ErrorCode {
+    outcome.err().unwrap_or(ErrorCode::UnknownServerError)
+}
+
 /// Returns what a producer is told where no coordinator has decided.
 pub(in crate::broker) fn no_producer(
     outcome: Result<transaction::Response, ErrorCode>,
 ) -> transaction::ProducerAnswer {
-    match outcome {
-        Err(error) => transaction::ProducerAnswer {
-            error,
-            producer_id: ProducerId(-1),
-            producer_epoch: ProducerEpoch(-1),
-        },
-        Ok(other) => unreachable!("{other:?} gives no producer"),
+    transaction::ProducerAnswer {
+        error: code_of(outcome),
+        producer_id: ProducerId(-1),
+        producer_epoch: ProducerEpoch(-1),
     }
 }
 
@@ -362,12 +364,12 @@ pub(in crate::broker) fn fill_added(
         Ok(transaction::Response::AddPartitionsToTxn(answer)) => {
             *topics = answer.topics.into_iter().map(added).collect();
         }
-        Err(code) => {
+        outcome => {
+            let code = code_of(outcome);
             for partition in topics.iter_mut().flat_map(|topic| &mut topic.results_by_partition) {
                 partition.partition_error_code = code.code();
             }
         }
-        Ok(other) => unreachable!("{other:?} answers no AddPartitionsToTxn"),
     }
 }
 
@@ -386,11 +388,10 @@ pub(in crate::broker) fn fill_described(
 ) {
     let answer = match outcome {
         Ok(transaction::Response::DescribeTransaction(answer)) => answer,
-        Err(code) => {
-            entry.error_code = code.code();
+        outcome => {
+            entry.error_code = code_of(outcome).code();
             return;
         }
-        Ok(other) => unreachable!("{other:?} answers no DescribeTransactions"),
     };
     entry.error_code = answer.error.code();
     if answer.error != ErrorCode::None {
@@ -427,8 +428,7 @@ pub(in crate::broker) fn fill_listed(
         }
         // It leads the partition no more: whoever does is asked by the client too.
         Err(ErrorCode::NotCoordinator) => {}
-        Err(code) => response.error_code = code.code(),
-        Ok(other) => unreachable!("{other:?} answers no ListTransactions"),
+        outcome => response.error_code = code_of(outcome).code(),
     }
 }
 
