@@ -41,6 +41,45 @@ const GROUPS: i16 = 8;
 /// The first version of `OffsetFetch` with an error of the whole.
 const TOP_LEVEL_ERROR: i16 = 2;
 
+/// The part of a commit that comes before a coordinator.
+#[derive(Default)]
+struct ToCommit {
+    topics: Vec<group::CommitTopic>,
+    /// Where each of their partitions stands in the response.
+    places: Vec<(u32, u32)>,
+}
+
+impl ToCommit {
+    /// Takes in the partitions of the `t`th topic that are there, and returns the codes of all: those of the
+    /// others, and what counts until the coordinator has answered.
+    fn take(
+        &mut self,
+        t: usize,
+        topic: Result<&TopicImage, ErrorCode>,
+        partitions: impl ExactSizeIterator<Item = group::CommitPartition>,
+    ) -> Vec<(i32, i16)> {
+        let mut codes = Vec::with_capacity(partitions.len());
+        let mut valid = Vec::new();
+        for (p, partition) in partitions.enumerate() {
+            let index = partition.partition;
+            let code = exists(topic, index).err().unwrap_or(ErrorCode::RequestTimedOut);
+            if code == ErrorCode::RequestTimedOut {
+                self.places.push((t as u32, p as u32));
+                valid.push(partition);
+            }
+            codes.push((index.0, code.code()));
+        }
+        if let (Ok(topic), false) = (topic, valid.is_empty()) {
+            self.topics.push(group::CommitTopic {
+                name: topic.name.as_str().into(),
+                topic_id: topic.id,
+                partitions: valid,
+            });
+        }
+        codes
+    }
+}
+
 impl Shard {
     pub(in crate::broker) fn on_offset_commit(
         &mut self,
@@ -49,41 +88,27 @@ impl Shard {
         request: OffsetCommitRequest,
     ) {
         let mut response = OffsetCommitResponse::default();
-        let (mut topics, mut places) = (Vec::new(), Vec::new());
+        let mut to_commit = ToCommit::default();
         for (t, asked) in request.topics.into_iter().enumerate() {
             let found = self.find_topic(&asked.name, asked.topic_id, ctx.version >= BY_ID);
-            let mut partitions = Vec::with_capacity(asked.partitions.len());
-            let mut valid = Vec::new();
-            for (p, partition) in asked.partitions.into_iter().enumerate() {
-                let index = PartitionIndex(partition.partition_index);
-                let code = exists(found, index).err().unwrap_or(ErrorCode::RequestTimedOut);
-                if code == ErrorCode::RequestTimedOut {
-                    places.push((t as u32, p as u32));
-                    valid.push(group::CommitPartition {
-                        partition: index,
-                        offset: partition.committed_offset,
-                        leader_epoch: LeaderEpoch(partition.committed_leader_epoch),
-                        metadata: partition.committed_metadata,
-                    });
-                }
-                partitions.push(OffsetCommitResponsePartition {
-                    partition_index: partition.partition_index,
-                    error_code: code.code(),
-                });
-            }
-            if let (Ok(topic), false) = (found, valid.is_empty()) {
-                topics.push(group::CommitTopic {
-                    name: topic.name.as_str().into(),
-                    topic_id: topic.id,
-                    partitions: valid,
-                });
-            }
+            let partitions = asked.partitions.into_iter().map(|it| group::CommitPartition {
+                partition: PartitionIndex(it.partition_index),
+                offset: it.committed_offset,
+                leader_epoch: LeaderEpoch(it.committed_leader_epoch),
+                metadata: it.committed_metadata,
+            });
+            let codes = to_commit.take(t, found, partitions);
+            let partitions = codes.into_iter().map(|(partition_index, error_code)| {
+                OffsetCommitResponsePartition { partition_index, error_code }
+            });
+            let partitions = partitions.collect();
             response.topics.push(OffsetCommitResponseTopic {
                 name: asked.name,
                 topic_id: asked.topic_id,
                 partitions,
             });
         }
+        let ToCommit { topics, places } = to_commit;
         if topics.is_empty() {
             return self.respond(&ctx, response);
         }
@@ -115,37 +140,23 @@ impl Shard {
         request: TxnOffsetCommitRequest,
     ) {
         let mut response = TxnOffsetCommitResponse::default();
-        let (mut topics, mut places) = (Vec::new(), Vec::new());
+        let mut to_commit = ToCommit::default();
         for (t, asked) in request.topics.into_iter().enumerate() {
             let found = self.find_topic(&asked.name, Uuid::ZERO, false);
-            let mut partitions = Vec::with_capacity(asked.partitions.len());
-            let mut valid = Vec::new();
-            for (p, partition) in asked.partitions.into_iter().enumerate() {
-                let index = PartitionIndex(partition.partition_index);
-                let code = exists(found, index).err().unwrap_or(ErrorCode::RequestTimedOut);
-                if code == ErrorCode::RequestTimedOut {
-                    places.push((t as u32, p as u32));
-                    valid.push(group::CommitPartition {
-                        partition: index,
-                        offset: partition.committed_offset,
-                        leader_epoch: LeaderEpoch(partition.committed_leader_epoch),
-                        metadata: partition.committed_metadata,
-                    });
-                }
-                partitions.push(TxnOffsetCommitResponsePartition {
-                    partition_index: partition.partition_index,
-                    error_code: code.code(),
-                });
-            }
-            if let (Ok(topic), false) = (found, valid.is_empty()) {
-                topics.push(group::CommitTopic {
-                    name: topic.name.as_str().into(),
-                    topic_id: topic.id,
-                    partitions: valid,
-                });
-            }
+            let partitions = asked.partitions.into_iter().map(|it| group::CommitPartition {
+                partition: PartitionIndex(it.partition_index),
+                offset: it.committed_offset,
+                leader_epoch: LeaderEpoch(it.committed_leader_epoch),
+                metadata: it.committed_metadata,
+            });
+            let codes = to_commit.take(t, found, partitions);
+            let partitions = codes.into_iter().map(|(partition_index, error_code)| {
+                TxnOffsetCommitResponsePartition { partition_index, error_code }
+            });
+            let partitions = partitions.collect();
             response.topics.push(TxnOffsetCommitResponseTopic { name: asked.name, partitions });
         }
+        let ToCommit { topics, places } = to_commit;
         if topics.is_empty() {
             return self.respond(&ctx, response);
         }
