@@ -436,6 +436,16 @@ pub enum Event {
         /// The topic's id and the next offset to read, `None` where it is gone.
         committed: Option<(crate::ids::TopicId, i64)>,
     },
+    /// What holds the last stable offset of a led partition back has changed, so that readers of committed
+    /// records see less than all that is committed.
+    Pinned {
+        /// The partition.
+        partition: crate::ids::TopicPartition,
+        /// The topic's name.
+        topic: Arc<str>,
+        /// The last stable offset and whose transaction holds it; `None` where it is the high watermark.
+        by: Option<(crate::ids::Offset, crate::ids::ProducerId)>,
+    },
     /// How many groups of a coordinator are in each state, told at most once a second.
     GroupStates {
         /// The coordinator's partition of `__consumer_offsets`.

@@ -8,8 +8,10 @@ use std::sync::{Mutex, PoisonError};
 use mainspring_core::io::Counter;
 
 pub(crate) use groups::GroupMetrics;
+pub(crate) use transactions::TransactionMetrics;
 
 mod groups;
+mod transactions;
 
 /// Counters of one process.
 #[derive(Debug, Default)]
@@ -17,6 +19,8 @@ pub(crate) struct Metrics {
     counters: Mutex<BTreeMap<Counter, u64>>,
     /// What is known of groups.
     pub(crate) groups: GroupMetrics,
+    /// What is known of transactions.
+    pub(crate) transactions: TransactionMetrics,
     /// Connections of clients that are open.
     pub(crate) connections: AtomicU64,
     /// Connections that were closed at once because too many were open.
@@ -74,6 +78,7 @@ impl Metrics {
             held,
         );
         self.groups.write(&mut text);
+        self.transactions.write(&mut text, &self.groups);
         text
     }
 }

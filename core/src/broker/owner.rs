@@ -413,6 +413,7 @@ impl Shard {
             log_start_offset: self.log.log_start_offset(id).unwrap_or(Offset::ZERO),
             high_watermark: partition.high_watermark(),
         }));
+        self.tell_pin(id);
     }
 
     /// Returns the settings in force of a topic, those of a partition at hand where there is one.

@@ -371,6 +371,11 @@ impl ProducerStates {
         self.transactions.first_unstable(high_watermark)
     }
 
+    /// The same, with whose transaction it is.
+    pub fn first_undecided(&self, high_watermark: Offset) -> Option<(Offset, ProducerId)> {
+        self.transactions.first_undecided(high_watermark)
+    }
+
     /// Returns the aborted transactions with an offset in `from..to`, by their first offsets.
     pub fn aborted(&self, from: Offset, to: Offset) -> Vec<EndedTransaction> {
         self.transactions.aborted(from, to)

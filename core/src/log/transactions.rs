@@ -22,6 +22,17 @@ impl LogStore {
         unstable.max(log.start).min(high_watermark)
     }
 
+    /// Returns where the last stable offset is held back from `high_watermark`, and by whose transaction.
+    pub fn pinned_by(
+        &self,
+        log: TopicPartition,
+        high_watermark: Offset,
+    ) -> Option<(Offset, ProducerId)> {
+        let log = self.logs.get(&log)?;
+        let (first, id) = log.producers.first_undecided(high_watermark)?;
+        (first < high_watermark).then(|| (first.max(log.start), id))
+    }
+
     /// Takes in the end of what is committed, so that transactions that ended below it need not be
     /// remembered for the last stable offset.
     pub fn resolve_transactions(&mut self, log: TopicPartition, high_watermark: Offset) {

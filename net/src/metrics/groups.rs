@@ -52,6 +52,11 @@ impl GroupMetrics {
         self.known().bounds.entry(partition).or_default().1 = high_watermark.0;
     }
 
+    /// Returns how far a partition is committed, where that is known.
+    pub(super) fn high_watermark_of(&self, partition: TopicPartition) -> Option<i64> {
+        self.known().bounds.get(&partition).map(|(_, high_watermark)| *high_watermark)
+    }
+
     /// Takes in both ends of what can be read of a partition.
     pub(crate) fn bounds(&self, partition: TopicPartition, start: Offset, high_watermark: Offset) {
         self.known().bounds.insert(partition, (start.0, high_watermark.0));
@@ -130,7 +135,7 @@ impl Known {
 }
 
 /// Writes a label with its value in quotes, escaped as Prometheus wants it.
-fn label(text: &mut String, name: &str, value: &str) {
+pub(super) fn label(text: &mut String, name: &str, value: &str) {
     text.push_str(name);
     text.push_str("=\"");
     for letter in value.chars() {

@@ -135,6 +135,7 @@ impl Shard {
     /// Leads a partition no more: who waits there asks elsewhere.
     pub(in crate::broker) fn resign(&mut self, now: Now, id: TopicPartition, code: ErrorCode) {
         let Some(mut partition) = self.partitions.remove(&id) else { return };
+        self.tell_pin(id);
         self.replication.in_sync_due.remove(&id);
         self.drop_coordinator(now, id);
         self.drop_transactions(now, id);

@@ -68,6 +68,7 @@ impl Shard {
         if moved {
             let offset = partition.high_watermark();
             self.fx.push(Effect::Observe(Event::HighWatermark { partition: id, offset }));
+            self.tell_pin(id);
         }
         let is_mute = self.refused_by_lease(now, id).is_some();
         while !is_mute

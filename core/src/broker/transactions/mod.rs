@@ -7,7 +7,7 @@
 //! Who does what: `load` replays, `ask` brings requests of clients to their coordinators, `markers` writes and
 //! sends markers, `verify` holds batches and offsets back until a coordinator has said that their transaction is
 //! under way, `guard` turns away what old clients said on connections that they have left, and `late` what other
-//! nodes did.
+//! nodes did, `pins` tells metrics who holds readers back.
 //!
 //! Invariants:
 //! 1. Nobody but the coordinator appends to its partition.
@@ -20,6 +20,7 @@ pub(in crate::broker) mod guard;
 mod late;
 mod load;
 pub(in crate::broker) mod markers;
+mod pins;
 pub(in crate::broker) mod verify;
 
 use std::collections::BTreeMap;
@@ -50,6 +51,8 @@ pub(in crate::broker) struct Transactions {
     asked: BTreeMap<Ticket, Asked>,
     next_ticket: u64,
     guard: guard::Guard,
+    /// What was told of the partitions whose last stable offset is held back: where, and by whom.
+    pins: BTreeMap<TopicPartition, (Offset, ProducerId)>,
     pub(in crate::broker) arrivals: late::Arrivals,
 }
 

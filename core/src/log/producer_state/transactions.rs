@@ -112,11 +112,16 @@ impl Transactions {
     /// Returns the first offset of any transaction that is open or whose marker is not below
     /// `high_watermark`.
     pub(super) fn first_unstable(&self, high_watermark: Offset) -> Option<Offset> {
+        self.first_undecided(high_watermark).map(|(first, _)| first)
+    }
+
+    /// The same, with whose transaction it is.
+    pub(super) fn first_undecided(&self, high_watermark: Offset) -> Option<(Offset, ProducerId)> {
         let undecided = self.ended.iter().rev();
         undecided
             .take_while(|ended| ended.last_offset >= high_watermark)
-            .map(|ended| ended.first_offset)
-            .chain(self.first_open())
+            .map(|ended| (ended.first_offset, ended.producer_id))
+            .chain(self.open.first().copied())
             .min()
     }
 
