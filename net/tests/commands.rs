@@ -40,6 +40,11 @@ impl Bench {
         String::from_utf8(output.stdout).expect("it is text")
     }
 
+    /// Returns the values of a topic as readers of committed records see them.
+    fn committed(&self, topic: &str) -> String {
+        self.ok(&["consume", topic, "-e", "--isolation", "read_committed"])
+    }
+
     fn feed(&self, arguments: &[&str], input: &[u8]) -> Output {
         let mut child = self.spawn(arguments);
         let mut stdin = child.stdin.take().expect("it is piped");
@@ -162,7 +167,7 @@ fn what_follows_is_printed_as_it_comes() {
 fn wrong_use_and_what_is_not_there_have_codes_of_their_own() {
     let bench = Bench::new();
     bench.ok(&["topic", "create", "t"]);
-    let cases: [(&[&str], i32, &str); 29] = [
+    let cases: [(&[&str], i32, &str); 35] = [
         (&["topic", "create", "t"], 1, "TOPIC_ALREADY_EXISTS"),
         (&["topic", "create", "u", "--partitions", "0"], 2, "--partitions 0 is less than 1"),
         (&["topic", "create", "u", "--replication", "5"], 1, "INVALID_REPLICATION_FACTOR"),
@@ -192,6 +197,12 @@ fn wrong_use_and_what_is_not_there_have_codes_of_their_own() {
         (&["produce", "t", "-f", "%k"], 2, "no %s"),
         (&["produce", "t", "--acks", "2"], 2, "2"),
         (&["produce", "t", "-b", "nowhere"], 2, "is not HOST:PORT"),
+        (&["produce", "t", "--txn", "--acks", "1"], 2, "needs all acknowledgements"),
+        (&["produce", "t", "--txn", "--txn-timeout", "0"], 2, "above 0"),
+        (&["produce", "t", "--txn", "--txn-timeout", "90000"], 1, "INVALID_TRANSACTION_TIMEOUT"),
+        (&["produce", "t", "--batch", "3"], 2, "--txn"),
+        (&["txn", "list", "--state", "Open"], 2, "choose among Empty, Ongoing"),
+        (&["txn", "list", "--pattern", "("], 1, "INVALID_REGULAR_EXPRESSION"),
     ];
     for (arguments, code, says) in cases {
         assert_refused(&bench.run(arguments), code, says);
@@ -238,6 +249,7 @@ fn every_command() -> Vec<(Vec<&'static str>, &'static [u8])> {
         (vec!["topic", "alter", "t", "--partitions", "2"], b""),
         (vec!["topic", "delete", "t", "--yes"], b""),
         (vec!["produce", "t"], b"line\n"),
+        (vec!["produce", "t", "--txn"], b"line\n"),
         (vec!["consume", "t"], b""),
         (vec!["consume", "t", "-g", "g"], b""),
         (vec!["group", "list"], b""),
@@ -298,6 +310,122 @@ fn a_broker_killed_in_the_middle_is_told_with_what_was_acknowledged() {
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.contains("only 500 of 1000 records were acknowledged"), "{text}");
     assert!(text.contains("from record 501 on"), "{text}");
+}
+
+#[test]
+fn lines_of_a_transaction_count_together_and_not_before_its_end() {
+    let bench = Bench::new();
+    bench.ok(&["topic", "create", "t"]);
+    let mut writer = bench.spawn(&["produce", "t", "--txn"]);
+    let mut input = writer.stdin.take().expect("it is piped");
+    input.write_all(b"one\ntwo\n").expect("the command reads");
+    assert_eq!(bench.ok(&["consume", "t", "-n", "2"]), "one\ntwo\n");
+    assert_eq!(bench.committed("t"), "");
+    drop(input);
+    assert!(writer.wait().expect("it ends").success());
+    assert_eq!(bench.committed("t"), "one\ntwo\n");
+    assert_eq!(
+        bench.ok(&["consume", "t", "-g", "g", "-e", "--isolation", "read_committed"]),
+        "one\ntwo\n"
+    );
+}
+
+#[test]
+fn a_signal_and_a_line_that_is_wrong_abort_the_transaction() {
+    let bench = Bench::new();
+    bench.ok(&["topic", "create", "t"]);
+    let mut writer = bench.spawn(&["produce", "t", "--txn", "--txn-id", "mine"]);
+    let mut input = writer.stdin.take().expect("it is piped");
+    input.write_all(b"one\n").expect("the command reads");
+    assert_eq!(bench.ok(&["consume", "t", "-n", "1"]), "one\n");
+    let id = writer.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().expect("kill is there").success());
+    let output = writer.wait_with_output().expect("it ends");
+    assert_refused(
+        &output,
+        1,
+        "stopped by SIGINT: the transaction was aborted, its record does not count",
+    );
+    let described = json(&bench.ok(&["txn", "describe", "mine", "-o", "json"]));
+    assert_eq!(described[0]["state"], "CompleteAbort");
+
+    let by_two = ["produce", "t", "--txn", "--batch", "2", "-f", r"%k\t%s"];
+    let output = bench.feed(&by_two, b"k\ttwo\nk\tthree\nk\tfour\nfive\n");
+    assert_refused(&output, 1, "cannot send line 4");
+    assert_refused(&output, 1, "the transaction was aborted, its record does not count");
+    assert_refused(&output, 1, "2 records were committed before, send from record 3 on");
+    let output = bench.feed(&["produce", "t", "--txn", "-p", "7", "--timeout", "1"], b"six\n");
+    assert_refused(&output, 4, "the transaction was aborted");
+    assert_eq!(bench.committed("t"), "two\nthree\n");
+}
+
+#[test]
+fn whoever_holds_readers_back_is_named() {
+    let bench = Bench::new();
+    bench.ok(&["topic", "create", "t"]);
+    assert!(bench.feed(&["produce", "t"], b"before\n").status.success());
+    let mut writer = bench.spawn(&["produce", "t", "--txn", "--txn-id", "etl-1"]);
+    let mut input = writer.stdin.take().expect("it is piped");
+    input.write_all(b"one\ntwo\n").expect("the command reads");
+    assert_eq!(bench.ok(&["consume", "t", "-n", "3", "-f", "%o,"]), "0,1,2,");
+    let described = bench.ok(&["topic", "describe", "t"]);
+    assert!(described.contains("the transaction of etl-1 (producer"), "{described}");
+    assert!(described.contains("is open since offset 1;"), "{described}");
+    let described = json(&bench.ok(&["topic", "describe", "t", "-o", "json"]));
+    let partition = &described[0]["partitions"][0];
+    assert_eq!(
+        (&partition["end_offset"], &partition["last_stable_offset"]),
+        (&3.into(), &1.into())
+    );
+    let producer = partition["held_by"]["producer_id"].as_i64().expect("somebody").to_string();
+    let metrics = bench.broker.http("/metrics");
+    let lag =
+        "mainspring_partition_last_stable_offset_lag{topic=\"t\",partition=\"0\",producer_id=";
+    assert!(metrics.contains(&format!("{lag}\"{producer}\"}} 2\n")), "{metrics}");
+
+    let list = |filters: &[&str]| bench.ok(&[&["txn", "list", "-o", "json"], filters].concat());
+    let with = ["--state", "Ongoing", "--producer", &producer, "--pattern", "etl-[0-9]"];
+    assert_eq!(json(&list(&with))[0]["transactional_id"], "etl-1");
+    for without in
+        [["--state", "Empty"], ["--producer", "77"], ["--older-than", "600"], ["--pattern", "etl"]]
+    {
+        assert_eq!(list(&without).trim(), "[]", "{without:?}");
+    }
+    drop(input);
+    assert!(writer.wait().expect("it ends").success());
+    let described = json(&bench.ok(&["topic", "describe", "t", "-o", "json"]));
+    let partition = &described[0]["partitions"][0];
+    assert_eq!(
+        (&partition["end_offset"], &partition["last_stable_offset"]),
+        (&4.into(), &4.into())
+    );
+    assert!(partition["held_by"].is_null());
+    let metrics = bench.broker.http("/metrics");
+    assert!(!metrics.contains(lag) && metrics.contains("mainspring_txn_held_partitions 0\n"));
+}
+
+#[test]
+fn a_transaction_that_was_open_for_too_long_is_told_as_such() {
+    let bench = Bench::new();
+    for (id, rest, says) in [
+        ("silent", &b""[..], "s, longer than the 0.5 s of --txn-timeout"),
+        ("late", b"two\n", "open for longer than the 0.5 s of --txn-timeout, or another"),
+    ] {
+        bench.ok(&["topic", "create", id]);
+        let flags = ["produce", id, "--txn", "--txn-id", id, "--txn-timeout", "0.5"];
+        let mut writer = bench.spawn(&flags);
+        let mut input = writer.stdin.take().expect("it is piped");
+        input.write_all(b"one\n").expect("the command reads");
+        assert_eq!(bench.ok(&["consume", id, "-n", "1"]), "one\n");
+        while bench.ok(&["txn", "describe", id, "-o", "json"]).contains("\"Ongoing\"") {}
+        input.write_all(rest).expect("the command reads");
+        drop(input);
+        let output = writer.wait_with_output().expect("the command runs");
+        assert_refused(&output, 1, says);
+        assert_refused(&output, 1, "commit more often with --batch");
+        assert_refused(&output, 1, "the transaction was aborted");
+        assert_eq!(bench.committed(id), "");
+    }
 }
 
 #[test]

@@ -62,6 +62,14 @@ pub(crate) struct Args {
     /// Stop at the end that each partition has at the start of this command
     #[arg(short = 'e', long)]
     pub(super) until_end: bool,
+    /// Whether records of transactions are read at once, or only once these are committed
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        default_value = "read_uncommitted",
+        value_parser = ["read_uncommitted", "read_committed"]
+    )]
+    isolation: String,
     /// Form of a record, with kcat's escapes
     #[arg(short, long, default_value = r"%s\n")]
     format: String,
@@ -70,6 +78,13 @@ pub(crate) struct Args {
     json: bool,
     #[command(flatten)]
     pub(super) connection: Connection,
+}
+
+impl Args {
+    /// Whether records of transactions are read only once these are committed.
+    pub(super) fn is_committed(&self) -> bool {
+        self.isolation == "read_committed"
+    }
 }
 
 /// Runs the command.
@@ -83,6 +98,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Stop> {
     let config = FetcherConfig {
         // An offset that is not there is an answer, not a reason to print other records.
         reset: None,
+        read_committed: args.is_committed(),
         ..FetcherConfig::new(args.connection.network_of_reader()?)
     };
     connect::block_on(async {
@@ -167,7 +183,9 @@ impl Reading {
             }
             let partition = PartitionIndex(*index);
             let mut at = async |timestamp| {
-                topic::offset_at(&mut requests, &self.what, &name, partition, timestamp).await
+                let place = (name.clone(), partition);
+                topic::offset_at(&mut requests, &self.what, place, timestamp, args.is_committed())
+                    .await
             };
             let start = at(START).await?.unwrap_or(0);
             let end = at(END).await?.unwrap_or(0);

@@ -51,6 +51,7 @@ pub(super) fn run(args: &Args, group: &str, from: From, printer: Printer) -> Res
     }
     let mut config = ConsumerConfig::new(args.connection.network_of_reader()?, Some(group.into()));
     config.fetcher.reset = Some(reset);
+    config.fetcher.read_committed = args.is_committed();
     config.auto_store = false;
     config.close_timeout = args.connection.timeout()?;
     if let Some(group) = &mut config.group {
@@ -100,9 +101,16 @@ impl Member {
                 let name: KafkaString = name.as_str().into();
                 for partition in &topic.partitions {
                     let index = PartitionIndex(partition.partition_index);
-                    let end =
-                        topic::offset_at(&mut requests, &self.what, &name, index, END).await?;
-                    ends.insert((name.clone(), index), end.unwrap_or(0));
+                    let place = (name.clone(), index);
+                    let is_committed = args.is_committed();
+                    let end = topic::offset_at(
+                        &mut requests,
+                        &self.what,
+                        place.clone(),
+                        END,
+                        is_committed,
+                    );
+                    ends.insert(place, end.await?.unwrap_or(0));
                 }
             }
             self.ends = Some(ends);

@@ -15,6 +15,7 @@ mod group_reset;
 mod log;
 mod output;
 mod produce;
+mod produce_txn;
 mod serve;
 mod settings;
 #[cfg(feature = "sim")]

@@ -16,6 +16,7 @@ use super::connect::{self, Connection, check_reachable, refused, topic_name};
 use super::failure::{Code, Failure, words};
 use super::format::InputFormat;
 use super::output::Stop;
+use super::produce_txn::{self, Transactions};
 use crate::client::Driver;
 use crate::rt::{self, mpsc};
 
@@ -49,6 +50,8 @@ pub(crate) struct Args {
     #[arg(short = 'z', long, default_value = "none", value_parser = ["none", "gzip", "snappy", "lz4", "zstd"])]
     compression: String,
     #[command(flatten)]
+    transactions: produce_txn::Flags,
+    #[command(flatten)]
     connection: Connection,
 }
 
@@ -68,6 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Stop> {
         "zstd" => Codec::Zstd,
         _ => Codec::None,
     };
+    let settled = args.transactions.settle(&args.acks)?;
     let config = ProducerConfig {
         acks,
         idempotence: acks == Acks::All,
@@ -77,6 +81,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Stop> {
         buffer_bytes: 128 << 20,
         delivery_timeout: timeout,
         ..ProducerConfig::new(args.connection.network()?)
+    };
+    let config = match &settled {
+        Some(settled) => settled.apply(config),
+        None => config,
     };
     let source = match &args.file {
         Some(path) => Source::File(File::open(path).map_err(|error| {
@@ -91,18 +99,18 @@ pub(crate) fn run(args: &Args) -> Result<(), Stop> {
         None => Source::Stdin,
     };
     connect::block_on(async {
+        let transactions = settled.map(Transactions::new).transpose()?;
         let lines = read_lines(source)?;
-        Sending {
+        let sending = Sending {
             driver: Driver::new(Producer::new(config)),
             template,
             connection: args.connection.clone(),
+            transactions,
             acknowledged: 0,
             taken: 0,
             first_bad: None,
-        }
-        .run(lines)
-        .await
-        .map_err(Stop::from)
+        };
+        sending.run(lines).await.map_err(Stop::from)
     })
 }
 
@@ -160,65 +168,25 @@ struct Sending {
     driver: Driver<Producer>,
     template: Template,
     connection: Connection,
+    /// With `--txn`.
+    transactions: Option<Transactions>,
     acknowledged: u64,
     taken: u64,
-    /// The first record that was not acknowledged, by its number from 0, and why.
+    /// A record that was not acknowledged, by its number from 0, and why: the first one, or in a
+    /// transaction the one that was told first, since the others fail with it.
     first_bad: Option<(u64, ClientError)>,
 }
 
 impl Sending {
     async fn run(mut self, mut lines: mpsc::Receiver<Line>) -> Result<(), Failure> {
-        let mut held: Option<Box<NewRecord>> = None;
-        let mut input_failure = None;
-        let mut ended = false;
-        while !ended && self.first_bad.is_none() {
-            if let Some(record) = held.take() {
-                let now = self.driver.now();
-                match self.driver.machine().send(now, *record) {
-                    Ok(_) => self.taken += 1,
-                    Err(full) => {
-                        held = Some(full.record);
-                        self.driver.turn(None).await;
-                        self.take_deliveries();
-                    }
-                }
-                check_reachable(&self.driver, &self.connection)?;
-                continue;
-            }
-            let line = rt::select_biased! {
-                line = lines.recv() => line,
-                () = self.driver.turn(None) => {
-                    self.take_deliveries();
-                    check_reachable(&self.driver, &self.connection)?;
-                    continue;
-                }
-            };
-            match line {
-                Some(Ok(line)) => {
-                    held = self.template.record(&line).map(Box::new);
-                    if held.is_none() {
-                        input_failure = Some(self.misshapen());
-                        ended = true;
-                    }
-                }
-                Some(Err(error)) => {
-                    input_failure = Some(Failure::new(
-                        Code::Failed,
-                        format!("cannot read record {}", self.taken + 1),
-                        words(&error),
-                        "send the rest again",
-                    ));
-                    ended = true;
-                }
-                None => ended = true,
-            }
+        if self.transactions.is_some() {
+            return self.run_transactions(lines).await;
         }
+        let input_failure = self.send_lines(&mut lines).await?;
         let now = self.driver.now();
         self.driver.machine().flush(now);
         while self.driver.machine().pending() > 0 {
-            self.driver.turn(None).await;
-            self.take_deliveries();
-            check_reachable(&self.driver, &self.connection)?;
+            self.turn().await?;
         }
         self.take_deliveries();
         self.driver.drained().await;
@@ -231,13 +199,124 @@ impl Sending {
         }
     }
 
+    /// Sends the lines in transactions: what is open at a failure is aborted.
+    async fn run_transactions(mut self, mut lines: mpsc::Receiver<Line>) -> Result<(), Failure> {
+        let done = self.commit_lines(&mut lines).await;
+        let Some(transactions) = &mut self.transactions else { return done };
+        match done {
+            Ok(()) => {
+                self.driver.drained().await;
+                Ok(())
+            }
+            Err(failure) => {
+                Err(transactions.abort_after(failure, &mut self.driver, &self.connection).await)
+            }
+        }
+    }
+
+    async fn commit_lines(&mut self, lines: &mut mpsc::Receiver<Line>) -> Result<(), Failure> {
+        if let Some(transactions) = &mut self.transactions {
+            transactions.take_id(&mut self.driver, &self.connection).await?;
+        }
+        let input_failure = self.send_lines(lines).await?;
+        if let Some(failure) = input_failure {
+            return Err(failure);
+        }
+        let Some(transactions) = &mut self.transactions else { return Ok(()) };
+        let committed = match self.first_bad {
+            None => transactions.commit(&mut self.driver, &self.connection).await,
+            Some(_) => Ok(()),
+        };
+        self.take_deliveries();
+        match self.first_bad.take() {
+            Some((number, error)) => Err(self.unsendable(number, &error)),
+            None => committed,
+        }
+    }
+
+    /// Hands over all lines, until one cannot be read, which is told by `Some`, or a record has failed.
+    async fn send_lines(
+        &mut self,
+        lines: &mut mpsc::Receiver<Line>,
+    ) -> Result<Option<Failure>, Failure> {
+        let mut held: Option<Box<NewRecord>> = None;
+        while self.first_bad.is_none() {
+            if let Some(record) = held.take() {
+                held = self.hand_over(record).await?;
+                continue;
+            }
+            let line = rt::select_biased! {
+                failure = signalled(&mut self.transactions) => return Err(failure),
+                line = lines.recv() => line,
+                () = self.driver.turn(None) => {
+                    self.take_deliveries();
+                    check_reachable(&self.driver, &self.connection)?;
+                    continue;
+                }
+            };
+            match line {
+                Some(Ok(line)) => {
+                    held = self.template.record(&line).map(Box::new);
+                    if held.is_none() {
+                        return Ok(Some(self.misshapen()));
+                    }
+                }
+                Some(Err(error)) => {
+                    return Ok(Some(Failure::new(
+                        Code::Failed,
+                        format!("cannot read record {}", self.taken + 1),
+                        words(&error),
+                        "send the rest again",
+                    )));
+                }
+                None => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Hands a record to the producer, or gives it back where that has no room for it.
+    async fn hand_over(
+        &mut self,
+        record: Box<NewRecord>,
+    ) -> Result<Option<Box<NewRecord>>, Failure> {
+        if let Some(transactions) = &mut self.transactions {
+            transactions.make_room(&mut self.driver, &self.connection).await?;
+        }
+        let now = self.driver.now();
+        match self.driver.machine().send(now, *record) {
+            Ok(_) => {
+                self.taken += 1;
+                if let Some(transactions) = &mut self.transactions {
+                    transactions.count();
+                }
+                check_reachable(&self.driver, &self.connection)?;
+                Ok(None)
+            }
+            Err(full) => {
+                self.turn().await?;
+                Ok(Some(full.record))
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> Result<(), Failure> {
+        rt::select_biased! {
+            failure = signalled(&mut self.transactions) => return Err(failure),
+            () = self.driver.turn(None) => {}
+        }
+        self.take_deliveries();
+        check_reachable(&self.driver, &self.connection)
+    }
+
     fn take_deliveries(&mut self) {
         while let Some(delivery) = self.driver.machine().poll_delivery() {
             match delivery.result {
                 Ok(_) => self.acknowledged += 1,
                 Err(error) => {
                     let Ticket(number) = delivery.ticket;
-                    if self.first_bad.as_ref().is_none_or(|(first, _)| number < *first) {
+                    let is_first = |first: u64| self.transactions.is_none() && number < first;
+                    if self.first_bad.as_ref().is_none_or(|(first, _)| is_first(*first)) {
                         self.first_bad = Some((number, error));
                     }
                 }
@@ -246,12 +325,27 @@ impl Sending {
     }
 
     fn misshapen(&self) -> Failure {
+        let next = if self.transactions.is_some() {
+            "correct it and send again".to_owned()
+        } else {
+            format!("{} records before it were sent; correct it and send the rest", self.taken)
+        };
         Failure::new(
             Code::Failed,
             format!("cannot send line {}", self.taken + 1),
             format!("it does not have the form {}", self.template.format_text),
-            format!("{} records before it were sent; correct it and send the rest", self.taken),
+            next,
         )
+    }
+
+    /// Says why a transaction cannot be committed in which a record has failed.
+    fn unsendable(&mut self, number: u64, error: &ClientError) -> Failure {
+        let Some(transactions) = &self.transactions else {
+            return self.undelivered(number, error);
+        };
+        transactions.lost_id(&mut self.driver).unwrap_or_else(|| {
+            refused(format!("cannot send record number {}", number + 1), error, None)
+        })
     }
 
     fn undelivered(&self, number: u64, error: &ClientError) -> Failure {
@@ -270,6 +364,14 @@ impl Sending {
         );
         failure.next = format!("{}, from record {} on", failure.next, number + 1);
         failure
+    }
+}
+
+/// Waits for a signal, where those are for the command to take.
+async fn signalled(transactions: &mut Option<Transactions>) -> Failure {
+    match transactions {
+        Some(transactions) => transactions.signal().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -5,7 +5,9 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use mainspring_core::client::ClientError;
 use mainspring_core::client::admin::{AdminTarget, describe_topics, list_offset};
+use mainspring_core::client::producer::accumulator::Place;
 use mainspring_core::ids::PartitionIndex;
+use mainspring_core::wire::api::list_offsets::ListOffsetsRequest;
 use mainspring_core::wire::api::metadata::{MetadataResponse, MetadataResponseTopic};
 use mainspring_core::wire::{KafkaString, Response};
 use serde::Serialize;
@@ -207,6 +209,17 @@ struct Partition {
     isr: Vec<i32>,
     start_offset: Option<i64>,
     end_offset: Option<i64>,
+    /// How far readers of committed records may read.
+    last_stable_offset: Option<i64>,
+    /// Whose open transaction keeps them from the end.
+    held_by: Option<HeldBy>,
+}
+
+#[derive(Serialize)]
+struct HeldBy {
+    producer_id: i64,
+    transactional_id: Option<String>,
+    first_offset: i64,
 }
 
 async fn describe(names: &[String], common: &Common) -> Result<(), Stop> {
@@ -240,7 +253,7 @@ fn describe_as_table(topic: &Described, output: &mut Output) -> Result<(), Stop>
     output.line(&format!("topic {} ({})", topic.name, topic.topic_id))?;
     let offset = |offset: Option<i64>| offset.map_or_else(|| "-".to_owned(), |at| at.to_string());
     let nodes = |nodes: &[i32]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let columns = ["partition", "leader", "epoch", "replicas", "isr", "start", "end"];
+    let columns = ["partition", "leader", "epoch", "replicas", "isr", "start", "end", "stable"];
     let mut table = Table::new(&columns);
     for one in &topic.partitions {
         table.row([
@@ -251,9 +264,22 @@ fn describe_as_table(topic: &Described, output: &mut Output) -> Result<(), Stop>
             nodes(&one.isr),
             offset(one.start_offset),
             offset(one.end_offset),
+            offset(one.last_stable_offset),
         ]);
     }
     output.line(&table.to_string())?;
+    for one in &topic.partitions {
+        let Some(held) = &one.held_by else { continue };
+        let id = held.transactional_id.as_deref();
+        let whose = match id {
+            Some(id) => format!("the transaction of {id}"),
+            None => "a transaction that no coordinator knows".to_owned(),
+        };
+        output.line(&format!(
+            "partition {}: {whose} (producer {}) is open since offset {}; readers of committed records wait there",
+            one.index, held.producer_id, held.first_offset
+        ))?;
+    }
     for (name, value) in &topic.configs {
         output.line(&format!("{name}={}", value.as_deref().unwrap_or_default()))?;
     }
@@ -278,6 +304,8 @@ async fn describe_one(
             isr: partition.isr_nodes.clone(),
             start_offset: None,
             end_offset: None,
+            last_stable_offset: None,
+            held_by: None,
         })
         .collect();
     partitions.sort_by_key(|partition| partition.index);
@@ -290,6 +318,21 @@ async fn describe_one(
         partition.start_offset = found.and_then(|ends| ends.start);
         partition.end_offset = found.and_then(|ends| ends.end);
     }
+    let stable = operations.stable_ends(&leaders).await.map_err(|ended| ended.of(&what))?;
+    for partition in &mut partitions {
+        let place = (key.clone(), PartitionIndex(partition.index));
+        partition.last_stable_offset = stable.get(&place).copied().flatten();
+        let is_held = partition.last_stable_offset < partition.end_offset;
+        let leader = leaders.get(&place).filter(|_| is_held);
+        // What cannot be told of it is no reason not to show the rest.
+        let Some(leader) = leader else { continue };
+        let holder = operations.holder(&place, *leader).await.ok().flatten();
+        partition.held_by = holder.map(|holder| HeldBy {
+            producer_id: holder.producer_id,
+            transactional_id: holder.transactional_id.map(|id| id.to_string()),
+            first_offset: holder.first_offset,
+        });
+    }
     Ok(Described {
         topic_id: topic.topic_id.to_string(),
         internal: topic.is_internal,
@@ -300,16 +343,19 @@ async fn describe_one(
     })
 }
 
-/// Asks for the offset of a partition that a timestamp names; `None` where there is none.
+/// Asks for the offset of a partition that a timestamp names, among what `is_committed` if that is
+/// said; `None` where there is none.
 pub(crate) async fn offset_at(
     requests: &mut Requests,
     what: &str,
-    topic: &KafkaString,
-    partition: PartitionIndex,
+    place: Place,
     timestamp: i64,
+    is_committed: bool,
 ) -> Result<Option<i64>, Failure> {
-    let place = (topic.clone(), partition);
-    let request = list_offset(&place, timestamp);
+    let request = ListOffsetsRequest {
+        isolation_level: i8::from(is_committed),
+        ..list_offset(&place, timestamp)
+    };
     let response = requests.ask(what, AdminTarget::Leader(place), request).await?;
     let Response::ListOffsets(response) = response else { return Err(strange(what)) };
     let found = response.topics.first().and_then(|topic| topic.partitions.first());

@@ -5,6 +5,8 @@ use std::time::Duration;
 use mainspring_core::ids::NodeId;
 use mainspring_core::wire::KafkaString;
 use mainspring_core::wire::api::describe_transactions::DescribedTransaction;
+use mainspring_core::wire::api::list_transactions::ListTransactionsRequest;
+use mainspring_core::wire::transaction_record::TransactionStatus;
 use serde::Serialize;
 
 use super::connect::{self, Requests};
@@ -22,8 +24,20 @@ const TRIES: u32 = 100;
 /// What to do with transactions.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// List transactional ids
+    /// List transactional ids, all or those that every filter lets pass
     List {
+        /// Only those in this state, such as Ongoing or Empty; may be repeated
+        #[arg(long, value_name = "STATE")]
+        state: Vec<String>,
+        /// Only those of this producer id; may be repeated
+        #[arg(long, value_name = "ID")]
+        producer: Vec<i64>,
+        /// Only those whose transaction was begun more than so many seconds ago
+        #[arg(long, value_name = "SECONDS")]
+        older_than: Option<u32>,
+        /// Only those that match this regular expression as a whole
+        #[arg(long, value_name = "RE")]
+        pattern: Option<String>,
         #[command(flatten)]
         common: Common,
     },
@@ -52,7 +66,15 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command) -> Result<(), Stop> {
     connect::block_on(async move {
         match command {
-            Command::List { common } => list(&common).await,
+            Command::List { state, producer, older_than, pattern, common } => {
+                let filters = ListTransactionsRequest {
+                    state_filters: known_states(&state)?,
+                    producer_id_filters: producer,
+                    duration_filter: older_than.map_or(-1, |seconds| i64::from(seconds) * 1000),
+                    transactional_id_pattern: pattern.as_deref().map(KafkaString::from),
+                };
+                list(&filters, &common).await
+            }
             Command::Describe { ids, common } => describe(&ids, &common).await,
             Command::Abort { id, yes, common } => abort(&id, yes, &common).await,
         }
@@ -67,8 +89,22 @@ struct Listed {
     coordinator: i32,
 }
 
-async fn list(common: &Common) -> Result<(), Stop> {
-    let found = operations(common)?.transactions().await;
+/// Reads the names of states.
+fn known_states(names: &[String]) -> Result<Vec<KafkaString>, Failure> {
+    let known = |name: &String| TransactionStatus::ALL.iter().any(|one| one.name() == *name);
+    if let Some(name) = names.iter().find(|name| !known(name)) {
+        let all: Vec<&str> = TransactionStatus::ALL.iter().map(|one| one.name()).collect();
+        return Err(Failure::usage(
+            format!("cannot use --state {name}"),
+            "there is no such state",
+            format!("choose among {}", all.join(", ")),
+        ));
+    }
+    Ok(names.iter().map(|name| name.as_str().into()).collect())
+}
+
+async fn list(filters: &ListTransactionsRequest, common: &Common) -> Result<(), Stop> {
+    let found = operations(common)?.transactions(filters).await;
     let found = found.map_err(|ended| ended.of("cannot list the transactions"))?;
     let listed: Vec<Listed> = found
         .into_iter()

@@ -365,15 +365,25 @@ impl<A: Asks> Operations<A> {
     ) -> Result<BTreeMap<Place, Ends>, A::Failure> {
         let starts = self.offsets_at(leaders, START).await?;
         let ends = self.offsets_at(leaders, END).await?;
-        let told = |offsets: &BTreeMap<Place, Result<Option<i64>, ClientError>>, place| {
-            offsets.get(place).and_then(|told| told.clone().ok()).flatten()
-        };
         Ok(leaders
             .keys()
             .map(|place| {
                 (place.clone(), Ends { start: told(&starts, place), end: told(&ends, place) })
             })
             .collect())
+    }
+
+    /// Asks how far readers of committed records may read (the last stable offsets); a partition that nobody
+    /// can tell it of at present has `None`.
+    ///
+    /// # Errors
+    /// No broker answers.
+    pub async fn stable_ends(
+        &mut self,
+        leaders: &BTreeMap<Place, NodeId>,
+    ) -> Result<BTreeMap<Place, Option<i64>>, A::Failure> {
+        let ends = self.offsets_of(leaders, END, true).await?;
+        Ok(leaders.keys().map(|place| (place.clone(), told(&ends, place))).collect())
     }
 
     /// Asks the leaders of partitions for the offsets that a timestamp names; `None` where there is
@@ -385,6 +395,15 @@ impl<A: Asks> Operations<A> {
         &mut self,
         leaders: &BTreeMap<Place, NodeId>,
         timestamp: i64,
+    ) -> Result<BTreeMap<Place, Result<Option<i64>, ClientError>>, A::Failure> {
+        self.offsets_of(leaders, timestamp, false).await
+    }
+
+    async fn offsets_of(
+        &mut self,
+        leaders: &BTreeMap<Place, NodeId>,
+        timestamp: i64,
+        is_committed: bool,
     ) -> Result<BTreeMap<Place, Result<Option<i64>, ClientError>>, A::Failure> {
         let mut by_leader: BTreeMap<NodeId, Vec<&Place>> = BTreeMap::new();
         let mut offsets = BTreeMap::new();
@@ -398,7 +417,9 @@ impl<A: Asks> Operations<A> {
         }
         let requests = by_leader
             .iter()
-            .map(|(leader, places)| (AdminTarget::Node(*leader), list_offsets(places, timestamp)))
+            .map(|(leader, places)| {
+                (AdminTarget::Node(*leader), list_offsets(places, timestamp, is_committed))
+            })
             .collect();
         let answers = self.asks.ask_all(requests).await?;
         for (places, answer) in by_leader.into_values().zip(answers) {
@@ -810,7 +831,12 @@ fn lag_of(offset: Option<i64>, start: Option<i64>, end: Option<i64>) -> Option<i
 }
 
 /// Asks for the offsets of partitions, which are ordered by their topics.
-fn list_offsets(places: &[&Place], timestamp: i64) -> Request {
+/// Takes out what was told of a partition, `None` where nobody could.
+fn told(offsets: &BTreeMap<Place, Result<Option<i64>, ClientError>>, place: &Place) -> Option<i64> {
+    offsets.get(place).and_then(|told| told.clone().ok()).flatten()
+}
+
+fn list_offsets(places: &[&Place], timestamp: i64, is_committed: bool) -> Request {
     let mut topics: Vec<ListOffsetsTopic> = Vec::new();
     for (name, partition) in places {
         let partition = ListOffsetsPartition {
@@ -825,7 +851,9 @@ fn list_offsets(places: &[&Place], timestamp: i64) -> Request {
             }
         }
     }
-    ListOffsetsRequest { replica_id: -1, topics, ..ListOffsetsRequest::default() }.into()
+    let isolation_level = i8::from(is_committed);
+    ListOffsetsRequest { replica_id: -1, isolation_level, topics, ..ListOffsetsRequest::default() }
+        .into()
 }
 
 #[cfg(test)]
@@ -872,7 +900,7 @@ mod tests {
             |topic: &'static str, index| (KafkaString::from_static(topic), PartitionIndex(index));
         let places = [place("a", 0), place("a", 1), place("b", 0)];
         let places: Vec<&Place> = places.iter().collect();
-        let Request::ListOffsets(request) = list_offsets(&places, END) else {
+        let Request::ListOffsets(request) = list_offsets(&places, END, false) else {
             panic!("it is the request that was made")
         };
         let shape: Vec<(&str, usize)> = request
