@@ -25,20 +25,20 @@ V = TypeVar("V")
 Headers = Mapping[str, bytes | str | None] | Iterable[tuple[str, bytes | str | None]]
 Buffer = bytes | bytearray | memoryview
 
-_ANOTHER = "begin another by `with producer.transaction() as tx:`"
 _WORDS: dict[str, str] = {
-    "new": "this transaction is not begun; use it by `with producer.transaction() as tx:`",
+    "new": "this transaction is not begun; use it by `{block}`",
     "open": "this transaction is open already; each is used once",
     "committing": "this transaction is being committed; tx.commit() waits for the end of that",
-    "committed": f"this transaction is committed; {_ANOTHER}",
+    "committed": "this transaction is committed; begin another by `{block}`",
     "aborting": "this transaction is being aborted; tx.abort() waits for the end of that",
-    "aborted": f"this transaction is aborted; {_ANOTHER}",
+    "aborted": "this transaction is aborted; begin another by `{block}`",
 }
 
 
 class TransactionCore:
     """What the transactions of threads and those of event loops share."""
 
+    _BLOCK = "with producer.transaction() as tx:"
     _state: str = "new"
 
     def __init__(self, producer: ProducerCore) -> None:
@@ -46,8 +46,9 @@ class TransactionCore:
 
     def _must_be(self, *states: str) -> None:
         if self._state not in states:
+            message = _WORDS[self._state].format(block=self._BLOCK)
             raise TransactionStateError(
-                _WORDS[self._state], context={"transactional_id": self._core.transactional_id}
+                message, context={"transactional_id": self._core.transactional_id}
             )
 
     @property

@@ -53,11 +53,22 @@ class Direct:
         for message in self.inner:
             work(message)
 
+    def transaction(self) -> Any:
+        return DirectTransaction(self.inner.transaction())
+
     def __enter__(self) -> Any:
         return self
 
     def __exit__(self, *error: Any) -> None:
         self.inner.__exit__(*error)
+
+
+class DirectTransaction(Direct):
+    """One that is begun by its block."""
+
+    def __enter__(self) -> Any:
+        self.inner.__enter__()
+        return self
 
 
 class Aio:
@@ -133,8 +144,19 @@ class Awaited:
 
         self.runner.run(all_of_them())
 
+    def transaction(self) -> Any:
+        return AwaitedTransaction(self.runner, self.inner.transaction())
+
     def __enter__(self) -> Any:
         return self
 
     def __exit__(self, *error: Any) -> None:
         self.runner.run(self.inner.__aexit__(*error))
+
+
+class AwaitedTransaction(Awaited):
+    """One that is begun by its block."""
+
+    def __enter__(self) -> Any:
+        self.runner.run(self.inner.__aenter__())
+        return self

@@ -36,6 +36,7 @@ def test_examples_run():
         mainspring._types,
         mainspring.aio,
         mainspring.aio._admin,
+        mainspring.aio._broker,
         mainspring.aio._consumer,
         mainspring.aio._producer,
         mainspring.aio._transaction,

@@ -179,13 +179,19 @@ def test_event_loops_have_transactions_too_and_a_cancelled_block_is_aborted(brok
                 assert (await tx.send(name, b"1")).offset == 0
                 assert await tx.send_many(name, [b"2", b"3"]) == 2
 
+            is_inside = asyncio.Event()
+
             async def cancelled() -> None:
                 async with producer.transaction() as tx:
                     await tx.send(name, b"cancelled")
-                    await asyncio.sleep(60)
+                    is_inside.set()
+                    await asyncio.Event().wait()
 
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(cancelled(), 1)
+            task = asyncio.create_task(cancelled())
+            await is_inside.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
             async with msa.Consumer(
                 broker.bootstrap, topics=name, group=name, start="earliest", isolation="read_committed"
             ) as consumer:

@@ -10,8 +10,9 @@
 """
 
 from mainspring.aio._admin import Admin
+from mainspring.aio._broker import Broker, SpawnedBroker
 from mainspring.aio._consumer import Consumer
 from mainspring.aio._producer import Producer
 from mainspring.aio._transaction import Transaction
 
-__all__ = ["Admin", "Consumer", "Producer", "Transaction"]
+__all__ = ["Admin", "Broker", "Consumer", "Producer", "SpawnedBroker", "Transaction"]

@@ -37,6 +37,7 @@ class Transaction(TransactionCore):
     0
     """
 
+    _BLOCK = "async with producer.transaction() as tx:"
     _core: Producer
 
     async def send_many(
