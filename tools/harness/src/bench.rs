@@ -7,6 +7,7 @@
 mod arms;
 pub(crate) mod client;
 mod limits;
+pub(crate) mod txn;
 
 use std::time::{Duration, Instant};
 

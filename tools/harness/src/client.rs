@@ -349,14 +349,23 @@ pub(crate) fn fetch_request(
 
 /// Returns a batch of values, of an idempotent producer where one is given.
 pub(crate) fn batch(values: &[Bytes], producer: Option<(i64, i16, i32)>) -> Bytes {
-    let mut builder = BatchBuilder::new(Codec::None);
-    if let Some((id, epoch, base_sequence)) = producer {
-        builder = builder.producer(Producer {
-            id: ProducerId(id),
-            epoch: ProducerEpoch(epoch),
-            base_sequence,
-        });
+    let builder = BatchBuilder::new(Codec::None);
+    match producer {
+        Some(producer) => filled(builder.producer(known(producer)), values),
+        None => filled(builder, values),
     }
+}
+
+/// Returns a batch of values that is part of a producer's transaction.
+pub(crate) fn transactional_batch(values: &[Bytes], producer: (i64, i16, i32)) -> Bytes {
+    filled(BatchBuilder::new(Codec::None).producer(known(producer)).transactional(), values)
+}
+
+fn known((id, epoch, base_sequence): (i64, i16, i32)) -> Producer {
+    Producer { id: ProducerId(id), epoch: ProducerEpoch(epoch), base_sequence }
+}
+
+fn filled(mut builder: BatchBuilder, values: &[Bytes]) -> Bytes {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.map_or(0, |since| since.as_millis() as i64);
     for value in values {

@@ -31,6 +31,7 @@ harness COMMAND
 
   bench [--quick] [--json]         the benchmark matrix with its yardsticks
   bench client [--json]            what the client machines cost for each record, without sockets
+  bench txn [--quick] [--json]     transactions a second, their commits, and their cost over produce
   cases [--groups N]               cases that users met, in a small form; with 50,000 groups in full
   cluster kills [--cycles N] [--seed S]
                                    nodes of a cluster killed, held still and stopped under load
@@ -51,6 +52,8 @@ fn main() -> ExitCode {
         let result = if asked("client") {
             bench::client::run(asked("--json"));
             Ok(())
+        } else if asked("txn") {
+            bench::txn::run(asked("--quick"), asked("--json"))
         } else {
             bench::run(asked("--quick"), asked("--json"))
         };

@@ -32,6 +32,7 @@ cargo xtask COMMAND
   fuzz --libfuzzer SECONDS                the same with cargo-fuzz, on a nightly compiler
   bench [--quick] [--json]                the benchmark matrix with its yardsticks
   bench client [--json]                 what our client costs for each record, without sockets
+  bench txn [--quick] [--json]          transactions a second, beside Apache Kafka where its jars are named
   bench python [--count N] [--rounds N]   clients in Python, ours beside others
   bench groups [--members N] [--rounds N] how soon a large group is stable
   pipeline [--kills N] [--seed S]         workers with transactions on three nodes, which are killed

@@ -27,17 +27,22 @@ pub(super) struct Arm {
 impl Arm {
     /// Makes a topic with one partition, as far as the broker knows how.
     pub(super) fn make_topic(&self, topic: &str) -> Outcome {
+        self.make_partitions(topic, 1)
+    }
+
+    /// Makes a topic with so many partitions, where the broker makes none by itself.
+    pub(super) fn make_partitions(&self, topic: &str, count: i32) -> Outcome {
         let mut client = Client::connect(&self.address)?;
         if !self.makes_by_itself {
-            client.create_topic(topic, 1, self.settings)?;
+            client.create_topic(topic, count, self.settings)?;
         }
         // Whoever makes topics when they are first asked for is asked until a leader is there.
         let asked = MetadataRequestTopic { name: Some(topic.into()), ..Default::default() };
         let request = MetadataRequest { topics: Some(vec![asked]), ..MetadataRequest::default() };
         for _ in 0..200 {
             let answer = client.call(&request, 12)?;
-            let leader = answer.topics.first().and_then(|topic| topic.partitions.first());
-            if leader.is_some_and(|partition| partition.leader_id >= 0) {
+            let found = answer.topics.first().map_or(&[][..], |topic| &topic.partitions);
+            if !found.is_empty() && found.iter().all(|partition| partition.leader_id >= 0) {
                 std::thread::sleep(Duration::from_millis(50));
                 return Ok(());
             }
@@ -229,6 +234,7 @@ fn kafka(folder: &std::path::Path, flush: bool) -> Outcome<(Peer, String)> {
          controller.listener.names=CONTROLLER\n\
          listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
          log.dirs={}/data\noffsets.topic.replication.factor=1\n\
+         transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
          num.network.threads=2\nnum.io.threads=2\n",
         folder.display()
     );
