@@ -273,7 +273,7 @@ impl Transactions {
                 _ = self.signals.next() => true,
                 () = driver.turn(Some(until)) => false,
             };
-            if is_stopped && call != Call::Abort {
+            if is_stopped {
                 return Ok(Ended::Unheard("a signal came"));
             }
             check_reachable(driver, connection)?;
@@ -301,18 +301,20 @@ impl Transactions {
                 "use an id that nobody else has, with --txn-id",
             ),
             // A partition has said so, which knows nothing of timeouts.
-            error if is_lost(error) => Failure::new(
-                Code::Failed,
-                what,
-                format!(
-                    "its transaction was open for longer than the {} s of --txn-timeout, or another producer \
-                     has taken it",
-                    self.settled.timeout.as_secs_f64()
-                ),
-                "give it more time, or commit more often with --batch, or use an id that nobody else has",
-            ),
-            TransactionError::Abortable(error) | TransactionError::Fatal(error) => {
-                refused(what, error, None)
+            TransactionError::Abortable(_) | TransactionError::Fatal(_) if is_lost(error) => {
+                Failure::new(
+                    Code::Failed,
+                    what,
+                    format!(
+                        "its transaction was open for longer than the {} s of --txn-timeout, or \
+                         another producer has taken it",
+                        self.settled.timeout.as_secs_f64()
+                    ),
+                    "give it more time, or commit more often with --batch, or use an id that nobody else has",
+                )
+            }
+            TransactionError::Abortable(cause) | TransactionError::Fatal(cause) => {
+                refused(what, cause, None)
             }
             error @ (TransactionError::Misplaced { .. } | _) => {
                 Failure::new(Code::Failed, what, error, "try again")

@@ -1,7 +1,7 @@
 //! Transactions: how many a second, how long a commit takes, and what they cost over idempotent produce.
 //!
 //! A producer speaks as one of KIP-890 does: its first batch takes the partition into the transaction, one
-//! EndTxn ends it and brings the epoch of the next. It has one request on its way at a time, as an application
+//! `EndTxn` ends it and brings the epoch of the next. It has one request on its way at a time, as an application
 //! that waits for its commit. Where a broker says that the transaction before is still being ended, it asks
 //! again after 20 ms, as Kafka's clients do; that counts as time of the transaction.
 
