@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import mainspring as ms
@@ -16,10 +17,13 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "python"
 
-COUNT = 3000
+# Inputs come in parts of this size, one after each death of a worker: so the next one has work, and all is done
+# only once it has done some.
+PART = 600
+COUNT = 5 * PART
 # How many effects there are when something is killed.
-WORKER_DIES_AT = (300, 900, 1500, 2400)
-BROKER_DIES_AT = 2000
+WORKER_DIES_AT = (300, 900, 1500, 2100)
+BROKER_DIES_AT = 2700
 
 # The program that people copy.
 SYNC = """
@@ -66,7 +70,10 @@ def test_each_input_has_its_effect_once_through_kills_of_worker_and_broker(
 
     def start_worker() -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-X", "dev", "-c", program], text=True, stderr=subprocess.PIPE
+            # Without the debugging of event loops, which tells of each pause of a busy machine.
+            [sys.executable, "-W", "error", "-c", program],
+            text=True,
+            stderr=subprocess.PIPE,
         )
 
     broker = start_broker()
@@ -75,11 +82,15 @@ def test_each_input_has_its_effect_once_through_kills_of_worker_and_broker(
     with ms.Admin() as admin:
         admin.create_topic("payments", partitions=4)
         admin.create_topic("receipts", partitions=2)
-    with ms.Producer() as producer:
-        for number in range(COUNT):
-            value = b'{"number":%d,"cents":%d}' % (number, number)
-            producer.send("payments", value, key=b"%d" % (number % 7))
+    numbers = iter(range(COUNT))
 
+    def pay() -> None:
+        with ms.Producer() as producer:
+            for number in islice(numbers, PART):
+                value = b'{"number":%d,"cents":%d}' % (number, number)
+                producer.send("payments", value, key=b"%d" % (number % 7))
+
+    pay()
     worker = start_worker()
     seen: list[bytes] = []
     killed = 0
@@ -91,12 +102,15 @@ def test_each_input_has_its_effect_once_through_kills_of_worker_and_broker(
                 assert worker.wait(20) == -signal.SIGKILL, worker.communicate()[1]
                 killed += 1
                 worker = start_worker()
+                pay()
             if seen_so_far == BROKER_DIES_AT:
                 broker.kill()
                 broker = start_broker()
         worker.terminate()
         said = worker.communicate(timeout=40)[1]
-        assert (worker.returncode, said) == (0, "")
+        # It may say that the broker was away.
+        assert worker.returncode == 0, said
+        assert "Traceback" not in said
         # Behind what was seen nothing else has come, and every offset counts.
         assert killed == len(WORKER_DIES_AT)
         assert sorted(seen) == sorted(receipts(None))
@@ -106,8 +120,8 @@ def test_each_input_has_its_effect_once_through_kills_of_worker_and_broker(
         worker.kill()
         worker.communicate()
         broker.stop()
-    numbers = [int(value.split(b'"number":')[1].split(b",")[0]) for value in seen]
-    assert sorted(numbers) == list(range(COUNT))
+    paid = [int(value.split(b'"number":')[1].split(b",")[0]) for value in seen]
+    assert sorted(paid) == list(range(COUNT))
 
 
 def receipts(count: int | None) -> Iterator[bytes]:
