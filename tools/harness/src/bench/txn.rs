@@ -136,10 +136,7 @@ impl Load<'_> {
     fn producer(&self, index: usize, in_transactions: bool) -> Outcome<Producer> {
         let mut client = Client::connect(&self.arm.address)?;
         let transactional_id = in_transactions.then(|| format!("{}-{index}", self.topic));
-        let identity = match &transactional_id {
-            Some(id) => take_id(&mut client, id)?,
-            None => client.init_producer_id()?,
-        };
+        let identity = take_id(&mut client, transactional_id.as_deref())?;
         Ok(Producer {
             client,
             transactional_id,
@@ -152,29 +149,31 @@ impl Load<'_> {
     }
 }
 
-/// Takes a transactional id, once there is a coordinator.
-fn take_id(client: &mut Client, id: &str) -> Outcome<(i64, i16)> {
-    let find = FindCoordinatorRequest {
-        key_type: 1,
-        coordinator_keys: vec![id.into()],
-        ..FindCoordinatorRequest::default()
-    };
+/// Takes a producer id, once the broker has one to give and, for a transactional id, a coordinator.
+fn take_id(client: &mut Client, id: Option<&str>) -> Outcome<(i64, i16)> {
     let init = InitProducerIdRequest {
-        transactional_id: Some(id.into()),
+        transactional_id: id.map(Into::into),
         transaction_timeout_ms: 60_000,
         ..InitProducerIdRequest::default()
     };
     let begun = Instant::now();
     loop {
-        // There is one node, so that it is the coordinator; asking makes the topic of transactions.
-        client.call(&find, 4)?;
+        if let Some(id) = id {
+            // There is one node, so that it is the coordinator; asking makes the topic of transactions.
+            let find = FindCoordinatorRequest {
+                key_type: 1,
+                coordinator_keys: vec![id.into()],
+                ..FindCoordinatorRequest::default()
+            };
+            client.call(&find, 4)?;
+        }
         let answer = client.call(&init, 4)?;
         match ErrorCode::from_code(answer.error_code) {
             Some(ErrorCode::None) => return Ok((answer.producer_id, answer.producer_epoch)),
             Some(code) if code.is_retriable() && begun.elapsed() < PATIENCE => {
                 std::thread::sleep(PAUSE);
             }
-            code => return Err(format!("no producer id for {id}: {code:?}")),
+            code => return Err(format!("no producer id: {code:?}")),
         }
     }
 }
@@ -216,11 +215,15 @@ impl Producer {
         };
         let mut request = produce_request(&self.topic, self.partition, sealed);
         request.transactional_id = self.transactional_id.as_deref().map(Into::into);
+        let begun = Instant::now();
         loop {
             let answer = produced(self.client.call(&request, PRODUCE)?)?;
             match ErrorCode::from_code(answer.error_code) {
                 Some(ErrorCode::None) => break,
-                Some(ErrorCode::ConcurrentTransactions) => std::thread::sleep(PAUSE),
+                // The transaction before is being ended, or the leader has only just been told.
+                Some(code) if code.is_retriable() && begun.elapsed() < PATIENCE => {
+                    std::thread::sleep(PAUSE);
+                }
                 code => return Err(format!("produce: {code:?}")),
             }
         }
