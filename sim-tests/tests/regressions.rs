@@ -54,6 +54,13 @@ const FAILURES: &[Failure] = &[
                 that spins; wakeups are counted for each owner of a deadline now",
     },
     Failure {
+        scenario: "disk-full",
+        seed: 187_188_374_210,
+        story: "of a checker: a disk that was full for 26 ms was taken for a fault that leaves nothing behind, but \
+                the node waits before it writes again and refused producers back off for longer each time; \
+                only pauses and faults of the network count as such now",
+    },
+    Failure {
         scenario: "transactions",
         seed: 604,
         story: "a consumer was put out of its group and given the same partition again between two calls of its program; \

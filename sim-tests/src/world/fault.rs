@@ -434,6 +434,19 @@ impl Fault {
             | Self::StopKilled { .. } => None,
         }
     }
+
+    /// Returns whether nothing of it is left once it is over. A disk that was full or wrong leaves a node that
+    /// waits before it tries again, and producers that wait longer each time they are refused.
+    pub const fn leaves_nothing(&self) -> bool {
+        matches!(
+            self,
+            Self::Pause { .. }
+                | Self::Cut { .. }
+                | Self::Link { .. }
+                | Self::Part { .. }
+                | Self::Suspend { .. }
+        )
+    }
 }
 
 /// How often each kind of fault struck, disks and network included.

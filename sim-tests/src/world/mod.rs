@@ -258,7 +258,9 @@ impl<M: Machine> World<M> {
             world.tell(&Fact::Cluster { nodes, min_in_sync });
         }
         let faults = &world.options.faults;
-        let is_short = |(_, fault): &(u64, Fault)| fault.time().is_some_and(|time| time <= SHORT);
+        let is_short = |(_, fault): &(u64, Fault)| {
+            fault.leaves_nothing() && fault.time().is_some_and(|time| time <= SHORT)
+        };
         let is_gentle = world.options.permanent.is_empty() && faults.iter().all(is_short);
         if !faults.is_empty() && is_gentle {
             world.tell(&Fact::Gentle);
