@@ -316,7 +316,7 @@ pub enum Fact {
         /// How many partitions there are to hold.
         total: usize,
     },
-    /// A producer wants to take the place of whoever had its transactional id before.
+    /// A producer wants to take the place of whoever had its transactional id before: a request for an epoch leaves.
     ProducerAsked {
         /// Who.
         client: usize,

@@ -55,6 +55,13 @@ impl Links {
         }
     }
 
+    /// Takes a connection from the machine. What comes of its stream, which stays open, is not the machine's any more.
+    pub fn leave(&mut self, link: Link) -> Option<StreamId> {
+        let stream = self.streams.remove(&link)?;
+        self.links.remove(&stream);
+        Some(stream)
+    }
+
     /// Gives all of them up, as the end of a process does.
     pub fn close_all(&mut self, hands: &mut Hands<'_>) {
         self.streams.clear();

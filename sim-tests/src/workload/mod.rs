@@ -3,6 +3,7 @@
 pub mod absent;
 pub mod churner;
 pub mod committed_reader;
+pub mod held;
 pub mod line;
 pub mod links;
 pub mod machine_consumer;

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mainspring_core::client::Input;
 use mainspring_core::client::consumer::{Consumer, ConsumerConfig, ConsumerEvent};
 use mainspring_core::client::fetcher::{FetchedRecords, Start};
 use mainspring_core::client::group::{GroupMember, OffsetsId, StoredOffset};
@@ -18,12 +17,14 @@ use mainspring_core::client::network::NetworkConfig;
 use mainspring_core::client::producer::accumulator::{Place, Ticket};
 use mainspring_core::client::producer::transaction::{Call, TransactionError};
 use mainspring_core::client::producer::{NewRecord, Producer};
+use mainspring_core::client::{Effect, Input};
 use mainspring_core::ids::{Offset, PartitionIndex};
 use mainspring_core::wire::KafkaString;
 use serde::{Deserialize, Serialize};
 
+use super::held::Held;
 use super::links::{Links, now};
-use super::transactional::machine;
+use super::transactional::{asks_for_epoch, machine, may_come_again};
 use super::{Load, SharedRef, bootstrap, place};
 use crate::history::{Fact, OperationId, RecordKind, SeenRecord, record_hash};
 use crate::world::{Actor, ActorEvent, Hands, MILLISECOND, SECOND};
@@ -47,6 +48,8 @@ pub struct Making {
     pub timeout_ms: u64,
     /// How many transactions out of a thousand it aborts, leaves, or sleeps through.
     pub restless: u32,
+    /// How many requests of its producer out of a thousand arrive late, on connections that it has left.
+    pub late: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,6 +92,7 @@ pub struct Pipeline {
     producer: Producer,
     reading: Links,
     writing: Links,
+    held: Held,
     phase: Phase,
     /// Counts its transactional ids.
     names: u32,
@@ -120,6 +124,7 @@ impl Pipeline {
             making,
             reading: Links::default(),
             writing: Links::default(),
+            held: Held::default(),
             phase: Phase::Away { until: 0 },
             names: 0,
             positions: BTreeMap::new(),
@@ -154,7 +159,6 @@ impl Pipeline {
         let Making { group, version, timeout_ms, .. } = self.making;
         self.consumer = consumer(&self.load, group);
         self.producer = machine(&self.load, &format!("maker-{}", self.name()), version, timeout_ms);
-        hands.tell(Fact::ProducerAsked { client: self.client, name: self.name() });
         self.producer.init_transactions(now(hands)).expect("a new producer can begin");
         self.phase = Phase::Starting;
     }
@@ -504,11 +508,33 @@ impl Pipeline {
             self.reading.carry_out(hands, effect);
         }
         while let Some(effect) = self.producer.poll_effect() {
+            let effect = match effect {
+                Effect::Transmit { link, parts } => {
+                    if matches!(self.phase, Phase::Starting) && asks_for_epoch(&parts) {
+                        hands.tell(Fact::ProducerAsked { client: self.client, name: self.name() });
+                    }
+                    let comes = hands.rng.chance(self.making.late) && may_come_again(&parts);
+                    let held = if comes {
+                        self.held.hold(hands, &mut self.writing, link, parts)
+                    } else {
+                        Err(parts)
+                    };
+                    match held {
+                        Ok(lost) => {
+                            self.producer.handle(now(hands), lost);
+                            continue;
+                        }
+                        Err(parts) => Effect::Transmit { link, parts },
+                    }
+                }
+                effect => effect,
+            };
             self.writing.carry_out(hands, effect);
         }
     }
 
     fn drive(&mut self, hands: &mut Hands<'_>) {
+        self.held.arrive(hands, self.finishing);
         self.ask(hands);
         if !matches!(self.phase, Phase::Reading | Phase::Closing) {
             self.news(hands);
@@ -534,7 +560,8 @@ impl Pipeline {
             machines.into_iter().flatten().map(mainspring_core::time::Instant::as_nanos).min();
         let runs = self.asleep.is_none() && !matches!(self.phase, Phase::Away { .. });
         let machines = machines.filter(|_| runs).unwrap_or(u64::MAX);
-        let due = own.min(machines).min(hands.now + SECOND / 2);
+        let late = self.held.next().unwrap_or(u64::MAX);
+        let due = own.min(machines).min(late).min(hands.now + SECOND / 2);
         hands.wake_at(due.max(hands.now + 1));
     }
 
@@ -598,7 +625,9 @@ impl Actor for Pipeline {
         if matches!(event, ActorEvent::Finish) {
             self.asleep = None;
         }
-        if self.asleep.is_some_and(|until| hands.now < until) {
+        if self.held.hear(hands, &event) {
+            // It is not the machine's any more.
+        } else if self.asleep.is_some_and(|until| hands.now < until) {
             if !matches!(event, ActorEvent::Wake) {
                 self.missed.push(event);
             }

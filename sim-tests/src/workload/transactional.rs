@@ -2,7 +2,8 @@
 //! partitions, leaves some open for too long, dies in others, and comes back under the same name. Two of them
 //! may have one name: each takes the other's place.
 //!
-//! Besides, a request that was answered may arrive a second time much later, as a network may deliver it.
+//! Besides, a request may arrive much later, as a network may deliver it: of a producer with an epoch for each
+//! transaction a second time, of one of the kind before [on a connection that it has left](Held).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use mainspring_core::ids::PartitionIndex;
 use mainspring_core::wire::KafkaString;
 use serde::{Deserialize, Serialize};
 
+use super::held::Held;
 use super::links::{Links, now};
 use super::{Load, SharedRef, bootstrap, passing, place};
 use crate::history::{Fact, OperationId, record_hash};
@@ -25,6 +27,8 @@ use crate::world::{Actor, ActorEvent, Hands, MILLISECOND, SECOND};
 
 /// Requests that may arrive again: Produce and all that a producer says to coordinators.
 const MAY_COME_AGAIN: [i16; 5] = [0, 24, 25, 26, 28];
+/// `InitProducerId`.
+const INIT: i16 = 22;
 /// How many requests may be kept for that.
 const KEPT: usize = 8;
 
@@ -42,7 +46,7 @@ pub struct Conduct {
     pub aborts: u32,
     /// How many out of a thousand it leaves: it dies, or does nothing for longer than the timeout.
     pub restless: u32,
-    /// How many requests out of a thousand arrive a second time later.
+    /// How many requests out of a thousand arrive later, as a second time or on a connection that was left.
     pub late: u32,
     /// How many records out of a thousand go to a topic that may be deleted under the transaction.
     #[serde(default)]
@@ -105,6 +109,7 @@ pub struct Transactional {
     nodes: BTreeMap<mainspring_core::client::Link, usize>,
     /// Connections on which something comes again.
     ghosts: BTreeMap<StreamId, Vec<Bytes>>,
+    held: Held,
 }
 
 impl Transactional {
@@ -127,15 +132,15 @@ impl Transactional {
             kept: VecDeque::new(),
             nodes: BTreeMap::new(),
             ghosts: BTreeMap::new(),
+            held: Held::default(),
         }
     }
 
-    fn start(&mut self, hands: &mut Hands<'_>) {
+    fn start(&mut self, hands: &Hands<'_>) {
         let name = format!("writer-{}", self.conduct.name);
         let version = self.conduct.version;
         let timeout = self.conduct.timeout_ms;
         let mut machine = machine(&self.load, &name, version, timeout);
-        hands.tell(Fact::ProducerAsked { client: self.client, name: self.conduct.name });
         machine.init_transactions(now(hands)).expect("a new producer can begin");
         self.machine = Some(machine);
         self.phase = Phase::Starting;
@@ -301,7 +306,10 @@ impl Transactional {
                 }
                 if left > 0 && !self.finishing {
                     self.send(hands, transaction);
-                    let pause = if hands.rng.chance(700) { 0 } else { self.load.pause / 4 };
+                    // What comes late is to find transactions that are under way.
+                    let is_slow = self.conduct.late > 0 && self.conduct.version < 2;
+                    let part = if is_slow { 1 } else { 4 };
+                    let pause = if hands.rng.chance(700) { 0 } else { self.load.pause / part };
                     let next = hands.now + hands.rng.exponential(pause);
                     self.phase = Phase::Open { transaction, left: left - 1, next, fate };
                     return true;
@@ -332,12 +340,35 @@ impl Transactional {
     fn carry_out(&mut self, hands: &mut Hands<'_>) {
         let Some(machine) = &mut self.machine else { return };
         while let Some(effect) = machine.poll_effect() {
+            let effect = match effect {
+                Effect::Transmit { link, parts } if self.conduct.version < 2 => {
+                    let comes = hands.rng.chance(self.conduct.late) && may_come_again(&parts);
+                    let held = if comes {
+                        self.held.hold(hands, &mut self.links, link, parts)
+                    } else {
+                        Err(parts)
+                    };
+                    match held {
+                        Ok(lost) => {
+                            self.nodes.remove(&link);
+                            machine.handle(now(hands), lost);
+                            continue;
+                        }
+                        Err(parts) => Effect::Transmit { link, parts },
+                    }
+                }
+                effect => effect,
+            };
             match &effect {
                 Effect::Connect { link, host, .. } => {
                     self.nodes.insert(*link, hands.node_of(host));
                 }
                 Effect::Transmit { link, parts } => {
-                    let comes = hands.rng.chance(self.conduct.late);
+                    if matches!(self.phase, Phase::Starting) && asks_for_epoch(parts) {
+                        let (client, name) = (self.client, self.conduct.name);
+                        hands.tell(Fact::ProducerAsked { client, name });
+                    }
+                    let comes = self.conduct.version >= 2 && hands.rng.chance(self.conduct.late);
                     if let Some(node) =
                         self.nodes.get(link).filter(|_| comes && may_come_again(parts))
                     {
@@ -386,6 +417,7 @@ impl Transactional {
 
     /// Lets requests arrive again whose time has come.
     fn haunt(&mut self, hands: &mut Hands<'_>) {
+        self.held.arrive(hands, self.finishing);
         if self.finishing {
             self.kept.clear();
         }
@@ -417,6 +449,7 @@ impl Transactional {
         let machine = self.machine.as_ref().and_then(Producer::next_deadline);
         let machine = machine.map_or(u64::MAX, mainspring_core::time::Instant::as_nanos);
         let again = self.kept.iter().map(|(at, ..)| *at).min().unwrap_or(u64::MAX);
+        let again = again.min(self.held.next().unwrap_or(u64::MAX));
         let due = own.min(machine).min(again).min(hands.now + SECOND);
         hands.wake_at(due.max(hands.now + 1));
     }
@@ -457,16 +490,25 @@ pub(super) fn machine(load: &Load, name: &str, version: i16, timeout_ms: u64) ->
     })
 }
 
-/// Returns whether a frame is of a kind that may arrive a second time.
-fn may_come_again(parts: &[Bytes]) -> bool {
-    let key = parts.iter().flat_map(|part| part.iter()).skip(4).take(2);
-    let key: Vec<u8> = key.copied().collect();
-    matches!(key[..], [high, low] if MAY_COME_AGAIN.contains(&i16::from_be_bytes([high, low])))
+/// Returns whether a frame is of a kind that may arrive a second time, or late.
+pub(super) fn may_come_again(parts: &[Bytes]) -> bool {
+    api_key(parts).is_some_and(|key| MAY_COME_AGAIN.contains(&key))
+}
+
+/// Returns whether a frame asks for an epoch.
+pub(super) fn asks_for_epoch(parts: &[Bytes]) -> bool {
+    api_key(parts) == Some(INIT)
+}
+
+/// Returns which API a frame is of.
+fn api_key(parts: &[Bytes]) -> Option<i16> {
+    let mut bytes = parts.iter().flat_map(|part| part.iter()).skip(4);
+    Some(i16::from_be_bytes([*bytes.next()?, *bytes.next()?]))
 }
 
 impl Actor for Transactional {
     fn handle(&mut self, hands: &mut Hands<'_>, event: ActorEvent) {
-        if !self.on_ghost(hands, &event) {
+        if !self.held.hear(hands, &event) && !self.on_ghost(hands, &event) {
             let input = match event {
                 ActorEvent::Wake => Some(Input::Wakeup),
                 ActorEvent::Finish => {

@@ -3,6 +3,7 @@
 pub mod anomalies;
 pub mod atomicity;
 pub mod committed_reads;
+pub mod fenced_for_cause;
 pub mod pipeline;
 pub mod stable_offset;
 pub mod staged_offsets;
@@ -17,6 +18,7 @@ use crate::history::{RecordKind, SeenRecord};
 pub fn all() -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(atomicity::Atomicity::default()),
+        Box::new(fenced_for_cause::FencedForCause::default()),
         Box::new(committed_reads::CommittedReads::default()),
         Box::new(anomalies::Anomalies::default()),
         Box::new(stable_offset::StableOffset::default()),
