@@ -127,13 +127,17 @@ impl Writer {
     }
 
     fn add_offsets(self, node: &mut TestNode) {
+        assert_eq!(self.try_add_offsets(node, 3), 0);
+    }
+
+    fn try_add_offsets(self, node: &mut TestNode, version: i16) -> i16 {
         let request = AddOffsetsToTxnRequest {
             transactional_id: ID.into(),
             producer_id: self.id,
             producer_epoch: self.epoch,
             group_id: "g".into(),
         };
-        assert_eq!(node.call(self.client, 3, &request).error_code, 0);
+        node.call(self.client, version, &request).error_code
     }
 
     fn commit_offset_alone(self, node: &mut TestNode, offset: i64) -> i16 {
@@ -318,6 +322,25 @@ fn offsets_that_an_old_client_committed_on_a_connection_that_it_has_left_are_tur
         assert!(left.is_turned_away(&mut node, 10), "of the transaction before");
         assert_eq!(writer.end(&mut node, true).error_code, 0);
         assert_eq!(committed_offset(&mut node, writer.client, true), (0, 20));
+    }
+}
+
+#[test]
+fn a_group_that_an_old_client_added_on_a_connection_that_it_has_left_begins_no_transaction() {
+    for (shards, version) in [(1, 3), (1, 4), (3, 3), (3, 4)] {
+        let (mut node, client) = started(shards);
+        let mut writer = Writer::init(&mut node, client, 11);
+        let left = writer;
+        writer.client = node.connect(0);
+        assert_eq!(writer.try_add_offsets(&mut node, version), 0);
+        assert_eq!(writer.end(&mut node, true).error_code, 0);
+
+        assert_eq!(left.try_add_offsets(&mut node, version), 16, "version {version}");
+
+        assert!(node.closed.contains(&left.client.connection));
+        // One that was begun would be aborted now, and the producer fenced.
+        node.pass(Duration::from_secs(61));
+        assert_eq!(writer.try_add_offsets(&mut node, version), 0);
     }
 }
 
