@@ -62,6 +62,27 @@ const FAILURES: &[Failure] = &[
     },
     Failure {
         scenario: "transactions",
+        seed: 10,
+        story: "a request of an old producer to take a group into its transaction came late, on a connection that \
+                the producer had left, and began another one: in version 4 it was taken for one of the kind that \
+                carries a new epoch each time; that one timed out, and the producer was fenced by nobody. \
+                a_group_that_an_old_client_added_on_a_connection_that_it_has_left_begins_no_transaction",
+    },
+    Failure {
+        scenario: "cluster-transactions",
+        seed: 200_021,
+        story: "all of a coordinator's log was committed while the coordinator read it, so nothing that came later \
+                told it to send the markers of what was decided before, and the transaction stayed open. \
+                a_decision_that_is_committed_while_the_next_coordinator_loads_is_carried_out",
+    },
+    Failure {
+        scenario: "cluster-transactions",
+        seed: 200_243,
+        story: "of the simulator itself: the logs were read for the last time while markers were on their way still, \
+                and a transaction that was whole a second later seemed torn",
+    },
+    Failure {
+        scenario: "transactions",
         seed: 604,
         story: "a consumer was put out of its group and given the same partition again between two calls of its program; \
                 the program's way back after an aborted transaction was taken for one in the new holding, and records \

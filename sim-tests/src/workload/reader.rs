@@ -299,6 +299,11 @@ impl Reader {
         state.log_start = state.log_start.max(log_start);
         if self.last_pass {
             state.records.extend(records.iter().cloned());
+            // Who ended a transaction may have been answered before its markers were written; they are part of it.
+            let is_stable = !(0..data.high_watermark).contains(&data.last_stable_offset);
+            let end = if is_stable { data.high_watermark } else { i64::MAX };
+            state.end =
+                state.end.map(|before| if before == i64::MAX { end } else { before.max(end) });
         }
         if self.version >= 5 {
             hands.tell(Fact::Read {

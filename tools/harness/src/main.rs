@@ -74,13 +74,19 @@ fn main() -> ExitCode {
         Some("swarm") => options(&arguments, &["--seconds"])
             .map(|[seconds]| simulator::swarm(&mut checks, seconds.unwrap_or(60))),
         Some("mutants") => match arguments.get(1).map(String::as_str) {
-            None => Ok(mutants::Mode::All),
             Some("--json") => Ok(mutants::Mode::Json),
             Some("--check") => Ok(mutants::Mode::Controls),
             Some("--network") => Ok(mutants::Mode::Network),
+            Some("--only") if arguments.len() < 3 => Err("--only needs numbers of bugs".to_owned()),
+            None | Some("--only") => Ok(mutants::Mode::All),
             Some(other) => Err(format!("there is no option {other}")),
         }
-        .map(|mode| mutants::run(&mut checks, mode)),
+        .map(|mode| {
+            let is_some = arguments.get(1).is_some_and(|option| option == "--only");
+            let ids = arguments.get(2).filter(|_| is_some);
+            let only: Vec<&str> = ids.map_or_else(Vec::new, |ids| ids.split(',').collect());
+            mutants::run(&mut checks, mode, &only);
+        }),
         Some("hostile") => options(&arguments, &[]).map(|[]| hostile::run(&mut checks)),
         Some("conformance") => conformance(&mut checks, &arguments),
         Some("commands") => options(&arguments, &[]).map(|[]| commands::run(&mut checks)),

@@ -102,8 +102,8 @@ pub(crate) enum Mode {
     Network,
 }
 
-/// Makes and builds the edited tree, and runs what is asked for.
-pub(crate) fn run(checks: &mut Checks, mode: Mode) {
+/// Makes and builds the edited tree, and runs what is asked for, for the bugs of these numbers where `only` names any.
+pub(crate) fn run(checks: &mut Checks, mode: Mode, only: &[&str]) {
     if mode == Mode::Json {
         checks.keep_stdout_free();
     }
@@ -113,19 +113,26 @@ pub(crate) fn run(checks: &mut Checks, mode: Mode) {
         Err(problem) => return checks.note("planted bugs apply", Err(problem)),
     };
     checks.note("planted bugs apply", Ok(format!("{} edits", mutants.len())));
+    if let Some(id) = only.iter().find(|id| !mutants.iter().any(|mutant| mutant.id == **id)) {
+        return checks.note("the bugs that are asked for", Err(format!("there is no {id}")));
+    }
+    let is_asked_for = |mutant: &Mutant| only.is_empty() || only.contains(&mutant.id.as_str());
     let first = Random::new(Random::fresh_seed()).below(1 << 40);
     let core = if mode == Mode::Network { None } else { Core::build(checks, mode, first) };
     if mode == Mode::Controls {
         // The controls of the network code cost another build; they go with every longer run.
         return;
     }
-    let network = NetworkTests::build(&tree());
-    checks.note("planted bugs of the network compile and are not active by themselves", {
-        network.as_ref().map_err(Clone::clone).and_then(|network| network.null(first))
-    });
+    let has_network = |mutant: &Mutant| mutant.tier == Tier::Network && is_asked_for(mutant);
+    let network = mutants.iter().any(has_network).then(|| NetworkTests::build(&tree()));
+    if let Some(network) = &network {
+        checks.note("planted bugs of the network compile and are not active by themselves", {
+            network.as_ref().map_err(Clone::clone).and_then(|network| network.null(first))
+        });
+    }
     let listed: Vec<&Mutant> = mutants
         .iter()
-        .filter(|mutant| mutant.id != "canary")
+        .filter(|mutant| mutant.id != "canary" && is_asked_for(mutant))
         .filter(|mutant| mode != Mode::Network || mutant.tier == Tier::Network)
         .collect();
     let mut survivors = Vec::new();
@@ -134,7 +141,8 @@ pub(crate) fn run(checks: &mut Checks, mode: Mode) {
         let found = match mutant.tier {
             Tier::Core => core.as_ref().and_then(|core| core.look(mutant, first)),
             Tier::Network => {
-                network.as_ref().ok().and_then(|tests| find_in_network(tests, &mutant.id, first))
+                let tests = network.as_ref().and_then(|network| network.as_ref().ok());
+                tests.and_then(|tests| find_in_network(tests, &mutant.id, first))
             }
         };
         if let Some(kill) = found {

@@ -100,11 +100,10 @@ const fn waiting(ctx: RequestContext, response: Response, places: Vec<(u32, u32)
 /// Returns whether the epoch of a request says nothing of which of its producer's transactions is meant.
 const fn is_of_the_first_kind(request: &transaction::Request) -> bool {
     match request {
-        transaction::Request::InitProducerId(_) => true,
         transaction::Request::AddPartitionsToTxn(request) => request.version < 4,
         // Producers of the second kind say it with the offsets (KIP-890), so whoever asks for it is of the first, even
         // in version 4, which is about an error code.
-        transaction::Request::AddOffsetsToTxn(_) => true,
+        transaction::Request::AddOffsetsToTxn(_) | transaction::Request::InitProducerId(_) => true,
         transaction::Request::EndTxn(request) => request.version < 5,
         transaction::Request::DescribeTransaction(_)
         | transaction::Request::ListTransactions(_)

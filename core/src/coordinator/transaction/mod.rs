@@ -185,7 +185,9 @@ impl TransactionCoordinator {
             self.follow(now, &id, None);
         }
         self.timers.set(Timer::Expiration, now.mono + self.config.id_expiration_check_interval);
-        self.on_committed(now, log, high_watermark);
+        // All of it may have been committed while it was read: what was decided before is ended all the same.
+        self.replies.committed(high_watermark);
+        self.start_endings(&mut Cx { now, log });
     }
 
     /// Decides a request. Its reply, and those of others that waited for it, come from

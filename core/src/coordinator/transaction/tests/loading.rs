@@ -130,6 +130,20 @@ fn a_decision_is_carried_out_by_the_next_coordinator_once_it_is_committed() {
 }
 
 #[test]
+fn a_decision_that_is_committed_while_the_next_coordinator_loads_is_carried_out() {
+    let mut bench = Bench::new();
+    let producer = bench.init().expect("a producer");
+    assert_eq!(errors(bench.call(add(ADD, producer, &[0, 1], false))), [ErrorCode::None; 2]);
+    bench.ask(end(END, producer, true));
+
+    bench.restart_with(true);
+
+    assert_eq!(bench.sent.len(), 2, "nothing more will be committed to remind it");
+    bench.settle();
+    assert_eq!(bench.status(), TransactionStatus::CompleteCommit);
+}
+
+#[test]
 fn a_decision_that_was_lost_has_told_nobody() {
     let mut bench = Bench::new();
     let producer = bench.init().expect("a producer");

@@ -284,13 +284,20 @@ impl Bench {
     /// Ends the coordinator and replays what is in the log; nothing of it counts as committed before the next
     /// commit.
     fn restart(&mut self) {
+        self.restart_with(false);
+    }
+
+    /// The same; what the log holds may be committed while the next coordinator reads it.
+    fn restart_with(&mut self, is_committed: bool) {
         let mut next = TransactionCoordinator::new(self.coordinator.config.clone());
         for (offset, record) in self.log.records.iter().enumerate().skip(self.log.start as usize) {
             let offset = Offset(offset as i64);
             next.replay(offset, record.key.clone(), record.value.clone()).expect("its own records");
         }
         let end = self.log.end();
-        next.loaded(self.now, &mut self.log, EPOCH_OF_LEADER, end, Offset::ZERO);
+        let committed = if is_committed { end } else { Offset::ZERO };
+        next.on_committed(self.now, &mut self.log, committed);
+        next.loaded(self.now, &mut self.log, EPOCH_OF_LEADER, end, committed);
         let before = std::mem::replace(&mut self.coordinator, next);
         self.sent.clear();
         self.wanted = 0;
