@@ -82,6 +82,18 @@ const FAILURES: &[Failure] = &[
                 and a transaction that was whole a second later seemed torn",
     },
     Failure {
+        scenario: "cluster",
+        seed: 600_757,
+        story: "of the simulator itself: faults let no cluster come about for 17 s, then one node was taken away for \
+                good, and the others, which are no cluster without it, were to serve",
+    },
+    Failure {
+        scenario: "transactions",
+        seed: 501_332,
+        story: "of the simulator itself: what was left for a reader of committed records at the end was 900 small \
+                segments, and it asked for one every 100 ms; 200 s were too short for it",
+    },
+    Failure {
         scenario: "transactions",
         seed: 604,
         story: "a consumer was put out of its group and given the same partition again between two calls of its program; \

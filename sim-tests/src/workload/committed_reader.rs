@@ -116,7 +116,9 @@ impl CommittedReader {
         if hands.now < self.next_fetch {
             return;
         }
-        self.next_fetch = hands.now + hands.rng.exponential(self.load.pause);
+        // What is left at the end may be much, in many small segments, each of which takes a request.
+        let pause = if is_written { 0 } else { self.load.pause };
+        self.next_fetch = hands.now + hands.rng.exponential(pause);
         let (topic, index) = self.topic_of(at);
         let (topic, index) = (topic.to_owned(), index);
         if !self.line.reaches(hands, &topic, index) {

@@ -184,6 +184,8 @@ pub struct World<M> {
     marks: BTreeMap<Mark, u64>,
     counts: BTreeMap<&'static str, u64>,
     healed: bool,
+    /// Whether any node has served at any time. Nodes that are no cluster yet need all of them to become one.
+    has_served: bool,
     /// Whose disk was exchanged for an empty one, of a cluster that can do without it.
     wiped: Option<usize>,
     over: bool,
@@ -235,6 +237,7 @@ impl<M: Machine> World<M> {
             marks: BTreeMap::new(),
             counts: BTreeMap::new(),
             healed: false,
+            has_served: false,
             wiped: None,
             over: false,
             options,

@@ -149,7 +149,11 @@ impl<M: Machine> World<M> {
             state.excuse &= self.options.unrecoverable;
             self.release(node);
         }
-        let lost = self.options.cluster.as_ref().map_or(Vec::new(), |it| it.lost.clone());
+        let mut lost = self.options.cluster.as_ref().map_or(Vec::new(), |it| it.lost.clone());
+        if !lost.is_empty() && !self.has_served {
+            lost.clear();
+            self.options.permanent.clear();
+        }
         for node in 0..self.nodes.len() {
             self.resume(node);
             let serves = self.nodes[node].is_ready();

@@ -150,6 +150,7 @@ impl<M: Machine> World<M> {
             Effect::Ready => {
                 let ready = self.nodes[node].ready(shard);
                 if ready {
+                    self.has_served = true;
                     self.tell(&Fact::Ready { node });
                     self.look(node);
                 }
