@@ -93,10 +93,33 @@ impl Batch {
         whole[CRC_FROM - 4..CRC_FROM].copy_from_slice(&(crc as u32).to_be_bytes());
     }
 
+    /// Puts a header that was taken from a batch in front of the payload that was behind it.
+    pub(crate) const fn from_parts(header: [u8; HEADER_LEN], rest: Bytes) -> Self {
+        Self { header, rest }
+    }
+
+    /// Returns the same records in a batch that ends earlier, with a CRC of its own. Offsets, sequences
+    /// and epochs of what is left are as before.
+    pub(crate) fn ending_at(&self, last_offset_delta: i32) -> Self {
+        let mut shorter = self.clone();
+        shorter.header[23..27].copy_from_slice(&last_offset_delta.to_be_bytes());
+        shorter.reseal();
+        shorter
+    }
+
     /// Puts another compression of the same records in place of the payload.
     pub(in crate::record) fn recompressed(&self, codec: u8, rest: Bytes) -> Self {
         let mut header = self.header;
         header[22] = (header[22] & !0x07) | (codec & 0x07);
+        Self::seal(header, rest)
+    }
+
+    /// Puts some of its records, uncompressed, in place of the payload; offsets and sequences stay.
+    pub(in crate::record) fn partial(&self, rest: Bytes, count: i32, max_timestamp: i64) -> Self {
+        let mut header = self.header;
+        header[22] &= !0x07;
+        header[35..43].copy_from_slice(&max_timestamp.to_be_bytes());
+        header[57..61].copy_from_slice(&count.to_be_bytes());
         Self::seal(header, rest)
     }
 
@@ -304,6 +327,11 @@ impl Batch {
     /// Returns the number of records that the header claims.
     pub fn records_count(&self) -> i32 {
         self.i32_at(57)
+    }
+
+    /// Returns whether it has more offsets than records, as one of which some records are not kept.
+    pub fn is_partial(&self) -> bool {
+        i64::from(self.records_count()) <= i64::from(self.last_offset_delta())
     }
 }
 

@@ -12,7 +12,11 @@ use crate::log::producer_state::ProducerStates;
 use crate::log::time_index::TimeIndex;
 use crate::record::batch::Batch;
 use crate::record::compress::{Codec, decompress};
+use crate::record::cron::{Cron, DUE_MS_MAX};
+use crate::record::features::{Action, Features};
+use crate::record::hidden::Hidden;
 use crate::record::iterate::{OpenBatch, Records};
+use crate::record::keep::{Stored, stored, trimmed};
 use crate::record::produce::{TimestampType, TopicRules, check_produced};
 use crate::time::{Instant, UnixMillis};
 
@@ -51,6 +55,63 @@ pub fn produced(bytes: &[u8]) {
                 }
             }
         }
+    }
+}
+
+/// A Produce request's bytes for a partition with features, after a byte that says which: what is taken has a wish for
+/// each record, and what is kept of it is read at its place.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn wishes(bytes: &[u8]) {
+    let Some((which, bytes)) = bytes.split_first() else { return };
+    let features = Features {
+        schedule: which & 1 != 0,
+        half: which & 2 != 0,
+        dedup: which & 4 != 0,
+        dedup_by_key: which & 8 != 0,
+        default_delay_ms: i64::from(which & 16),
+    };
+    let mut sealed = bytes.to_vec();
+    let Ok(batch) = Batch::split_from(&mut Bytes::copy_from_slice(bytes)) else { return };
+    sealed[17..21].copy_from_slice(&batch.compute_crc().to_be_bytes());
+    let rules = TopicRules { decompressed_max_bytes: MAX_BYTES, ..TopicRules::default() };
+    let Ok(batch) = check_produced(sealed.into(), 9, &rules, NOW) else { return };
+    let Ok(Some((wishes, open))) = features.wishes(&batch, NOW.0, MAX_BYTES) else { return };
+    assert_eq!(wishes.len(), batch.records_count() as usize);
+    let keep: Vec<bool> = wishes.iter().map(|wish| wish.action == Action::Store).collect();
+    let kept = keep.iter().filter(|keep| **keep).count();
+    match stored(&batch, &keep, &open) {
+        Stored::Whole(whole) => assert!(kept == keep.len() && whole.crc() == batch.crc()),
+        Stored::Void(void) => assert!(kept == 0 && Hidden::of(&void) == Some(Hidden::Void)),
+        Stored::Partial(partial) => {
+            let served = trimmed(&partial);
+            assert!(partial.crc_is_valid() && served.crc_is_valid());
+            let open = OpenBatch::open(&served, MAX_BYTES).expect("it is not compressed");
+            let read: Vec<_> =
+                open.records().map(|record| record.expect("it was read before")).collect();
+            assert_eq!(read.len(), kept);
+            assert_eq!(read.last().map(|record| record.offset), Some(served.last_offset()));
+        }
+    }
+}
+
+/// A moment in eight bytes, and a line with the name of a time zone before a cron expression: occurrences come one after
+/// the other, and never none where the expression was taken.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn cron(bytes: &[u8]) {
+    let Some((after, text)) = bytes.split_first_chunk::<8>() else { return };
+    let Ok(text) = std::str::from_utf8(text) else { return };
+    let Some((zone, expression)) = text.split_once('\n') else { return };
+    let Ok(cron) = Cron::parse(expression, zone) else { return };
+    assert!(cron.next(NOW.0).is_some(), "it was taken and never comes");
+    let mut after = i64::from_be_bytes(*after);
+    for _ in 0..10 {
+        let Some(next) = cron.next(after) else { break };
+        assert!(next > after && next <= DUE_MS_MAX);
+        after = next;
     }
 }
 

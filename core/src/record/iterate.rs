@@ -123,6 +123,16 @@ impl<'a> Records<'a> {
     pub const fn new(payload: &'a [u8], count: i32) -> Self {
         Self { left: count, bytes: payload }
     }
+
+    /// Returns the next record with its bytes, its length included.
+    pub(in crate::record) fn next_raw(
+        &mut self,
+    ) -> Option<Result<(&'a [u8], Record<'a>), RecordError>> {
+        let before = self.bytes;
+        let record = self.next()?;
+        let raw = &before[..before.len() - self.bytes.len()];
+        Some(record.map(|record| (raw, record)))
+    }
 }
 
 impl<'a> Iterator for Records<'a> {

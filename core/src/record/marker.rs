@@ -3,6 +3,7 @@
 use crate::ids::{ProducerEpoch, ProducerId};
 use crate::record::batch::Batch;
 use crate::record::builder::{TransactionResult, transaction_marker};
+use crate::record::hidden::Hidden;
 
 /// What a marker says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,7 +34,7 @@ impl TxnMarker {
 
     /// Reads a batch; `None` where it is no marker of a transaction.
     pub fn of(batch: &Batch) -> Option<Self> {
-        if !batch.is_control() || batch.codec() != 0 {
+        if !batch.is_control() || batch.codec() != 0 || Hidden::of(batch).is_some() {
             return None;
         }
         // Length, attributes, timestamp and offset delta: each marker has them in one byte or more.

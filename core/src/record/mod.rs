@@ -7,7 +7,15 @@
 pub mod batch;
 pub mod builder;
 pub mod compress;
+pub mod cron;
+pub mod delivered;
+pub mod features;
 pub mod fuzz;
+pub mod headers;
+pub mod hidden;
 pub mod iterate;
+pub mod keep;
 pub mod marker;
 pub mod produce;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -107,7 +107,7 @@ impl Refusal {
         Self { is_malformed: true, ..self }
     }
 
-    fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+    pub(in crate::record) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorCode::InvalidRecord, message)
     }
 
@@ -347,7 +347,7 @@ const fn is_out_of_range(timestamp: i64, rules: &TopicRules, now: UnixMillis) ->
 
 /// Nothing that can be said about records is cured by sending the same bytes again, so the code is
 /// never the retriable `CORRUPT_MESSAGE`.
-fn unreadable(error: RecordError) -> Refusal {
+pub(in crate::record) fn unreadable(error: RecordError) -> Refusal {
     let code = match error {
         RecordError::Compress(CompressError::TooLarge(_)) => ErrorCode::MessageTooLarge,
         RecordError::Varint

@@ -10,8 +10,8 @@
 //! Invariants:
 //! 1. No input makes decoding panic, and none makes it reserve more memory than its budget.
 //! 2. Every count is checked against the bytes that are left before anything is reserved.
-//! 3. What `ApiVersions` advertises on a listener is exactly what is served there, and what is served there
-//!    [`Request::decode`] decodes.
+//! 3. What `ApiVersions` advertises on a listener is exactly what is served there, our own APIs for tools
+//!    excepted, and what is served there [`Request::decode`] decodes.
 //! 4. The size before a frame equals the bytes that follow it.
 //!
 //! Source: Kafka protocol guide; KIP-482 (flexible versions), KIP-511 (`ApiVersions`).
@@ -29,6 +29,7 @@ pub mod frame;
 pub mod fuzz;
 pub mod group_record;
 pub mod header;
+pub mod hidden_record;
 #[cfg(any(test, feature = "json"))]
 pub mod json;
 pub mod metadata_record;

@@ -49,6 +49,8 @@ const TARGETS: &[Target] = &[
         seeds: || seeds::kept("metadata_record"),
     },
     Target { name: "produced", body: resealed_produced, seeds: seeds::batches },
+    Target { name: "wishes", body: record::fuzz::wishes, seeds: seeds::wishes },
+    Target { name: "cron", body: record::fuzz::cron, seeds: seeds::crons },
     Target { name: "batches", body: record::fuzz::batches, seeds: seeds::batches },
     Target { name: "records", body: record::fuzz::records, seeds: seeds::records },
     Target { name: "compressed", body: record::fuzz::compressed, seeds: seeds::compressed },

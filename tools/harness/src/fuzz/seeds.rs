@@ -10,6 +10,9 @@ use mainspring_core::log::offset_index::OffsetIndex;
 use mainspring_core::log::producer_state::ProducerStates;
 use mainspring_core::log::time_index::TimeIndex;
 use mainspring_core::record::batch::{Batch, HEADER_LEN};
+use mainspring_core::record::builder::BatchBuilder;
+use mainspring_core::record::compress::Codec;
+use mainspring_core::record::headers;
 use mainspring_core::time::Instant;
 use serde_json::Value;
 
@@ -163,6 +166,56 @@ pub(crate) fn transaction_logs() -> Vec<Vec<u8>> {
 pub(crate) fn batches() -> Vec<Vec<u8>> {
     let lines = lines("records/records.jsonl.gz");
     bounded(lines.iter().filter_map(|line| hex(&line["hex"])).collect())
+}
+
+/// Returns batches whose records ask for what features of a topic do, behind a byte for those that are on.
+pub(crate) fn wishes() -> Vec<Vec<u8>> {
+    let pairs: [&[(&[u8], &[u8])]; 9] = [
+        &[],
+        &[(headers::DELAY_MS, b"5000"), (headers::ID, b"order-1")],
+        &[(headers::DELIVER_AT, b"1800000000000")],
+        &[(headers::CRON, b"0 30 2 * * MON-FRI"), (headers::CRON_TIMEZONE, b"Europe/Berlin")],
+        &[(headers::HALF, b"orders"), (headers::ID, b"o-1"), (headers::CHECK_AFTER_MS, b"10")],
+        &[(headers::OP, b"cancel"), (headers::TICKET, b"77")],
+        &[(headers::OP, b"reschedule"), (headers::ID, b"order-1"), (headers::DELAY_MS, b"1")],
+        &[(headers::OP, b"commit"), (headers::ID, b"o-1")],
+        &[(headers::DEDUP_ID, b"payment-9")],
+    ];
+    let build = |codec, wishes: &[&[(&[u8], &[u8])]]| {
+        let mut builder = BatchBuilder::new(codec);
+        for pairs in wishes {
+            let headers: Vec<(&[u8], Option<&[u8]>)> =
+                pairs.iter().map(|(name, value)| (*name, Some(*value))).collect();
+            builder.push(1_770_000_000_000, Some(b"key"), Some(b"value"), &headers);
+        }
+        builder.build().to_bytes()
+    };
+    let mut seeds = Vec::new();
+    for codec in [Codec::None, Codec::Lz4] {
+        for which in [7_u8, 31] {
+            seeds.push([&[which], &build(codec, &pairs)[..]].concat());
+            seeds.extend(pairs.iter().map(|one| [&[which], &build(codec, &[*one])[..]].concat()));
+        }
+    }
+    seeds
+}
+
+/// Returns cron expressions, behind a moment and a time zone.
+pub(crate) fn crons() -> Vec<Vec<u8>> {
+    let moment = 1_774_744_200_000_i64.to_be_bytes();
+    let zones =
+        ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Africa/Casablanca"];
+    let expressions = [
+        "0 30 2 * * *",
+        "*/7 10-50/3 * ? JAN,Jul mon-FRI",
+        "0 0 0 L * ?",
+        "0 0 12 29 2 *",
+        "5/10 0 1,2,3 31 * 7",
+        "@every 1500",
+        "@monthly",
+    ];
+    let pairs = zones.iter().flat_map(|zone| expressions.iter().map(move |it| (zone, it)));
+    pairs.map(|(zone, it)| [&moment[..], format!("{zone}\n{it}").as_bytes()].concat()).collect()
 }
 
 /// Returns what follows the header of a batch, behind the number of records.
