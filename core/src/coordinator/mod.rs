@@ -4,5 +4,6 @@
 //! replays them after a restart; answers wait until what they rest on is committed.
 
 pub mod group;
+pub mod schedule;
 mod timers;
 pub mod transaction;

@@ -1,0 +1,165 @@
+//! Delivery: what is due becomes one batch of ordinary records and the note that says so.
+
+use std::collections::BTreeSet;
+
+use super::Schedule;
+use super::aside;
+use super::queue::{bytes_of, held};
+use crate::ids::Offset;
+use crate::record::batch::Batch;
+use crate::record::builder::BatchBuilder;
+use crate::record::compress::Codec;
+use crate::record::delivered::delivered;
+use crate::record::hidden::{Change, Note};
+use crate::time::{Instant, Now};
+use crate::wire::DecodeError;
+
+/// Most bytes that delivery adds to a record.
+const ADDED_MAX: usize = 160;
+
+/// Most notes that are asked for at once.
+const WANTED_MAX: usize = 1_024;
+
+/// Notes that are asked for, each once.
+#[derive(Default)]
+struct Wanted {
+    places: Vec<Offset>,
+    known: BTreeSet<Offset>,
+}
+
+impl Wanted {
+    /// Asks for a note too, and returns whether there was room.
+    fn add(&mut self, place: Offset) -> bool {
+        if self.places.len() >= WANTED_MAX {
+            return false;
+        }
+        if self.known.insert(place) {
+            self.places.push(place);
+        }
+        true
+    }
+}
+
+impl Schedule {
+    /// Delivers what is due, as far as its records are at hand: returns a note, and the batch that must come
+    /// right behind it. The caller appends both and applies both; the note names the batch as it is. Call it
+    /// again until it returns `None`. Where the caller appends nothing, nothing has happened.
+    pub fn fire(&mut self, now: Now) -> Option<(Note, Batch)> {
+        let stamps = self.stamps?;
+        let wall_ms = self.observe(now);
+        let settings = &self.settings;
+        let mut builder = BatchBuilder::new(Codec::None);
+        let mut changes = Vec::new();
+        for ((due_ms, ticket), entry) in self.state.queue.due(wall_ms) {
+            let size = builder.uncompressed_size() + bytes_of(entry) + ADDED_MAX;
+            let is_full =
+                builder.len() >= settings.fire_max_records || size > settings.fire_max_bytes;
+            if is_full && !builder.is_empty() {
+                break;
+            }
+            delivered(entry, ticket, due_ms, &mut builder, wall_ms);
+            let next = entry.cron.as_ref().and_then(|(expression, zone)| {
+                let next = |after_ms| (self.next_cron)(expression, zone, after_ms);
+                // However many times were missed, they come once.
+                let soon = next(due_ms).filter(|next_ms| *next_ms > wall_ms);
+                soon.or_else(|| next(wall_ms)).filter(|next_ms| *next_ms > wall_ms)
+            });
+            changes.push(Change::Fired { ticket, next_due_ms: next.unwrap_or(-1) });
+        }
+        if changes.is_empty() {
+            return None;
+        }
+        let batch = builder.build();
+        Some((Note { at_ms: stamps.at(now), link: Some(batch.crc()), changes }, batch))
+    }
+
+    /// Returns when the schedule is to be looked at next, by [`fire`](Self::fire),
+    /// [`checks_due`](Self::checks_due) and [`wanted`](Self::wanted). What waits for a record that is wanted, or
+    /// for something to be committed, waits for no time.
+    pub fn next_deadline(&mut self, now: Now) -> Option<Instant> {
+        self.stamps?;
+        self.arm_checks(now);
+        let (state, below) = (&self.state, self.copies_below);
+        self.aside.tidy(|ticket| {
+            state.checks.ready.contains(&ticket)
+                || state.live(ticket).is_some_and(|live| live.place < below)
+        });
+        let wall_ms = self.observe(now);
+        let queue = &self.state.queue;
+        let absent = queue.first_absent();
+        let due = queue.first().filter(|first| Some(*first) != absent);
+        let due = due.map(|(due_ms, _)| due_ms);
+        let prefetch_ms = self.settings.prefetch.as_millis() as i64;
+        let wanted = absent.map(|(due_ms, _)| due_ms.saturating_sub(prefetch_ms));
+        let wanted = wanted.filter(|at_ms| *at_ms > wall_ms);
+        let by_wall = due.into_iter().chain(wanted).min().map(|at_ms| {
+            let wait_ms = at_ms.saturating_sub(wall_ms).max(0) as u64;
+            now.mono + std::time::Duration::from_millis(wait_ms)
+        });
+        let settled = self.guard.as_ref();
+        let settled = settled.and_then(|it| it.settled_at(self.settings.clock_step_hold_ms));
+        by_wall.into_iter().chain(settled).chain(self.next_check()).min()
+    }
+
+    /// Returns the notes whose records are needed soon and are not at hand, the most urgent first. The caller
+    /// reads them, asks for none twice while it reads it, and gives them to
+    /// [`take_records`](Self::take_records).
+    pub fn wanted(&self, now: Now) -> Vec<Offset> {
+        if self.stamps.is_none() {
+            return Vec::new();
+        }
+        let mut wanted = Wanted::default();
+        let mut bytes = 0;
+        for key in self.state.queue.lacking(self.soon_ms(now)) {
+            let Some(live) = self.state.live(key.1) else { continue };
+            let size = live.bytes as usize;
+            if !self.state.queue.would_hold(key, size, bytes) || !wanted.add(live.place) {
+                break;
+            }
+            bytes += size;
+        }
+        let asked = self.state.checks.ready.iter().copied();
+        let copied = self.to_copy(self.copies_below).map(|(ticket, _)| ticket);
+        let mut bytes = self.aside.bytes();
+        for ticket in asked.chain(copied) {
+            let is_held =
+                self.aside.of(ticket).or_else(|| self.state.queue.record(ticket)).is_some();
+            let Some(live) = self.state.live(ticket).filter(|_| !is_held) else { continue };
+            let is_first = bytes == 0;
+            bytes += live.bytes as usize;
+            if (bytes > aside::BYTES_MAX && !is_first) || !wanted.add(live.place) {
+                break;
+            }
+        }
+        wanted.places
+    }
+
+    /// Takes the records that are needed from a note that was read.
+    ///
+    /// # Errors
+    /// [`DecodeError`] where the batch is no note that can be read.
+    pub fn take_records(&mut self, now: Now, batch: &Batch) -> Result<(), DecodeError> {
+        let (place, size) = (batch.base_offset(), batch.size());
+        let soon_ms = self.soon_ms(now);
+        for change in Note::read(batch)?.changes {
+            let Change::Entry(ticket, entry) = change else { continue };
+            let ticket = ticket.resolve(place.plus(1));
+            let Some(live) = self.state.live(ticket).filter(|live| live.place == place) else {
+                continue;
+            };
+            let key = (live.due_ms, ticket);
+            let queue = &self.state.queue;
+            let is_soon = queue.lacks(key) && live.due_ms <= soon_ms;
+            if is_soon && queue.would_hold(key, bytes_of(&entry), 0) {
+                self.state.queue.insert(key, Some(held(entry, size)));
+            } else if self.state.checks.ready.contains(&ticket) || place < self.copies_below {
+                self.aside.put(ticket, held(entry, size));
+            }
+        }
+        Ok(())
+    }
+
+    fn soon_ms(&self, now: Now) -> i64 {
+        self.wall_ms(now).saturating_add(self.settings.prefetch.as_millis() as i64)
+    }
+}
