@@ -167,7 +167,7 @@ fn what_follows_is_printed_as_it_comes() {
 fn wrong_use_and_what_is_not_there_have_codes_of_their_own() {
     let bench = Bench::new();
     bench.ok(&["topic", "create", "t"]);
-    let cases: [(&[&str], i32, &str); 35] = [
+    let cases: [(&[&str], i32, &str); 40] = [
         (&["topic", "create", "t"], 1, "TOPIC_ALREADY_EXISTS"),
         (&["topic", "create", "u", "--partitions", "0"], 2, "--partitions 0 is less than 1"),
         (&["topic", "create", "u", "--replication", "5"], 1, "INVALID_REPLICATION_FACTOR"),
@@ -203,6 +203,11 @@ fn wrong_use_and_what_is_not_there_have_codes_of_their_own() {
         (&["produce", "t", "--batch", "3"], 2, "--txn"),
         (&["txn", "list", "--state", "Open"], 2, "choose among Empty, Ongoing"),
         (&["txn", "list", "--pattern", "("], 1, "INVALID_REGULAR_EXPRESSION"),
+        (&["produce", "t", "--delay", "soon"], 2, "1h30m"),
+        (&["produce", "t", "--at", "tomorrow"], 2, "Unix milliseconds"),
+        (&["produce", "t", "--delay", "5m", "--at", "0"], 2, "cannot be used with"),
+        (&["produce", "t", "--delay", "5m"], 1, "lacks schedule"),
+        (&["produce", "none", "--delay", "5m"], 3, "none"),
     ];
     for (arguments, code, says) in cases {
         assert_refused(&bench.run(arguments), code, says);

@@ -12,6 +12,7 @@ mod failure;
 mod format;
 mod group;
 mod group_reset;
+mod later;
 mod log;
 mod output;
 mod produce;

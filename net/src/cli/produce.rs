@@ -15,6 +15,7 @@ use mainspring_core::wire::KafkaString;
 use super::connect::{self, Connection, check_reachable, refused, topic_name};
 use super::failure::{Code, Failure, words};
 use super::format::InputFormat;
+use super::later::{self, Later};
 use super::output::Stop;
 use super::produce_txn::{self, Transactions};
 use crate::client::Driver;
@@ -51,6 +52,8 @@ pub(crate) struct Args {
     compression: String,
     #[command(flatten)]
     transactions: produce_txn::Flags,
+    #[command(flatten)]
+    later: Later,
     #[command(flatten)]
     connection: Connection,
 }
@@ -98,8 +101,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Stop> {
         })?),
         None => Source::Stdin,
     };
+    let is_later = args.later.header()?.is_some();
     connect::block_on(async {
         let transactions = settled.map(Transactions::new).transpose()?;
+        if is_later {
+            later::check_topic(&template.topic, &args.connection).await?;
+        }
         let lines = read_lines(source)?;
         let sending = Sending {
             driver: Driver::new(Producer::new(config)),
@@ -137,6 +144,7 @@ impl Template {
             })?;
             headers.push((owned(name.as_bytes()), Some(owned(value.as_bytes()))));
         }
+        headers.extend(args.later.header()?);
         Ok(Self {
             topic: topic_name(&args.topic)?,
             partition: args.partition.map(PartitionIndex),

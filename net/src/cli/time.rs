@@ -1,12 +1,20 @@
-//! Moments as people write them: Unix milliseconds, or a date and time in UTC.
+//! Moments and lengths of time as people write them: Unix milliseconds, or a date and time in UTC or with its
+//! distance from it; `1h30m`.
 
-/// Reads Unix milliseconds, or `2026-11-22`, `2026-11-22T10:00`, `2026-11-22T10:00:30.5Z`.
+/// Reads Unix milliseconds, or `2026-11-22`, `2026-11-22T10:00`, `2026-11-22T10:00:30.5Z`,
+/// `2026-11-22T11:00:30+01:00` (RFC 3339).
 pub(crate) fn parse_millis(text: &str) -> Option<i64> {
     if let Ok(millis) = text.parse::<i64>() {
         return (millis >= 0).then_some(millis);
     }
-    let text = text.strip_suffix('Z').unwrap_or(text);
-    let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
+    let whole_text = text;
+    let text = text.strip_suffix(['Z', 'z']).unwrap_or(text);
+    let (date, time) = text.split_once(['T', 't', ' ']).unwrap_or((text, "00:00"));
+    let (time, distance) = match time.find(['+', '-']) {
+        Some(_) if text.len() < whole_text.len() => return None,
+        Some(at) => (&time[..at], distance_of(&time[at..])?),
+        None => (time, 0),
+    };
     let [year, month, day] = numbers(date, '-')?;
     let (whole, fraction) = time.split_once('.').unwrap_or((time, "0"));
     let [hour, minute, second] =
@@ -25,7 +33,38 @@ pub(crate) fn parse_millis(text: &str) -> Option<i64> {
     let millis: i64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
     let years_before: i64 = (1970..year).map(|year| 337 + days_of(year, 2)).sum();
     let days = years_before + (1..month).map(|month| days_of(year, month)).sum::<i64>() + day - 1;
-    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000 + millis)
+    let minutes = (days * 24 + hour) * 60 + minute - distance;
+    Some((minutes * 60 + second) * 1000 + millis).filter(|moment| *moment >= 0)
+}
+
+/// Reads how many minutes a clock is ahead of UTC.
+fn distance_of(text: &str) -> Option<i64> {
+    let [hours, minutes] = numbers(&text[1..], ':')?;
+    let distance = hours * 60 + minutes;
+    let is_sound = hours < 24 && minutes < 60;
+    is_sound.then_some(if text.starts_with('-') { -distance } else { distance })
+}
+
+/// Reads a length of time such as `5m`, `1h30m`, `2d` or `250ms`: whole numbers, each with its unit, the largest one
+/// first. Returns milliseconds.
+pub(crate) fn parse_duration_ms(text: &str) -> Option<i64> {
+    const UNITS: [(&str, i64); 5] =
+        [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+    let mut left = text;
+    let mut units = UNITS.iter();
+    let mut total = 0_i64;
+    while !left.is_empty() {
+        let number_end = left.find(|character: char| !character.is_ascii_digit())?;
+        let (number, behind) = left.split_at(number_end);
+        let unit_end =
+            behind.find(|character: char| character.is_ascii_digit()).unwrap_or(behind.len());
+        let (unit, rest) = behind.split_at(unit_end);
+        let (_, millis) = units.find(|(name, _)| *name == unit)?;
+        let part = number.parse::<i64>().ok()?.checked_mul(*millis)?;
+        total = total.checked_add(part)?;
+        left = rest;
+    }
+    (!text.is_empty()).then_some(total)
 }
 
 fn numbers<const N: usize>(text: &str, between: char) -> Option<[i64; N]> {
@@ -63,6 +102,9 @@ mod tests {
             ("2000-02-29T12:00", 951_825_600_000),
             ("2023-11-14 22:13:20", 1_700_000_000_000),
             ("2026-11-22T10:00", 1_795_341_600_000),
+            ("2026-11-22T11:00:00+01:00", 1_795_341_600_000),
+            ("2026-11-22t04:30:00.000-05:30", 1_795_341_600_000),
+            ("2026-11-22 10:00:00z", 1_795_341_600_000),
         ] {
             assert_eq!(parse_millis(text), Some(millis), "{text}");
         }
@@ -70,8 +112,54 @@ mod tests {
 
     #[test]
     fn what_is_no_moment_is_refused() {
-        for text in ["", "-1", "2023-02-29", "2023-13-01", "2023-1-1T24:00", "1969-12-31", "now"] {
+        for text in [
+            "",
+            "-1",
+            "2023-02-29",
+            "2023-13-01",
+            "2023-1-1T24:00",
+            "1969-12-31",
+            "now",
+            "2026-11-22T10:00+01:00Z",
+            "2026-11-22T10:00+24:00",
+            "2026-11-22T10:00+0100",
+            "2026-11-22T10:00+1:60",
+            "2026-11-22T10:00+",
+            "2026-11-22T10:00-\u{e4}:00",
+            "1970-01-01T00:00+01:00",
+        ] {
             assert_eq!(parse_millis(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time_are_numbers_with_units_in_their_order() {
+        for (text, millis) in [
+            ("5m", 300_000),
+            ("1h30m", 5_400_000),
+            ("250ms", 250),
+            ("1d2h3m4s5ms", 93_784_005),
+            ("0s", 0),
+            ("90m", 5_400_000),
+        ] {
+            assert_eq!(parse_duration_ms(text), Some(millis), "{text}");
+        }
+        for text in [
+            "",
+            "5",
+            "m",
+            "5 m",
+            "1.5h",
+            "-5m",
+            "30m1h",
+            "1h1h",
+            "5w",
+            "1h30",
+            "5M",
+            "999999999999999d",
+            "5\u{e4}",
+        ] {
+            assert_eq!(parse_duration_ms(text), None, "{text}");
         }
     }
 }
