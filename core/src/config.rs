@@ -254,6 +254,8 @@ pub enum Valid {
     Range(i64, i64),
     /// One of these words.
     OneOf(&'static [&'static str]),
+    /// A list of such words, each at most once, with commas between.
+    Words(&'static [&'static str]),
     /// `true` or `false`.
     Boolean,
     /// Any text.
@@ -822,6 +824,18 @@ pub fn check(kind: SettingType, valid: Valid, value: &str) -> Result<(), String>
             } else {
                 Err(format!("it must be one of {}", words.join(", ")))
             }
+        }
+        Valid::Words(words) => {
+            let mut seen = std::collections::BTreeSet::new();
+            for word in value.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+                if !words.contains(&word) {
+                    return Err(format!("it is a list of {}", words.join(", ")));
+                }
+                if !seen.insert(word) {
+                    return Err(format!("it names {word} twice"));
+                }
+            }
+            Ok(())
         }
         Valid::Boolean => {
             if value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false") {

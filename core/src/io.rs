@@ -607,6 +607,8 @@ pub enum Mark {
     LateRequestRefused,
     /// A marker came on a connection that the node that sent it has left.
     LateMarkerRefused,
+    /// Records that waited were delivered.
+    EntriesDelivered,
     /// The metadata log says that others vote from here on.
     VotersChanged,
     /// The controller fenced a broker that was silent.

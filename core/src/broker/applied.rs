@@ -43,7 +43,7 @@ impl Shard {
             touched.configured.extend(self.image.topics().map(|topic| topic.id));
         }
         for id in std::mem::take(&mut touched.configured) {
-            self.reconfigure(id);
+            self.reconfigure(now, id);
         }
         for &node in &touched.nodes {
             let held = self.partitions_of(node);

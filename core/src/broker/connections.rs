@@ -289,6 +289,8 @@ impl Shard {
             Request::OffsetForLeaderEpoch(request) => {
                 self.on_offset_for_leader_epoch(now, ctx, &request);
             }
+            Request::EntryList(request) => self.on_entry_list(now, ctx, &request),
+            Request::EntryAlter(request) => self.on_entry_alter(now, ctx, &request),
             Request::DescribeConfigs(request) => self.on_describe_configs(ctx, &request),
             Request::AlterConfigs(request) => self.on_alter_configs(now, ctx, request),
             Request::DescribeLogDirs(request) => self.on_describe_log_dirs(now, ctx, &request),

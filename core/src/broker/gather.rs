@@ -259,6 +259,12 @@ impl Shard {
                 let entry = &mut response.topics[t].partitions[p];
                 super::api::transactions::fill_producers(entry, outcome);
             }
+            (Response::EntryList(response), Answer::Entries(outcome)) => {
+                super::api::entries::fill_list(&mut response.topics[t].partitions[p], outcome);
+            }
+            (Response::EntryAlter(response), Answer::Produced(outcome)) => {
+                super::api::entries::fill_alter(&mut response.topics[t].alterations[p], outcome);
+            }
             (Response::ListOffsets(response), Answer::Offset(outcome)) => {
                 super::api::list_offsets::fill(&mut response.topics[t].partitions[p], outcome);
             }

@@ -7,7 +7,7 @@ use crate::broker::post::Answer;
 use crate::broker::shard::Shard;
 use crate::connection::RequestId;
 use crate::coordinator::transaction::MarkerId;
-use crate::ids::{ConnectionId, ProducerId, TopicPartition};
+use crate::ids::{ConnectionId, Offset, ProducerId, TopicPartition};
 use crate::partition::VerificationGuard;
 use crate::time::Now;
 use crate::wire::Response;
@@ -35,6 +35,15 @@ pub(in crate::broker) enum Internal {
         producer: ProducerId,
         /// Under which it was asked.
         guard: VerificationGuard,
+    },
+    /// Whether the question for the verdict on a half message is in its check topic.
+    Check {
+        /// The partition of the half message.
+        partition: TopicPartition,
+        /// The half message.
+        ticket: Offset,
+        /// Which question.
+        attempt: u32,
     },
 }
 
@@ -75,6 +84,12 @@ impl Shard {
                     self.on_verified(now, key, guard, &outcome);
                 }
             }
+            Internal::Check { partition, ticket, attempt } => {
+                let (partition, ticket, attempt) = (*partition, *ticket, *attempt);
+                self.pending.remove(&id);
+                let is_there = matches!(answer, Answer::Produced(Ok(_)));
+                self.on_check_put(now, partition, ticket, attempt, is_there);
+            }
         }
     }
 
@@ -92,6 +107,9 @@ impl Shard {
             }
             Internal::Verification { partition, producer, guard } => {
                 self.on_verification_response(now, (partition, producer), guard, response);
+            }
+            Internal::Check { partition, ticket, attempt } => {
+                self.on_check_response(now, partition, (ticket, attempt), response);
             }
         }
     }

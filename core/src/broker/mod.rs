@@ -35,6 +35,7 @@ pub mod post;
 pub mod quorum;
 mod receive_pool;
 mod replication;
+mod schedules;
 mod shard;
 mod start;
 mod stop;

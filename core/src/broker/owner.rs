@@ -137,6 +137,7 @@ impl Shard {
                 // Followers fetch what is not stable here yet.
                 for id in appended {
                     self.wake_followers(now, id);
+                    self.serve_schedule(now, id);
                 }
             }
             Ask::Probe(items) => {
@@ -256,6 +257,18 @@ impl Shard {
                     self.ask_group(now, waiter(item.index), item);
                 }
             }
+            Ask::Entries(items) => {
+                for item in items {
+                    let refused = refused.or_else(|| self.refused_by_lease(now, item.partition));
+                    self.list_entries(now, refused, &item, waiter(item.index));
+                }
+            }
+            Ask::AlterEntries(items) => {
+                for item in items {
+                    let refused = refused.or_else(|| self.refused_by_lease(now, item.partition));
+                    self.alter_entry(now, refused, &item, waiter(item.index));
+                }
+            }
             Ask::Sizes(items) => {
                 for item in items {
                     let size = self.log.size(item.partition);
@@ -341,7 +354,17 @@ impl Shard {
             (None, None) => Err(FetchRefusal::Code(ErrorCode::NotLeaderOrFollower)),
             (None, Some(partition)) => partition.read(item, &self.log),
         };
-        match read {
+        self.take_reading(now, item, waiter, read);
+    }
+
+    fn take_reading(
+        &mut self,
+        now: Now,
+        item: &FetchItem,
+        waiter: Waiter,
+        reading: Result<Reading, FetchRefusal>,
+    ) {
+        match reading {
             Ok(Reading::Done(fetched)) => {
                 self.answer_waiter(now, waiter, Answer::Read(Ok(fetched)));
             }
@@ -361,17 +384,22 @@ impl Shard {
         result: Result<Vec<Bytes>, ReadError>,
     ) {
         match self.tickets.remove(&ticket) {
-            Some(TicketUse::Fetch(waiter, item, mut fetched)) => {
-                let answer = match result {
+            Some(TicketUse::Fetch(waiter, item, fetched)) => {
+                let reading = match result {
                     Ok(records) => {
                         let bytes = records.iter().map(|part| part.len() as u64).sum();
                         self.count(Counter::SegmentBytesRead, bytes);
-                        fetched.records = records;
-                        fetched.with_aborted(&item, &self.log)
+                        match self.partitions.get(&item.partition) {
+                            Some(partition) => {
+                                partition.read_on(&item, fetched, records, &self.log)
+                            }
+                            // Without a leader's view nobody knows which batches are for clients.
+                            None => Err(FetchRefusal::Code(ErrorCode::NotLeaderOrFollower)),
+                        }
                     }
                     Err(error) => Err(FetchRefusal::Code(read_code(&error))),
                 };
-                self.answer_waiter(now, waiter, Answer::Read(answer));
+                self.take_reading(now, &item, waiter, reading);
             }
             Some(TicketUse::Committed) => self.on_committed_read(now, result),
             Some(TicketUse::Voters) => self.on_voters_read(now, result),
@@ -380,6 +408,8 @@ impl Shard {
                 self.on_metadata_read_for_node((shard, request), result);
             }
             Some(TicketUse::LoadTransactions(id)) => self.on_transactions_read(now, id, result),
+            Some(TicketUse::LoadSchedule(id)) => self.on_schedule_read(now, id, result),
+            Some(TicketUse::ReadNote(id, offset)) => self.on_note_read(now, id, offset, result),
             Some(TicketUse::LoadGroups(id)) => self.on_load_read(now, id, result),
             Some(TicketUse::ListOffsets(_)) | None => {}
         }
@@ -440,14 +470,19 @@ impl Shard {
         })
     }
 
-    pub(in crate::broker) fn reconfigure(&mut self, topic_id: TopicId) {
+    pub(in crate::broker) fn reconfigure(&mut self, now: Now, topic_id: TopicId) {
         let Some(topic) = self.image.topic(topic_id) else { return };
         let config = self.effective_config(topic);
         let from = TopicPartition { topic_id, partition: PartitionIndex(0) };
         let to = TopicPartition { topic_id, partition: PartitionIndex(i32::MAX) };
+        let mut opened = Vec::new();
         for (&id, partition) in self.partitions.range_mut(from..=to) {
             partition.configure(Arc::clone(&config));
             self.log.configure(id, config.log);
+            opened.extend(config.features.as_ref().map(|_| id));
+        }
+        for id in opened {
+            self.load_schedule(now, id);
         }
         for (&id, follower) in self.followers.range_mut(from..=to) {
             follower.configure(Arc::clone(&config));

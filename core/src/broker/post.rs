@@ -13,15 +13,18 @@ use crate::cluster::Cluster;
 use crate::config::PeerConfig;
 use crate::connection::RequestId;
 use crate::coordinator::group::api as group;
+use crate::coordinator::schedule;
 use crate::coordinator::transaction::api as transaction;
 use crate::error::ErrorCode;
 use crate::ids::{ConnectionId, LeaderEpoch, NodeId, Offset, ProducerId, TopicPartition, Uuid};
 use crate::metadata::controller::{Asker, Command, CommandAnswer, Delta};
 use crate::metadata::image::MetadataImage;
 use crate::partition::FollowerId;
+use crate::partition::scheduled::{Listing, Query};
 use crate::peer::Identity;
+use crate::record::features::{Command as EntryCommand, CommandTarget};
 use crate::record::marker::TxnMarker;
-use crate::record::produce::RefusedRecord;
+use crate::record::produce::{Refusal, RefusedRecord};
 use crate::time::Instant;
 use crate::wire::KafkaString;
 use crate::wire::api::describe_producers::DescribedProducer;
@@ -160,6 +163,10 @@ pub enum Ask {
     Markers(Vec<MarkerItem>),
     /// Say what is known of producers.
     Producers(Vec<SizeItem>),
+    /// Say what waits at partitions.
+    Entries(Vec<EntriesItem>),
+    /// Do something to what waits, each answered as a produce is.
+    AlterEntries(Vec<AlterEntryItem>),
 }
 
 /// A batch for a partition.
@@ -326,6 +333,30 @@ pub struct Arrival {
     pub greeted_at: Instant,
 }
 
+/// What is to be listed of what waits at a partition.
+#[derive(Clone, Debug)]
+pub struct EntriesItem {
+    /// The place of the partition in the request.
+    pub index: u32,
+    /// The partition.
+    pub partition: TopicPartition,
+    /// Which.
+    pub query: Query,
+}
+
+/// What is to be done to what waits at a partition.
+#[derive(Clone, Debug)]
+pub struct AlterEntryItem {
+    /// The place of the answer in the request.
+    pub index: u32,
+    /// The partition.
+    pub partition: TopicPartition,
+    /// Which entry.
+    pub target: CommandTarget,
+    /// What.
+    pub command: EntryCommand,
+}
+
 /// What came of an ask for one partition.
 #[derive(Clone, Debug)]
 pub enum Answer {
@@ -351,6 +382,8 @@ pub enum Answer {
     Late,
     /// Of a question for producers.
     Producers(Result<Vec<DescribedProducer>, ErrorCode>),
+    /// Of a question for what waits.
+    Entries(Result<Listing, ErrorCode>),
 }
 
 /// A batch that is stored, stable as far as it was asked for.
@@ -377,6 +410,30 @@ pub struct ProduceRefusal {
     pub is_malformed: bool,
     /// The first offset of the log, -1 where it is not told.
     pub log_start_offset: Offset,
+}
+
+impl From<Refusal> for ProduceRefusal {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            message: Some(refusal.message),
+            records: refusal.records,
+            is_malformed: refusal.is_malformed,
+            ..Self::from(refusal.code)
+        }
+    }
+}
+
+impl From<schedule::Refusal> for ProduceRefusal {
+    fn from(refusal: schedule::Refusal) -> Self {
+        let schedule::Refusal { error, index, message } = refusal;
+        let blamed =
+            index.map(|index| RefusedRecord { index: index as i32, message: message.clone() });
+        Self {
+            records: blamed.into_iter().collect(),
+            message: Some(message.into()),
+            ..Self::from(error)
+        }
+    }
 }
 
 impl From<ErrorCode> for ProduceRefusal {

@@ -17,6 +17,7 @@ use crate::broker::quorum::QuorumDriver;
 use crate::broker::quorum::voters::VoterScan;
 use crate::broker::receive_pool::ReceivePool;
 use crate::broker::replication::Replication;
+use crate::broker::schedules::Schedules;
 use crate::broker::start::{Identity, Phase};
 use crate::broker::timers::{Timer, Timers};
 use crate::broker::transactions::Transactions;
@@ -25,7 +26,7 @@ use crate::buggify::{Buggify, Site};
 use crate::config::{Limits, ShardConfig};
 use crate::connection::{Connection, RequestId};
 use crate::digest::Digest;
-use crate::ids::{ConnectionId, LeaderEpoch, NodeId, ShardId, TopicPartition, Uuid};
+use crate::ids::{ConnectionId, LeaderEpoch, NodeId, Offset, ShardId, TopicPartition, Uuid};
 use crate::io::{Counter, Effect, Effects, Input};
 use crate::log::{LogConfig, LogEvent, LogStore, ReadTicket};
 use crate::metadata::{Controller, MetadataImage};
@@ -59,6 +60,10 @@ pub(in crate::broker) enum TicketUse {
     LoadGroups(TopicPartition),
     /// The loading of a coordinator of transactions.
     LoadTransactions(TopicPartition),
+    /// The loading of what a partition with features remembers.
+    LoadSchedule(TopicPartition),
+    /// A note whose records are needed.
+    ReadNote(TopicPartition, Offset),
 }
 
 /// One shard of a node.
@@ -120,6 +125,7 @@ pub struct Shard {
     pub(in crate::broker) groups: Groups,
     pub(in crate::broker) transactions: Transactions,
     pub(in crate::broker) verifications: Verifications,
+    pub(in crate::broker) schedules: Schedules,
     pub(in crate::broker) next_internal: u64,
     pub(in crate::broker) congested: BTreeSet<ShardId>,
     pub(in crate::broker) poisoned: Option<Arc<str>>,
@@ -214,6 +220,7 @@ impl Shard {
             groups: Groups::default(),
             transactions: Transactions::default(),
             verifications: Verifications::default(),
+            schedules: Schedules::new(),
             next_internal: 0,
             congested: BTreeSet::new(),
             poisoned: None,
@@ -325,7 +332,7 @@ impl Shard {
         self.fetch_sessions.digest(&mut digest);
         self.groups.digest(&mut digest);
         self.transactions.digest(&mut digest);
-        digest.shown(&(&self.verifications, self.next_internal));
+        digest.shown(&(&self.verifications, &self.schedules, self.next_internal));
         digest.finish()
     }
 
@@ -376,6 +383,7 @@ impl Shard {
                     self.on_transactions_timer(now, id);
                 }
                 Timer::Coordinator(id) => self.on_coordinator_timer(now, id),
+                Timer::Schedule(id) => self.on_schedule_timer(now, id),
                 Timer::GroupReport(id) => self.on_report_timer(id),
                 Timer::Stop => self.on_stop_timer(now),
                 Timer::Quorum => self.on_quorum_timer(now),
@@ -408,7 +416,8 @@ impl Shard {
                     let (partition, log_start_offset) = (log, start);
                     self.fx.cluster(ClusterEvent::StartMoved { partition, log_start_offset });
                 }
-                if self.partitions.contains_key(&log) {
+                if let Some(partition) = self.partitions.get_mut(&log) {
+                    partition.settle(&mut self.log);
                     self.answer_moved(now, log);
                     self.tell_bounds(log);
                     self.wake_fetches(now, log);
@@ -431,7 +440,7 @@ impl Shard {
         }
     }
 
-    fn on_stable(&mut self, now: Now, id: TopicPartition, end: crate::ids::Offset) {
+    fn on_stable(&mut self, now: Now, id: TopicPartition, end: Offset) {
         let Some(partition) = self.partitions.get_mut(&id) else {
             return self.on_replica_stable(id);
         };

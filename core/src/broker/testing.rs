@@ -9,9 +9,12 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::broker::{Shard, ShardConfig};
 use crate::config::NodeConfig;
-use crate::ids::{ConnectionId, ListenerIndex, ShardId};
-use crate::io::{Effect, Event, Input, Mark};
+use crate::ids::{ConnectionId, ListenerIndex, ShardId, TopicPartition};
+use crate::io::{Effect, Effects, Event, Input, Mark};
+use crate::log::LogStore;
 use crate::log::testing::TestDisk;
+use crate::partition::Partition;
+use crate::record::batch::Batch;
 use crate::record::builder::{BatchBuilder, Producer};
 use crate::record::compress::Codec;
 use crate::time::{Instant, Now, UnixMillis};
@@ -103,6 +106,14 @@ impl TestNode {
             self.step();
         }
         !self.inputs.is_empty()
+    }
+
+    /// Wakes all shards, and lets them take only so many inputs.
+    pub(crate) fn wake_for(&mut self, inputs: usize) {
+        self.inputs.extend((0..self.shards.len()).map(|shard| (shard, Input::Wakeup)));
+        for _ in 0..inputs {
+            self.step();
+        }
     }
 
     fn begin(&mut self) {
@@ -225,6 +236,33 @@ impl TestNode {
         }
         self.now.wall = self.now.wall.plus(end.since(self.now.mono).as_millis() as i64);
         self.now.mono = end;
+    }
+
+    /// Appends a batch to a partition as its leader. Returns it as it is stored.
+    pub(crate) fn append(&mut self, id: TopicPartition, mut batch: Batch) -> Batch {
+        let (now, owner) = (self.now, usize::from(self.shards[0].owner(id).0));
+        let Shard { partitions, log, fx, .. } = &mut self.shards[owner];
+        let partition = partitions.get_mut(&id).expect("it leads");
+        let base = partition.append_batch(now, batch.clone(), log, fx).expect("it is taken");
+        batch.assign(base, partition.leader_epoch());
+        self.inputs.push_back((owner, Input::Wakeup));
+        self.run();
+        batch
+    }
+
+    /// Changes the leader of a partition.
+    pub(crate) fn lead<T>(
+        &mut self,
+        id: TopicPartition,
+        change: impl FnOnce(Now, &mut Partition, &mut LogStore, &mut Effects) -> T,
+    ) -> T {
+        let (now, owner) = (self.now, usize::from(self.shards[0].owner(id).0));
+        let Shard { partitions, log, fx, .. } = &mut self.shards[owner];
+        let result = change(now, partitions.get_mut(&id).expect("it leads"), log, fx);
+        self.shards[owner].wake_fetches(now, id);
+        self.inputs.push_back((owner, Input::Wakeup));
+        self.run();
+        result
     }
 
     /// Stops all shards.

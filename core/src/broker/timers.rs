@@ -20,6 +20,8 @@ pub enum Timer {
     /// A coordinator: members that may be gone, rounds that end, offsets that grow old, or the next
     /// piece of its log.
     Coordinator(TopicPartition),
+    /// A partition with features: what is due next, or the next piece of its log.
+    Schedule(TopicPartition),
     /// Metrics want to know in which states a coordinator's groups are.
     GroupReport(TopicPartition),
     /// A stopping shard: what it still owes will not come.

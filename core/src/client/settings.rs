@@ -526,7 +526,7 @@ fn check_value<'a>(def: &SettingDef, value: &'a str) -> Result<&'a str, SettingE
         Valid::Fixed => Err(invalid(format!("only {} is supported; leave it out", def.default))),
         // A length of the wire has 15 bits in the oldest versions.
         Valid::Text if value.len() > 32_000 => Err(invalid("it is too long".to_owned())),
-        Valid::Text | Valid::Range(..) | Valid::OneOf(_) | Valid::Boolean => {
+        Valid::Text | Valid::Range(..) | Valid::OneOf(_) | Valid::Words(_) | Valid::Boolean => {
             check(def.kind, def.valid, value).map_err(invalid)?;
             Ok(value)
         }

@@ -128,7 +128,7 @@ impl LogStore {
         }
         let partition = self.logs.get_mut(&log).expect("it was just found");
         if !partition.is_memory()
-            && let Some(why) = self.space_refusal(log, batch.is_control(), fx)
+            && let Some(why) = self.space_refusal(log, &batch, fx)
         {
             self.refuse_first(now, log, &batch);
             return Err(AppendError::DiskFull(why));
@@ -190,7 +190,7 @@ impl LogStore {
             return Err(AppendError::Apart { base, epoch, end });
         }
         if !partition.is_memory()
-            && let Some(why) = self.space_refusal(log, batch.is_control(), fx)
+            && let Some(why) = self.space_refusal(log, &batch, fx)
         {
             return Err(AppendError::DiskFull(why));
         }
@@ -251,11 +251,13 @@ impl LogStore {
         while partition.size() > partition.settings.memory_max_bytes
             && partition.tail.len() > 1
             && partition.tail[0].next <= partition.stable
+            && partition.lets_go(partition.tail[0].next)
         {
             let front = partition.tail.pop_front().expect("there is one");
             partition.move_start(front.next);
             self.events.push_back(LogEvent::LogStartMoved { log, start: front.next });
         }
+        partition.wish_for_memory();
         self.stabilize_memory(log);
     }
 

@@ -16,6 +16,7 @@ use crate::log::txn_index;
 use crate::log::verify::{ScannedBatch, SegmentFault, SegmentScan};
 use crate::record::batch::Batch;
 use crate::record::compress::Codec;
+use crate::record::hidden::{Change, Hidden, Note, Ticket};
 use crate::record::iterate::{OpenBatch, PlacedRecord};
 use crate::time::Instant;
 
@@ -209,7 +210,11 @@ fn record_line(batch: &Batch, placed: &PlacedRecord<'_>) -> String {
     text.push(']');
     if let (true, Some(&[_, _, kind_high, kind_low])) = (batch.is_control(), record.key) {
         let kind = i16::from_be_bytes([kind_high, kind_low]);
+        let hidden = Hidden::of(batch);
         let name = match kind {
+            _ if hidden == Some(Hidden::Note) => "NOTE",
+            // Of the same kind as a marker, so that a client passes over it.
+            1 if hidden == Some(Hidden::Void) => "VOID",
             0 => "ABORT",
             1 => "COMMIT",
             2 => "LEADER_CHANGE",
@@ -220,7 +225,10 @@ fn record_line(batch: &Batch, placed: &PlacedRecord<'_>) -> String {
             _ => "UNKNOWN",
         };
         write!(text, " controlType: {name}({kind}) value: ").expect("a string grows");
-        hexadecimal(&mut text, record.value.unwrap_or_default());
+        match Note::read(batch) {
+            Ok(note) if hidden == Some(Hidden::Note) => note_text(&mut text, &note),
+            Ok(_) | Err(_) => hexadecimal(&mut text, record.value.unwrap_or_default()),
+        }
     } else {
         text.push_str(" key: ");
         shown(&mut text, record.key);
@@ -228,6 +236,74 @@ fn record_line(batch: &Batch, placed: &PlacedRecord<'_>) -> String {
         shown(&mut text, record.value);
     }
     text
+}
+
+/// Adds what a note says.
+fn note_text(out: &mut String, note: &Note) {
+    let mut put = |text: &str| out.push_str(text);
+    put(&format!("at: {}", note.at_ms));
+    if let Some(crc) = note.link {
+        put(&format!(" with the next batch if its crc is: {crc}"));
+    }
+    for change in &note.changes {
+        put(", ");
+        put(&change_text(change));
+    }
+}
+
+fn change_text(change: &Change) -> String {
+    let text = |bytes: Option<&[u8]>| {
+        let mut out = String::new();
+        shown(&mut out, bytes);
+        out
+    };
+    match change {
+        Change::Entry(ticket, entry) => {
+            let mut out = format!(
+                "entry {}: due: {} id: {} timestamp: {} key: {} payload: {}",
+                ticket_text(*ticket),
+                entry.due_ms,
+                text(entry.id.as_deref()),
+                entry.timestamp,
+                text(entry.key.as_deref()),
+                text(entry.value.as_deref())
+            );
+            if let Some((cron, zone)) = &entry.cron {
+                write!(
+                    out,
+                    " cron: {} {}",
+                    text(Some(cron.as_str().as_bytes())),
+                    text(Some(zone.as_str().as_bytes()))
+                )
+                .expect("a string grows");
+            }
+            if let Some(half) = &entry.half {
+                let group = text(Some(half.check_group.as_str().as_bytes()));
+                write!(out, " half of: {group} checks: {}", half.checks).expect("a string grows");
+            }
+            out
+        }
+        Change::Alter { ticket, what, due_ms, .. } => format!("{what:?} {ticket}: due: {due_ms}"),
+        Change::Fired { ticket, next_due_ms } => format!("fired {ticket}: next due: {next_due_ms}"),
+        Change::Check { ticket, attempt, step } => format!("check {ticket}: {step:?} {attempt}"),
+        Change::Duplicate { index, original } => {
+            format!("duplicate {}: original: {original}", ticket_text(Ticket::InLink(*index)))
+        }
+        Change::Stored { ticket, hash, at_ms } => {
+            format!("stored {}: hash: {hash:032x} at: {at_ms}", ticket_text(*ticket))
+        }
+        Change::Ended { ticket, id, outcome, offset, at_ms } => {
+            let id = text(id.as_deref());
+            format!("ended {ticket}: {outcome:?} id: {id} offset: {offset} at: {at_ms}")
+        }
+    }
+}
+
+fn ticket_text(ticket: Ticket) -> String {
+    match ticket {
+        Ticket::InLink(index) => format!("+{index}"),
+        Ticket::At(offset) => offset.to_string(),
+    }
 }
 
 /// Adds bytes as escaped text where they are UTF-8, else in hexadecimal.
@@ -340,6 +416,7 @@ mod tests {
 
     use crate::ids::{LeaderEpoch, ProducerEpoch, ProducerId};
     use crate::record::builder::{BatchBuilder, Producer, TransactionResult, transaction_marker};
+    use crate::record::hidden::{Entry, void_batch};
 
     fn lines(kind: FileKind, bytes: &[u8], with_records: bool) -> Vec<String> {
         let mut lines = Vec::new();
@@ -394,6 +471,38 @@ mod tests {
             told[5],
             format!("sound: 2 batches, 3 records, {bytes} bytes, end offset 103, 0 faults")
         );
+    }
+
+    #[test]
+    fn what_no_client_sees_is_told_by_its_name_and_a_note_in_words() {
+        let entry = Entry {
+            due_ms: 99,
+            id: Some(b"order"[..].into()),
+            timestamp: 5,
+            key: None,
+            value: Some(b"later"[..].into()),
+            headers: Vec::new(),
+            cron: None,
+            half: None,
+        };
+        let void = void_batch(&batch());
+        let fired = Change::Fired { ticket: Offset(6), next_due_ms: -1 };
+        let changes = vec![Change::Entry(Ticket::InLink(1), entry), fired];
+        let mut file = Vec::new();
+        for (base, mut batch) in
+            [(0, Note { at_ms: 77, link: Some(9), changes }.build()), (1, void)]
+        {
+            batch.assign(Offset(base), LeaderEpoch(0));
+            file.extend_from_slice(&batch.to_bytes());
+        }
+        let told = lines(FileKind::Segment(Offset(0)), &file, true);
+        let expected = "controlType: NOTE(19795) value: at: 77 with the next batch if its crc is: 9, \
+                        entry +1: due: 99 id: order timestamp: 5 key: null payload: later, fired 6: \
+                        next due: -1";
+        assert!(told[1].ends_with(expected), "{}", told[1]);
+        assert!(told[2].contains("lastOffset: 2 count: 1 baseSequence: 30 lastSequence: 31"));
+        assert!(told[3].contains("controlType: VOID(1) value: 0x0000"), "{}", told[3]);
+        assert!(told[4].starts_with("sound: 2 batches"), "{}", told[4]);
     }
 
     #[test]

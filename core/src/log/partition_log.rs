@@ -162,6 +162,10 @@ pub(super) struct PartitionLog {
     /// When what waits for its segment must be written at the latest.
     pub(super) write_due: Option<Instant>,
     pub(super) append_limits: AppendLimits,
+    /// Retention takes nothing at or beyond this offset.
+    pub(super) hold_from: Option<Offset>,
+    /// Up to where it would have taken more.
+    pub(super) wish: Option<Offset>,
 }
 
 /// Bounds that every append of the node knows.
@@ -211,6 +215,8 @@ impl PartitionLog {
             next_image: None,
             write_due: None,
             append_limits,
+            hold_from: None,
+            wish: None,
         }
     }
 
@@ -289,6 +295,11 @@ impl PartitionLog {
             || age > self.settings.segment_ms
             || is_full
             || relative > i64::from(i32::MAX >> 1)
+    }
+
+    /// Returns whether what lies below an offset may go.
+    pub(super) fn lets_go(&self, below: Offset) -> bool {
+        self.hold_from.is_none_or(|hold| below <= hold)
     }
 
     /// Returns whether the active segment holds anything.
@@ -622,6 +633,7 @@ impl PartitionLog {
         digest.shown(&(self.writing, self.created, self.dirty, self.folder_state, self.damaged));
         digest.shown(&(self.write_due, self.producer_files, &self.image, &self.next_image));
         digest.shown(&(self.cutting, &self.cuts, self.last_cut));
+        digest.shown(&(self.hold_from, self.wish));
         self.producers.digest(digest);
         self.epochs.digest(digest);
     }

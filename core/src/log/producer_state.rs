@@ -3,7 +3,8 @@
 //! For each producer id: its epoch, its last five batches, and when it was last heard. The state is
 //! derived from the log alone: a follower and a recovery get it by [`ProducerStates::update`] with
 //! the same batches. It outlives the retention of its batches. With it goes what is known of
-//! [transactions](EndedTransaction).
+//! [transactions](EndedTransaction). A void batch counts as the produced one that it stands for, and a
+//! note is of nobody ([`Hidden`]).
 //!
 //! Invariants:
 //! 1. All batches of one producer's state have the producer's epoch and rising offsets; at most five.
@@ -23,6 +24,7 @@ use crate::ids::{Offset, ProducerEpoch, ProducerId};
 use crate::log::api::Sequence;
 use crate::log::producer_state::transactions::Transactions;
 use crate::record::batch::Batch;
+use crate::record::hidden::Hidden;
 use crate::record::marker::TxnMarker;
 use crate::time::Instant;
 
@@ -292,7 +294,7 @@ impl ProducerStates {
         if let Some(marker) = marker {
             state.coordinator_epoch = marker.coordinator_epoch;
             state.transaction_first_offset = None;
-        } else if !batch.is_control() && batch.is_transactional() && was_open.is_none() {
+        } else if stands_for_records(batch) && batch.is_transactional() && was_open.is_none() {
             state.transaction_first_offset = Some(batch.base_offset());
         }
         if is_remembered(batch) {
@@ -488,9 +490,14 @@ impl ProducerStates {
     }
 }
 
+/// Returns whether a producer has sent the batch, or one that is void.
+fn stands_for_records(batch: &Batch) -> bool {
+    !batch.is_control() || Hidden::of(batch) == Some(Hidden::Void)
+}
+
 /// Returns whether a batch has sequences: not a marker, nor what a coordinator writes.
 fn is_remembered(batch: &Batch) -> bool {
-    !batch.is_control() && batch.base_sequence() >= 0
+    stands_for_records(batch) && batch.base_sequence() >= 0
 }
 
 #[cfg(test)]

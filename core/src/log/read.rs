@@ -718,7 +718,7 @@ fn find_in_batch(batch: &Batch, target: i64, start: Offset, end: Offset) -> Opti
         return None;
     }
     let leader_epoch = batch.leader_epoch();
-    if batch.is_log_append_time() {
+    if batch.is_log_append_time() && !batch.is_partial() {
         return (batch.base_offset() < end).then_some(FoundRecord {
             offset: batch.base_offset().max(start),
             timestamp: batch.max_timestamp(),

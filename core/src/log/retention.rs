@@ -160,7 +160,9 @@ impl LogStore {
             if !log.settings.delete {
                 continue;
             }
-            if let Some(start) = retained_from(log, wall, by_time) {
+            let (start, wish) = retained_from(log, wall, by_time);
+            log.wish = wish;
+            if let Some(start) = start {
                 moves.push((log.id, start));
             }
         }
@@ -221,7 +223,41 @@ impl LogStore {
     }
 }
 
+impl LogStore {
+    /// Lets retention take nothing of a log at or beyond `from`, `None` to let it take what it wants. What
+    /// [moves the start](Self::move_log_start) is not held up.
+    pub fn hold(&mut self, log: TopicPartition, from: Option<Offset>) {
+        if let Some(partition) = self.logs.get_mut(&log) {
+            partition.hold_from = from;
+        }
+    }
+
+    /// Returns whether a log is [held](Self::hold) anywhere.
+    pub fn is_held(&self, log: TopicPartition) -> bool {
+        self.logs.get(&log).is_some_and(|log| log.hold_from.is_some())
+    }
+
+    /// Returns up to where retention would have taken a log that is [held](Self::hold) before, as it looked
+    /// last; `None` where it took what it wanted.
+    pub fn retention_wish(&self, log: TopicPartition) -> Option<Offset> {
+        let log = self.logs.get(&log)?;
+        log.wish.filter(|wish| *wish > log.start)
+    }
+}
+
 impl PartitionLog {
+    /// Takes in up to where a log in memory that is held should go, to be as small as it should.
+    pub(super) fn wish_for_memory(&mut self) {
+        if self.hold_from.is_none() {
+            return;
+        }
+        let room = self.size().saturating_sub(self.settings.memory_max_bytes);
+        let first = self.tail.front().map_or(0, |front| front.before);
+        let excess = self.tail.partition_point(|batch| batch.before < first + room);
+        let last = excess.checked_sub(1).and_then(|at| self.tail.get(at));
+        self.wish = last.map(|last| last.next.min(self.stable));
+    }
+
     /// Returns whether all records of a batch are past retention by age before they are appended.
     pub(super) fn is_past_retention(&self, wall: UnixMillis, batch: &Batch) -> bool {
         let (time, limit) = (batch.max_timestamp(), self.settings.retention_ms);
@@ -229,12 +265,17 @@ impl PartitionLog {
     }
 }
 
-/// Returns the offset below which a log may go, if that is above its start.
+/// Returns the offset below which a log may go, if that is above its start; and the one below which it
+/// would, if a [hold](LogStore::hold) is in the way.
 ///
 /// By time: segments whose age basis is expired, the active one among them once it holds anything.
 /// By size: a segment goes only if what remains still reaches the limit.
-fn retained_from(log: &PartitionLog, wall: UnixMillis, by_time: bool) -> Option<Offset> {
-    let mut start = log.start;
+fn retained_from(
+    log: &PartitionLog,
+    wall: UnixMillis,
+    by_time: bool,
+) -> (Option<Offset>, Option<Offset>) {
+    let (mut start, mut wish) = (log.start, None);
     let mut left = log.size();
     // Of the first segment of a memory log the oldest batches may have gone already.
     let rest: u64 = log.segments.iter().skip(1).map(|segment| segment.extent.bytes).sum();
@@ -254,9 +295,13 @@ fn retained_from(log: &PartitionLog, wall: UnixMillis, by_time: bool) -> Option<
             break;
         }
         left = left.saturating_sub(bytes);
-        start = extent.end;
+        if log.lets_go(extent.end) {
+            start = extent.end;
+        } else {
+            wish = Some(extent.end);
+        }
     }
-    (start > log.start).then_some(start)
+    ((start > log.start).then_some(start), wish)
 }
 
 #[cfg(test)]

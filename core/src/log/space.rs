@@ -11,6 +11,8 @@ use crate::ids::TopicPartition;
 use crate::io::{Completion, DiskError, Effect, Effects, Event, Mark};
 use crate::log::operations::{Op, Purpose};
 use crate::log::store::LogStore;
+use crate::record::batch::Batch;
+use crate::record::hidden::{Hidden, Note};
 use crate::time::{Instant, Now};
 
 /// How often the free space is asked for.
@@ -126,11 +128,12 @@ impl LogStore {
     }
 
     /// Returns why an append to this log is refused for want of room. Metadata may use the reserve,
-    /// and so may committed offsets and the ends of transactions, as long as there is any room at all.
+    /// and so may committed offsets, the ends of transactions, and notes that belong to no produced
+    /// batch, as long as there is any room at all.
     pub(super) fn space_refusal(
         &self,
         log: TopicPartition,
-        is_marker: bool,
+        batch: &Batch,
         fx: &mut Effects,
     ) -> Option<Arc<str>> {
         if log == TopicPartition::CLUSTER_METADATA {
@@ -138,8 +141,20 @@ impl LogStore {
         }
         let may_use_reserve = self.logs.get(&log).is_some_and(|log| log.settings.may_use_reserve);
         let space = &self.space;
-        let why = if may_use_reserve || is_marker { space.full.as_ref() } else { space.refusal() }?;
+        let refusal = space.refusal()?;
+        let why =
+            if may_use_reserve || needs_reserve(batch) { space.full.as_ref()? } else { refusal };
         fx.mark(Mark::DiskFull);
         Some(Arc::clone(why))
     }
+}
+
+/// Returns whether a batch ends a transaction, or says something that no client has just produced.
+fn needs_reserve(batch: &Batch) -> bool {
+    batch.is_control()
+        && match Hidden::of(batch) {
+            None => true,
+            Some(Hidden::Void) => false,
+            Some(Hidden::Note) => Note::read(batch).is_ok_and(|note| note.link.is_none()),
+        }
 }

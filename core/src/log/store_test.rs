@@ -16,6 +16,8 @@ use crate::time::UnixMillis;
 
 #[path = "cut_edges_test.rs"]
 mod cut_edges;
+#[path = "hidden_test.rs"]
+mod hidden;
 #[path = "replica_test.rs"]
 mod replica;
 #[path = "retention_test.rs"]

@@ -6,6 +6,7 @@ use super::replica::{producer, whole};
 use super::*;
 use crate::ids::{ProducerEpoch, ProducerId};
 use crate::log::producer_state::ProducerStates;
+use crate::record::hidden::void_batch;
 use crate::record::marker::TxnMarker;
 
 /// What a log must hold.
@@ -21,6 +22,8 @@ pub(super) struct Model {
     is_vague: bool,
     /// Whether the second half of the producers has transactions.
     has_transactions: bool,
+    /// Whether of every fifth batch no record is kept.
+    has_voids: bool,
 }
 
 /// A transaction: whose, its first offset, and its marker with the outcome.
@@ -29,6 +32,10 @@ type Transaction = (ProducerId, Offset, Option<(Offset, bool)>);
 impl Model {
     pub(super) fn with_transactions(has_transactions: bool) -> Self {
         Self { has_transactions, ..Self::default() }
+    }
+
+    fn with_voids(has_transactions: bool) -> Self {
+        Self { has_voids: true, ..Self::with_transactions(has_transactions) }
     }
 
     fn is_transactional(&self, id: ProducerId) -> bool {
@@ -76,6 +83,9 @@ impl Model {
         } else {
             batch(value.as_bytes(), Some(one))
         };
+        if self.has_voids && self.changes.is_multiple_of(5) && batch.base_sequence() >= 0 {
+            batch = void_batch(&batch);
+        }
         batch.assign(Offset(self.end()), LeaderEpoch(epoch));
         self.batches.push(batch.clone());
         batch
@@ -84,7 +94,7 @@ impl Model {
     /// What a producer goes on with.
     fn next_of(&self, id: ProducerId) -> Producer {
         let mut of_it = self.gone.iter().chain(&self.batches).rev();
-        let last = of_it.find(|batch| batch.producer_id() == id && !batch.is_control());
+        let last = of_it.find(|batch| batch.producer_id() == id && batch.base_sequence() >= 0);
         Producer { id, ..producer(last.map_or(0, |batch| batch.last_sequence() + 1)) }
     }
 
@@ -267,7 +277,7 @@ fn a_log_is_cut_anywhere_and_goes_on_with_other_batches() {
             let at = format!("state {state}, cut at {to}, transactions {has_transactions}");
             let mut node = Node::new();
             let log = node.create(1, settings());
-            let mut model = Model::with_transactions(has_transactions);
+            let mut model = Model::with_voids(has_transactions);
             for number in 0..60 {
                 node.take(log, &mut model, number / 20, 500);
             }
@@ -426,7 +436,7 @@ fn a_checkpoint_under_way_may_be_cut_under_at_every_step() {
                 let at = format!("{held} held, cut at {to}");
                 let mut node = Node::new();
                 let log = node.create(1, settings());
-                let mut model = Model::with_transactions(to % 2 == 1);
+                let mut model = Model::with_voids(to % 2 == 1);
                 for number in 0..40 {
                     node.take(log, &mut model, number / 10, 500);
                     if number == 20 {

@@ -629,6 +629,8 @@ fn failed(answer: CommandAnswer, code: ErrorCode, why: &str) -> CommandAnswer {
         | Response::AllocateProducerIds(_)
         | Response::PeerHello(_)
         | Response::Form(_)
+        | Response::EntryList(_)
+        | Response::EntryAlter(_)
         | Response::ReplicaAck(_) => {
             unreachable!("the controller answers no {:?}", response.api_key())
         }

@@ -197,12 +197,21 @@ impl Deciding<'_> {
             .iter()
             .filter(|(key, value)| topic.configs.get(*key) != Some(value))
             .map(|(key, value)| config_record(name, key, Some(value)));
-        let cleared = topic
-            .configs
-            .keys()
-            .filter(|key| !wanted.contains_key(*key))
-            .map(|key| config_record(name, key, None));
+        let cleared =
+            topic.configs.iter().filter(|(key, _)| !wanted.contains_key(*key)).filter_map(
+                |(key, value)| cleared_to(key, value).map(|to| config_record(name, key, to)),
+            );
         Ok(set.chain(cleared).collect())
+    }
+}
+
+/// Returns what a setting that is taken away becomes: nothing, but for a topic that had features. `None` where
+/// it is that already.
+fn cleared_to(key: &str, value: &str) -> Option<Option<&'static str>> {
+    match key {
+        topic_config::FEATURES_KEY if value.is_empty() => None,
+        topic_config::FEATURES_KEY => Some(Some("")),
+        _ => Some(None),
     }
 }
 

@@ -5,12 +5,15 @@
 //! what is shown for such a setting is the value that the node behaves as.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::config::{
     BrokerSettings, ConfigError, MESSAGE_BYTES_MAX, SettingDef, SettingType, Valid, check, nearest,
 };
+use crate::coordinator::schedule::ScheduleSettings;
 use crate::log::{FlushPolicy, LogSettings, Storage};
 use crate::record::compress::Codec;
+use crate::record::features::Features;
 use crate::record::produce::{TimestampType, TopicRules};
 
 /// Settings of one topic that were set for it, by name.
@@ -42,13 +45,21 @@ const fn def(
 /// Words of `compression.type`.
 pub const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 
+/// The key that says which features a topic has. Once set it stays, perhaps empty: what was taken for a feature
+/// is kept to after the feature is switched off.
+pub const FEATURES_KEY: &str = "mainspring.features";
+/// Words of `mainspring.features`.
+pub const FEATURES: &[&str] = &["schedule", "half", "dedup"];
+/// A thousand years in milliseconds.
+const DELAY_MAX: i64 = 31_536_000_000_000;
+
 /// Largest number that Kafka writes where it means "never".
 const NEVER: &str = "9223372036854775807";
 
 /// Every topic setting that is shown, ordered by name.
 pub const TOPIC_CONFIGS: &[TopicConfigDef] = {
     use SettingType::{Boolean, Double, Int, List, Long, String};
-    use Valid::{Fixed, OneOf, Range};
+    use Valid::{Fixed, OneOf, Range, Words};
     const MAX: i64 = i64::MAX;
     const INT: i64 = i32::MAX as i64;
     &[
@@ -165,6 +176,46 @@ pub const TOPIC_CONFIGS: &[TopicConfigDef] = {
             "Time kept locally with tiered storage, which is not served.",
         ),
         def(
+            "mainspring.dedup.key",
+            String,
+            "header",
+            OneOf(&["header", "record-key"]),
+            &[],
+            "What identifies a record for the feature dedup: the header mainspring-dedup-id, or its key.",
+        ),
+        def(
+            "mainspring.dedup.max.entries",
+            Long,
+            "1000000",
+            Range(1, 100_000_000),
+            &[],
+            "Most records of a partition that are remembered so that they are not stored again; above it such records are refused.",
+        ),
+        def(
+            "mainspring.dedup.window.ms",
+            Long,
+            "300000",
+            Range(1, 604_800_000),
+            &[],
+            "Milliseconds for which a record of the feature dedup is not stored again.",
+        ),
+        def(
+            "mainspring.delay.default.ms",
+            Long,
+            "0",
+            Range(0, DELAY_MAX),
+            &[],
+            "Milliseconds by which records that name no time are delayed, with the feature schedule.",
+        ),
+        def(
+            "mainspring.features",
+            List,
+            "",
+            Words(FEATURES),
+            &[],
+            "What records may ask for by their headers: schedule (come later), half (wait for a verdict), dedup (not be stored twice).",
+        ),
+        def(
             "mainspring.flush",
             String,
             "ack",
@@ -173,12 +224,84 @@ pub const TOPIC_CONFIGS: &[TopicConfigDef] = {
             "When a record is acknowledged: ack after the journal's flush, lazy after its write, which survives a crash of the process but not of the machine.",
         ),
         def(
+            "mainspring.half.check.after.ms",
+            Long,
+            "10000",
+            Range(0, DELAY_MAX),
+            &[],
+            "Milliseconds after which the verdict on a half message is asked for first.",
+        ),
+        def(
+            "mainspring.half.check.interval.ms",
+            Long,
+            "30000",
+            Range(100, DELAY_MAX),
+            &[],
+            "Milliseconds between two questions for the verdict on a half message.",
+        ),
+        def(
+            "mainspring.half.check.max",
+            Int,
+            "15",
+            Range(0, 10_000),
+            &[],
+            "How often the verdict on a half message is asked for before it is parked.",
+        ),
+        def(
+            "mainspring.half.parked.retention.ms",
+            Long,
+            "-1",
+            Range(-1, MAX),
+            &[],
+            "Milliseconds that a parked half message is kept, -1 for ever.",
+        ),
+        def(
             "mainspring.memory.max.bytes",
             Long,
             "268435456",
             Range(1 << 16, MAX),
             &["mainspring.memory.max.bytes"],
             "Most bytes of a partition that lives in memory; its oldest records go first.",
+        ),
+        def(
+            "mainspring.schedule.decided.retention.ms",
+            Long,
+            "86400000",
+            Range(0, DELAY_MAX),
+            &[],
+            "Milliseconds for which it is remembered how an entry ended.",
+        ),
+        def(
+            "mainspring.schedule.fire.max.records",
+            Int,
+            "500",
+            Range(1, 10_000),
+            &[],
+            "Most records that are delivered in one batch when they are due.",
+        ),
+        def(
+            "mainspring.schedule.max.horizon.ms",
+            Long,
+            "-1",
+            Range(-1, MAX),
+            &[],
+            "How far ahead a record may be delayed, in milliseconds, -1 for any time up to the year 9999.",
+        ),
+        def(
+            "mainspring.schedule.max.pending.bytes",
+            Long,
+            "10737418240",
+            Range(0, MAX),
+            &[],
+            "Most bytes of a partition's records that wait; above it such records are refused.",
+        ),
+        def(
+            "mainspring.schedule.max.pending.records",
+            Long,
+            "1000000",
+            Range(0, 100_000_000),
+            &[],
+            "Most records of a partition that wait; above it such records are refused.",
         ),
         def(
             "mainspring.storage",
@@ -461,6 +584,8 @@ pub struct TopicConfig {
     pub min_insync_replicas: usize,
     /// What the log is told.
     pub log: LogSettings,
+    /// What records may ask for by their headers, where the topic has or had features.
+    pub features: Option<Arc<ScheduleSettings>>,
 }
 
 impl TopicConfig {
@@ -494,7 +619,53 @@ impl TopicConfig {
         let before_max_ms = number("message.timestamp.before.max.ms").unwrap_or(i64::MAX);
         let segment_bytes =
             number("internal.segment.bytes").or_else(|| number("segment.bytes")).unwrap_or(1 << 30);
+        let features = overrides.get(FEATURES_KEY).map(|words| {
+            let has = |word: &str| words.split(',').any(|it| it.trim() == word);
+            let size = |name: &str, default: usize| count(name, default as u64) as usize;
+            let ms = |name: &str, default: i64| number(name).unwrap_or(default);
+            let default = ScheduleSettings::default();
+            Arc::new(ScheduleSettings {
+                features: Features {
+                    schedule: has("schedule"),
+                    half: has("half"),
+                    dedup: has("dedup"),
+                    dedup_by_key: text("mainspring.dedup.key") == "record-key",
+                    default_delay_ms: ms("mainspring.delay.default.ms", 0),
+                },
+                dedup_window_ms: ms("mainspring.dedup.window.ms", default.dedup_window_ms),
+                dedup_max_entries: size("mainspring.dedup.max.entries", default.dedup_max_entries),
+                max_pending_records: size(
+                    "mainspring.schedule.max.pending.records",
+                    default.max_pending_records,
+                ),
+                max_pending_bytes: count(
+                    "mainspring.schedule.max.pending.bytes",
+                    default.max_pending_bytes,
+                ),
+                horizon_max_ms: ms("mainspring.schedule.max.horizon.ms", default.horizon_max_ms),
+                fire_max_records: size(
+                    "mainspring.schedule.fire.max.records",
+                    default.fire_max_records,
+                ),
+                decided_retention_ms: ms(
+                    "mainspring.schedule.decided.retention.ms",
+                    default.decided_retention_ms,
+                ),
+                check_after_ms: ms("mainspring.half.check.after.ms", default.check_after_ms),
+                check_interval_ms: ms(
+                    "mainspring.half.check.interval.ms",
+                    default.check_interval_ms,
+                ),
+                check_max: count("mainspring.half.check.max", u64::from(default.check_max)) as u32,
+                parked_retention_ms: ms(
+                    "mainspring.half.parked.retention.ms",
+                    default.parked_retention_ms,
+                ),
+                ..default
+            })
+        });
         Self {
+            features,
             rules: TopicRules {
                 max_message_bytes: count("max.message.bytes", 1_048_588) as usize,
                 timestamp_type,
@@ -524,7 +695,8 @@ impl TopicConfig {
     /// Returns what of it holds for a topic of the broker's own: nothing goes by age or size, and
     /// what a topic says about its durability by default is not for what others rest on.
     #[must_use]
-    pub const fn for_internal(mut self, memory_only: bool) -> Self {
+    pub fn for_internal(mut self, memory_only: bool) -> Self {
+        self.features = None;
         self.log.storage = if memory_only { Storage::Memory } else { Storage::Disk };
         self.log.flush = FlushPolicy::Ack;
         self.log.retention_ms = -1;

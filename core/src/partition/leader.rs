@@ -15,8 +15,10 @@ use crate::ids::{LeaderEpoch, Offset, ShardId, TopicPartition};
 use crate::io::{Counter, Effects, Mark};
 use crate::log::{AppendError, FetchPlan, FileRange, LogStore, Sequence, Stable, TimeLookup};
 use crate::metadata::topic_config::TopicConfig;
+use crate::partition::client_view::ClientView;
 use crate::partition::delayed_fetch::DelayedFetches;
 use crate::partition::in_sync::{FollowerId, InSync};
+use crate::partition::scheduled::Scheduled;
 use crate::partition::transactions::{VerificationGuard, Verifications};
 use crate::record::produce::{TimestampType, check_produced};
 use crate::time::Now;
@@ -75,7 +77,7 @@ pub enum Lookup {
 #[derive(Clone, Debug)]
 pub struct Partition {
     pub(super) id: TopicPartition,
-    config: Arc<TopicConfig>,
+    pub(super) config: Arc<TopicConfig>,
     pub(super) leader_epoch: LeaderEpoch,
     in_sync: InSync,
     high_watermark: Offset,
@@ -85,10 +87,16 @@ pub struct Partition {
     waiting: VecDeque<WaitingProduce>,
     /// Produces that wait for this replica alone (acks=1).
     waiting_here: VecDeque<WaitingProduce>,
-    /// Moves of the log start that are not durable yet.
-    moving: VecDeque<(Offset, Waiter)>,
+    /// Moves of the log start that are not durable yet, or wait until nothing below is needed any more.
+    pub(super) moving: VecDeque<(Offset, Waiter)>,
+    /// What clients see of the log, where it may hold what they do not.
+    pub(super) view: Option<ClientView>,
+    /// The first offset that the start of the log may not pass, because it is needed.
+    pub(super) floor: Option<Offset>,
     /// Coordinators that are asked whether a transaction is under way.
     pub(super) verifications: Verifications,
+    /// What a topic with features has besides.
+    pub(super) scheduled: Option<Box<Scheduled>>,
     /// Fetches that wait for more.
     pub fetches: DelayedFetches,
 }
@@ -116,7 +124,10 @@ impl Partition {
             waiting: VecDeque::new(),
             waiting_here: VecDeque::new(),
             moving: VecDeque::new(),
+            view: None,
+            floor: None,
             verifications: Verifications::default(),
+            scheduled: None,
             fetches: DelayedFetches::default(),
         };
         partition.recompute();
@@ -149,6 +160,8 @@ impl Partition {
         self.leader_epoch = leader_epoch;
         self.in_sync = in_sync;
         self.verifications.clear();
+        // As at every beginning, what waits is what the log says.
+        self.scheduled = None;
     }
 
     /// Returns who holds the partition.
@@ -177,11 +190,12 @@ impl Partition {
         fx: &mut Effects,
     ) -> Option<Result<Produced, ProduceRefusal>> {
         let decided = self.append(now, records, acks, verified, log, fx);
-        let (needs, produced) = match decided {
+        let (needs, produced, is_noted) = match decided {
             Ok(appended) => appended,
             Err(refusal) => return Some(Err(self.with_start(refusal, log))),
         };
-        let (reached, queue) = if acks.all_replicas {
+        // What is promised for later must not be lost with a leader.
+        let (reached, queue) = if acks.all_replicas || is_noted {
             (self.high_watermark, &mut self.waiting)
         } else {
             (self.stable, &mut self.waiting_here)
@@ -217,16 +231,8 @@ impl Partition {
         verified: Option<VerificationGuard>,
         log: &mut LogStore,
         fx: &mut Effects,
-    ) -> Result<(Offset, Produced), ProduceRefusal> {
-        let batch =
-            check_produced(records, acks.version, &self.config.rules, now.wall).map_err(|e| {
-                ProduceRefusal {
-                    message: Some(e.message),
-                    records: e.records,
-                    is_malformed: e.is_malformed,
-                    ..ProduceRefusal::from(e.code)
-                }
-            })?;
+    ) -> Result<(Offset, Produced, bool), ProduceRefusal> {
+        let batch = check_produced(records, acks.version, &self.config.rules, now.wall)?;
         if acks.all_replicas && self.in_sync.live() < self.min_insync_replicas() {
             // Its next batch may be in flight behind it and must not pass it.
             log.refuse_first(now, self.id, &batch);
@@ -249,7 +255,9 @@ impl Partition {
             Sequence::Duplicate { base_offset, last_offset, timestamp } => {
                 fx.count(Counter::DuplicateBatches, 1);
                 fx.mark(Mark::DuplicateAnswered);
-                return Ok((last_offset.plus(1), produced(base_offset, timestamp)));
+                // It may have been one with a note, which was promised to all.
+                let is_noted = self.scheduled.is_some();
+                return Ok((last_offset.plus(1), produced(base_offset, timestamp), is_noted));
             }
             Sequence::Append => {}
         }
@@ -259,12 +267,21 @@ impl Partition {
         };
         let count = i64::from(batch.last_offset_delta()) + 1;
         let begins = batch.is_transactional().then(|| batch.producer_id());
-        match log.append(now, self.id, self.leader_epoch, batch, fx) {
+        let admitted = self.admit(now, batch.clone(), log).inspect_err(|refused| {
+            if refused.code == ErrorCode::NotEnoughReplicas {
+                log.refuse_first(now, self.id, &batch);
+            }
+        })?;
+        let is_noted = admitted.note.is_some();
+        if let Some(note) = admitted.note {
+            self.append_own(now, note, log, fx).map_err(|error| refusal(&error))?;
+        }
+        match self.append_own(now, admitted.batch, log, fx) {
             Ok(base_offset) => {
                 if let Some(id) = begins {
                     self.verifications.end(id);
                 }
-                Ok((base_offset.plus(count), produced(base_offset, log_append_time_ms)))
+                Ok((base_offset.plus(count), produced(base_offset, log_append_time_ms), is_noted))
             }
             Err(error) => Err(refusal(&error)),
         }
@@ -382,7 +399,7 @@ impl Partition {
     }
 
     /// Returns where the part of the log ends that may be read: followers read all of it, before it is stable.
-    fn readable_end(&self, item: &FetchItem, log: &LogStore) -> Offset {
+    pub(super) fn readable_end(&self, item: &FetchItem, log: &LogStore) -> Offset {
         match item.replica {
             None if item.read_committed => self.last_stable_offset(log),
             None => self.high_watermark,
@@ -423,6 +440,9 @@ impl Partition {
     /// [`FetchRefusal`], which answers the whole fetch at once.
     pub fn readable(&self, item: &FetchItem, log: &LogStore) -> Result<u64, FetchRefusal> {
         self.check_fetch(item, log)?;
+        if let Some(view) = self.view_for(item) {
+            return Ok(self.readable_in(view, item, log));
+        }
         let end = self.readable_end(item, log);
         if item.offset >= end {
             return Ok(0);
@@ -436,6 +456,9 @@ impl Partition {
     /// [`FetchRefusal`].
     pub fn read(&self, item: &FetchItem, log: &LogStore) -> Result<Reading, FetchRefusal> {
         self.check_fetch(item, log)?;
+        if let Some(view) = self.view_for(item) {
+            return self.read_in(view, item, item.offset, log);
+        }
         let mut fetched = Fetched {
             high_watermark: self.high_watermark,
             last_stable_offset: self.last_stable_offset(log),
@@ -475,7 +498,10 @@ impl Partition {
             {
                 Err(ErrorCode::OffsetNotAvailable)
             }
-            -1 => place(end, self.leader_epoch),
+            -1 => place(
+                self.shown(end, start).ok_or(ErrorCode::OffsetNotAvailable)?,
+                self.leader_epoch,
+            ),
             -2 | -4 => place(start, self.epoch_at(start, log)),
             -3 => Ok(Lookup::Search(TimeLookup::Largest, end)),
             // Nothing is tiered: no offset is in a remote tier, and none waits to go there.
@@ -518,16 +544,23 @@ impl Partition {
         let Some(start) = log.log_start_offset(self.id) else {
             return Some(Err(ErrorCode::UnknownTopicOrPartition));
         };
-        let wanted = if offset == -1 { self.high_watermark } else { Offset(offset) };
+        // Nobody is told to ask elsewhere for long: clients ask the same leader again.
+        let Some(shown) = self.shown(self.high_watermark, start) else {
+            return Some(Err(ErrorCode::LeaderNotAvailable));
+        };
+        let wanted = if offset == -1 { shown } else { Offset(offset) };
         if wanted < Offset::ZERO || wanted > self.high_watermark {
             return Some(Err(ErrorCode::OffsetOutOfRange));
         }
+        // Who has read to the end that is shown stands there, and stays within the log.
+        let wanted = wanted.min(shown);
         if wanted <= self.in_sync.lowest_start(start) && self.moving.is_empty() {
             return Some(Ok(start));
         }
         self.moving.push_back((wanted, waiter));
-        if wanted > start {
-            log.move_log_start(now, self.id, wanted, fx);
+        let reached = self.floor.map_or(wanted, |floor| wanted.min(floor));
+        if reached > start {
+            log.move_log_start(now, self.id, reached, fx);
         }
         None
     }
@@ -568,7 +601,13 @@ impl Partition {
             .shown(&self.in_sync)
             .shown(&(&self.waiting, &self.waiting_here))
             .shown(&(&self.moving, &self.verifications))
-            .shown(&self.fetches);
+            .shown(&(&self.fetches, self.floor));
+        if let Some(scheduled) = &self.scheduled {
+            scheduled.digest(digest);
+        }
+        if let Some(view) = &self.view {
+            view.digest(digest);
+        }
     }
 }
 

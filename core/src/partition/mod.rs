@@ -11,12 +11,16 @@
 //!
 //! Sources: KIP-74, KIP-98, KIP-101, KIP-279, KIP-320, KIP-497, KIP-966; Kafka's `ReplicaManager` and `Partition`.
 
+pub mod client_view;
 pub mod delayed_fetch;
 pub mod follower;
 pub mod in_sync;
 pub mod leader;
+pub mod scheduled;
 pub mod transactions;
+pub mod viewed;
 
+pub use client_view::ClientView;
 pub use follower::Follower;
 pub use in_sync::{FollowerId, InSync, Verdict};
 pub use leader::{Partition, Waiter};

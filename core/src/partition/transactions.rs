@@ -170,9 +170,8 @@ impl Partition {
     ) -> Result<(), ErrorCode> {
         self.admit_marker(marker, transaction_version, log, fx)?;
         let batch = marker.build(now.wall.0);
-        let base_offset = log
-            .append(now, self.id, self.leader_epoch, batch, fx)
-            .map_err(|error| refused_marker(&error))?;
+        let base_offset =
+            self.append_own(now, batch, log, fx).map_err(|error| refused_marker(&error))?;
         // An answer of the coordinator that is on its way speaks of the transaction that ends here.
         self.verifications.end(marker.producer_id);
         log.resolve_transactions(self.id, self.high_watermark());

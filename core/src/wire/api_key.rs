@@ -356,6 +356,8 @@ apis! {
     31000 PeerHello peer_hello PeerHelloRequest PeerHelloResponse;
     31001 ReplicaAck replica_ack ReplicaAckRequest ReplicaAckResponse;
     31002 Form form FormRequest FormResponse;
+    31003 EntryList entry_list EntryListRequest EntryListResponse;
+    31004 EntryAlter entry_alter EntryAlterRequest EntryAlterResponse;
 }
 
 impl ApiKey {
@@ -403,6 +405,12 @@ impl ApiKey {
         matches!(self, Self::UpdateFeatures)
     }
 
+    /// Returns whether it is ours and not Kafka's: clients and proxies are not told of it in `ApiVersions`, but by
+    /// the feature `mainspring.rpc`.
+    pub const fn is_own(self) -> bool {
+        self.key() >= Self::FIRST_OWN_KEY
+    }
+
     /// Returns whether there is this API on a listener, which is one for peers or one for clients.
     pub const fn is_served(self, to_peers: bool) -> bool {
         to_peers || !self.is_for_peers() && !self.is_only_decoded()
@@ -435,11 +443,11 @@ impl ApiKey {
 }
 
 /// Returns the ranges that `ApiVersions` advertises on a listener for peers or for clients: exactly what
-/// is decoded there.
+/// is decoded there, but for our own APIs, which clients and proxies do not expect.
 pub fn advertised(to_peers: bool) -> Vec<ApiVersion> {
     ApiKey::ALL
         .iter()
-        .filter(|api| api.is_served(to_peers))
+        .filter(|api| api.is_served(to_peers) && (to_peers || !api.is_own()))
         .map(|api| ApiVersion {
             api_key: api.key(),
             min_version: api.min_version(),

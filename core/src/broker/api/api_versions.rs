@@ -9,6 +9,9 @@ use crate::wire::api::api_versions::{
     ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
 
+/// The feature that says that our own APIs for tools are served.
+const OWN_APIS: &str = "mainspring.rpc";
+
 impl Shard {
     pub(in crate::broker) fn on_api_versions(
         &mut self,
@@ -35,6 +38,12 @@ impl Shard {
                     max_version: feature.max,
                 })
                 .collect();
+            // Our own APIs, which are not among the keys.
+            response.supported_features.push(SupportedFeatureKey {
+                name: OWN_APIS.into(),
+                min_version: 1,
+                max_version: 1,
+            });
             let finalized = self.image.features().map(|(name, level)| FinalizedFeatureKey {
                 name: name.into(),
                 max_version_level: level,

@@ -11,6 +11,7 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_log_dirs;
 mod describe_topic_partitions;
+pub(in crate::broker) mod entries;
 mod fetch;
 pub(in crate::broker) mod find_coordinator;
 pub(in crate::broker) mod groups;

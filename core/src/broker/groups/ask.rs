@@ -222,6 +222,8 @@ pub(in crate::broker) fn fill(
         | Response::AllocateProducerIds(_)
         | Response::PeerHello(_)
         | Response::Form(_)
+        | Response::EntryList(_)
+        | Response::EntryAlter(_)
         | Response::ReplicaAck(_) => {
             unreachable!("no coordinator answers {:?}", gather.response.api_key());
         }

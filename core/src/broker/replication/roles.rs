@@ -67,10 +67,12 @@ impl Shard {
                 return;
             }
             let in_sync = self.begin_epoch(now, id, state, fenced);
+            self.refuse_lists(now, id, ErrorCode::NotLeaderOrFollower);
             if let Some(partition) = self.partitions.get_mut(&id) {
                 partition.raise_epoch(epoch, in_sync);
             }
             self.after_in_sync_changed(now, id);
+            self.load_schedule(now, id);
             return;
         }
         let config = self.topic_config(topic);
@@ -86,7 +88,7 @@ impl Shard {
         match InternalTopic::of(topic.name.as_str()) {
             Some(InternalTopic::ConsumerOffsets) => self.load_coordinator(now, id),
             Some(InternalTopic::TransactionState) => self.load_transactions(now, id),
-            None => {}
+            None => self.load_schedule(now, id),
         }
     }
 
@@ -117,6 +119,10 @@ impl Shard {
                 self.open_log(now, id, topic);
             }
             let start = self.log.log_start_offset(id).unwrap_or(Offset::ZERO);
+            if config.features.is_some() {
+                // What waits in it goes only as the leader says.
+                self.log.hold(id, Some(start));
+            }
             let high_watermark = known.unwrap_or(start);
             let nobody = NodeId(-1);
             let follower =
@@ -134,12 +140,14 @@ impl Shard {
 
     /// Leads a partition no more: who waits there asks elsewhere.
     pub(in crate::broker) fn resign(&mut self, now: Now, id: TopicPartition, code: ErrorCode) {
+        self.refuse_lists(now, id, code);
         let Some(mut partition) = self.partitions.remove(&id) else { return };
         self.tell_pin(id);
         self.replication.in_sync_due.remove(&id);
         self.drop_coordinator(now, id);
         self.drop_transactions(now, id);
         self.transactions.arrivals.resigned(id);
+        self.arm_schedule(id, None);
         if !self.is_alone() {
             let leader_epoch = partition.leader_epoch();
             self.fx.cluster(ClusterEvent::Resigned { partition: id, leader_epoch });

@@ -80,11 +80,13 @@ impl Shard {
             let answer = crate::broker::post::Answer::Produced(Ok(produced));
             self.answer_waiter(now, waiter, answer);
         }
-        if let Some(partition) = self.partitions.get(&id) {
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.settle(&mut self.log);
             let high_watermark = partition.high_watermark();
             self.coordinator_committed(now, id, high_watermark);
             self.transactions_committed(now, id, high_watermark);
         }
+        self.schedule_committed(now, id);
         self.wake_fetches(now, id);
     }
 

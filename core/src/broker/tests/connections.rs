@@ -29,7 +29,7 @@ fn api_versions_of_an_unknown_version_gets_the_frame_of_kafka() {
         assert_eq!((produce.min_version, produce.max_version), (0, 13));
         assert_eq!(response.finalized_features.len(), if version >= 3 { 2 } else { 0 });
         // One that begins at level 0 breaks old clients.
-        let supported = [0, 0, 0, 1, 2][version as usize];
+        let supported = [0, 0, 0, 2, 3][version as usize];
         assert_eq!(response.supported_features.len(), supported);
     }
     let nameless = node.call(client, 3, &ApiVersionsRequest::default());

@@ -3,10 +3,13 @@
 mod administration;
 mod configs;
 mod connections;
+mod delayed;
 mod exactly_once;
 mod fetch;
 mod fetch_sessions;
 mod groups;
+mod half;
+mod hidden;
 mod idempotence;
 mod late_markers;
 mod leaders;

@@ -6,6 +6,7 @@ use super::*;
 use crate::ids::LeaderEpoch;
 use crate::record::builder::{BatchBuilder, Producer};
 use crate::record::compress::Codec;
+use crate::record::hidden::{Note, void_batch};
 
 const IDS_MAX: usize = 3;
 
@@ -74,11 +75,17 @@ impl Log {
         let open = self.found().iter().any(|it| it.id == id && it.end.is_none());
         let of_epoch = |batch: &&Batch| {
             let (same, of_epoch) = (batch.producer_id().0 == id, batch.producer_epoch().0 == epoch);
-            same && of_epoch && !batch.is_control()
+            same && of_epoch && batch.base_sequence() >= 0
         };
         let last = self.batches.iter().rev().find(of_epoch);
         let sequence = last.map_or(0, |batch| batch.last_sequence() + 1);
-        self.push(data(id, epoch, sequence, records, transactional || open));
+        let batch = data(id, epoch, sequence, records, transactional || open);
+        // Of every third one no record is kept.
+        self.push(if sequence % 3 == 2 { void_batch(&batch) } else { batch });
+    }
+
+    fn note(&mut self) {
+        self.push(Note { at_ms: 1, link: None, changes: Vec::new() }.build());
     }
 
     fn mark(&mut self, id: i64, bump: bool, committed: bool) {
@@ -93,7 +100,8 @@ impl Log {
     /// Cuts by what each batch left to take it back.
     fn undo(&mut self, count: usize) {
         for _ in 0..count {
-            let is_in_memory = self.undos.last().is_some_and(Option::is_some);
+            let is_of_nobody = self.batches.last().is_some_and(|it| it.producer_id().0 < 0);
+            let is_in_memory = is_of_nobody || self.undos.last().is_some_and(Option::is_some);
             let is_free = self.batches.last().is_some_and(|it| it.base_offset() >= self.resolved);
             if !is_in_memory || !is_free {
                 break;
@@ -196,6 +204,7 @@ impl Log {
 enum Step {
     Produce(i64, i64, bool),
     Mark(i64, bool, bool),
+    Note,
     Roll,
     Undo(usize),
     Walk(usize),
@@ -213,6 +222,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..5_i64, any::<bool>(), any::<bool>()).prop_map(|(id, bump, committed)| {
             Step::Mark(id, bump, committed)
         }),
+        1 => Just(Step::Note),
         2 => Just(Step::Roll),
         1 => (0..8_usize).prop_map(Step::Undo),
         1 => (0..8_usize).prop_map(Step::Walk),
@@ -233,6 +243,7 @@ proptest! {
             match step {
                 Step::Produce(id, records, transactional) => log.produce(id, records, transactional),
                 Step::Mark(id, bump, committed) => log.mark(id, bump, committed),
+                Step::Note => log.note(),
                 Step::Roll => log.roll(),
                 Step::Undo(count) => log.undo(count),
                 Step::Walk(count) => log.walk(count),

@@ -241,7 +241,10 @@ mod tests {
                 let last = known.filter(|state| state.epoch.0 == epoch);
                 let last = last.and_then(|state| state.batches.last());
                 let sequence = last.map_or(0, |batch| batch.last_sequence + 1);
-                let batch = batch(id, epoch, base, sequence, is_control && epoch == 0);
+                let is_control = is_control && epoch == 0;
+                // With a sequence it is void and stands for records.
+                let sequence = if is_control && base % 2 == 0 { -1 } else { sequence };
+                let batch = batch(id, epoch, base, sequence, is_control);
                 undos.push(states.take_in(Instant::from_nanos(base as u64), &batch, base, 3));
                 all.push(states.clone());
             }

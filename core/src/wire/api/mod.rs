@@ -26,6 +26,8 @@ pub mod describe_transactions;
 pub mod elect_leaders;
 pub mod end_quorum_epoch;
 pub mod end_txn;
+pub mod entry_alter;
+pub mod entry_list;
 pub mod envelope;
 pub mod fetch;
 pub mod fetch_snapshot;

@@ -1,0 +1,602 @@
+//! The features of a topic at the leader of a partition: what its log remembers of records that come later.
+//!
+//! The [machine](Schedule) decides and keeps the state; this gives it every batch of the log in order, at first
+//! from the start of the log, then as each is appended, and appends what it decides. A note and the batch that it
+//! names are appended one right behind the other.
+//!
+//! Invariants:
+//! 1. The machine has been given every batch from the log's start to its end, or says that it loads.
+//! 2. The log is held at the first note that counts by what is *committed*: a copy frees nothing before it is.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::broker::post::{ProduceRefusal, Produced};
+use crate::coordinator::schedule::{Check, EntryStatus, EntryView, Schedule, ScheduleSettings};
+use crate::digest::Digest;
+use crate::error::ErrorCode;
+use crate::ids::Offset;
+use crate::io::{Effects, Mark};
+use crate::log::{AppendError, FetchPlan, FileRange, LogStore};
+use crate::partition::client_view::ClientView;
+use crate::partition::leader::{Partition, Waiter};
+use crate::record::batch::Batch;
+use crate::record::cron;
+use crate::record::features::{Command, CommandTarget};
+use crate::record::hidden::{Note, Outcome};
+use crate::record::keep::stored;
+use crate::record::produce::TimestampType;
+use crate::time::{Instant, Now};
+use crate::wire::api::entry_list::ListedEntry;
+
+/// Bytes that are read at a time while the log is read from its start.
+const LOAD_BYTES: u64 = 1 << 20;
+/// Bytes of records that are written again at a time.
+const COPY_BYTES: usize = 1 << 20;
+/// Most batches of delivered records that are not committed yet: no more are made before.
+const UNCOMMITTED_MAX: usize = 8;
+
+/// What a partition with features has besides.
+#[derive(Clone, Debug)]
+pub struct Scheduled {
+    machine: Schedule,
+    settings: Arc<ScheduleSettings>,
+    /// The first offset that the machine was not given.
+    next: Offset,
+    is_loaded: bool,
+    /// From where on the log is needed, once it is committed up to the offset before.
+    holds: VecDeque<(Offset, Option<Offset>)>,
+    held: Option<Offset>,
+    /// Notes that are being read.
+    reading: BTreeSet<Offset>,
+    /// Ends of the batches of delivered records that are not committed.
+    delivered: VecDeque<Offset>,
+    /// Lists that say what is not committed yet, up to the offset.
+    listed: VecDeque<(Offset, Waiter, Listing)>,
+}
+
+/// Which of the entries are listed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Which {
+    /// All, by ticket.
+    All,
+    /// Those that come by time, by due time and ticket.
+    Scheduled,
+    /// Half messages without a verdict, by ticket.
+    Half,
+    /// Parked ones of them, by ticket.
+    Parked,
+}
+
+/// What is to be listed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Query {
+    /// Which.
+    pub which: Which,
+    /// The one entry that is meant, whatever its state.
+    pub target: Option<CommandTarget>,
+    /// The due time and the ticket behind which the list begins.
+    pub after: Option<(i64, Offset)>,
+    /// Entries due later are left out, in Unix milliseconds.
+    pub until_ms: i64,
+    /// Most entries.
+    pub limit: usize,
+}
+
+/// A list of entries.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Listing {
+    /// How many wait in all.
+    pub count: i64,
+    /// Whether there are more behind the last one.
+    pub has_more: bool,
+    /// The entries.
+    pub entries: Vec<ListedEntry>,
+}
+
+impl Query {
+    fn answer(&self, machine: &Schedule) -> Listing {
+        let count = machine.stats().pending as i64;
+        if let Some(target) = &self.target {
+            let entries = machine.find(target).iter().map(listed).collect();
+            return Listing { count, has_more: false, entries };
+        }
+        let limit = self.limit.saturating_add(1);
+        let after = self.after.map(|(_, ticket)| ticket);
+        let mut views = match self.which {
+            Which::Scheduled => machine.list_due(self.after, limit),
+            Which::All => machine.list(after, limit),
+            Which::Half => undecided(machine, after, limit, |status| {
+                matches!(status, EntryStatus::Half { .. } | EntryStatus::Parked)
+            }),
+            Which::Parked => {
+                undecided(machine, after, limit, |status| status == EntryStatus::Parked)
+            }
+        };
+        views.retain(|view| view.due_ms <= self.until_ms);
+        let has_more = views.len() > self.limit;
+        views.truncate(self.limit);
+        Listing { count, has_more, entries: views.iter().map(listed).collect() }
+    }
+}
+
+/// Returns up to `limit` entries in some state, by ticket.
+fn undecided(
+    machine: &Schedule,
+    mut after: Option<Offset>,
+    limit: usize,
+    is_wanted: impl Fn(EntryStatus) -> bool,
+) -> Vec<EntryView> {
+    const PAGE: usize = 1_000;
+    let mut found = Vec::new();
+    loop {
+        let page = machine.list(after, PAGE);
+        let is_last = page.len() < PAGE;
+        after = page.last().map(|view| view.ticket);
+        found.extend(page.into_iter().filter(|view| is_wanted(view.status)));
+        if is_last || found.len() >= limit {
+            found.truncate(limit);
+            return found;
+        }
+    }
+}
+
+fn listed(view: &EntryView) -> ListedEntry {
+    let (state, checks, offset) = match view.status {
+        EntryStatus::Waits => (1, 0, -1),
+        EntryStatus::InTransaction => (2, 0, -1),
+        EntryStatus::Held => (3, 0, -1),
+        EntryStatus::Half { checks } => (4, checks, -1),
+        EntryStatus::Parked => (5, 0, -1),
+        EntryStatus::Ended(Outcome::Fired, offset) => (6, 0, offset.0),
+        EntryStatus::Ended(Outcome::Cancelled, offset) => (7, 0, offset.0),
+        EntryStatus::Ended(Outcome::Committed, offset) => (8, 0, offset.0),
+        EntryStatus::Ended(Outcome::RolledBack, offset) => (9, 0, offset.0),
+        EntryStatus::Ended(Outcome::Replaced, offset) => (10, 0, offset.0),
+    };
+    ListedEntry {
+        ticket: view.ticket.0,
+        due_ms: view.due_ms,
+        id: view.id.clone(),
+        size: view.bytes as i32,
+        state,
+        checks: checks as i32,
+        offset,
+    }
+}
+
+/// What is to be done next with a log that is read from its start.
+#[derive(Clone, Debug)]
+pub enum LoadStep {
+    /// Nothing: the machine serves.
+    Done,
+    /// Go on with the next piece.
+    More,
+    /// Read this, then give it to [`Partition::load_features`].
+    Read(FileRange),
+}
+
+/// What a produced batch comes to.
+pub(super) struct Admitted {
+    /// What is written in front of it.
+    pub(super) note: Option<Batch>,
+    /// What is stored of it.
+    pub(super) batch: Batch,
+}
+
+impl Scheduled {
+    /// Begins for a log that is to be read from its start.
+    pub fn new(settings: Arc<ScheduleSettings>, start: Offset) -> Self {
+        Self {
+            machine: Schedule::new(Arc::clone(&settings), cron::next),
+            settings,
+            next: start,
+            is_loaded: false,
+            holds: VecDeque::new(),
+            held: Some(start),
+            reading: BTreeSet::new(),
+            delivered: VecDeque::new(),
+            listed: VecDeque::new(),
+        }
+    }
+
+    /// Returns the machine, once it has the whole log.
+    pub fn machine(&self) -> Option<&Schedule> {
+        self.is_loaded.then_some(&self.machine)
+    }
+
+    /// Returns when the machine is to be looked at next.
+    pub fn next_deadline(&mut self, now: Now) -> Option<Instant> {
+        if self.is_loaded { self.machine.next_deadline(now) } else { None }
+    }
+
+    /// Takes in the next batch of the log.
+    fn take(&mut self, batch: &Batch) -> Result<(), String> {
+        self.machine.apply(batch).map_err(|error| error.to_string())?;
+        self.next = batch.next_offset();
+        let floor = self.machine.floor();
+        if self.holds.back().map_or(self.held, |(_, floor)| *floor) != floor {
+            self.holds.push_back((self.next, floor));
+        }
+        Ok(())
+    }
+
+    pub(super) fn digest(&self, digest: &mut Digest) {
+        self.machine.digest(digest);
+        digest.signed(self.next.0).number(u64::from(self.is_loaded)).shown(&(
+            &self.holds,
+            &self.held,
+            &self.reading,
+            &self.delivered,
+            &self.listed,
+        ));
+    }
+}
+
+impl Partition {
+    /// Takes over the settings of features, where the topic has or had any: what was taken for them is kept to.
+    /// Then the log is to be [read](Self::load_step).
+    pub fn open_features(&mut self, log: &mut LogStore) {
+        match (self.config.features.clone(), &mut self.scheduled) {
+            (Some(settings), Some(scheduled)) => {
+                scheduled.settings = Arc::clone(&settings);
+                scheduled.machine.configure(settings);
+            }
+            (Some(settings), None) => {
+                let start = log.log_start_offset(self.id).unwrap_or(Offset::ZERO);
+                self.scheduled = Some(Box::new(Scheduled::new(settings, start)));
+                self.set_view(Some(ClientView::new(start)), log);
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// Returns what the partition has for features, `None` for an ordinary one.
+    pub fn scheduled(&self) -> Option<&Scheduled> {
+        self.scheduled.as_deref()
+    }
+
+    /// The same, to be changed.
+    pub fn scheduled_mut(&mut self) -> Option<&mut Scheduled> {
+        self.scheduled.as_deref_mut()
+    }
+
+    /// Goes on reading the log from its start, if that is not done yet.
+    ///
+    /// # Errors
+    /// Why the log cannot be read, in words.
+    pub fn load_step(
+        &mut self,
+        now: Now,
+        log: &mut LogStore,
+        fx: &mut Effects,
+    ) -> Result<LoadStep, String> {
+        let Some(scheduled) = self.scheduled.as_deref_mut().filter(|it| !it.is_loaded) else {
+            return Ok(LoadStep::Done);
+        };
+        // What lies below was taken away meanwhile, and nothing there counted.
+        let start = log.log_start_offset(self.id).unwrap_or(Offset::ZERO);
+        scheduled.next = scheduled.next.max(start);
+        let end = log.log_end_offset(self.id).unwrap_or(Offset::ZERO);
+        if scheduled.next >= end {
+            scheduled.is_loaded = true;
+            scheduled.machine.loaded(now, self.leader_epoch);
+            self.settle(log);
+            self.scheduled_committed(now, log, fx);
+            return Ok(LoadStep::Done);
+        }
+        match log.plan_fetch(self.id, scheduled.next, end, LOAD_BYTES, true) {
+            FetchPlan::Memory(parts) => self.load_features(&parts).map(|()| LoadStep::More),
+            FetchPlan::File(range) => Ok(LoadStep::Read(range)),
+        }
+    }
+
+    /// Takes in whole batches of the log, from where it was read to.
+    ///
+    /// # Errors
+    /// Why they cannot be applied, in words.
+    pub fn load_features(&mut self, parts: &[Bytes]) -> Result<(), String> {
+        let Self { scheduled: Some(scheduled), view, .. } = self else { return Ok(()) };
+        let before = scheduled.next;
+        // A part may end within a batch: header and payload of a recent one lie apart.
+        let mut bytes = Bytes::from(parts.concat());
+        while !bytes.is_empty() {
+            let batch = Batch::split_from(&mut bytes).map_err(|error| error.to_string())?;
+            if batch.last_offset() >= scheduled.next {
+                if let Some(view) = view {
+                    view.note(&batch);
+                }
+                scheduled.take(&batch)?;
+            }
+        }
+        if scheduled.next == before {
+            return Err("it has no batch there".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Appends a batch, and gives it to the view and to the machine.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing was written then.
+    pub(super) fn append_own(
+        &mut self,
+        now: Now,
+        batch: Batch,
+        log: &mut LogStore,
+        fx: &mut Effects,
+    ) -> Result<Offset, AppendError> {
+        let kept = self.scheduled.is_some().then(|| batch.clone());
+        let base = self.append_batch(now, batch, log, fx)?;
+        // While the log is read, the batch comes with the rest of it.
+        let scheduled = self.scheduled.as_deref_mut().filter(|it| it.is_loaded);
+        if let (Some(mut batch), Some(scheduled)) = (kept, scheduled) {
+            batch.assign(base, self.leader_epoch);
+            // What this node has just written it can read.
+            let taken = scheduled.take(&batch);
+            debug_assert_eq!(taken, Ok(()));
+        }
+        Ok(base)
+    }
+
+    /// Decides what a produced batch comes to: what of it waits, and what is stored.
+    ///
+    /// # Errors
+    /// Why it is refused as a whole.
+    pub(super) fn admit(
+        &self,
+        now: Now,
+        batch: Batch,
+        log: &LogStore,
+    ) -> Result<Admitted, ProduceRefusal> {
+        let Some(scheduled) = &self.scheduled else { return Ok(Admitted { note: None, batch }) };
+        let max = self.config().rules.decompressed_max_bytes;
+        let wishes = scheduled.settings.features.wishes(&batch, now.wall.0, max);
+        let Some((wishes, open)) = wishes.map_err(ProduceRefusal::from)? else {
+            return Ok(Admitted { note: None, batch });
+        };
+        if !scheduled.is_loaded || self.in_sync().live() < self.min_insync_replicas() {
+            return Err(ErrorCode::NotEnoughReplicas.into());
+        }
+        let end = log.log_end_offset(self.id).unwrap_or(Offset::ZERO);
+        let high_watermark = self.high_watermark();
+        let admission = scheduled.machine.admit(now, end, high_watermark, &batch, &wishes, &open);
+        let admission = admission.map_err(ProduceRefusal::from)?;
+        let batch = stored(&batch, &admission.keep, &open).into_batch();
+        let note = admission.note(&batch).map(|note| note.build());
+        Ok(Admitted { note, batch })
+    }
+
+    /// Returns the notes whose records are needed soon and are neither at hand nor being read.
+    pub fn notes_to_read(&mut self, now: Now) -> Vec<Offset> {
+        let Some(scheduled) = self.scheduled.as_deref_mut().filter(|it| it.is_loaded) else {
+            return Vec::new();
+        };
+        let mut wanted = scheduled.machine.wanted(now);
+        wanted.retain(|offset| scheduled.reading.insert(*offset));
+        wanted
+    }
+
+    /// Takes in a note that was read, or that it could not be.
+    ///
+    /// # Errors
+    /// Why it cannot be read, in words.
+    pub fn note_read(
+        &mut self,
+        now: Now,
+        offset: Offset,
+        batch: Option<&Batch>,
+    ) -> Result<(), String> {
+        let Some(scheduled) = &mut self.scheduled else { return Ok(()) };
+        scheduled.reading.remove(&offset);
+        let taken = batch.map_or(Ok(()), |batch| scheduled.machine.take_records(now, batch));
+        taken.map_err(|error| error.to_string())
+    }
+
+    /// Delivers what is due and at hand. Returns whether anything was appended.
+    pub fn deliver(&mut self, now: Now, log: &mut LogStore, fx: &mut Effects) -> bool {
+        let mut any = false;
+        while self.may_deliver(log)
+            && let Some(scheduled) = &mut self.scheduled
+            && let Some((note, mut batch)) = scheduled.machine.fire(now)
+        {
+            if self.config.rules.timestamp_type == TimestampType::LogAppendTime {
+                batch.stamp_append_time(now.wall.0);
+            }
+            let note = Note { link: Some(batch.crc()), ..note };
+            let appended = self
+                .append_own(now, note.build(), log, fx)
+                .and_then(|_| self.append_own(now, batch, log, fx));
+            if appended.is_err() {
+                // It stays due, and is tried again.
+                break;
+            }
+            fx.mark(Mark::EntriesDelivered);
+            let end = log.log_end_offset(self.id).unwrap_or(Offset::ZERO);
+            if let Some(scheduled) = &mut self.scheduled {
+                scheduled.delivered.push_back(end);
+            }
+            any = true;
+        }
+        any
+    }
+
+    /// Notes which half messages are to be asked for, and returns the questions that may be put.
+    pub fn checks(&mut self, now: Now, log: &mut LogStore, fx: &mut Effects) -> Vec<Check> {
+        if self.in_sync().live() < self.min_insync_replicas() {
+            return Vec::new();
+        }
+        while let Some(scheduled) = self.scheduled.as_deref_mut().filter(|it| it.is_loaded)
+            && let Some(note) = scheduled.machine.checks_due(now)
+        {
+            if self.append_own(now, note.build(), log, fx).is_err() {
+                break;
+            }
+        }
+        let high_watermark = self.high_watermark();
+        let scheduled = self.scheduled.as_deref_mut().filter(|it| it.is_loaded);
+        scheduled.map_or_else(Vec::new, |it| it.machine.checks_to_send(now, high_watermark))
+    }
+
+    /// Takes in whether a question is in the check topic.
+    pub fn check_put(
+        &mut self,
+        now: Now,
+        ticket: Offset,
+        attempt: u32,
+        is_there: bool,
+        log: &mut LogStore,
+        fx: &mut Effects,
+    ) {
+        let Some(scheduled) = self.scheduled.as_deref_mut().filter(|it| it.is_loaded) else {
+            return;
+        };
+        let note = if is_there { scheduled.machine.check_sent(now, ticket, attempt) } else { None };
+        let noted = match note {
+            Some(note) => self.append_own(now, note.build(), log, fx).is_ok(),
+            None => is_there,
+        };
+        if !noted && let Some(scheduled) = &mut self.scheduled {
+            scheduled.machine.check_failed(now, ticket);
+        }
+    }
+
+    /// Writes again what still counts below where the log is wanted to begin. Returns whether anything was.
+    pub fn copy_forward(&mut self, now: Now, log: &mut LogStore, fx: &mut Effects) -> bool {
+        // Retention and DeleteRecords wait for it alike.
+        let deleted = self.moving.iter().map(|(wanted, _)| *wanted).max();
+        let Some(wish) = log.retention_wish(self.id).max(deleted) else { return false };
+        if self.in_sync().live() < self.min_insync_replicas() || log.is_congested() {
+            return false;
+        }
+        let Some(scheduled) = self.scheduled.as_deref_mut().filter(|it| it.is_loaded) else {
+            return false;
+        };
+        let note = scheduled.machine.copies(now, wish, COPY_BYTES);
+        note.is_some_and(|note| self.append_own(now, note.build(), log, fx).is_ok())
+    }
+
+    fn may_deliver(&self, log: &LogStore) -> bool {
+        let Some(scheduled) = &self.scheduled else { return false };
+        scheduled.is_loaded
+            && scheduled.delivered.len() < UNCOMMITTED_MAX
+            && !log.is_congested()
+            && self.in_sync().live() >= self.min_insync_replicas()
+    }
+
+    /// Takes in how far the log is committed: from where on it is needed, and what may be delivered next.
+    pub fn scheduled_committed(
+        &mut self,
+        now: Now,
+        log: &mut LogStore,
+        fx: &mut Effects,
+    ) -> Vec<(Waiter, Listing)> {
+        let high_watermark = self.high_watermark();
+        let Some(scheduled) = &mut self.scheduled else { return Vec::new() };
+        while scheduled.delivered.pop_front_if(|end| *end <= high_watermark).is_some() {}
+        let mut floor = None;
+        while let Some((_, held)) = scheduled.holds.pop_front_if(|(end, _)| *end <= high_watermark)
+        {
+            floor = Some(held);
+        }
+        if let Some(held) = floor {
+            scheduled.held = held;
+        }
+        let held = scheduled.is_loaded.then_some(scheduled.held);
+        let mut listed = Vec::new();
+        while let Some((_, waiter, listing)) =
+            scheduled.listed.pop_front_if(|(end, ..)| *end <= high_watermark)
+        {
+            listed.push((waiter, listing));
+        }
+        if let Some(held) = held {
+            self.set_floor(now, held, log, fx);
+        }
+        listed
+    }
+
+    /// Takes everybody who waits for a list.
+    pub fn abandon_lists(&mut self) -> Vec<Waiter> {
+        let Some(scheduled) = &mut self.scheduled else { return Vec::new() };
+        scheduled.listed.drain(..).map(|(_, waiter, _)| waiter).collect()
+    }
+
+    /// Lists what waits. `None` where the answer comes out of [`scheduled_committed`](Self::scheduled_committed),
+    /// because what it says is not committed yet.
+    ///
+    /// # Errors
+    /// `COORDINATOR_LOAD_IN_PROGRESS` 14 until the log is read; an ordinary topic has nothing that waits.
+    pub fn list_entries(
+        &mut self,
+        query: &Query,
+        waiter: Waiter,
+        log: &LogStore,
+    ) -> Result<Option<Listing>, ErrorCode> {
+        let high_watermark = self.high_watermark();
+        let Some(scheduled) = &mut self.scheduled else { return Ok(Some(Listing::default())) };
+        if !scheduled.is_loaded {
+            return Err(ErrorCode::CoordinatorLoadInProgress);
+        }
+        let listing = query.answer(&scheduled.machine);
+        let end = log.log_end_offset(self.id).unwrap_or(Offset::ZERO);
+        if end <= high_watermark {
+            return Ok(Some(listing));
+        }
+        scheduled.listed.push_back((end, waiter, listing));
+        Ok(None)
+    }
+
+    /// Does something to an entry. `None` where the answer comes out of [`take_committed`](Self::take_committed).
+    pub fn alter_entry(
+        &mut self,
+        now: Now,
+        target: &CommandTarget,
+        command: Command,
+        waiter: Waiter,
+        log: &mut LogStore,
+        fx: &mut Effects,
+    ) -> Option<Result<Produced, ProduceRefusal>> {
+        let done = Produced {
+            base_offset: Offset(-1),
+            log_append_time_ms: -1,
+            log_start_offset: Offset(-1),
+        };
+        let high_watermark = self.high_watermark();
+        let Some(scheduled) = &self.scheduled else {
+            return Some(Err(ErrorCode::InvalidRecord.into()));
+        };
+        if !scheduled.is_loaded || self.in_sync().live() < self.min_insync_replicas() {
+            return Some(Err(ErrorCode::NotEnoughReplicas.into()));
+        }
+        let decided = scheduled.machine.alter(now, high_watermark, target, command);
+        let note = match decided {
+            Err(refusal) => return Some(Err(refusal.into())),
+            Ok(None) => {
+                // It is done already, as far as that is committed.
+                let end = log.log_end_offset(self.id).unwrap_or(Offset::ZERO);
+                if end <= high_watermark {
+                    return Some(Ok(done));
+                }
+                self.wait_for_all(end.plus(-1), waiter);
+                return None;
+            }
+            Ok(Some(note)) => note,
+        };
+        match self.append_own(now, note.build(), log, fx) {
+            Ok(base) => self.wait_for_all(base, waiter),
+            Err(error) => return Some(Err(refused_append(&error).into())),
+        }
+        None
+    }
+}
+
+const fn refused_append(error: &AppendError) -> ErrorCode {
+    match error {
+        AppendError::Unknown => ErrorCode::UnknownTopicOrPartition,
+        AppendError::Apart { .. } | AppendError::Cutting => ErrorCode::NotLeaderOrFollower,
+        AppendError::DiskFull(_) | AppendError::Poisoned(_) => ErrorCode::KafkaStorageError,
+        AppendError::Damaged(_) => ErrorCode::CorruptMessage,
+    }
+}
