@@ -28,9 +28,6 @@ impl Partition {
     pub fn set_view(&mut self, view: Option<ClientView>, log: &mut LogStore) {
         let start = log.log_start_offset(self.id).unwrap_or(Offset::ZERO);
         self.floor = view.is_some().then_some(start);
-        if view.is_none() {
-            log.hold(self.id, None);
-        }
         self.view = view;
         self.settle(log);
     }
@@ -218,17 +215,20 @@ impl Partition {
     }
 
     /// Tells the view and the log what has become committed: what nobody asks for is forgotten, and what
-    /// clients may still ask for stays. Called whenever the high watermark or the start of the log moves.
+    /// clients, open transactions or followers may still ask for stays. Called whenever the high watermark or
+    /// the start of the log moves.
     pub fn settle(&mut self, log: &mut LogStore) {
+        let stable = self.last_stable_offset(log);
         if self.view.is_none() {
+            log.hold(self.id, Some(stable));
             return;
         }
         let start = log.log_start_offset(self.id).unwrap_or(Offset::ZERO);
-        let stable = self.last_stable_offset(log);
         let shown = self.shown(self.high_watermark(), start).unwrap_or(start);
         if let Some(view) = self.view.as_mut().filter(|view| view.covers(stable)) {
             view.settle(stable, start);
         }
-        log.hold(self.id, Some(self.floor.map_or(shown, |floor| floor.min(shown))));
+        let held = self.floor.map_or(shown, |floor| floor.min(shown)).min(stable);
+        log.hold(self.id, Some(held));
     }
 }

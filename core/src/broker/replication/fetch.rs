@@ -195,10 +195,8 @@ impl Shard {
                 let Outcome::Records { high_watermark, log_start } = outcome else { return false };
                 let Some(follower) = self.followers.get_mut(&id) else { return false };
                 let start = follower.agreed(high_watermark, log_start, &mut self.log);
-                if self.log.is_held(id) {
-                    // What is needed of it the leader alone knows.
-                    self.log.hold(id, Some(start));
-                }
+                // Retention is the leader's: what is needed it alone knows.
+                self.log.hold(id, Some(start));
                 if self.log.log_start_offset(id).is_some_and(|own| own < start) {
                     self.log.move_log_start(now, id, start, &mut self.fx);
                 }

@@ -81,7 +81,9 @@ impl Shard {
             self.open_log(now, id, topic);
         }
         let in_sync = self.begin_epoch(now, id, state, fenced);
-        let partition = Partition::new(id, config, epoch, in_sync, known, &self.log);
+        let mut partition = Partition::new(id, config, epoch, in_sync, known, &self.log);
+        // Retention takes nothing beyond what is stable.
+        partition.settle(&mut self.log);
         self.partitions.insert(id, partition);
         self.tell_bounds(id);
         self.after_in_sync_changed(now, id);
@@ -119,10 +121,8 @@ impl Shard {
                 self.open_log(now, id, topic);
             }
             let start = self.log.log_start_offset(id).unwrap_or(Offset::ZERO);
-            if config.features.is_some() {
-                // What waits in it goes only as the leader says.
-                self.log.hold(id, Some(start));
-            }
+            // What may go of it is the leader's to say.
+            self.log.hold(id, Some(start));
             let high_watermark = known.unwrap_or(start);
             let nobody = NodeId(-1);
             let follower =

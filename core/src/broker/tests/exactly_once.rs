@@ -15,6 +15,7 @@ use crate::record::builder::{BatchBuilder, Producer};
 use crate::record::compress::Codec;
 use crate::wire::api::add_offsets_to_txn::AddOffsetsToTxnRequest;
 use crate::wire::api::add_partitions_to_txn::{AddPartitionsToTxnRequest, AddPartitionsToTxnTopic};
+use crate::wire::api::alter_configs::{AlterConfigsRequest, AlterConfigsResource, AlterableConfig};
 use crate::wire::api::describe_producers::{DescribeProducersRequest, DescribeProducersTopic};
 use crate::wire::api::describe_transactions::DescribeTransactionsRequest;
 use crate::wire::api::end_txn::{EndTxnRequest, EndTxnResponse};
@@ -30,7 +31,7 @@ use crate::wire::api::txn_offset_commit::{
     TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
 
-use super::{SHARDS, create, fetch_request, metadata};
+use super::{SHARDS, create, fetch_request, list_offset, metadata};
 
 const ID: &str = "etl";
 
@@ -522,5 +523,34 @@ fn what_a_coordinator_was_asked_for_an_earlier_leader_epoch_says_nothing_of_what
         assert_eq!(answered, later);
         let stored = &stored.responses[0].partition_responses[0];
         assert_eq!((stored.error_code, stored.base_offset), (0, 0));
+    }
+}
+
+#[test]
+fn retention_takes_nothing_of_a_transaction_that_is_open() {
+    for shards in SHARDS {
+        let (mut node, client) = started(shards);
+        let resource = AlterConfigsResource {
+            resource_type: 2,
+            resource_name: "t".into(),
+            configs: vec![AlterableConfig {
+                name: "retention.ms".into(),
+                value: Some("1000".into()),
+            }],
+        };
+        let request = AlterConfigsRequest { resources: vec![resource], validate_only: false };
+        assert_eq!(node.call(client, 2, &request).responses[0].error_code, 0);
+        let answer = init(&mut node, client, 900_000);
+        let (id, epoch) = (answer.producer_id, answer.producer_epoch);
+        let mut writer = Writer { client, id, epoch, sequences: [0; 2], version: 12 };
+        assert_eq!(writer.produce(&mut node, 0), (0, 0));
+
+        node.pass(Duration::from_secs(400));
+        assert_eq!(list_offset(&mut node, client, "t", 0, -2).offset, 0, "it is open");
+        assert_eq!(writer.end(&mut node, true).error_code, 0);
+        node.pass(Duration::from_secs(400));
+
+        let client = node.connect(0);
+        assert_eq!(list_offset(&mut node, client, "t", 0, -2).offset, 2);
     }
 }
