@@ -197,21 +197,17 @@ impl Deciding<'_> {
             .iter()
             .filter(|(key, value)| topic.configs.get(*key) != Some(value))
             .map(|(key, value)| config_record(name, key, Some(value)));
-        let cleared =
-            topic.configs.iter().filter(|(key, _)| !wanted.contains_key(*key)).filter_map(
-                |(key, value)| cleared_to(key, value).map(|to| config_record(name, key, to)),
-            );
+        // A setting that is taken away is nothing; a topic that had features still says so.
+        let cleared = topic
+            .configs
+            .iter()
+            .filter(|(key, _)| !wanted.contains_key(*key))
+            .filter(|(key, value)| key.as_str() != topic_config::FEATURES_KEY || !value.is_empty())
+            .map(|(key, _)| {
+                let is_kept = key.as_str() == topic_config::FEATURES_KEY;
+                config_record(name, key, is_kept.then_some(""))
+            });
         Ok(set.chain(cleared).collect())
-    }
-}
-
-/// Returns what a setting that is taken away becomes: nothing, but for a topic that had features. `None` where
-/// it is that already.
-fn cleared_to(key: &str, value: &str) -> Option<Option<&'static str>> {
-    match key {
-        topic_config::FEATURES_KEY if value.is_empty() => None,
-        topic_config::FEATURES_KEY => Some(Some("")),
-        _ => Some(None),
     }
 }
 

@@ -60,11 +60,7 @@ impl Shard {
             };
             return self.ask(now, self.owner(target), request, ask);
         }
-        let data = PartitionProduceData {
-            index: target.partition.0,
-            records: Some(records),
-            ..PartitionProduceData::default()
-        };
+        let data = PartitionProduceData { index: target.partition.0, records: Some(records) };
         let message = ProduceRequest {
             acks: -1,
             timeout_ms: 10_000,

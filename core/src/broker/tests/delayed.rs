@@ -222,7 +222,7 @@ fn what_waits_is_listed_and_altered_by_tools() {
         let by_ticket: Vec<i64> = list(&mut node, client, 0).iter().map(|it| it.ticket).collect();
         assert_eq!(by_ticket, [first, second, third]);
 
-        let of = |operation, ticket| EntryAlteration { operation, ticket, ..Default::default() };
+        let of = |operation, ticket| EntryAlteration { ticket, operation, ..Default::default() };
         assert_eq!(alter(&mut node, client, of(1, first)), 0);
         let named = EntryAlteration { id: Some("n".into()), ..of(3, -1) };
         assert_eq!(alter(&mut node, client, named), 0);

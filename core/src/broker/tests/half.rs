@@ -114,7 +114,7 @@ fn an_undecided_half_message_is_asked_for_then_parked_and_a_late_verdict_counts(
 
         node.pass(SECOND * 3);
         let first = ["a", "a", "asked"].map(String::from);
-        assert_eq!(asked(&mut node, client), [first.clone()]);
+        assert_eq!(asked(&mut node, client), std::slice::from_ref(&first));
         node.pass(SECOND * 20);
         let parked = ["a", "a", "parked"].map(String::from);
         assert_eq!(asked(&mut node, client), [first.clone(), first, parked]);
