@@ -647,6 +647,8 @@ impl TopicConfig {
                     "mainspring.schedule.fire.max.records",
                     default.fire_max_records,
                 ),
+                // What is delivered is one batch, which is as large as a produced one may be.
+                fire_max_bytes: default.fire_max_bytes.min(size("max.message.bytes", 1_048_588)),
                 decided_retention_ms: ms(
                     "mainspring.schedule.decided.retention.ms",
                     default.decided_retention_ms,

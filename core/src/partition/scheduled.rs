@@ -471,10 +471,11 @@ impl Partition {
         if self.in_sync().live() < self.min_insync_replicas() || log.is_congested() {
             return false;
         }
+        let bytes = COPY_BYTES.min(self.config.rules.max_message_bytes);
         let Some(scheduled) = self.scheduled.as_deref_mut().filter(|it| it.is_loaded) else {
             return false;
         };
-        let note = scheduled.machine.copies(now, wish, COPY_BYTES);
+        let note = scheduled.machine.copies(now, wish, bytes);
         note.is_some_and(|note| self.append_own(now, note.build(), log, fx).is_ok())
     }
 

@@ -322,3 +322,35 @@ fn a_recurring_record_comes_again_and_missed_times_come_once() {
     node.pass(SECOND * 5);
     assert_eq!(read_from(&mut node, client, 0).len(), came, "a cancelled one comes no more");
 }
+
+#[test]
+fn what_comes_at_once_is_delivered_in_batches_no_larger_than_produced_ones_may_be() {
+    const LARGEST: usize = 2_000;
+    let mut node = TestNode::started(1);
+    let client = node.connect(0);
+    let largest = LARGEST.to_string();
+    let configs = [("mainspring.features", "schedule"), ("max.message.bytes", largest.as_str())];
+    let created = create_with(&mut node, client, "t", 1, &configs);
+    assert_eq!(created.topics[0].error_code, 0, "{created:?}");
+    let value = "v".repeat(500);
+    for _ in 0..10 {
+        accepted(&mut node, client, &[(&value, &[("mainspring-delay-ms", "1000")])]);
+    }
+    node.pass(SECOND * 3);
+
+    let (mut offset, mut came) = (0, 0);
+    loop {
+        let data = fetch(&mut node, client, "t", 0, offset);
+        let mut bytes = data.records.unwrap_or_default().to_bytes();
+        if bytes.is_empty() {
+            break;
+        }
+        while !bytes.is_empty() {
+            let batch = Batch::split_from(&mut bytes).expect("whole");
+            assert!(batch.size() <= LARGEST, "{} bytes", batch.size());
+            came += batch.records_count();
+            offset = batch.next_offset().0;
+        }
+    }
+    assert_eq!(came, 10);
+}
