@@ -214,6 +214,8 @@ impl Shard {
                     if let Some(answer) = answer {
                         self.answer_waiter(now, waiter, Answer::LogStart(answer));
                     }
+                    // What it waits for may have to be written again first.
+                    self.serve_schedule(now, item.partition);
                 }
             }
             Ask::EpochEnd(items) => {

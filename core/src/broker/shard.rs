@@ -423,6 +423,7 @@ impl Shard {
                     self.wake_fetches(now, log);
                 }
             }
+            LogEvent::RetentionWish(log) => self.serve_schedule(now, log),
             LogEvent::Read { ticket, result } => self.on_read(now, ticket, result),
             LogEvent::Found { ticket, result } => self.on_found(now, ticket, result),
             LogEvent::Poisoned(why) => self.on_poisoned(now, &why, true),

@@ -251,6 +251,8 @@ pub enum LogEvent {
         /// Its new first offset.
         start: Offset,
     },
+    /// Retention would take more of a log than it [may](crate::log::LogStore::hold); told each time it looks.
+    RetentionWish(TopicPartition),
     /// A log was cut back, durably ([`LogStore::truncate`](crate::log::LogStore::truncate) or
     /// [`reset`](crate::log::LogStore::reset)).
     Truncated {

@@ -248,6 +248,13 @@ impl LogStore {
             partition.reserved = partition.end.plus(RESERVE_OFFSETS);
             journal.enqueue(Entry::Reserve { log, end: partition.reserved }, Need::Flushed);
         }
+        self.shorten_memory(log);
+        self.stabilize_memory(log);
+    }
+
+    /// Lets go of what a log in memory is larger by than it should be, as far as it may.
+    pub(super) fn shorten_memory(&mut self, log: TopicPartition) {
+        let Some(partition) = self.logs.get_mut(&log).filter(|log| log.is_memory()) else { return };
         while partition.size() > partition.settings.memory_max_bytes
             && partition.tail.len() > 1
             && partition.tail[0].next <= partition.stable
@@ -258,7 +265,6 @@ impl LogStore {
             self.events.push_back(LogEvent::LogStartMoved { log, start: front.next });
         }
         partition.wish_for_memory();
-        self.stabilize_memory(log);
     }
 
     /// Checks a produced batch against what the log knows of its producer (KIP-98), and makes room

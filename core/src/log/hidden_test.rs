@@ -3,7 +3,7 @@
 use super::*;
 use crate::ids::{ProducerEpoch, ProducerId};
 use crate::record::builder::BatchBuilder;
-use crate::record::hidden::{Note, void_batch};
+use crate::record::hidden::{Change, CheckStep, Note, void_batch};
 use crate::record::testing::{data, keeping, note};
 
 #[test]
@@ -22,7 +22,12 @@ fn on_a_disk_that_is_nearly_full_only_what_no_client_has_just_produced_is_taken(
         let refused = node.store.append(node.now, log, LeaderEpoch(1), refused, &mut node.fx);
         assert!(matches!(refused, Err(AppendError::DiskFull(_))), "{refused:?}");
     }
-    let taken = node.store.append(node.now, log, LeaderEpoch(1), note(9), &mut node.fx);
+    let refused = node.store.append(node.now, log, LeaderEpoch(1), note(9), &mut node.fx);
+    assert!(matches!(refused, Err(AppendError::DiskFull(_))), "what is written again: {refused:?}");
+    let step = CheckStep::Sent;
+    let checked = vec![Change::Check { ticket: Offset(0), attempt: 1, step }];
+    let checked = Note { at_ms: 1, link: None, changes: checked }.build();
+    let taken = node.store.append(node.now, log, LeaderEpoch(1), checked, &mut node.fx);
     assert_eq!(taken, Ok(Offset(1)));
 }
 
@@ -69,6 +74,16 @@ fn retention_goes_no_further_than_it_may_and_says_how_far_it_would() {
         node.store.logs[&log].segments.iter().map(|segment| segment.extent.base).collect();
     let active = *bases.last().expect("some");
     assert_eq!(node.store.retention_wish(log), Some(active));
+    // No smaller than twice what would be written again.
+    let size = node.store.size(log).expect("known");
+    node.store.expect_copies(log, size / 4);
+    node.pass(5_000);
+    let wish = node.store.retention_wish(log).expect("some may go");
+    assert!(bases.contains(&wish) && wish > bases[0] && wish < active, "{wish:?}");
+    node.store.expect_copies(log, size / 2);
+    node.pass(5_000);
+    assert_eq!(node.store.retention_wish(log), None);
+    node.store.expect_copies(log, 0);
     // It goes by whole segments.
     node.store.hold(log, Some(bases[2].plus(1)));
     node.pass(5_000);
@@ -95,6 +110,11 @@ fn a_log_in_memory_keeps_what_it_may_not_let_go_and_says_so() {
         node.append(log, &[1; 900]);
     }
     assert_eq!(node.store.log_start_offset(log), Some(Offset(2)));
+    node.store.expect_copies(log, 4_000);
+    node.append(log, &[1; 900]);
+    assert_eq!(node.store.retention_wish(log), Some(Offset(3)), "to twice of that");
+    node.store.expect_copies(log, 0);
+    node.append(log, &[1; 900]);
     let wish = node.store.retention_wish(log).expect("it is too large");
     node.store.hold(log, Some(wish));
     node.append(log, &[1; 900]);

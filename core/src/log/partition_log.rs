@@ -166,6 +166,8 @@ pub(super) struct PartitionLog {
     pub(super) hold_from: Option<Offset>,
     /// Up to where it would have taken more.
     pub(super) wish: Option<Offset>,
+    /// Bytes that would be written again so that all may go that is held.
+    pub(super) copied_bytes: u64,
 }
 
 /// Bounds that every append of the node knows.
@@ -217,6 +219,7 @@ impl PartitionLog {
             append_limits,
             hold_from: None,
             wish: None,
+            copied_bytes: 0,
         }
     }
 
@@ -633,7 +636,7 @@ impl PartitionLog {
         digest.shown(&(self.writing, self.created, self.dirty, self.folder_state, self.damaged));
         digest.shown(&(self.write_due, self.producer_files, &self.image, &self.next_image));
         digest.shown(&(self.cutting, &self.cuts, self.last_cut));
-        digest.shown(&(self.hold_from, self.wish));
+        digest.shown(&(self.hold_from, self.wish, self.copied_bytes));
         self.producers.digest(digest);
         self.epochs.digest(digest);
     }

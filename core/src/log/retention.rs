@@ -162,6 +162,9 @@ impl LogStore {
             }
             let (start, wish) = retained_from(log, wall, by_time);
             log.wish = wish;
+            if wish.is_some() {
+                self.events.push_back(LogEvent::RetentionWish(log.id));
+            }
             if let Some(start) = start {
                 moves.push((log.id, start));
             }
@@ -227,8 +230,19 @@ impl LogStore {
     /// Lets retention take nothing of a log at or beyond `from`, `None` to let it take what it wants. What
     /// [moves the start](Self::move_log_start) is not held up.
     pub fn hold(&mut self, log: TopicPartition, from: Option<Offset>) {
+        let Some(partition) = self.logs.get_mut(&log) else { return };
+        let before = std::mem::replace(&mut partition.hold_from, from);
+        if before != from {
+            self.shorten_memory(log);
+        }
+    }
+
+    /// Takes in how many bytes would be written again so that all of a log could go that is
+    /// [held](Self::hold). It is not wished to be smaller than twice that: of what would go, less would be gone
+    /// than came anew.
+    pub fn expect_copies(&mut self, log: TopicPartition, bytes: u64) {
         if let Some(partition) = self.logs.get_mut(&log) {
-            partition.hold_from = from;
+            partition.copied_bytes = bytes;
         }
     }
 
@@ -251,11 +265,17 @@ impl PartitionLog {
         if self.hold_from.is_none() {
             return;
         }
-        let room = self.size().saturating_sub(self.settings.memory_max_bytes);
+        let limit = self.settings.memory_max_bytes.max(self.smallest_size());
+        let room = self.size().saturating_sub(limit);
         let first = self.tail.front().map_or(0, |front| front.before);
         let excess = self.tail.partition_point(|batch| batch.before < first + room);
         let last = excess.checked_sub(1).and_then(|at| self.tail.get(at));
         self.wish = last.map(|last| last.next.min(self.stable));
+    }
+
+    /// Returns how small the log may be wished to be where something in it has to be written again for that.
+    const fn smallest_size(&self) -> u64 {
+        self.copied_bytes.saturating_mul(2)
     }
 
     /// Returns whether all records of a batch are past retention by age before they are appended.
@@ -269,7 +289,8 @@ impl PartitionLog {
 /// would, if a [hold](LogStore::hold) is in the way.
 ///
 /// By time: segments whose age basis is expired, the active one among them once it holds anything.
-/// By size: a segment goes only if what remains still reaches the limit.
+/// By size: a segment goes only if what remains still reaches the limit; where it is held, only if that is no
+/// less than [worth it](LogStore::expect_copies).
 fn retained_from(
     log: &PartitionLog,
     wall: UnixMillis,
@@ -297,8 +318,10 @@ fn retained_from(
         left = left.saturating_sub(bytes);
         if log.lets_go(extent.end) {
             start = extent.end;
-        } else {
+        } else if expired || left >= log.smallest_size() {
             wish = Some(extent.end);
+        } else {
+            break;
         }
     }
     ((start > log.start).then_some(start), wish)

@@ -129,7 +129,7 @@ impl LogStore {
 
     /// Returns why an append to this log is refused for want of room. Metadata may use the reserve,
     /// and so may committed offsets, the ends of transactions, and notes that belong to no produced
-    /// batch, as long as there is any room at all.
+    /// batch and write nothing again, as long as there is any room at all.
     pub(super) fn space_refusal(
         &self,
         log: TopicPartition,
@@ -149,12 +149,15 @@ impl LogStore {
     }
 }
 
-/// Returns whether a batch ends a transaction, or says something that no client has just produced.
+/// Returns whether a batch ends a transaction, or says something new that no client has just produced. What is
+/// written again so that a log may be shorter makes no room before a whole segment can go.
 fn needs_reserve(batch: &Batch) -> bool {
     batch.is_control()
         && match Hidden::of(batch) {
             None => true,
             Some(Hidden::Void) => false,
-            Some(Hidden::Note) => Note::read(batch).is_ok_and(|note| note.link.is_none()),
+            Some(Hidden::Note) => {
+                Note::read(batch).is_ok_and(|note| note.link.is_none() && !note.restates())
+            }
         }
 }

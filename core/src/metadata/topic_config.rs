@@ -619,6 +619,7 @@ impl TopicConfig {
         let before_max_ms = number("message.timestamp.before.max.ms").unwrap_or(i64::MAX);
         let segment_bytes =
             number("internal.segment.bytes").or_else(|| number("segment.bytes")).unwrap_or(1 << 30);
+        let memory_max_bytes = count("mainspring.memory.max.bytes", 256 << 20);
         let features = overrides.get(FEATURES_KEY).map(|words| {
             let has = |word: &str| words.split(',').any(|it| it.trim() == word);
             let size = |name: &str, default: usize| count(name, default as u64) as usize;
@@ -642,6 +643,7 @@ impl TopicConfig {
                     "mainspring.schedule.max.pending.bytes",
                     default.max_pending_bytes,
                 ),
+                memory_max_bytes: (storage == Storage::Memory).then_some(memory_max_bytes),
                 horizon_max_ms: ms("mainspring.schedule.max.horizon.ms", default.horizon_max_ms),
                 fire_max_records: size(
                     "mainspring.schedule.fire.max.records",
@@ -687,7 +689,7 @@ impl TopicConfig {
                 retention_ms: number("retention.ms").unwrap_or(604_800_000),
                 retention_bytes: number("retention.bytes").unwrap_or(-1),
                 index_interval_bytes: count("index.interval.bytes", 4096),
-                memory_max_bytes: count("mainspring.memory.max.bytes", 256 << 20),
+                memory_max_bytes,
                 delete: true,
                 may_use_reserve: false,
             },

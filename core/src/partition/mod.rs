@@ -12,10 +12,12 @@
 //! Sources: KIP-74, KIP-98, KIP-101, KIP-279, KIP-320, KIP-497, KIP-966; Kafka's `ReplicaManager` and `Partition`.
 
 pub mod client_view;
+mod copying;
 pub mod delayed_fetch;
 pub mod follower;
 pub mod in_sync;
 pub mod leader;
+pub mod listing;
 pub mod scheduled;
 pub mod transactions;
 pub mod viewed;

@@ -14,157 +14,49 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::post::{ProduceRefusal, Produced};
-use crate::coordinator::schedule::{Check, EntryStatus, EntryView, Schedule, ScheduleSettings};
+use crate::coordinator::schedule::{Check, Schedule, ScheduleSettings};
 use crate::digest::Digest;
 use crate::error::ErrorCode;
 use crate::ids::Offset;
 use crate::io::{Effects, Mark};
 use crate::log::{AppendError, FetchPlan, FileRange, LogStore};
 use crate::partition::client_view::ClientView;
+use crate::partition::copying::Copying;
 use crate::partition::leader::{Partition, Waiter};
 use crate::record::batch::Batch;
 use crate::record::cron;
 use crate::record::features::{Command, CommandTarget};
-use crate::record::hidden::{Note, Outcome};
+use crate::record::hidden::Note;
 use crate::record::keep::stored;
 use crate::record::produce::TimestampType;
 use crate::time::{Instant, Now};
-use crate::wire::api::entry_list::ListedEntry;
+
+pub use crate::partition::listing::{Listing, Query, Which};
 
 /// Bytes that are read at a time while the log is read from its start.
 const LOAD_BYTES: u64 = 1 << 20;
-/// Bytes of records that are written again at a time.
-const COPY_BYTES: usize = 1 << 20;
 /// Most batches of delivered records that are not committed yet: no more are made before.
 const UNCOMMITTED_MAX: usize = 8;
 
 /// What a partition with features has besides.
 #[derive(Clone, Debug)]
 pub struct Scheduled {
-    machine: Schedule,
-    settings: Arc<ScheduleSettings>,
+    pub(super) machine: Schedule,
+    pub(super) settings: Arc<ScheduleSettings>,
     /// The first offset that the machine was not given.
     next: Offset,
-    is_loaded: bool,
+    pub(super) is_loaded: bool,
     /// From where on the log is needed, once it is committed up to the offset before.
     holds: VecDeque<(Offset, Option<Offset>)>,
     held: Option<Offset>,
     /// Notes that are being read.
-    reading: BTreeSet<Offset>,
+    pub(super) reading: BTreeSet<Offset>,
     /// Ends of the batches of delivered records that are not committed.
-    delivered: VecDeque<Offset>,
+    pub(super) delivered: VecDeque<Offset>,
     /// Lists that say what is not committed yet, up to the offset.
-    listed: VecDeque<(Offset, Waiter, Listing)>,
-}
-
-/// Which of the entries are listed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Which {
-    /// All, by ticket.
-    All,
-    /// Those that come by time, by due time and ticket.
-    Scheduled,
-    /// Half messages without a verdict, by ticket.
-    Half,
-    /// Parked ones of them, by ticket.
-    Parked,
-}
-
-/// What is to be listed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Query {
-    /// Which.
-    pub which: Which,
-    /// The one entry that is meant, whatever its state.
-    pub target: Option<CommandTarget>,
-    /// The due time and the ticket behind which the list begins.
-    pub after: Option<(i64, Offset)>,
-    /// Entries due later are left out, in Unix milliseconds.
-    pub until_ms: i64,
-    /// Most entries.
-    pub limit: usize,
-}
-
-/// A list of entries.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Listing {
-    /// How many wait in all.
-    pub count: i64,
-    /// Whether there are more behind the last one.
-    pub has_more: bool,
-    /// The entries.
-    pub entries: Vec<ListedEntry>,
-}
-
-impl Query {
-    fn answer(&self, machine: &Schedule) -> Listing {
-        let count = machine.stats().pending as i64;
-        if let Some(target) = &self.target {
-            let entries = machine.find(target).iter().map(listed).collect();
-            return Listing { count, has_more: false, entries };
-        }
-        let limit = self.limit.saturating_add(1);
-        let after = self.after.map(|(_, ticket)| ticket);
-        let mut views = match self.which {
-            Which::Scheduled => machine.list_due(self.after, limit),
-            Which::All => machine.list(after, limit),
-            Which::Half => undecided(machine, after, limit, |status| {
-                matches!(status, EntryStatus::Half { .. } | EntryStatus::Parked)
-            }),
-            Which::Parked => {
-                undecided(machine, after, limit, |status| status == EntryStatus::Parked)
-            }
-        };
-        views.retain(|view| view.due_ms <= self.until_ms);
-        let has_more = views.len() > self.limit;
-        views.truncate(self.limit);
-        Listing { count, has_more, entries: views.iter().map(listed).collect() }
-    }
-}
-
-/// Returns up to `limit` entries in some state, by ticket.
-fn undecided(
-    machine: &Schedule,
-    mut after: Option<Offset>,
-    limit: usize,
-    is_wanted: impl Fn(EntryStatus) -> bool,
-) -> Vec<EntryView> {
-    const PAGE: usize = 1_000;
-    let mut found = Vec::new();
-    loop {
-        let page = machine.list(after, PAGE);
-        let is_last = page.len() < PAGE;
-        after = page.last().map(|view| view.ticket);
-        found.extend(page.into_iter().filter(|view| is_wanted(view.status)));
-        if is_last || found.len() >= limit {
-            found.truncate(limit);
-            return found;
-        }
-    }
-}
-
-fn listed(view: &EntryView) -> ListedEntry {
-    let (state, checks, offset) = match view.status {
-        EntryStatus::Waits => (1, 0, -1),
-        EntryStatus::InTransaction => (2, 0, -1),
-        EntryStatus::Held => (3, 0, -1),
-        EntryStatus::Half { checks } => (4, checks, -1),
-        EntryStatus::Parked => (5, 0, -1),
-        EntryStatus::Ended(Outcome::Fired, offset) => (6, 0, offset.0),
-        EntryStatus::Ended(Outcome::Cancelled, offset) => (7, 0, offset.0),
-        EntryStatus::Ended(Outcome::Committed, offset) => (8, 0, offset.0),
-        EntryStatus::Ended(Outcome::RolledBack, offset) => (9, 0, offset.0),
-        EntryStatus::Ended(Outcome::Replaced, offset) => (10, 0, offset.0),
-    };
-    ListedEntry {
-        ticket: view.ticket.0,
-        due_ms: view.due_ms,
-        id: view.id.clone(),
-        size: view.bytes as i32,
-        state,
-        checks: checks as i32,
-        offset,
-    }
+    pub(super) listed: VecDeque<(Offset, Waiter, Listing)>,
+    /// How often what still counts is written again.
+    pub(super) copying: Copying,
 }
 
 /// What is to be done next with a log that is read from its start.
@@ -199,6 +91,7 @@ impl Scheduled {
             reading: BTreeSet::new(),
             delivered: VecDeque::new(),
             listed: VecDeque::new(),
+            copying: Copying::default(),
         }
     }
 
@@ -207,9 +100,12 @@ impl Scheduled {
         self.is_loaded.then_some(&self.machine)
     }
 
-    /// Returns when the machine is to be looked at next.
+    /// Returns when it is to be looked at next.
     pub fn next_deadline(&mut self, now: Now) -> Option<Instant> {
-        if self.is_loaded { self.machine.next_deadline(now) } else { None }
+        if !self.is_loaded {
+            return None;
+        }
+        self.machine.next_deadline(now).into_iter().chain(self.copying.next()).min()
     }
 
     /// Takes in the next batch of the log.
@@ -231,6 +127,7 @@ impl Scheduled {
             &self.reading,
             &self.delivered,
             &self.listed,
+            &self.copying,
         ));
     }
 }
@@ -463,22 +360,6 @@ impl Partition {
         }
     }
 
-    /// Writes again what still counts below where the log is wanted to begin. Returns whether anything was.
-    pub fn copy_forward(&mut self, now: Now, log: &mut LogStore, fx: &mut Effects) -> bool {
-        // Retention and DeleteRecords wait for it alike.
-        let deleted = self.moving.iter().map(|(wanted, _)| *wanted).max();
-        let Some(wish) = log.retention_wish(self.id).max(deleted) else { return false };
-        if self.in_sync().live() < self.min_insync_replicas() || log.is_congested() {
-            return false;
-        }
-        let bytes = COPY_BYTES.min(self.config.rules.max_message_bytes);
-        let Some(scheduled) = self.scheduled.as_deref_mut().filter(|it| it.is_loaded) else {
-            return false;
-        };
-        let note = scheduled.machine.copies(now, wish, bytes);
-        note.is_some_and(|note| self.append_own(now, note.build(), log, fx).is_ok())
-    }
-
     fn may_deliver(&self, log: &LogStore) -> bool {
         let Some(scheduled) = &self.scheduled else { return false };
         scheduled.is_loaded
@@ -516,37 +397,6 @@ impl Partition {
             self.set_floor(now, held, log, fx);
         }
         listed
-    }
-
-    /// Takes everybody who waits for a list.
-    pub fn abandon_lists(&mut self) -> Vec<Waiter> {
-        let Some(scheduled) = &mut self.scheduled else { return Vec::new() };
-        scheduled.listed.drain(..).map(|(_, waiter, _)| waiter).collect()
-    }
-
-    /// Lists what waits. `None` where the answer comes out of [`scheduled_committed`](Self::scheduled_committed),
-    /// because what it says is not committed yet.
-    ///
-    /// # Errors
-    /// `COORDINATOR_LOAD_IN_PROGRESS` 14 until the log is read; an ordinary topic has nothing that waits.
-    pub fn list_entries(
-        &mut self,
-        query: &Query,
-        waiter: Waiter,
-        log: &LogStore,
-    ) -> Result<Option<Listing>, ErrorCode> {
-        let high_watermark = self.high_watermark();
-        let Some(scheduled) = &mut self.scheduled else { return Ok(Some(Listing::default())) };
-        if !scheduled.is_loaded {
-            return Err(ErrorCode::CoordinatorLoadInProgress);
-        }
-        let listing = query.answer(&scheduled.machine);
-        let end = log.log_end_offset(self.id).unwrap_or(Offset::ZERO);
-        if end <= high_watermark {
-            return Ok(Some(listing));
-        }
-        scheduled.listed.push_back((end, waiter, listing));
-        Ok(None)
     }
 
     /// Does something to an entry. `None` where the answer comes out of [`take_committed`](Self::take_committed).

@@ -9,11 +9,13 @@
 use bytes::Bytes;
 
 use crate::broker::post::{FetchItem, FetchRefusal, Fetched};
+use crate::coordinator::schedule::Schedule;
 use crate::ids::Offset;
 use crate::io::Effects;
 use crate::log::{AppendError, FetchPlan, LogStore};
 use crate::partition::client_view::{ClientView, Served, serve};
 use crate::partition::leader::{Partition, Reading};
+use crate::partition::scheduled::Scheduled;
 use crate::record::batch::Batch;
 use crate::time::Now;
 
@@ -206,11 +208,13 @@ impl Partition {
     }
 
     /// Returns how far retention or who asked for it wants the start of the log to go, where that is beyond
-    /// what is [needed](Self::set_floor); never beyond what is shown.
+    /// what is [needed](Self::set_floor); never beyond what is shown, and by retention never beyond what is stable.
     pub fn wish(&self, log: &LogStore) -> Option<Offset> {
         let shown = self.shown_high_watermark(log)?;
         let asked = self.moving.iter().map(|(wanted, _)| *wanted).max();
-        let wish = asked.max(log.retention_wish(self.id))?.min(shown);
+        let stable = self.last_stable_offset(log);
+        let by_retention = log.retention_wish(self.id).map(|wish| wish.min(stable));
+        let wish = asked.max(by_retention)?.min(shown);
         self.floor.is_some_and(|floor| floor < wish).then_some(wish)
     }
 
@@ -230,5 +234,7 @@ impl Partition {
         }
         let held = self.floor.map_or(shown, |floor| floor.min(shown)).min(stable);
         log.hold(self.id, Some(held));
+        let machine = self.scheduled.as_deref().and_then(Scheduled::machine);
+        log.expect_copies(self.id, machine.map_or(0, Schedule::copied_bytes));
     }
 }

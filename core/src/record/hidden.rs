@@ -242,6 +242,18 @@ const STORED: i8 = 6;
 const ENDED: i8 = 7;
 
 impl Note {
+    /// Returns whether it says again what a note before it has said.
+    pub fn restates(&self) -> bool {
+        self.link.is_none()
+            && self.changes.iter().any(|change| match change {
+                Change::Entry(..) | Change::Stored { .. } | Change::Ended { .. } => true,
+                Change::Alter { .. }
+                | Change::Fired { .. }
+                | Change::Check { .. }
+                | Change::Duplicate { .. } => false,
+            })
+    }
+
     /// Builds the batch, of one offset.
     pub fn build(&self) -> Batch {
         let value = NoteValue {

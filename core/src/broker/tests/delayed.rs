@@ -21,14 +21,14 @@ use super::{SHARDS, create_with, fetch, list_offset, produce};
 
 /// A record that was read.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Seen {
-    offset: i64,
-    value: Bytes,
+pub(super) struct Seen {
+    pub(super) offset: i64,
+    pub(super) value: Bytes,
     headers: Vec<(Bytes, Bytes)>,
 }
 
 impl Seen {
-    fn header(&self, name: &str) -> Option<&[u8]> {
+    pub(super) fn header(&self, name: &str) -> Option<&[u8]> {
         let found = self.headers.iter().find(|(it, _)| it == name.as_bytes());
         found.map(|(_, value)| value.as_ref())
     }
@@ -53,7 +53,7 @@ fn batch(records: &[(&str, &[(&str, &str)])]) -> Bytes {
     builder.build().to_bytes()
 }
 
-fn send(
+pub(super) fn send(
     node: &mut TestNode,
     client: Client,
     records: &[(&str, &[(&str, &str)])],
@@ -61,14 +61,18 @@ fn send(
     produce(node, client, "t", 0, batch(records))
 }
 
-fn accepted(node: &mut TestNode, client: Client, records: &[(&str, &[(&str, &str)])]) -> i64 {
+pub(super) fn accepted(
+    node: &mut TestNode,
+    client: Client,
+    records: &[(&str, &[(&str, &str)])],
+) -> i64 {
     let answer = send(node, client, records);
     assert_eq!(answer.error_code, 0, "{answer:?}");
     answer.base_offset
 }
 
 /// Reads from an offset to the end.
-fn read_from(node: &mut TestNode, client: Client, mut offset: i64) -> Vec<Seen> {
+pub(super) fn read_from(node: &mut TestNode, client: Client, mut offset: i64) -> Vec<Seen> {
     let mut seen = Vec::new();
     loop {
         let data = fetch(node, client, "t", 0, offset);
@@ -103,7 +107,7 @@ fn values(seen: &[Seen]) -> Vec<&[u8]> {
     seen.iter().map(|seen| seen.value.as_ref()).collect()
 }
 
-fn list(node: &mut TestNode, client: Client, which: i8) -> Vec<ListedEntry> {
+pub(super) fn list(node: &mut TestNode, client: Client, which: i8) -> Vec<ListedEntry> {
     let partitions = vec![EntryListPartition::default()];
     let topics = vec![EntryListTopic { name: "t".into(), partitions }];
     let request = EntryListRequest { topics, which, ..EntryListRequest::default() };
@@ -119,7 +123,7 @@ fn alter(node: &mut TestNode, client: Client, alteration: EntryAlteration) -> i1
     answer.topics[0].alterations[0].error_code
 }
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_delayed_record_comes_once_when_it_is_due_and_never_before() {

@@ -3,6 +3,7 @@
 mod administration;
 mod configs;
 mod connections;
+mod copying;
 mod delayed;
 mod exactly_once;
 mod fetch;

@@ -331,8 +331,19 @@ impl Draft<'_> {
             let live = self.freed.iter().filter_map(|ticket| state.live(*ticket));
             live.map(|live| u64::from(live.bytes)).sum()
         };
-        if state.bytes() + self.bytes > settings.max_pending_bytes + freed {
+        let bytes = state.bytes() + self.bytes;
+        if bytes > settings.max_pending_bytes + freed {
             return full("max.pending.bytes", settings.max_pending_bytes);
+        }
+        // What waits is written again and again so that what is older may go: it must be the smaller part.
+        if let Some(max) = settings.memory_max_bytes
+            && bytes > max / 2 + freed
+        {
+            let message = format!(
+                "{} bytes may wait in memory, half of what mainspring.memory.max.bytes allows",
+                max / 2
+            );
+            return Err(Refusal::new(ErrorCode::PolicyViolation, message));
         }
         if self.transaction.is_some()
             && state.open.steps() + self.changes.len() > settings.max_pending_records

@@ -9,12 +9,26 @@ use crate::time::Now;
 
 /// What an end or a hash takes in a note, besides the name.
 const SMALL: usize = 48;
+/// What a half message takes at most beyond what its record counts for: the name of its check group above all.
+const OF_HALF: usize = 288;
 
 impl Schedule {
     /// Returns the first offset whose note still counts: the log may begin there, and not later, once what was
     /// applied is committed.
     pub fn floor(&self) -> Option<Offset> {
         self.state.floor()
+    }
+
+    /// Returns about how many bytes it takes to write everything again that still counts.
+    pub fn copied_bytes(&self) -> u64 {
+        let state = &self.state;
+        let small = (state.ends.len() + state.seen.len()) * SMALL + state.ends.name_bytes();
+        state.bytes() + (small + state.halves().len() * OF_HALF) as u64
+    }
+
+    /// Wants nothing written again, until it is asked to by [`copies`](Self::copies).
+    pub const fn stop_copying(&mut self) {
+        self.copies_below = Offset::ZERO;
     }
 
     /// Writes again what still counts of the notes below: returns a note of about `max_bytes` that the caller
@@ -29,12 +43,15 @@ impl Schedule {
         let at_ms = |then_ms: i64| stamp_ms.saturating_sub(now_ms.saturating_sub(then_ms));
         let (mut changes, mut bytes, mut written) = (Vec::new(), 0, Vec::new());
         for (ticket, live) in self.to_copy(below) {
-            if bytes >= max_bytes {
-                break;
-            }
             let record = self.state.queue.record(ticket).or_else(|| self.aside.of(ticket));
             let Some(record) = record else { continue };
-            bytes += bytes_of(record);
+            // One goes, however large.
+            let more = bytes + bytes_of(record);
+            let is_full = more > max_bytes && !changes.is_empty();
+            bytes = more;
+            if is_full {
+                break;
+            }
             written.push(ticket);
             changes.push(Change::Entry(Ticket::At(ticket), self.restated(ticket, live, record)));
             if self.state.half(ticket).is_some_and(|half| !half.is_undecided()) {

@@ -39,6 +39,8 @@ pub(super) struct Ends {
     names: BTreeMap<Name, Offset>,
     ages: BTreeSet<(i64, Offset)>,
     places: BTreeSet<(Offset, Offset)>,
+    /// Bytes of what they were called.
+    name_bytes: usize,
 }
 
 impl Ends {
@@ -46,6 +48,7 @@ impl Ends {
     pub(super) fn put(&mut self, ticket: Offset, end: End) {
         self.remove(ticket);
         if let Some(id) = &end.id {
+            self.name_bytes += id.len();
             self.names.insert(id.clone(), ticket);
         }
         self.ages.insert((end.ended_at_ms, ticket));
@@ -57,10 +60,11 @@ impl Ends {
         let Some(end) = self.ended.remove(&ticket) else { return };
         self.ages.remove(&(end.ended_at_ms, ticket));
         self.places.remove(&(end.place, ticket));
-        if let Some(id) = &end.id
-            && self.names.get(id) == Some(&ticket)
-        {
-            self.names.remove(id);
+        if let Some(id) = &end.id {
+            self.name_bytes -= id.len();
+            if self.names.get(id) == Some(&ticket) {
+                self.names.remove(id);
+            }
         }
     }
 
@@ -97,6 +101,11 @@ impl Ends {
     pub(super) fn below(&self, below: Offset) -> impl Iterator<Item = (Offset, &End)> {
         let placed = self.places.range(..(below, Offset(i64::MIN)));
         placed.filter_map(|(_, ticket)| Some((*ticket, self.ended.get(ticket)?)))
+    }
+
+    /// Returns how many bytes there are of what they were called.
+    pub(super) const fn name_bytes(&self) -> usize {
+        self.name_bytes
     }
 
     /// Returns how many there are.

@@ -136,8 +136,9 @@ impl Queue {
 pub(super) fn bytes_of(entry: &Entry) -> usize {
     let field = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
     let headers = entry.headers.iter().map(|(name, value)| 8 + name.len() + field(value));
+    let cron = entry.cron.as_ref().map_or(0, |(expression, zone)| expression.len() + zone.len());
     let size = ENTRY_OVERHEAD + field(&entry.id) + field(&entry.key) + field(&entry.value);
-    size + headers.sum::<usize>()
+    size + headers.sum::<usize>() + cron
 }
 
 /// Returns the entry such that it keeps no more memory than a few times its own, where it is part of `whole`

@@ -24,6 +24,9 @@ pub struct ScheduleSettings {
     pub max_pending_records: usize,
     /// Most bytes of their records (`mainspring.schedule.max.pending.bytes`).
     pub max_pending_bytes: u64,
+    /// Most bytes of the log where that is in memory: no more than half of it may wait
+    /// (`mainspring.memory.max.bytes`).
+    pub memory_max_bytes: Option<u64>,
     /// How far ahead a due time may be, in milliseconds, -1 for as far as the calendar goes; what is beyond is
     /// refused with `POLICY_VIOLATION` (`mainspring.schedule.max.horizon.ms`).
     pub horizon_max_ms: i64,
@@ -66,6 +69,7 @@ impl Default for ScheduleSettings {
             dedup_max_entries: 1_000_000,
             max_pending_records: 1_000_000,
             max_pending_bytes: 10 << 30,
+            memory_max_bytes: None,
             horizon_max_ms: -1,
             fire_max_records: 500,
             fire_max_bytes: 1 << 20,
