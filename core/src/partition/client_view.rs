@@ -20,7 +20,7 @@ use crate::digest::Digest;
 use crate::ids::Offset;
 use crate::record::batch::{Batch, HEADER_LEN};
 use crate::record::hidden::Hidden;
-use crate::record::iterate::Records;
+use crate::record::keep::{last_stored_delta, trimmed};
 
 /// How many of the older runs are kept, whatever their length.
 const RUNS_KEPT: usize = 65_536;
@@ -211,7 +211,7 @@ pub fn serve(parts: Vec<Bytes>, from: Offset, max_bytes: u64, at_least_one: bool
         }
         bytes += size;
         if last < batch.last_offset_delta() {
-            let shorter = batch.ending_at(last);
+            let shorter = trimmed(&batch);
             served.push(Bytes::copy_from_slice(shorter.header()));
             served.push(shorter.rest().clone());
         } else {
@@ -228,16 +228,7 @@ fn served_delta(batch: &Batch) -> Option<i32> {
     if batch.is_control() {
         return Hidden::of(batch).is_none().then(|| batch.last_offset_delta());
     }
-    if batch.records_count() <= 0 {
-        return None;
-    }
-    if !batch.is_partial() || batch.codec() != 0 {
-        return Some(batch.last_offset_delta());
-    }
-    let records = Records::new(batch.rest(), batch.records_count());
-    let last = records.map_while(Result::ok).map(|record| record.offset_delta).max();
-    last.filter(|last| (0..=batch.last_offset_delta()).contains(last))
-        .or_else(|| Some(batch.last_offset_delta()))
+    (batch.records_count() > 0).then(|| last_stored_delta(batch))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ids::LeaderEpoch;
+use crate::record::iterate::Records;
 use crate::record::testing::{data, keeping, marker, note};
 
 fn batch() -> impl Strategy<Value = Batch> {
@@ -239,4 +240,18 @@ fn of_very_many_runs_short_old_ones_are_forgotten_and_long_ones_stay() {
     let long = view.runs.iter().find(|run| run.to.0 - run.from.0 >= LONG).expect("it is kept");
     assert_eq!(view.skip(long.from.plus(1)), long.to);
     assert_eq!(view.shown(Offset(next), Offset::ZERO), Offset(next));
+}
+
+#[test]
+fn a_batch_that_cannot_be_walked_is_served_as_far_as_its_header_says() {
+    let mut damaged = keeping(&data(4, None, false), &[true, true, false, false]);
+    damaged.assign(Offset(0), LeaderEpoch(3));
+    let mut bytes = damaged.to_bytes().to_vec();
+    let last = bytes.len() - 8;
+    bytes[last..].fill(0xff);
+    let damaged = Batch::split_from(&mut bytes.into()).expect("framed");
+    let view = viewed(std::slice::from_ref(&damaged), 8);
+    assert_eq!(view.shown(Offset(4), Offset(0)), Offset(4));
+    let whole = serve(vec![damaged.to_bytes()], Offset(0), 1 << 20, true);
+    assert_eq!(whole, Served::Batches(vec![damaged.to_bytes()]));
 }
