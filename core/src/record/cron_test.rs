@@ -415,3 +415,10 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_rules_of_a_time_zone_are_read_once() {
+    let one = zone("Europe/Berlin").expect("it is there");
+    assert!(std::ptr::eq(one, zone("europe/berlin").expect("by any spelling")));
+    assert!(zone("Europe/Atlantis").is_none());
+}
