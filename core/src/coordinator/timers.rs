@@ -33,6 +33,21 @@ impl<T: Clone + Ord> Timers<T> {
         }
     }
 
+    /// Returns whether one runs for this.
+    pub(super) fn contains(&self, timer: &T) -> bool {
+        self.deadlines.contains_key(timer)
+    }
+
+    /// Returns those that run, in the order in which they end.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.by_time.iter().map(|(_, timer)| timer)
+    }
+
+    /// Returns how many run.
+    pub(super) fn len(&self) -> usize {
+        self.by_time.len()
+    }
+
     /// Returns the deadline of the next timer.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.by_time.first().map(|(at, _)| *at)

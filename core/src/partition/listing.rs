@@ -9,6 +9,9 @@ use crate::record::features::CommandTarget;
 use crate::record::hidden::Outcome;
 use crate::wire::api::entry_list::ListedEntry;
 
+/// Most lists that wait until what they say is committed.
+const WAITING_MAX: usize = 16;
+
 /// Which of the entries are listed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Which {
@@ -31,7 +34,7 @@ pub struct Query {
     pub target: Option<CommandTarget>,
     /// The due time and the ticket behind which the list begins.
     pub after: Option<(i64, Offset)>,
-    /// Entries due later are left out, in Unix milliseconds.
+    /// Of those that come by time, entries due later are left out, in Unix milliseconds.
     pub until_ms: i64,
     /// Most entries.
     pub limit: usize,
@@ -58,40 +61,14 @@ impl Query {
         let limit = self.limit.saturating_add(1);
         let after = self.after.map(|(_, ticket)| ticket);
         let mut views = match self.which {
-            Which::Scheduled => machine.list_due(self.after, limit),
+            Which::Scheduled => machine.list_due(self.after, self.until_ms, limit),
             Which::All => machine.list(after, limit),
-            Which::Half => undecided(machine, after, limit, |status| {
-                matches!(status, EntryStatus::Half { .. } | EntryStatus::Parked)
-            }),
-            Which::Parked => {
-                undecided(machine, after, limit, |status| status == EntryStatus::Parked)
-            }
+            Which::Half => machine.list_half(after, false, limit),
+            Which::Parked => machine.list_half(after, true, limit),
         };
-        views.retain(|view| view.due_ms <= self.until_ms);
         let has_more = views.len() > self.limit;
         views.truncate(self.limit);
         Listing { count, has_more, entries: views.iter().map(listed).collect() }
-    }
-}
-
-/// Returns up to `limit` entries in some state, by ticket.
-fn undecided(
-    machine: &Schedule,
-    mut after: Option<Offset>,
-    limit: usize,
-    is_wanted: impl Fn(EntryStatus) -> bool,
-) -> Vec<EntryView> {
-    const PAGE: usize = 1_000;
-    let mut found = Vec::new();
-    loop {
-        let page = machine.list(after, PAGE);
-        let is_last = page.len() < PAGE;
-        after = page.last().map(|view| view.ticket);
-        found.extend(page.into_iter().filter(|view| is_wanted(view.status)));
-        if is_last || found.len() >= limit {
-            found.truncate(limit);
-            return found;
-        }
     }
 }
 
@@ -120,17 +97,26 @@ fn listed(view: &EntryView) -> ListedEntry {
 }
 
 impl Partition {
+    /// Takes the next list of which all is committed.
+    pub fn take_listed(&mut self) -> Option<(Waiter, Listing)> {
+        let high_watermark = self.high_watermark();
+        let listed = &mut self.scheduled.as_mut()?.listed;
+        let (_, waiter, listing) = listed.pop_front_if(|(end, ..)| *end <= high_watermark)?;
+        Some((waiter, listing))
+    }
+
     /// Takes everybody who waits for a list.
     pub fn abandon_lists(&mut self) -> Vec<Waiter> {
         let Some(scheduled) = &mut self.scheduled else { return Vec::new() };
         scheduled.listed.drain(..).map(|(_, waiter, _)| waiter).collect()
     }
 
-    /// Lists what waits. `None` where the answer comes out of [`scheduled_committed`](Self::scheduled_committed),
+    /// Lists what waits. `None` where the answer comes out of [`take_listed`](Self::take_listed),
     /// because what it says is not committed yet.
     ///
     /// # Errors
-    /// `COORDINATOR_LOAD_IN_PROGRESS` 14 until the log is read; an ordinary topic has nothing that waits.
+    /// `COORDINATOR_LOAD_IN_PROGRESS` 14 until the log is read; `REQUEST_TIMED_OUT` 7 where very many wait for such
+    /// an answer. An ordinary topic has nothing that waits.
     pub fn list_entries(
         &mut self,
         query: &Query,
@@ -146,6 +132,9 @@ impl Partition {
         let end = log.log_end_offset(self.id).unwrap_or(Offset::ZERO);
         if end <= high_watermark {
             return Ok(Some(listing));
+        }
+        if scheduled.listed.len() >= WAITING_MAX {
+            return Err(ErrorCode::RequestTimedOut);
         }
         scheduled.listed.push_back((end, waiter, listing));
         Ok(None)

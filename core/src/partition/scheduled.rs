@@ -23,6 +23,7 @@ use crate::log::{AppendError, FetchPlan, FileRange, LogStore};
 use crate::partition::client_view::ClientView;
 use crate::partition::copying::Copying;
 use crate::partition::leader::{Partition, Waiter};
+use crate::partition::pace::Pace;
 use crate::record::batch::Batch;
 use crate::record::cron;
 use crate::record::features::{Command, CommandTarget};
@@ -35,6 +36,10 @@ pub use crate::partition::listing::{Listing, Query, Which};
 
 /// Bytes that are read at a time while the log is read from its start.
 const LOAD_BYTES: u64 = 1 << 20;
+/// Most batches of delivered records that are made at one moment.
+const DELIVERED_MAX: usize = 8;
+/// Most notes of questions that are made at one moment, and how often at most questions are given out in it.
+const ASKED_MAX: usize = 8;
 /// Most batches of delivered records that are not committed yet: no more are made before.
 const UNCOMMITTED_MAX: usize = 8;
 
@@ -57,6 +62,8 @@ pub struct Scheduled {
     pub(super) listed: VecDeque<(Offset, Waiter, Listing)>,
     /// How often what still counts is written again.
     pub(super) copying: Copying,
+    delivering: Pace,
+    asking: Pace,
 }
 
 /// What is to be done next with a log that is read from its start.
@@ -92,6 +99,8 @@ impl Scheduled {
             delivered: VecDeque::new(),
             listed: VecDeque::new(),
             copying: Copying::default(),
+            delivering: Pace::default(),
+            asking: Pace::default(),
         }
     }
 
@@ -100,12 +109,15 @@ impl Scheduled {
         self.is_loaded.then_some(&self.machine)
     }
 
-    /// Returns when it is to be looked at next.
+    /// Returns when the machine is to be looked at next.
     pub fn next_deadline(&mut self, now: Now) -> Option<Instant> {
-        if !self.is_loaded {
-            return None;
-        }
-        self.machine.next_deadline(now).into_iter().chain(self.copying.next()).min()
+        if self.is_loaded { self.machine.next_deadline(now) } else { None }
+    }
+
+    /// Returns when to go on with what was more than is done at one moment.
+    pub fn resumes(&self, now: Now) -> Option<Instant> {
+        let paces = [self.copying.next(), self.delivering.resumes(now), self.asking.resumes(now)];
+        paces.into_iter().flatten().min()
     }
 
     /// Takes in the next batch of the log.
@@ -127,7 +139,7 @@ impl Scheduled {
             &self.reading,
             &self.delivered,
             &self.listed,
-            &self.copying,
+            (&self.copying, &self.delivering, &self.asking),
         ));
     }
 }
@@ -288,8 +300,11 @@ impl Partition {
     ) -> Result<(), String> {
         let Some(scheduled) = &mut self.scheduled else { return Ok(()) };
         scheduled.reading.remove(&offset);
-        let taken = batch.map_or(Ok(()), |batch| scheduled.machine.take_records(now, batch));
-        taken.map_err(|error| error.to_string())
+        let taken = batch.map(|batch| scheduled.machine.take_records(now, batch));
+        if !matches!(taken, Some(Ok(()))) {
+            scheduled.machine.not_read(now, offset);
+        }
+        taken.unwrap_or(Ok(())).map_err(|error| error.to_string())
     }
 
     /// Delivers what is due and at hand. Returns whether anything was appended.
@@ -297,6 +312,8 @@ impl Partition {
         let mut any = false;
         while self.may_deliver(log)
             && let Some(scheduled) = &mut self.scheduled
+            && scheduled.machine.is_due(now)
+            && scheduled.delivering.takes(now, DELIVERED_MAX)
             && let Some((note, mut batch)) = scheduled.machine.fire(now)
         {
             if self.config.rules.timestamp_type == TimestampType::LogAppendTime {
@@ -326,6 +343,8 @@ impl Partition {
             return Vec::new();
         }
         while let Some(scheduled) = self.scheduled.as_deref_mut().filter(|it| it.is_loaded)
+            && scheduled.machine.has_checks_due(now)
+            && scheduled.asking.takes(now, ASKED_MAX)
             && let Some(note) = scheduled.machine.checks_due(now)
         {
             if self.append_own(now, note.build(), log, fx).is_err() {
@@ -333,8 +352,15 @@ impl Partition {
             }
         }
         let high_watermark = self.high_watermark();
-        let scheduled = self.scheduled.as_deref_mut().filter(|it| it.is_loaded);
-        scheduled.map_or_else(Vec::new, |it| it.machine.checks_to_send(now, high_watermark))
+        let Some(scheduled) = self.scheduled.as_deref_mut().filter(|it| it.is_loaded) else {
+            return Vec::new();
+        };
+        let checks = scheduled.machine.checks_to_send(now, high_watermark);
+        if checks.len() >= Check::GIVEN_MAX {
+            scheduled.asking.takes(now, ASKED_MAX);
+            scheduled.asking.pause();
+        }
+        checks
     }
 
     /// Takes in whether a question is in the check topic.
@@ -369,14 +395,9 @@ impl Partition {
     }
 
     /// Takes in how far the log is committed: from where on it is needed, and what may be delivered next.
-    pub fn scheduled_committed(
-        &mut self,
-        now: Now,
-        log: &mut LogStore,
-        fx: &mut Effects,
-    ) -> Vec<(Waiter, Listing)> {
+    pub fn scheduled_committed(&mut self, now: Now, log: &mut LogStore, fx: &mut Effects) {
         let high_watermark = self.high_watermark();
-        let Some(scheduled) = &mut self.scheduled else { return Vec::new() };
+        let Some(scheduled) = &mut self.scheduled else { return };
         while scheduled.delivered.pop_front_if(|end| *end <= high_watermark).is_some() {}
         let mut floor = None;
         while let Some((_, held)) = scheduled.holds.pop_front_if(|(end, _)| *end <= high_watermark)
@@ -387,16 +408,9 @@ impl Partition {
             scheduled.held = held;
         }
         let held = scheduled.is_loaded.then_some(scheduled.held);
-        let mut listed = Vec::new();
-        while let Some((_, waiter, listing)) =
-            scheduled.listed.pop_front_if(|(end, ..)| *end <= high_watermark)
-        {
-            listed.push((waiter, listing));
-        }
         if let Some(held) = held {
             self.set_floor(now, held, log, fx);
         }
-        listed
     }
 
     /// Does something to an entry. `None` where the answer comes out of [`take_committed`](Self::take_committed).

@@ -1,6 +1,7 @@
 //! `EntryList` (key 31003) and `EntryAlter` (key 31004): what waits at partitions, and what is done to it. Ours,
 //! for our own tools.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use crate::wire::api::entry_list::{
 
 /// How long owners may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Most entries of one partition in one answer.
+/// Most entries in one answer, shared by the partitions that were asked for.
 const LISTED_MAX: i32 = 10_000;
 
 impl Shard {
@@ -34,15 +35,20 @@ impl Shard {
     ) {
         let mut response = EntryListResponse::default();
         let (mut items, mut places) = (Vec::new(), Vec::new());
+        let asked = request.topics.iter().map(|topic| topic.partitions.len());
+        let share = LISTED_MAX / i32::try_from(asked.sum::<usize>().max(1)).unwrap_or(i32::MAX);
+        let limit = request.limit.clamp(1, share.max(1)) as usize;
+        let mut known = BTreeSet::new();
         for (t, topic) in request.topics.iter().enumerate() {
             let found = self.find_topic(&topic.name, Uuid::ZERO, false);
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for (p, asked) in topic.partitions.iter().enumerate() {
                 let code =
-                    match (which(request.which), self.find_partition(found, asked.partition_index))
+                    match (wanted_list(request), self.find_partition(found, asked.partition_index))
                     {
                         (None, _) => ErrorCode::InvalidRequest,
                         (_, Err(code)) => code,
+                        (_, Ok(partition)) if !known.insert(partition) => ErrorCode::InvalidRequest,
                         (Some(which), Ok(partition)) => {
                             let index = places.len() as u32;
                             places.push((t as u32, p as u32));
@@ -52,7 +58,7 @@ impl Shard {
                                 until_ms: request.until_ms,
                                 target: target(request.id.as_ref(), request.ticket),
                                 which,
-                                limit: request.limit.clamp(1, LISTED_MAX) as usize,
+                                limit,
                             };
                             items.push((
                                 self.owner(partition),
@@ -132,10 +138,13 @@ fn target(id: Option<&Bytes>, ticket: i64) -> Option<CommandTarget> {
     id.map(|id| CommandTarget::Id(id.clone())).or(by_ticket)
 }
 
-const fn which(number: i8) -> Option<Which> {
-    match number {
-        0 => Some(Which::All),
+/// Reads what is to be listed; `None` where that makes no sense. Only what comes by time has a time up to which it
+/// can be listed in order.
+const fn wanted_list(request: &EntryListRequest) -> Option<Which> {
+    match request.which {
         1 => Some(Which::Scheduled),
+        _ if request.until_ms < i64::MAX => None,
+        0 => Some(Which::All),
         2 => Some(Which::Half),
         3 => Some(Which::Parked),
         _ => None,

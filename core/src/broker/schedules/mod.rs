@@ -129,8 +129,8 @@ impl Shard {
         let Some(scheduled) = scheduled.filter(|it| it.machine().is_some()) else { return };
         let deadline = scheduled.next_deadline(now);
         // What is due and did not go waits for a read, a commit, or what no event tells.
-        let deadline =
-            deadline.map(|at| if at <= now.mono { now.mono + DELIVER_AGAIN_AFTER } else { at });
+        let later = |at: Instant| if at <= now.mono { now.mono + DELIVER_AGAIN_AFTER } else { at };
+        let deadline = deadline.into_iter().chain(scheduled.resumes(now)).map(later).min();
         self.arm_schedule(id, deadline);
     }
 
@@ -138,11 +138,20 @@ impl Shard {
     pub(in crate::broker) fn schedule_committed(&mut self, now: Now, id: TopicPartition) {
         let Self { partitions, log, fx, .. } = self;
         if let Some(partition) = partitions.get_mut(&id).filter(|it| it.scheduled().is_some()) {
-            let listed = partition.scheduled_committed(now, log, fx);
-            for (waiter, listing) in listed {
-                self.answer_waiter(now, waiter, Answer::Entries(Ok(listing)));
-            }
+            partition.scheduled_committed(now, log, fx);
+            self.answer_lists(now, id);
             self.serve_schedule(now, id);
+        }
+    }
+
+    /// Answers the lists of which all is committed, unless others may lead by now: then they would not be true.
+    fn answer_lists(&mut self, now: Now, id: TopicPartition) {
+        let is_mute = self.refused_by_lease(now, id).is_some();
+        while !is_mute
+            && let Some((waiter, listing)) =
+                self.partitions.get_mut(&id).and_then(Partition::take_listed)
+        {
+            self.answer_waiter(now, waiter, Answer::Entries(Ok(listing)));
         }
     }
 
@@ -188,14 +197,13 @@ impl Shard {
                 self.take_note(now, id, offset, &parts);
             }
             Err(error) => {
-                // It is asked for again as long as it is due.
+                // It is asked for again after a while.
                 let name = self.name_of(id);
                 self.fx.warn(format!("a record that waits in {name} at {offset} is late: {error}"));
                 if let Some(partition) = self.partitions.get_mut(&id) {
                     // Nothing was read: nothing can be wrong with it.
                     let _ = partition.note_read(now, offset, None);
                 }
-                return self.arm_schedule(id, Some(now.mono + READ_AGAIN_AFTER));
             }
         }
         self.serve_schedule(now, id);

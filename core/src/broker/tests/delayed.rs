@@ -1,11 +1,14 @@
 //! Delayed records over the wire: by headers alone, as any client sends them.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::broker::testing::{Client, TestNode};
-use crate::ids::{ProducerEpoch, ProducerId};
+use crate::config::PeerConfig;
+use crate::ids::{NodeId, PartitionIndex, ProducerEpoch, ProducerId, TopicPartition};
 use crate::record::batch::Batch;
 use crate::record::builder::{BatchBuilder, NewHeader, Producer};
 use crate::record::compress::Codec;
@@ -17,7 +20,7 @@ use crate::wire::api::entry_list::{
 };
 use crate::wire::api::produce::PartitionProduceResponse;
 
-use super::{SHARDS, create_with, fetch, list_offset, produce};
+use super::{SHARDS, create_with, fetch, list_offset, produce, produce_request};
 
 /// A record that was read.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -357,4 +360,129 @@ fn what_comes_at_once_is_delivered_in_batches_no_larger_than_produced_ones_may_b
         }
     }
     assert_eq!(came, 10);
+}
+
+fn list_request(which: i8, partitions: &[(i32, i64, i64)]) -> EntryListRequest {
+    let partition = |&(partition_index, after_due_ms, after_ticket): &(i32, i64, i64)| {
+        EntryListPartition { partition_index, after_due_ms, after_ticket }
+    };
+    let partitions = partitions.iter().map(partition).collect();
+    let topics = vec![EntryListTopic { name: "t".into(), partitions }];
+    EntryListRequest { topics, which, ..EntryListRequest::default() }
+}
+
+#[test]
+fn a_list_up_to_a_moment_says_whether_there_is_more_up_to_it() {
+    let (mut node, client) = node(1, "schedule");
+    let start = node.now.wall.0;
+    for delay in ["10000", "20000", "30000", "40000"] {
+        accepted(&mut node, client, &[("v", &[("mainspring-delay-ms", delay)])]);
+    }
+    let (mut seen, mut after) = (Vec::new(), (0, i64::MIN, -1));
+    loop {
+        let request =
+            EntryListRequest { limit: 2, until_ms: start + 30_000, ..list_request(1, &[after]) };
+        let answer = node.call(client, 0, &request).topics.remove(0).partitions.remove(0);
+        assert_eq!(answer.count, 4);
+        seen.extend(answer.entries.iter().map(|entry| entry.due_ms - start));
+        let Some(last) = answer.entries.last().filter(|_| answer.has_more) else { break };
+        after = (0, last.due_ms, last.ticket);
+    }
+    assert_eq!(seen, [10_000, 20_000, 30_000]);
+    for which in [0, 2, 3] {
+        let request = EntryListRequest { until_ms: start, ..list_request(which, &[after]) };
+        let answer = node.call(client, 0, &request).topics.remove(0).partitions.remove(0);
+        assert_eq!(answer.error_code, 42, "{which} is in no order of time");
+    }
+}
+
+#[test]
+fn a_list_holds_each_partition_once_and_no_more_than_is_sensible() {
+    let (mut node, client) = node(1, "schedule");
+    let later: &[(&str, &str)] = &[("mainspring-delay-ms", "10000")];
+    let records: Vec<(&str, &[(&str, &str)])> = (0..40).map(|_| ("v", later)).collect();
+    accepted(&mut node, client, &records);
+    let twice = list_request(0, &[(0, i64::MIN, -1), (0, i64::MIN, -1)]);
+    let answer = node.call(client, 0, &twice).topics.remove(0);
+    let codes: Vec<i16> = answer.partitions.iter().map(|it| it.error_code).collect();
+    assert_eq!(codes, [0, 42]);
+    let many: Vec<(i32, i64, i64)> = (0..1_000).map(|at| (at, i64::MIN, -1)).collect();
+    let request = EntryListRequest { limit: i32::MAX, ..list_request(0, &many) };
+    let answer = node.call(client, 0, &request).topics.remove(0).partitions.remove(0);
+    assert_eq!((answer.entries.len(), answer.has_more, answer.count), (10, true, 40));
+}
+
+/// Another node holds the partition too, and this one hears of no controller.
+fn cut_off(node: &mut TestNode, id: TopicPartition) {
+    let peer = |node_id| PeerConfig { node_id: NodeId(node_id), host: "host".into(), port: 1 };
+    let mut config = (*node.shards[0].config.node).clone();
+    config.peers = vec![peer(1), peer(2)];
+    node.shards[0].config.node = Arc::new(config);
+    let topic = node.shards[0].image.topic(id.topic_id).expect("there");
+    let mut state = topic.partition(id.partition).expect("there").clone();
+    state.replicas = vec![NodeId(1), NodeId(2)];
+    let now = node.now.mono;
+    let partition = node.shards[0].partitions.get_mut(&id).expect("it leads");
+    partition.in_sync_mut().update(now, &state, BTreeSet::new());
+}
+
+#[test]
+fn a_leader_that_others_may_have_followed_tells_no_list() {
+    let mut node = TestNode::started(1);
+    let client = node.connect(0);
+    let created = create_with(&mut node, client, "t", 1, &[("mainspring.features", "schedule")]);
+    let topic_id = created.topics[0].topic_id;
+    let id = TopicPartition { topic_id, partition: PartitionIndex(0) };
+    node.hold_disk = true;
+    let delayed = batch(&[("v", &[("mainspring-delay-ms", "60000")])]);
+    node.send(client, 9, &produce_request(-1, "t", &[(0, delayed)]));
+    let reader = node.connect(0);
+    node.send(reader, 0, &list_request(0, &[(0, i64::MIN, -1)]));
+    assert!(node.take_frame(reader).is_none(), "what it says is not committed");
+    cut_off(&mut node, id);
+    node.release();
+    assert!(node.take_frame(reader).is_none(), "another may lead by now");
+    let now = node.now;
+    node.shards[0].take_lease(now, now.mono + SECOND);
+    node.wake_for(1);
+    node.run();
+    let (_, answer) = node.take::<EntryListRequest>(reader, 0).expect("it leads");
+    assert_eq!(answer.topics[0].partitions[0].entries.len(), 1);
+}
+
+#[test]
+fn of_the_lists_that_wait_there_are_not_too_many() {
+    let (mut node, client) = node(1, "schedule");
+    node.hold_disk = true;
+    let delayed = batch(&[("v", &[("mainspring-delay-ms", "60000")])]);
+    node.send(client, 9, &produce_request(-1, "t", &[(0, delayed)]));
+    let readers: Vec<Client> = (0..17).map(|_| node.connect(0)).collect();
+    for reader in &readers {
+        node.send(*reader, 0, &list_request(0, &[(0, i64::MIN, -1)]));
+    }
+    let (_, refused) = node.take::<EntryListRequest>(readers[16], 0).expect("refused at once");
+    assert_eq!(refused.topics[0].partitions[0].error_code, 7);
+    node.release();
+    for reader in &readers[..16] {
+        let (_, answer) = node.take::<EntryListRequest>(*reader, 0).expect("answered");
+        assert_eq!(answer.topics[0].partitions[0].count, 1);
+    }
+}
+
+#[test]
+fn in_memory_what_is_due_at_once_does_not_come_in_one_turn() {
+    let mut node = TestNode::with(1, |config| config.memory_only = true);
+    let client = node.connect(0);
+    let configs =
+        [("mainspring.features", "schedule"), ("mainspring.schedule.fire.max.records", "1")];
+    let created = create_with(&mut node, client, "t", 1, &configs);
+    assert_eq!(created.topics[0].error_code, 0, "{created:?}");
+    let later: &[(&str, &str)] = &[("mainspring-delay-ms", "1000")];
+    let records: Vec<(&str, &[(&str, &str)])> = (0..100).map(|_| ("v", later)).collect();
+    accepted(&mut node, client, &records);
+    node.pass(SECOND);
+    let at_once = read_from(&mut node, client, 0).len();
+    assert!((1..=16).contains(&at_once), "{at_once}");
+    node.pass(SECOND);
+    assert_eq!(read_from(&mut node, client, 0).len(), 100);
 }

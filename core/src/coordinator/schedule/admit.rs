@@ -16,6 +16,10 @@ use crate::record::features::{Action, Command, CommandTarget, EntryWish, RecordW
 use crate::record::hidden::{Alteration, Change, Entry, Half, Note, Outcome, Ticket};
 use crate::record::iterate::{OpenBatch, PlacedRecord};
 use crate::time::Now;
+use crate::wire::KafkaString;
+
+/// Most different recurring schedules of one batch.
+const TIMES_MAX: usize = 5_000;
 
 /// What a produced batch comes to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,6 +61,8 @@ struct Draft<'a> {
     names: BTreeMap<Bytes, Offset>,
     touches: Touches,
     hashes: BTreeMap<u128, Offset>,
+    /// When recurring entries come first, by expression and time zone.
+    times: BTreeMap<(KafkaString, KafkaString), Option<i64>>,
     bytes: u64,
     /// Entries that end with the batch.
     freed: BTreeSet<Offset>,
@@ -91,6 +97,7 @@ impl Schedule {
             names: BTreeMap::new(),
             touches: Touches::default(),
             hashes: BTreeMap::new(),
+            times: BTreeMap::new(),
             bytes: 0,
             freed: BTreeSet::new(),
         };
@@ -238,7 +245,11 @@ impl Draft<'_> {
                 | Standing::EndedHere(_) => {}
             }
         }
-        let entry = self.entry(wish, record, records)?;
+        let next_ms = match &wish.cron {
+            Some((expression, zone)) => self.next_time(expression, zone)?,
+            None => None,
+        };
+        let entry = self.entry(wish, next_ms, record, records)?;
         self.bytes += bytes_of(&entry) as u64;
         self.entries.insert(ticket, wish.half.is_some());
         self.check_limits()?;
@@ -249,21 +260,39 @@ impl Draft<'_> {
         Ok(true)
     }
 
+    /// Returns when a recurring entry comes first.
+    fn next_time(
+        &mut self,
+        expression: &KafkaString,
+        zone: &KafkaString,
+    ) -> Result<Option<i64>, Refusal> {
+        let key = (expression.clone(), zone.clone());
+        if let Some(known) = self.times.get(&key) {
+            return Ok(*known);
+        }
+        if self.times.len() >= TIMES_MAX {
+            let message = format!("a batch may have {TIMES_MAX} different recurring schedules");
+            return Err(Refusal::new(ErrorCode::PolicyViolation, message));
+        }
+        let schedule = self.schedule;
+        let next_ms = (schedule.next_cron)(expression, zone, schedule.wall_ms(self.now));
+        self.times.insert(key, next_ms);
+        Ok(next_ms)
+    }
+
     fn entry(
         &self,
         wish: &EntryWish,
+        next_ms: Option<i64>,
         record: PlacedRecord<'_>,
         records: &OpenBatch,
     ) -> Result<Entry, Refusal> {
         let schedule = self.schedule;
         let due_ms = match (wish.when, &wish.cron, &wish.half) {
             (Some(when), _, _) => schedule.due_ms(self.now, when)?,
-            (None, Some((expression, zone)), _) => {
-                let next = (schedule.next_cron)(expression, zone, schedule.wall_ms(self.now));
-                next.ok_or_else(|| {
-                    Refusal::new(ErrorCode::InvalidRecord, "mainspring-cron names no time to come")
-                })?
-            }
+            (None, Some(_), _) => next_ms.ok_or_else(|| {
+                Refusal::new(ErrorCode::InvalidRecord, "mainspring-cron names no time to come")
+            })?,
             (None, None, Some(_)) => -1,
             (None, None, None) => schedule.wall_ms(self.now),
         };

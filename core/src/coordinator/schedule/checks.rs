@@ -18,6 +18,13 @@ use crate::wire::KafkaString;
 
 /// Most questions that one note begins.
 const INTENTS_PER_NOTE: usize = 100;
+/// Most questions that are about to be put; more are begun when some of these have gone out.
+const READY_MAX: usize = 1_000;
+/// Most questions that are out at a time.
+const SENT_MAX: usize = 1_000;
+/// Most half messages whose time is begun to be counted at once, and how long after it goes on.
+const ARMED_MAX: usize = 10_000;
+const ARM_AGAIN_AFTER: Duration = Duration::from_millis(1);
 /// How long after a failure a question is put again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long after it was given out a question that is neither confirmed nor failed is given out again.
@@ -29,11 +36,21 @@ pub(super) struct Checks {
     /// Whose time is to be counted from the next moment on.
     unarmed: BTreeSet<Offset>,
     timers: Timers<Offset>,
-    /// Whose question is to be put once its intent is committed.
-    pub(super) ready: BTreeSet<Offset>,
+    /// Whose question is to be put once its intent is committed, and since when, so that nobody is passed by.
+    pub(super) ready: Timers<Offset>,
+    /// Whose question was given out, and is neither confirmed nor failed.
+    sent: Timers<Offset>,
 }
 
 impl Checks {
+    /// Puts off the question whose record cannot be read.
+    pub(super) fn put_off(&mut self, ticket: Offset, until: Instant) {
+        if self.ready.contains(&ticket) {
+            self.ready.cancel(&ticket);
+            self.timers.set(ticket, until);
+        }
+    }
+
     /// Counts the time of a half message anew.
     pub(super) fn restart(&mut self, ticket: Offset) {
         self.stop(ticket);
@@ -44,7 +61,8 @@ impl Checks {
     pub(super) fn stop(&mut self, ticket: Offset) {
         self.unarmed.remove(&ticket);
         self.timers.cancel(&ticket);
-        self.ready.remove(&ticket);
+        self.ready.cancel(&ticket);
+        self.sent.cancel(&ticket);
     }
 }
 
@@ -67,7 +85,18 @@ pub struct Check {
     pub entry: Entry,
 }
 
+impl Check {
+    /// Most that are given out at once.
+    pub const GIVEN_MAX: usize = 100;
+}
+
 impl Schedule {
+    /// Returns whether [`checks_due`](Self::checks_due) has anything to look at.
+    pub fn has_checks_due(&mut self, now: Now) -> bool {
+        self.arm_checks(now);
+        self.next_check(now).is_some_and(|at| at <= now.mono)
+    }
+
     /// Begins the questions whose time has come: returns a note that the caller appends and applies. Call it
     /// again until it returns `None`.
     pub fn checks_due(&mut self, now: Now) -> Option<Note> {
@@ -75,8 +104,10 @@ impl Schedule {
         self.arm_checks(now);
         let mut changes = Vec::new();
         while changes.len() < INTENTS_PER_NOTE
+            && self.state.checks.ready.len() < READY_MAX
             && let Some(ticket) = self.state.checks.timers.pop(now.mono)
         {
+            self.state.checks.sent.cancel(&ticket);
             let Some(half) = self.state.half(ticket).filter(|half| half.is_undecided()) else {
                 continue;
             };
@@ -88,7 +119,9 @@ impl Schedule {
                 if half.intent.is_none() {
                     changes.push(Change::Check { ticket, attempt, step: CheckStep::Intent });
                 }
-                self.state.checks.ready.insert(ticket);
+                if !self.state.checks.ready.contains(&ticket) {
+                    self.state.checks.ready.set(ticket, now.mono);
+                }
             }
             // Where the note cannot be appended, it comes again.
             self.state.checks.timers.set(ticket, now.mono + RETRY);
@@ -98,11 +131,16 @@ impl Schedule {
 
     /// Returns the questions that may be put: what they rest on is committed, and their records are at hand.
     /// Each is given out once, and again only after [`check_failed`](Self::check_failed) or when it is long
-    /// unconfirmed.
+    /// unconfirmed. There may be more when some of these are confirmed, or the next time.
     pub fn checks_to_send(&mut self, now: Now, high_watermark: Offset) -> Vec<Check> {
         let max = self.settings.check_max;
         let mut out = Vec::new();
-        for &ticket in &self.state.checks.ready {
+        while self.state.checks.sent.pop(now.mono).is_some() {}
+        let most = Check::GIVEN_MAX.min(SENT_MAX.saturating_sub(self.state.checks.sent.len()));
+        for &ticket in self.state.checks.ready.iter() {
+            if out.len() >= most {
+                break;
+            }
             let Some(half) = self.state.half(ticket) else { continue };
             if half.intent.is_none_or(|at| at >= high_watermark) {
                 continue;
@@ -121,7 +159,8 @@ impl Schedule {
             });
         }
         for check in &out {
-            self.state.checks.ready.remove(&check.ticket);
+            self.state.checks.ready.cancel(&check.ticket);
+            self.state.checks.sent.set(check.ticket, now.mono + UNCONFIRMED);
             self.state.checks.timers.set(check.ticket, now.mono + UNCONFIRMED);
         }
         out
@@ -143,13 +182,15 @@ impl Schedule {
 
     /// Notes that a question could not be put. It is put again, and does not count until it is.
     pub fn check_failed(&mut self, now: Now, ticket: Offset) {
+        self.state.checks.sent.cancel(&ticket);
         if self.state.half(ticket).is_some_and(|half| half.intent.is_some()) {
             self.state.checks.timers.set(ticket, now.mono + RETRY);
         }
     }
 
     pub(super) fn arm_checks(&mut self, now: Now) {
-        while let Some(ticket) = self.state.checks.unarmed.pop_first() {
+        for _ in 0..ARMED_MAX {
+            let Some(ticket) = self.state.checks.unarmed.pop_first() else { break };
             let Some(half) = self.state.half(ticket).filter(|half| half.is_undecided()) else {
                 continue;
             };
@@ -168,7 +209,13 @@ impl Schedule {
     }
 
     /// Returns when a question is due next.
-    pub(super) fn next_check(&self) -> Option<Instant> {
-        self.state.checks.timers.next_deadline()
+    pub(super) fn next_check(&self, now: Now) -> Option<Instant> {
+        let checks = &self.state.checks;
+        let again = (!checks.unarmed.is_empty()).then(|| now.mono + ARM_AGAIN_AFTER);
+        // What is out, or about to be, makes room by events.
+        let is_full = checks.ready.len() >= READY_MAX;
+        let next = checks.timers.next_deadline().filter(|at| !is_full || *at > now.mono);
+        let out = checks.sent.next_deadline().filter(|_| checks.ready.len() > 0);
+        next.into_iter().chain(again).chain(out).min()
     }
 }

@@ -9,6 +9,8 @@ use crate::time::Now;
 
 /// What an end or a hash takes in a note, besides the name.
 const SMALL: usize = 48;
+/// Most entries that are looked at for one note.
+const LOOKED_AT_MAX: usize = 4_096;
 /// What a half message takes at most beyond what its record counts for: the name of its check group above all.
 const OF_HALF: usize = 288;
 
@@ -23,7 +25,7 @@ impl Schedule {
     pub fn copied_bytes(&self) -> u64 {
         let state = &self.state;
         let small = (state.ends.len() + state.seen.len()) * SMALL + state.ends.name_bytes();
-        state.bytes() + (small + state.halves().len() * OF_HALF) as u64
+        state.bytes() + (small + state.halves.counts().0 * OF_HALF) as u64
     }
 
     /// Wants nothing written again, until it is asked to by [`copies`](Self::copies).
@@ -90,10 +92,11 @@ impl Schedule {
         (!changes.is_empty()).then_some(Note { at_ms: stamp_ms, link: None, changes })
     }
 
-    /// Returns the entries whose records are in notes below and may be written again: what an open transaction
-    /// has to do with stays where it is.
+    /// Returns the first entries whose records are in notes below, as far as they may be written again: what an
+    /// open transaction has to do with stays where it is. The log cannot begin behind the others before these
+    /// have gone.
     pub(super) fn to_copy(&self, below: Offset) -> impl Iterator<Item = (Offset, &Live)> {
-        let placed = self.state.placed_below(below);
+        let placed = self.state.placed_below(below).take(LOOKED_AT_MAX);
         placed.filter_map(|(_, ticket)| {
             let live = self.state.live(ticket)?;
             let is_free = !live.is_staged && self.state.open.holder(ticket).is_none();

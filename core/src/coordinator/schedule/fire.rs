@@ -1,10 +1,11 @@
 //! Delivery: what is due becomes one batch of ordinary records and the note that says so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Schedule;
 use super::aside;
 use super::queue::{bytes_of, held};
+use super::state::Live;
 use crate::ids::Offset;
 use crate::record::batch::Batch;
 use crate::record::builder::BatchBuilder;
@@ -19,28 +20,43 @@ const ADDED_MAX: usize = 160;
 
 /// Most notes that are asked for at once.
 const WANTED_MAX: usize = 1_024;
+/// Most bytes of them, whole as they are read; one is always asked for.
+const WANTED_BYTES_MAX: u64 = 8 << 20;
+/// Most times of recurring entries that are worked out for one batch.
+const TIMES_MAX: usize = 100;
 
 /// Notes that are asked for, each once.
 #[derive(Default)]
 struct Wanted {
     places: Vec<Offset>,
     known: BTreeSet<Offset>,
+    bytes: u64,
 }
 
 impl Wanted {
-    /// Asks for a note too, and returns whether there was room.
-    fn add(&mut self, place: Offset) -> bool {
-        if self.places.len() >= WANTED_MAX {
+    /// Asks for the note of an entry too, and returns whether there was room.
+    fn add(&mut self, live: &Live) -> bool {
+        if self.known.contains(&live.place) {
+            return true;
+        }
+        let bytes = self.bytes + live.note_bytes();
+        if self.places.len() >= WANTED_MAX || (bytes > WANTED_BYTES_MAX && self.bytes > 0) {
             return false;
         }
-        if self.known.insert(place) {
-            self.places.push(place);
-        }
+        self.bytes = bytes;
+        self.known.insert(live.place);
+        self.places.push(live.place);
         true
     }
 }
 
 impl Schedule {
+    /// Returns whether anything is due whose record is at hand.
+    pub fn is_due(&mut self, now: Now) -> bool {
+        let wall_ms = self.observe(now);
+        self.state.queue.due(wall_ms).next().is_some()
+    }
+
     /// Delivers what is due, as far as its records are at hand: returns a note, and the batch that must come
     /// right behind it. The caller appends both and applies both; the note names the batch as it is. Call it
     /// again until it returns `None`. Where the caller appends nothing, nothing has happened.
@@ -50,16 +66,22 @@ impl Schedule {
         let settings = &self.settings;
         let mut builder = BatchBuilder::new(Codec::None);
         let mut changes = Vec::new();
+        // Entries of one schedule come at one time.
+        let mut times: BTreeMap<(&str, &str, i64), Option<i64>> = BTreeMap::new();
         for ((due_ms, ticket), entry) in self.state.queue.due(wall_ms) {
             let size = builder.uncompressed_size() + bytes_of(entry) + ADDED_MAX;
-            let is_full =
-                builder.len() >= settings.fire_max_records || size > settings.fire_max_bytes;
+            let is_full = builder.len() >= settings.fire_max_records
+                || size > settings.fire_max_bytes
+                || (entry.cron.is_some() && times.len() >= TIMES_MAX);
             if is_full && !builder.is_empty() {
                 break;
             }
             delivered(entry, ticket, due_ms, &mut builder, wall_ms);
             let next = entry.cron.as_ref().and_then(|(expression, zone)| {
-                let next = |after_ms| (self.next_cron)(expression, zone, after_ms);
+                let mut next = |after_ms| {
+                    let time = times.entry((expression, zone, after_ms));
+                    *time.or_insert_with(|| (self.next_cron)(expression, zone, after_ms))
+                };
                 // However many times were missed, they come once.
                 let soon = next(due_ms).filter(|next_ms| *next_ms > wall_ms);
                 soon.or_else(|| next(wall_ms)).filter(|next_ms| *next_ms > wall_ms)
@@ -98,7 +120,8 @@ impl Schedule {
         });
         let settled = self.guard.as_ref();
         let settled = settled.and_then(|it| it.settled_at(self.settings.clock_step_hold_ms));
-        by_wall.into_iter().chain(settled).chain(self.next_check()).min()
+        let others = [settled, self.next_check(now), self.unread.next(now)];
+        by_wall.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// Returns the notes whose records are needed soon and are not at hand, the most urgent first. The caller
@@ -112,11 +135,22 @@ impl Schedule {
         let mut bytes = 0;
         for key in self.state.queue.lacking(self.soon_ms(now)) {
             let Some(live) = self.state.live(key.1) else { continue };
+            if self.unread.rests(now, live.place) {
+                // Nothing comes before it.
+                break;
+            }
             let size = live.bytes as usize;
-            if !self.state.queue.would_hold(key, size, bytes) || !wanted.add(live.place) {
+            if !self.state.queue.would_hold(key, size, bytes) || !wanted.add(live) {
                 break;
             }
             bytes += size;
+        }
+        let tried_again = self.unread.to_try(now).filter_map(|place| {
+            let ticket = self.state.placed_at(place).next()?;
+            self.state.live(ticket)
+        });
+        for live in tried_again {
+            wanted.add(live);
         }
         let asked = self.state.checks.ready.iter().copied();
         let copied = self.to_copy(self.copies_below).map(|(ticket, _)| ticket);
@@ -125,9 +159,12 @@ impl Schedule {
             let is_held =
                 self.aside.of(ticket).or_else(|| self.state.queue.record(ticket)).is_some();
             let Some(live) = self.state.live(ticket).filter(|_| !is_held) else { continue };
+            if self.unread.rests(now, live.place) {
+                continue;
+            }
             let is_first = bytes == 0;
             bytes += live.bytes as usize;
-            if (bytes > aside::BYTES_MAX && !is_first) || !wanted.add(live.place) {
+            if (bytes > aside::BYTES_MAX && !is_first) || !wanted.add(live) {
                 break;
             }
         }
@@ -141,7 +178,10 @@ impl Schedule {
     pub fn take_records(&mut self, now: Now, batch: &Batch) -> Result<(), DecodeError> {
         let (place, size) = (batch.base_offset(), batch.size());
         let soon_ms = self.soon_ms(now);
-        for change in Note::read(batch)?.changes {
+        let note = Note::read(batch)?;
+        self.unread.read(place);
+        self.state.wait_for(place);
+        for change in note.changes {
             let Change::Entry(ticket, entry) = change else { continue };
             let ticket = ticket.resolve(place.plus(1));
             let Some(live) = self.state.live(ticket).filter(|live| live.place == place) else {

@@ -32,6 +32,7 @@ mod clock;
 mod copies;
 mod ends;
 mod fire;
+mod halves;
 mod judge;
 mod open;
 mod queue;
@@ -41,6 +42,7 @@ mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
+mod unread;
 
 use std::sync::Arc;
 
@@ -54,6 +56,7 @@ use self::aside::Aside;
 use self::clock::{Guard, Stamps};
 use self::seen::Sighting;
 use self::state::State;
+use self::unread::Unread;
 use crate::digest::Digest;
 use crate::ids::{LeaderEpoch, Offset};
 use crate::record::batch::Batch;
@@ -73,6 +76,7 @@ pub struct Schedule {
     loaded_to: Offset,
     guard: Option<Guard>,
     aside: Aside,
+    unread: Unread,
     /// What is in notes below is to be written again.
     copies_below: Offset,
 }
@@ -89,6 +93,7 @@ impl Schedule {
             loaded_to: Offset::ZERO,
             guard: None,
             aside: Aside::default(),
+            unread: Unread::default(),
             copies_below: Offset::ZERO,
         }
     }
@@ -131,7 +136,7 @@ impl Schedule {
     pub fn digest(&self, digest: &mut Digest) {
         self.state.digest(digest);
         digest.shown(&(&self.stamps, self.leader_epoch, self.loaded_to, &self.guard));
-        digest.shown(&(&self.state.checks, &self.state.clock, self.copies_below));
+        digest.shown(&(&self.state.checks, &self.state.clock, self.copies_below, &self.unread));
         digest.signed(self.state.queue.first_absent().map_or(-1, |(_, ticket)| ticket.0));
     }
 

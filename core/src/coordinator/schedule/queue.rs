@@ -15,11 +15,13 @@ const ENTRY_OVERHEAD: usize = 64;
 
 /// Entries that come when they are due, with the records of the first ones.
 ///
-/// Invariant: a key is in exactly one of `absent` and `present`, and those in `present` have their record in
-/// `records`.
+/// Invariant: a key is in exactly one of `absent`, `late` and `present`, and those in `present` have their record
+/// in `records`.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Queue {
     absent: BTreeSet<Key>,
+    /// Absent ones that the others do not wait for.
+    late: BTreeSet<Key>,
     present: BTreeSet<Key>,
     records: BTreeMap<Offset, Entry>,
     bytes: usize,
@@ -39,6 +41,7 @@ impl Queue {
             return;
         };
         self.absent.remove(&key);
+        self.late.remove(&key);
         self.present.insert(key);
         self.bytes += bytes_of(&record);
         if let Some(before) = self.records.insert(key.1, record) {
@@ -56,6 +59,7 @@ impl Queue {
     pub(super) fn remove(&mut self, key: Key) -> Option<Entry> {
         if !self.present.remove(&key) {
             self.absent.remove(&key);
+            self.late.remove(&key);
             return None;
         }
         let record = self.records.remove(&key.1)?;
@@ -65,7 +69,21 @@ impl Queue {
 
     /// Returns whether the record of this entry is awaited.
     pub(super) fn lacks(&self, key: Key) -> bool {
-        self.absent.contains(&key)
+        self.absent.contains(&key) || self.late.contains(&key)
+    }
+
+    /// Lets the others wait no longer for the record of this entry.
+    pub(super) fn pass_by(&mut self, key: Key) {
+        if self.absent.remove(&key) {
+            self.late.insert(key);
+        }
+    }
+
+    /// Lets the others wait again for the record of this entry.
+    pub(super) fn wait_for(&mut self, key: Key) {
+        if self.late.remove(&key) {
+            self.absent.insert(key);
+        }
     }
 
     /// Returns the record of an entry, if it is held.
@@ -112,10 +130,12 @@ impl Queue {
         let bounds = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         let mut present = self.present.range(bounds).peekable();
         let mut absent = self.absent.range(bounds).peekable();
-        std::iter::from_fn(move || match (present.peek(), absent.peek()) {
-            (Some(one), Some(other)) if other < one => absent.next(),
-            (Some(_), _) => present.next(),
-            (None, _) => absent.next(),
+        let mut late = self.late.range(bounds).peekable();
+        std::iter::from_fn(move || {
+            let first = [present.peek(), absent.peek(), late.peek()];
+            let first = first.into_iter().flatten().copied().min()?;
+            let next = |key: &&Key| *key == first;
+            present.next_if(next).or_else(|| absent.next_if(next)).or_else(|| late.next_if(next))
         })
         .copied()
     }
@@ -128,7 +148,7 @@ impl Queue {
 
     /// Returns how many entries come.
     pub(super) fn len(&self) -> usize {
-        self.present.len() + self.absent.len()
+        self.present.len() + self.absent.len() + self.late.len()
     }
 }
 

@@ -67,11 +67,9 @@ pub struct ScheduleStats {
 }
 
 impl Schedule {
-    /// Returns how much waits. What it says of half messages it counts.
+    /// Returns how much waits.
     pub fn stats(&self) -> ScheduleStats {
-        let undecided = self.state.halves().values().filter(|half| half.is_undecided());
-        let (half, parked) = undecided
-            .fold((0, 0), |(half, parked), it| (half + 1, parked + usize::from(it.is_parked)));
+        let (_, half, parked) = self.state.halves.counts();
         ScheduleStats {
             pending: self.state.entries().len(),
             pending_bytes: self.state.bytes(),
@@ -84,11 +82,25 @@ impl Schedule {
         }
     }
 
-    /// Returns up to `limit` entries that come, in the order in which they do, behind that due time and ticket.
-    pub fn list_due(&self, after: Option<(i64, Offset)>, limit: usize) -> Vec<EntryView> {
+    /// Returns up to `limit` entries that come up to `until_ms`, in the order in which they do, behind that due
+    /// time and ticket.
+    pub fn list_due(
+        &self,
+        after: Option<(i64, Offset)>,
+        until_ms: i64,
+        limit: usize,
+    ) -> Vec<EntryView> {
         let after: Option<Key> = after;
         let keys = self.state.queue.after(after).take(limit);
+        let keys = keys.take_while(|(due_ms, _)| *due_ms <= until_ms);
         keys.filter_map(|(_, ticket)| self.view(ticket)).collect()
+    }
+
+    /// Returns up to `limit` half messages without a verdict, or the parked ones of them alone, by ticket, behind
+    /// that ticket. Those that a transaction has to do with are among them.
+    pub fn list_half(&self, after: Option<Offset>, parked: bool, limit: usize) -> Vec<EntryView> {
+        let tickets = self.state.halves.undecided_after(after, parked).take(limit);
+        tickets.filter_map(|ticket| self.view(ticket)).collect()
     }
 
     /// Returns up to `limit` entries that wait for anything, by ticket, behind that ticket.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::checks::Checks;
 use super::clock::LogClock;
 use super::ends::{End, Ends};
+use super::halves::{HalfMessage, Halves};
 use super::open::{Open, Step};
 use super::queue::{Queue, bytes_of, held};
 use super::seen::{Seen, Sighting};
@@ -20,6 +21,7 @@ use crate::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 use crate::record::batch::Batch;
 use crate::record::hidden::{Alteration, Change, CheckStep, Entry, Hidden, Note, Outcome, Ticket};
 use crate::record::marker::TxnMarker;
+use crate::time::Instant;
 use crate::wire::DecodeError;
 
 /// What a producer calls an entry.
@@ -37,32 +39,23 @@ pub(super) struct Live {
     pub(super) id: Option<Name>,
     /// What its record counts for.
     pub(super) bytes: u32,
+    /// Size of the batch that holds the note, in `NOTE_UNIT`.
+    note_size: u16,
     /// Whether its transaction is open.
     pub(super) is_staged: bool,
 }
 
-/// What a half message has besides, from its acceptance to its end.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct HalfMessage {
-    /// Milliseconds before the first check, -1 for the topic's setting.
-    pub(super) check_after_ms: i64,
-    /// Checks that were sent.
-    pub(super) checks: u32,
-    /// The note by which the next one is about to be sent.
-    pub(super) intent: Option<Offset>,
-    /// Whether it is asked for no more.
-    pub(super) is_parked: bool,
-    /// Where it was committed: once that is, so is the verdict.
-    pub(super) committed: Option<Offset>,
+/// By what sizes of notes are counted, in bytes.
+const NOTE_UNIT: u64 = 4_096;
+
+fn note_size(bytes: usize) -> u16 {
+    u16::try_from((bytes as u64).div_ceil(NOTE_UNIT)).unwrap_or(u16::MAX)
 }
 
-impl HalfMessage {
-    const NEW: Self =
-        Self { check_after_ms: -1, checks: 0, intent: None, is_parked: false, committed: None };
-
-    /// Returns whether the verdict is out.
-    pub(super) const fn is_undecided(&self) -> bool {
-        self.committed.is_none()
+impl Live {
+    /// Returns about how many bytes the batch that holds the note has, no less than it has up to 256 MiB.
+    pub(super) fn note_bytes(&self) -> u64 {
+        u64::from(self.note_size) * NOTE_UNIT
     }
 }
 
@@ -109,7 +102,7 @@ pub(super) struct State {
     bytes: u64,
     by_id: BTreeMap<Name, Offset>,
     by_place: BTreeSet<(Offset, Offset)>,
-    halves: BTreeMap<Offset, HalfMessage>,
+    pub(super) halves: Halves,
     pub(super) ends: Ends,
     pub(super) open: Open,
     pub(super) seen: Seen,
@@ -133,7 +126,7 @@ impl State {
             bytes: 0,
             by_id: BTreeMap::new(),
             by_place: BTreeSet::new(),
-            halves: BTreeMap::new(),
+            halves: Halves::default(),
             ends: Ends::default(),
             open: Open::default(),
             seen: Seen::default(),
@@ -305,7 +298,9 @@ impl State {
         let (due_ms, place) = (entry.due_ms, cause.place);
         self.bytes += u64::from(bytes);
         self.by_place.insert((place, ticket));
-        self.entries.insert(ticket, Live { due_ms, place, id, bytes, is_staged: false });
+        let note_size = note_size(cause.note_bytes);
+        let live = Live { due_ms, place, id, bytes, note_size, is_staged: false };
+        self.entries.insert(ticket, live);
         if let Some(half) = &entry.half {
             let half = HalfMessage {
                 check_after_ms: half.check_after_ms,
@@ -369,13 +364,13 @@ impl State {
             return;
         };
         self.by_place.remove(&(live.place, ticket));
-        live.place = cause.place;
+        (live.place, live.note_size) = (cause.place, note_size(cause.note_bytes));
         self.by_place.insert((cause.place, ticket));
         // Its settlements are as new as the copy: a later leader knows no older ones.
-        if let Some(half) = self.halves.get_mut(&ticket) {
+        self.halves.change(ticket, |half| {
             half.intent = None;
             half.committed = half.committed.map(|_| cause.settled);
-        }
+        });
     }
 
     fn alter(
@@ -396,10 +391,10 @@ impl State {
                 self.come_at(ticket, due_ms.min(before_ms), stamp_ms);
             }
             Alteration::Commit if is_undecided => {
-                if let Some(half) = self.halves.get_mut(&ticket) {
+                self.halves.change(ticket, |half| {
                     half.committed = Some(settled);
                     (half.intent, half.is_parked) = (None, false);
-                }
+                });
                 self.checks.stop(ticket);
                 let due_ms = if before_ms < 0 { due_ms } else { before_ms };
                 self.come_at(ticket, due_ms, stamp_ms);
@@ -438,7 +433,7 @@ impl State {
     fn end(&mut self, ticket: Offset, outcome: Outcome, offset: Offset, settled: Offset) {
         let Some(live) = self.take_out(ticket) else { return };
         // Whatever came of it then: a verdict is final and answered alike for ever.
-        let was_committed = self.halves.remove(&ticket).is_some_and(|half| !half.is_undecided());
+        let was_committed = self.halves.remove(ticket).is_some_and(|half| !half.is_undecided());
         let delivered = if outcome == Outcome::Fired { offset } else { NOWHERE };
         let (outcome, offset) =
             if was_committed { (Outcome::Committed, delivered) } else { (outcome, offset) };
@@ -464,14 +459,14 @@ impl State {
     }
 
     fn checked(&mut self, ticket: Offset, attempt: u32, step: CheckStep, cause: Cause) {
-        let Some(half) = self.halves.get_mut(&ticket).filter(|half| half.is_undecided()) else {
+        if !self.is_undecided(ticket) {
             return;
-        };
-        match step {
+        }
+        self.halves.change(ticket, |half| match step {
             CheckStep::Intent => half.intent = Some(cause.place),
             CheckStep::Sent => (half.checks, half.intent) = (attempt, None),
             CheckStep::Parked => (half.is_parked, half.intent) = (true, None),
-        }
+        });
         match step {
             CheckStep::Intent => {}
             CheckStep::Sent | CheckStep::Parked => {
@@ -498,17 +493,12 @@ impl State {
 
     /// Returns what an entry that was taken as a half message has besides.
     pub(super) fn half(&self, ticket: Offset) -> Option<&HalfMessage> {
-        self.halves.get(&ticket)
-    }
-
-    /// Returns every entry that was taken as a half message, and waits.
-    pub(super) const fn halves(&self) -> &BTreeMap<Offset, HalfMessage> {
-        &self.halves
+        self.halves.of(ticket)
     }
 
     /// Returns whether an entry is a half message without a verdict.
     pub(super) fn is_undecided(&self, ticket: Offset) -> bool {
-        self.halves.get(&ticket).is_some_and(HalfMessage::is_undecided)
+        self.halves.of(ticket).is_some_and(HalfMessage::is_undecided)
     }
 
     /// Returns what the records of all that waits count for.
@@ -519,6 +509,33 @@ impl State {
     /// Returns the offset behind the last batch.
     pub(super) const fn next_offset(&self) -> Offset {
         self.next_offset
+    }
+
+    /// Returns the entries whose records are in the note at an offset.
+    pub(super) fn placed_at(&self, place: Offset) -> impl Iterator<Item = Offset> {
+        let placed = self.by_place.range((place, Offset(i64::MIN))..=(place, Offset(i64::MAX)));
+        placed.map(|(_, ticket)| *ticket)
+    }
+
+    /// Makes those entries wait until then whose note cannot be read: what is due behind them comes.
+    pub(super) fn pass_by(&mut self, place: Offset, until: Instant) {
+        let placed = self.by_place.range((place, Offset(i64::MIN))..=(place, Offset(i64::MAX)));
+        for (_, ticket) in placed {
+            if let Some(live) = self.entries.get(ticket) {
+                self.queue.pass_by((live.due_ms, *ticket));
+                self.checks.put_off(*ticket, until);
+            }
+        }
+    }
+
+    /// Makes the others wait again for the records of those entries: their note was read.
+    pub(super) fn wait_for(&mut self, place: Offset) {
+        let placed = self.by_place.range((place, Offset(i64::MIN))..=(place, Offset(i64::MAX)));
+        for (_, ticket) in placed {
+            if let Some(live) = self.entries.get(ticket) {
+                self.queue.wait_for((live.due_ms, *ticket));
+            }
+        }
     }
 
     /// Returns the entries whose records are in notes below, the lowest first.
@@ -543,7 +560,9 @@ impl State {
             digest.number(u64::from(live.bytes)).number(u64::from(live.is_staged));
             digest.bytes(live.id.as_deref().unwrap_or_default());
         }
-        digest.shown(&self.by_id).shown(&self.halves).number(self.by_place.len() as u64);
+        digest.shown(&self.by_id);
+        self.halves.digest(digest);
+        digest.number(self.by_place.len() as u64);
         digest.number(self.queue.len() as u64);
         for key in self.queue.after(None) {
             digest.signed(key.0).signed(key.1.0);
@@ -570,7 +589,7 @@ impl State {
                 Step::Accept(ticket) if marker.committed => self.activate(ticket, at, None),
                 Step::Accept(ticket) => {
                     self.take_out(ticket);
-                    self.halves.remove(&ticket);
+                    self.halves.remove(ticket);
                 }
                 Step::Alter { ticket, what, due_ms } if marker.committed => {
                     self.alter(ticket, what, due_ms, at, stamp_ms);

@@ -10,16 +10,16 @@ messages! {
     /// The request.
     EntryListRequest versions [0] flexible [0] {
         topics [0+]: Vec<EntryListTopic>;
-        /// Most entries of each partition.
+        /// Most entries of each partition. Fewer come where many partitions are asked for, each once.
         limit [0+]: i32 = 100;
-        /// Entries due after this moment are left out, in milliseconds since 1970.
+        /// Entries due after this moment are left out, in milliseconds since 1970; for those that come by time alone.
         until_ms [0+]: i64 = i64::MAX;
         /// The one with this name alone, also where it has ended and that is remembered.
         id [0+] null [0+]: Option<Bytes> = None;
         /// The one with this ticket alone, also where it has ended and that is remembered; -1 for others.
         ticket [0+]: i64 = -1;
-        /// Which: 0 all, by ticket; 1 those that come by time, by due time and ticket; 2 half messages and 3
-        /// parked ones, by ticket.
+        /// Which: 0 all, by ticket; 1 those that come by time, by due time and ticket; 2 half messages without a
+        /// verdict and 3 parked ones of them, by ticket.
         which [0+]: i8;
     }
     /// The partitions of one topic.
