@@ -190,12 +190,12 @@ impl Partition {
         fx: &mut Effects,
     ) -> Option<Result<Produced, ProduceRefusal>> {
         let decided = self.append(now, records, acks, verified, log, fx);
-        let (needs, produced, is_noted) = match decided {
+        let (needs, produced, waits_for_all) = match decided {
             Ok(appended) => appended,
             Err(refusal) => return Some(Err(self.with_start(refusal, log))),
         };
         // What is promised for later must not be lost with a leader.
-        let (reached, queue) = if acks.all_replicas || is_noted {
+        let (reached, queue) = if acks.all_replicas || waits_for_all {
             (self.high_watermark, &mut self.waiting)
         } else {
             (self.stable, &mut self.waiting_here)
@@ -255,9 +255,9 @@ impl Partition {
             Sequence::Duplicate { base_offset, last_offset, timestamp } => {
                 fx.count(Counter::DuplicateBatches, 1);
                 fx.mark(Mark::DuplicateAnswered);
-                // It may have been one with a note, which was promised to all.
-                let is_noted = self.scheduled.is_some();
-                return Ok((last_offset.plus(1), produced(base_offset, timestamp), is_noted));
+                // It may have been one that waited for all.
+                let waits = self.scheduled.is_some();
+                return Ok((last_offset.plus(1), produced(base_offset, timestamp), waits));
             }
             Sequence::Append => {}
         }
@@ -272,7 +272,7 @@ impl Partition {
                 log.refuse_first(now, self.id, &batch);
             }
         })?;
-        let is_noted = admitted.note.is_some();
+        let waits = admitted.waits_for_all;
         if let Some(note) = admitted.note {
             self.append_own(now, note, log, fx).map_err(|error| refusal(&error))?;
         }
@@ -281,7 +281,7 @@ impl Partition {
                 if let Some(id) = begins {
                     self.verifications.end(id);
                 }
-                Ok((base_offset.plus(count), produced(base_offset, log_append_time_ms), is_noted))
+                Ok((base_offset.plus(count), produced(base_offset, log_append_time_ms), waits))
             }
             Err(error) => Err(refusal(&error)),
         }

@@ -83,6 +83,16 @@ pub(super) struct Admitted {
     pub(super) note: Option<Batch>,
     /// What is stored of it.
     pub(super) batch: Batch,
+    /// Whether its answer rests on what every replica in sync must have, whatever the producer asks for: what is
+    /// noted with it, or what is noted already and makes it nothing.
+    pub(super) waits_for_all: bool,
+}
+
+impl Admitted {
+    /// It is stored as it is, as on any topic.
+    const fn plain(batch: Batch) -> Self {
+        Self { note: None, batch, waits_for_all: false }
+    }
 }
 
 impl Scheduled {
@@ -260,11 +270,11 @@ impl Partition {
         batch: Batch,
         log: &LogStore,
     ) -> Result<Admitted, ProduceRefusal> {
-        let Some(scheduled) = &self.scheduled else { return Ok(Admitted { note: None, batch }) };
+        let Some(scheduled) = &self.scheduled else { return Ok(Admitted::plain(batch)) };
         let max = self.config().rules.decompressed_max_bytes;
         let wishes = scheduled.settings.features.wishes(&batch, now.wall.0, max);
         let Some((wishes, open)) = wishes.map_err(ProduceRefusal::from)? else {
-            return Ok(Admitted { note: None, batch });
+            return Ok(Admitted::plain(batch));
         };
         if !scheduled.is_loaded || self.in_sync().live() < self.min_insync_replicas() {
             return Err(ErrorCode::NotEnoughReplicas.into());
@@ -275,7 +285,9 @@ impl Partition {
         let admission = admission.map_err(ProduceRefusal::from)?;
         let batch = stored(&batch, &admission.keep, &open).into_batch();
         let note = admission.note(&batch).map(|note| note.build());
-        Ok(Admitted { note, batch })
+        let is_whole = !admission.keep.contains(&false);
+        let waits_for_all = note.is_some() || !is_whole;
+        Ok(Admitted { note, batch, waits_for_all })
     }
 
     /// Returns the notes whose records are needed soon and are neither at hand nor being read.
@@ -465,3 +477,7 @@ const fn refused_append(error: &AppendError) -> ErrorCode {
         AppendError::Damaged(_) => ErrorCode::CorruptMessage,
     }
 }
+
+#[cfg(test)]
+#[path = "scheduled_test.rs"]
+mod tests;

@@ -1,0 +1,180 @@
+//! Features at a leader with one follower, whose acknowledgements move the high watermark.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::broker::post::FetchItem;
+use crate::config::BrokerSettings;
+use crate::connection::RequestId;
+use crate::ids::{
+    ConnectionId, LeaderEpoch, NodeId, PartitionIndex, ShardId, TopicName, TopicPartition, Uuid,
+};
+use crate::log::LogConfig;
+use crate::metadata::PartitionImage;
+use crate::metadata::topic_config::{Overrides, TopicConfig};
+use crate::partition::leader::Acks;
+use crate::partition::{FollowerId, InSync};
+use crate::record::builder::{BatchBuilder, NewHeader};
+use crate::record::compress::Codec;
+use crate::record::features::Features;
+use crate::time::UnixMillis;
+
+const ID: TopicPartition = TopicPartition { topic_id: Uuid([7; 16]), partition: PartitionIndex(0) };
+const FOLLOWER: FollowerId = FollowerId { node: NodeId(2), broker_epoch: 5 };
+const NOW: Now = Now { mono: Instant::from_nanos(1), wall: UnixMillis(1_700_000_000_000) };
+
+/// Headers of a record.
+type Asks<'a> = &'a [(&'a str, &'a str)];
+
+const NAMED: Asks<'static> = &[("mainspring-delay-ms", "60000"), ("mainspring-id", "n")];
+const CANCEL: Asks<'static> = &[("mainspring-op", "cancel"), ("mainspring-id", "n")];
+
+struct Bench {
+    log: LogStore,
+    partition: Partition,
+    fx: Effects,
+    requests: u64,
+}
+
+fn in_sync(epoch: i32) -> InSync {
+    let state = PartitionImage {
+        replicas: vec![NodeId(1), NodeId(2)],
+        isr: vec![NodeId(1), NodeId(2)],
+        leader: NodeId(1),
+        leader_epoch: LeaderEpoch(epoch),
+        partition_epoch: 1,
+        adding: Vec::new(),
+        removing: Vec::new(),
+    };
+    InSync::new(NOW.mono, NodeId(1), &state, BTreeSet::new(), (Offset::ZERO, Offset::ZERO))
+}
+
+fn config() -> Arc<TopicConfig> {
+    let config = TopicConfig::effective(&BrokerSettings::default(), &Overrides::default(), true);
+    let features = Features { schedule: true, dedup: true, ..Features::default() };
+    let settings = ScheduleSettings { features, ..ScheduleSettings::default() };
+    Arc::new(TopicConfig { features: Some(Arc::new(settings)), ..config })
+}
+
+/// Returns a batch of one record for each of the headers.
+fn asking(records: &[Asks<'_>]) -> Bytes {
+    let mut builder = BatchBuilder::new(Codec::None);
+    for headers in records {
+        let headers: Vec<NewHeader<'_>> =
+            headers.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes()))).collect();
+        builder.push(NOW.wall.0, Some(b"k"), Some(b"v"), &headers);
+    }
+    builder.build().to_bytes()
+}
+
+fn item(offset: Offset) -> FetchItem {
+    FetchItem {
+        index: 0,
+        partition: ID,
+        offset,
+        max_bytes: 1 << 20,
+        at_least_one: true,
+        current_leader_epoch: LeaderEpoch::UNKNOWN,
+        last_fetched_epoch: LeaderEpoch::UNKNOWN,
+        replica: None,
+        log_start: Offset::ZERO,
+        read_committed: false,
+        known_readable: 0,
+    }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mut fx = Effects::default();
+        let mut log = LogStore::new(LogConfig { memory_only: true, ..LogConfig::default() });
+        log.start(NOW, &mut fx);
+        let name = TopicName::parse("t").expect("a name");
+        log.create(NOW, ID, &name, config().log, &mut fx);
+        let partition = Partition::new(ID, config(), LeaderEpoch(4), in_sync(4), None, &log);
+        let mut bench = Self { log, partition, fx, requests: 0 };
+        bench.load();
+        bench
+    }
+
+    /// Reads the log from its start, as whoever begins to lead.
+    fn load(&mut self) {
+        self.partition.open_features(&mut self.log);
+        while let LoadStep::More =
+            self.partition.load_step(NOW, &mut self.log, &mut self.fx).expect("it can be read")
+        {
+        }
+    }
+
+    /// Produces with acks=1.
+    fn produce(&mut self, records: Bytes) -> (u64, Option<Result<Produced, ProduceRefusal>>) {
+        self.requests += 1;
+        let request = RequestId { connection: ConnectionId(1), sequence: self.requests };
+        let waiter = Waiter { shard: ShardId(0), request, index: 0 };
+        let Self { log, partition, fx, .. } = self;
+        let acks = Acks { version: 11, all_replicas: false, wait: true };
+        let answer = partition.produce(NOW, records, acks, None, waiter, log, fx);
+        // It is stable here at once.
+        while log.poll_event().is_some() {}
+        let end = log.log_end_offset(ID).expect("known");
+        partition.advance(end);
+        (self.requests, answer)
+    }
+
+    fn end(&self) -> Offset {
+        self.log.log_end_offset(ID).expect("known")
+    }
+
+    /// The follower has all of it.
+    fn commit(&mut self) {
+        let end = self.end();
+        let item = FetchItem { replica: Some(FOLLOWER), ..item(end) };
+        self.partition.note_follower(NOW, &item, &self.log);
+        let epoch = self.partition.leader_epoch();
+        self.partition.acknowledged(NOW, FOLLOWER, epoch, end, &self.log);
+    }
+
+    fn answered(&mut self) -> Vec<u64> {
+        let mut answered = Vec::new();
+        while let Some((waiter, _)) = self.partition.take_committed(&self.log) {
+            answered.push(waiter.request.sequence);
+        }
+        answered
+    }
+}
+
+#[test]
+fn a_command_that_changes_nothing_is_answered_when_what_it_rests_on_is_committed() {
+    let mut bench = Bench::new();
+    let (entry, answer) = bench.produce(asking(&[NAMED]));
+    assert_eq!(answer, None, "what waits is promised to all");
+    bench.commit();
+    assert_eq!(bench.answered(), [entry]);
+
+    let (first, answer) = bench.produce(asking(&[CANCEL]));
+    assert_eq!(answer, None);
+    // The cancel is there, so this one is nothing: but the follower has neither and may lead next.
+    let (second, answer) = bench.produce(asking(&[CANCEL]));
+    assert_eq!((answer, bench.answered()), (None, Vec::new()));
+    let (plain, answer) = bench.produce(asking(&[&[]]));
+    assert_eq!((answer, bench.answered()), (None, vec![plain]), "acks=1 waits for this node alone");
+
+    let mut failed_over = bench.partition.clone();
+    let refused = failed_over.abandon().into_iter().map(|waiter| waiter.request.sequence);
+    assert_eq!(refused.collect::<Vec<_>>(), [first, second]);
+    bench.commit();
+    assert_eq!(bench.answered(), [first, second]);
+}
+
+#[test]
+fn a_duplicate_is_acknowledged_when_the_original_is_committed() {
+    let mut bench = Bench::new();
+    let same: Asks<'_> = &[("mainspring-dedup-id", "d")];
+    let (first, answer) = bench.produce(asking(&[same]));
+    assert_eq!(answer, None);
+    let (second, answer) = bench.produce(asking(&[same]));
+    assert_eq!((answer, bench.answered()), (None, Vec::new()));
+    bench.commit();
+    assert_eq!(bench.answered(), [first, second]);
+}
