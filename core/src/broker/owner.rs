@@ -410,8 +410,12 @@ impl Shard {
                 self.on_metadata_read_for_node((shard, request), result);
             }
             Some(TicketUse::LoadTransactions(id)) => self.on_transactions_read(now, id, result),
-            Some(TicketUse::LoadSchedule(id)) => self.on_schedule_read(now, id, result),
-            Some(TicketUse::ReadNote(id, offset)) => self.on_note_read(now, id, offset, result),
+            Some(TicketUse::LoadSchedule(id)) => {
+                self.on_schedule_read(now, id, ticket, result);
+            }
+            Some(TicketUse::ReadNote(id, offset)) => {
+                self.on_note_read(now, id, (offset, ticket), result);
+            }
             Some(TicketUse::LoadGroups(id)) => self.on_load_read(now, id, result),
             Some(TicketUse::ListOffsets(_)) | None => {}
         }

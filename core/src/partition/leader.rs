@@ -233,6 +233,7 @@ impl Partition {
         fx: &mut Effects,
     ) -> Result<(Offset, Produced, bool), ProduceRefusal> {
         let batch = check_produced(records, acks.version, &self.config.rules, now.wall)?;
+        self.check_readable()?;
         if acks.all_replicas && self.in_sync.live() < self.min_insync_replicas() {
             // Its next batch may be in flight behind it and must not pass it.
             log.refuse_first(now, self.id, &batch);
@@ -377,6 +378,9 @@ impl Partition {
 
     fn check_fetch(&self, item: &FetchItem, log: &LogStore) -> Result<(), FetchRefusal> {
         self.check_epoch(item.current_leader_epoch).map_err(FetchRefusal::Code)?;
+        if item.replica.is_none() {
+            self.check_readable().map_err(FetchRefusal::Code)?;
+        }
         if item.last_fetched_epoch != LeaderEpoch::UNKNOWN {
             let (epoch, end_offset) = self.epoch_end(item.last_fetched_epoch, log);
             if epoch == LeaderEpoch::UNKNOWN {
@@ -485,6 +489,7 @@ impl Partition {
     /// The code to answer with.
     pub fn list_offset(&self, item: &ListOffsetsItem, log: &LogStore) -> Result<Lookup, ErrorCode> {
         self.check_epoch(item.current_leader_epoch)?;
+        self.check_readable()?;
         let end =
             if item.read_committed { self.last_stable_offset(log) } else { self.high_watermark };
         let start = log.log_start_offset(self.id).ok_or(ErrorCode::UnknownTopicOrPartition)?;
@@ -544,6 +549,9 @@ impl Partition {
         let Some(start) = log.log_start_offset(self.id) else {
             return Some(Err(ErrorCode::UnknownTopicOrPartition));
         };
+        if let Err(code) = self.check_readable() {
+            return Some(Err(code));
+        }
         // Nobody is told to ask elsewhere for long: clients ask the same leader again.
         let Some(shown) = self.shown(self.high_watermark, start) else {
             return Some(Err(ErrorCode::LeaderNotAvailable));

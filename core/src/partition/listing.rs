@@ -115,14 +115,15 @@ impl Partition {
     /// because what it says is not committed yet.
     ///
     /// # Errors
-    /// `COORDINATOR_LOAD_IN_PROGRESS` 14 until the log is read; `REQUEST_TIMED_OUT` 7 where very many wait for such
-    /// an answer. An ordinary topic has nothing that waits.
+    /// `COORDINATOR_LOAD_IN_PROGRESS` 14 until the log is read, `KAFKA_STORAGE_ERROR` 56 where it cannot be;
+    /// `REQUEST_TIMED_OUT` 7 where very many wait for such an answer. An ordinary topic has nothing that waits.
     pub fn list_entries(
         &mut self,
         query: &Query,
         waiter: Waiter,
         log: &LogStore,
     ) -> Result<Option<Listing>, ErrorCode> {
+        self.check_readable()?;
         let high_watermark = self.high_watermark();
         let Some(scheduled) = &mut self.scheduled else { return Ok(Some(Listing::default())) };
         if !scheduled.is_loaded {

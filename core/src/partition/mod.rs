@@ -18,6 +18,7 @@ pub mod follower;
 pub mod in_sync;
 pub mod leader;
 pub mod listing;
+pub mod loading;
 mod pace;
 pub mod scheduled;
 pub mod transactions;

@@ -8,10 +8,8 @@
 //! 1. The machine has been given every batch from the log's start to its end, or says that it loads.
 //! 2. The log is held at the first note that counts by what is *committed*: a copy frees nothing before it is.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque, btree_map};
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use crate::broker::post::{ProduceRefusal, Produced};
 use crate::coordinator::schedule::{Check, Schedule, ScheduleSettings};
@@ -19,7 +17,7 @@ use crate::digest::Digest;
 use crate::error::ErrorCode;
 use crate::ids::Offset;
 use crate::io::{Effects, Mark};
-use crate::log::{AppendError, FetchPlan, FileRange, LogStore};
+use crate::log::{AppendError, LogStore, ReadTicket};
 use crate::partition::client_view::ClientView;
 use crate::partition::copying::Copying;
 use crate::partition::leader::{Partition, Waiter};
@@ -34,8 +32,6 @@ use crate::time::{Instant, Now};
 
 pub use crate::partition::listing::{Listing, Query, Which};
 
-/// Bytes that are read at a time while the log is read from its start.
-const LOAD_BYTES: u64 = 1 << 20;
 /// Most batches of delivered records that are made at one moment.
 const DELIVERED_MAX: usize = 8;
 /// Most notes of questions that are made at one moment, and how often at most questions are given out in it.
@@ -49,13 +45,17 @@ pub struct Scheduled {
     pub(super) machine: Schedule,
     pub(super) settings: Arc<ScheduleSettings>,
     /// The first offset that the machine was not given.
-    next: Offset,
+    pub(super) next: Offset,
     pub(super) is_loaded: bool,
+    /// The read of the log that is under way while it is taken in.
+    pub(super) loading: Option<ReadTicket>,
+    /// Why the log cannot be taken in.
+    pub(super) broken: Option<Arc<str>>,
     /// From where on the log is needed, once it is committed up to the offset before.
     holds: VecDeque<(Offset, Option<Offset>)>,
     held: Option<Offset>,
-    /// Notes that are being read.
-    pub(super) reading: BTreeSet<Offset>,
+    /// Notes that are being read, and by which read where it is one from a file.
+    pub(super) reading: BTreeMap<Offset, Option<ReadTicket>>,
     /// Ends of the batches of delivered records that are not committed.
     pub(super) delivered: VecDeque<Offset>,
     /// Lists that say what is not committed yet, up to the offset.
@@ -64,17 +64,6 @@ pub struct Scheduled {
     pub(super) copying: Copying,
     delivering: Pace,
     asking: Pace,
-}
-
-/// What is to be done next with a log that is read from its start.
-#[derive(Clone, Debug)]
-pub enum LoadStep {
-    /// Nothing: the machine serves.
-    Done,
-    /// Go on with the next piece.
-    More,
-    /// Read this, then give it to [`Partition::load_features`].
-    Read(FileRange),
 }
 
 /// What a produced batch comes to.
@@ -103,9 +92,11 @@ impl Scheduled {
             settings,
             next: start,
             is_loaded: false,
+            loading: None,
+            broken: None,
             holds: VecDeque::new(),
             held: Some(start),
-            reading: BTreeSet::new(),
+            reading: BTreeMap::new(),
             delivered: VecDeque::new(),
             listed: VecDeque::new(),
             copying: Copying::default(),
@@ -131,7 +122,12 @@ impl Scheduled {
     }
 
     /// Takes in the next batch of the log.
-    fn take(&mut self, batch: &Batch) -> Result<(), String> {
+    pub(super) fn take(&mut self, batch: &Batch) -> Result<(), String> {
+        if batch.base_offset() > self.next {
+            // What it said would be missing for good.
+            let (next, base) = (self.next, batch.base_offset());
+            return Err(format!("the batch at {next} is missing, the next one is at {base}"));
+        }
         self.machine.apply(batch).map_err(|error| error.to_string())?;
         self.next = batch.next_offset();
         let floor = self.machine.floor();
@@ -144,6 +140,8 @@ impl Scheduled {
     pub(super) fn digest(&self, digest: &mut Digest) {
         self.machine.digest(digest);
         digest.signed(self.next.0).number(u64::from(self.is_loaded)).shown(&(
+            &self.loading,
+            &self.broken,
             &self.holds,
             &self.held,
             &self.reading,
@@ -182,64 +180,10 @@ impl Partition {
         self.scheduled.as_deref_mut()
     }
 
-    /// Goes on reading the log from its start, if that is not done yet.
-    ///
-    /// # Errors
-    /// Why the log cannot be read, in words.
-    pub fn load_step(
-        &mut self,
-        now: Now,
-        log: &mut LogStore,
-        fx: &mut Effects,
-    ) -> Result<LoadStep, String> {
-        let Some(scheduled) = self.scheduled.as_deref_mut().filter(|it| !it.is_loaded) else {
-            return Ok(LoadStep::Done);
-        };
-        // What lies below was taken away meanwhile, and nothing there counted.
-        let start = log.log_start_offset(self.id).unwrap_or(Offset::ZERO);
-        scheduled.next = scheduled.next.max(start);
-        let end = log.log_end_offset(self.id).unwrap_or(Offset::ZERO);
-        if scheduled.next >= end {
-            scheduled.is_loaded = true;
-            scheduled.machine.loaded(now, self.leader_epoch);
-            self.settle(log);
-            self.scheduled_committed(now, log, fx);
-            return Ok(LoadStep::Done);
-        }
-        match log.plan_fetch(self.id, scheduled.next, end, LOAD_BYTES, true) {
-            FetchPlan::Memory(parts) => self.load_features(&parts).map(|()| LoadStep::More),
-            FetchPlan::File(range) => Ok(LoadStep::Read(range)),
-        }
-    }
-
-    /// Takes in whole batches of the log, from where it was read to.
-    ///
-    /// # Errors
-    /// Why they cannot be applied, in words.
-    pub fn load_features(&mut self, parts: &[Bytes]) -> Result<(), String> {
-        let Self { scheduled: Some(scheduled), view, .. } = self else { return Ok(()) };
-        let before = scheduled.next;
-        // A part may end within a batch: header and payload of a recent one lie apart.
-        let mut bytes = Bytes::from(parts.concat());
-        while !bytes.is_empty() {
-            let batch = Batch::split_from(&mut bytes).map_err(|error| error.to_string())?;
-            if batch.last_offset() >= scheduled.next {
-                if let Some(view) = view {
-                    view.note(&batch);
-                }
-                scheduled.take(&batch)?;
-            }
-        }
-        if scheduled.next == before {
-            return Err("it has no batch there".to_owned());
-        }
-        Ok(())
-    }
-
     /// Appends a batch, and gives it to the view and to the machine.
     ///
     /// # Errors
-    /// [`AppendError`]; nothing was written then.
+    /// [`AppendError`]; nothing was written then, or what was cannot be read and the partition serves no more.
     pub(super) fn append_own(
         &mut self,
         now: Now,
@@ -253,9 +197,11 @@ impl Partition {
         let scheduled = self.scheduled.as_deref_mut().filter(|it| it.is_loaded);
         if let (Some(mut batch), Some(scheduled)) = (kept, scheduled) {
             batch.assign(base, self.leader_epoch);
-            // What this node has just written it can read.
-            let taken = scheduled.take(&batch);
-            debug_assert_eq!(taken, Ok(()));
+            if let Err(why) = scheduled.take(&batch) {
+                fx.warn(format!("what this node has written at {base} it cannot read: {why}"));
+                self.break_features(&why);
+                return Err(AppendError::Damaged(base));
+            }
         }
         Ok(base)
     }
@@ -296,8 +242,28 @@ impl Partition {
             return Vec::new();
         };
         let mut wanted = scheduled.machine.wanted(now);
-        wanted.retain(|offset| scheduled.reading.insert(*offset));
+        wanted.retain(|offset| match scheduled.reading.entry(*offset) {
+            btree_map::Entry::Vacant(vacant) => {
+                vacant.insert(None);
+                true
+            }
+            btree_map::Entry::Occupied(_) => false,
+        });
         wanted
+    }
+
+    /// Takes in that a note is being read from a file.
+    pub fn reads_note(&mut self, offset: Offset, ticket: ReadTicket) {
+        if let Some(scheduled) = &mut self.scheduled {
+            scheduled.reading.insert(offset, Some(ticket));
+        }
+    }
+
+    /// Returns whether that read of a note is waited for. One that an earlier leadership of this node began is
+    /// not: the log may have been another.
+    pub fn awaits_note(&self, offset: Offset, ticket: ReadTicket) -> bool {
+        let reading = self.scheduled.as_ref().and_then(|it| it.reading.get(&offset));
+        reading == Some(&Some(ticket))
     }
 
     /// Takes in a note that was read, or that it could not be.
@@ -440,6 +406,9 @@ impl Partition {
             log_append_time_ms: -1,
             log_start_offset: Offset(-1),
         };
+        if let Err(code) = self.check_readable() {
+            return Some(Err(code.into()));
+        }
         let high_watermark = self.high_watermark();
         let Some(scheduled) = &self.scheduled else {
             return Some(Err(ErrorCode::InvalidRecord.into()));

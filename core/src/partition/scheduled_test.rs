@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::*;
-use crate::broker::post::FetchItem;
+use crate::broker::post::{FetchItem, FetchRefusal};
 use crate::config::BrokerSettings;
 use crate::connection::RequestId;
 use crate::ids::{
@@ -15,10 +15,12 @@ use crate::log::LogConfig;
 use crate::metadata::PartitionImage;
 use crate::metadata::topic_config::{Overrides, TopicConfig};
 use crate::partition::leader::Acks;
+use crate::partition::loading::LoadStep;
 use crate::partition::{FollowerId, InSync};
 use crate::record::builder::{BatchBuilder, NewHeader};
 use crate::record::compress::Codec;
 use crate::record::features::Features;
+use crate::record::testing::newer_note;
 use crate::time::UnixMillis;
 
 const ID: TopicPartition = TopicPartition { topic_id: Uuid([7; 16]), partition: PartitionIndex(0) };
@@ -177,4 +179,29 @@ fn a_duplicate_is_acknowledged_when_the_original_is_committed() {
     assert_eq!((answer, bench.answered()), (None, Vec::new()));
     bench.commit();
     assert_eq!(bench.answered(), [first, second]);
+}
+
+#[test]
+fn a_log_with_a_note_that_cannot_be_read_is_refused_to_clients_and_not_to_followers() {
+    let mut bench = Bench::new();
+    let Bench { partition, log, fx, .. } = &mut bench;
+    let refused = partition.append_own(NOW, newer_note(), log, fx);
+    assert!(matches!(refused, Err(AppendError::Damaged(Offset(0)))), "{refused:?}");
+
+    for _ in 0..2 {
+        let (_, answer) = bench.produce(asking(&[&[]]));
+        assert_eq!(answer.expect("at once").expect_err("no").code, ErrorCode::KafkaStorageError);
+        let Bench { partition, log, fx, .. } = &mut bench;
+        let read = partition.read(&item(Offset::ZERO), log);
+        assert!(matches!(read, Err(FetchRefusal::Code(ErrorCode::KafkaStorageError))), "{read:?}");
+        let follows = FetchItem { replica: Some(FOLLOWER), ..item(Offset::ZERO) };
+        assert!(partition.read(&follows, log).is_ok());
+
+        // The next leader finds it too.
+        partition.raise_epoch(LeaderEpoch(5), in_sync(5));
+        partition.open_features(log);
+        let why = partition.load_step(NOW, log, fx).expect_err("it cannot be read");
+        partition.break_features(&why);
+        assert!(matches!(partition.load_step(NOW, log, fx), Ok(LoadStep::Wait)));
+    }
 }

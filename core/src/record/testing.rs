@@ -49,6 +49,16 @@ pub(crate) fn keeping(batch: &Batch, kept: &[bool]) -> Batch {
     stored.ending_at(batch.last_offset_delta())
 }
 
+/// A note of a version that this build does not know.
+pub(crate) fn newer_note() -> Batch {
+    let note = note(5);
+    let mut rest = note.rest().to_vec();
+    let kind = rest.windows(2).position(|two| two == b"MS").expect("its key ends so");
+    // Behind it come the length of the value, in one byte, and its version.
+    rest[kind + 4] = 1;
+    Batch::seal(*note.header(), rest.into())
+}
+
 /// A note of about so many bytes.
 pub(crate) fn note(bytes: usize) -> Batch {
     let id = Some(vec![b'i'; bytes].into());

@@ -17,8 +17,8 @@ use crate::broker::timers::Timer;
 use crate::error::ErrorCode;
 use crate::ids::{Offset, TopicPartition};
 use crate::io::Mark;
-use crate::log::{FetchPlan, ReadError};
-use crate::partition::scheduled::LoadStep;
+use crate::log::{FetchPlan, ReadError, ReadTicket};
+use crate::partition::loading::LoadStep;
 use crate::partition::{Partition, Waiter};
 use crate::record::batch::Batch;
 use crate::time::{Instant, Now};
@@ -50,9 +50,13 @@ impl Shard {
             Ok(LoadStep::More) => self.arm_schedule(id, Some(now.mono)),
             Ok(LoadStep::Read(range)) => {
                 let ticket = self.ticket(TicketUse::LoadSchedule(id));
+                if let Some(partition) = self.partitions.get_mut(&id) {
+                    partition.reads_log(ticket);
+                }
                 self.log.read(now, range, ticket, &mut self.fx);
             }
-            Err(why) => self.schedule_broken(id, &why),
+            Ok(LoadStep::Wait) => {}
+            Err(why) => self.schedule_broken(now, id, &why),
         }
     }
 
@@ -60,13 +64,17 @@ impl Shard {
         &mut self,
         now: Now,
         id: TopicPartition,
+        ticket: ReadTicket,
         result: Result<Vec<Bytes>, ReadError>,
     ) {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
+        if !partition.ends_reading(ticket) {
+            return;
+        }
         match result {
             Ok(parts) => match partition.load_features(&parts) {
                 Ok(()) => self.arm_schedule(id, Some(now.mono)),
-                Err(why) => self.schedule_broken(id, &why),
+                Err(why) => self.schedule_broken(now, id, &why),
             },
             // What retention took meanwhile did not count.
             Err(ReadError::Gone) => self.arm_schedule(id, Some(now.mono)),
@@ -76,15 +84,21 @@ impl Shard {
                 self.fx.warn(format!("what waits in {name} is not served yet: {why}"));
                 self.arm_schedule(id, Some(now.mono + READ_AGAIN_AFTER));
             }
-            Err(error) => self.schedule_broken(id, &error.to_string()),
+            Err(error) => self.schedule_broken(now, id, &error.to_string()),
         }
     }
 
-    fn schedule_broken(&mut self, id: TopicPartition, why: &str) {
+    fn schedule_broken(&mut self, now: Now, id: TopicPartition, why: &str) {
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.break_features(why);
+        }
         let name = self.name_of(id);
         self.fx.warn(format!(
-            "what waits in {name} cannot be served: {why}; restore the data directory from a copy"
+            "{name} cannot be served: its log holds what this build cannot read of records that wait: {why}; \
+             run the build that wrote it, or restore the data directory from a copy"
         ));
+        self.refuse_lists(now, id, ErrorCode::KafkaStorageError);
+        self.wake_fetches(now, id);
     }
 
     fn name_of(&self, id: TopicPartition) -> String {
@@ -165,6 +179,9 @@ impl Shard {
                 FetchPlan::Memory(parts) => any |= self.take_note(now, id, offset, &parts),
                 FetchPlan::File(range) => {
                     let ticket = self.ticket(TicketUse::ReadNote(id, offset));
+                    if let Some(partition) = self.partitions.get_mut(&id) {
+                        partition.reads_note(offset, ticket);
+                    }
                     self.log.read(now, range, ticket, &mut self.fx);
                 }
             }
@@ -189,9 +206,12 @@ impl Shard {
         &mut self,
         now: Now,
         id: TopicPartition,
-        offset: Offset,
+        (offset, ticket): (Offset, ReadTicket),
         result: Result<Vec<Bytes>, ReadError>,
     ) {
+        if self.partitions.get(&id).is_none_or(|it| !it.awaits_note(offset, ticket)) {
+            return;
+        }
         match result {
             Ok(parts) => {
                 self.take_note(now, id, offset, &parts);

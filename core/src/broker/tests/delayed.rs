@@ -37,7 +37,7 @@ impl Seen {
     }
 }
 
-fn node(shards: u16, features: &str) -> (TestNode, Client) {
+pub(super) fn node(shards: u16, features: &str) -> (TestNode, Client) {
     let mut node = TestNode::started(shards);
     let client = node.connect(0);
     let configs = [("mainspring.features", features)];
@@ -106,7 +106,7 @@ pub(super) fn read_from(node: &mut TestNode, client: Client, mut offset: i64) ->
     }
 }
 
-fn values(seen: &[Seen]) -> Vec<&[u8]> {
+pub(super) fn values(seen: &[Seen]) -> Vec<&[u8]> {
     seen.iter().map(|seen| seen.value.as_ref()).collect()
 }
 
@@ -120,7 +120,7 @@ pub(super) fn list(node: &mut TestNode, client: Client, which: i8) -> Vec<Listed
     partition.entries
 }
 
-fn alter(node: &mut TestNode, client: Client, alteration: EntryAlteration) -> i16 {
+pub(super) fn alter(node: &mut TestNode, client: Client, alteration: EntryAlteration) -> i16 {
     let topics = vec![EntryAlterTopic { name: "t".into(), alterations: vec![alteration] }];
     let answer = node.call(client, 0, &EntryAlterRequest { topics });
     answer.topics[0].alterations[0].error_code

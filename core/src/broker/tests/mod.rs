@@ -6,6 +6,7 @@ mod connections;
 mod copying;
 mod delayed;
 mod exactly_once;
+mod features_loading;
 mod fetch;
 mod fetch_sessions;
 mod groups;

@@ -1,0 +1,91 @@
+//! The log of a partition with features, as whoever begins to lead it takes it in.
+
+use std::time::Duration;
+
+use crate::broker::testing::TestNode;
+use crate::ids::{LeaderEpoch, PartitionIndex, TopicPartition};
+use crate::record::testing::newer_note;
+use crate::wire::api::entry_alter::EntryAlteration;
+use crate::wire::api::entry_list::{EntryListPartition, EntryListRequest, EntryListTopic};
+
+use super::delayed::{accepted, alter, list, node, send};
+use super::{create_with, fetch, list_offset};
+
+/// A node whose partition has a delayed record at the front of a log of several pieces, in files.
+fn long_log() -> (TestNode, TopicPartition) {
+    let mut node = TestNode::with(1, |config| config.log.tail_cache_bytes = 0);
+    let client = node.connect(0);
+    create_with(&mut node, client, "t", 1, &[("mainspring.features", "schedule")]);
+    accepted(&mut node, client, &[("later", &[("mainspring-delay-ms", "60000")])]);
+    let filler = "f".repeat(400_000);
+    for _ in 0..6 {
+        accepted(&mut node, client, &[(&filler, &[])]);
+    }
+    let topic_id = node.shards[0].image.topic_by_name("t").expect("there").id;
+    node.restart();
+    (node, TopicPartition { topic_id, partition: PartitionIndex(0) })
+}
+
+/// The node leads in the next epoch.
+fn lead_anew(node: &mut TestNode, id: TopicPartition) {
+    node.lead(id, |_, partition, _, _| {
+        let (epoch, in_sync) = (partition.leader_epoch(), partition.in_sync().clone());
+        partition.raise_epoch(LeaderEpoch(epoch.0 + 1), in_sync);
+    });
+    let now = node.now;
+    node.shards[0].load_schedule(now, id);
+    node.wake_for(1);
+}
+
+#[test]
+fn what_an_earlier_leadership_has_read_of_the_log_is_not_taken_for_its_beginning() {
+    let (mut node, id) = long_log();
+    node.hold_disk = true;
+    lead_anew(&mut node, id);
+    node.release_held();
+    // The second piece is being read.
+    node.pass(Duration::ZERO);
+    lead_anew(&mut node, id);
+    node.release_held();
+    node.release();
+    node.pass(Duration::from_millis(10));
+    let client = node.connect(0);
+    assert_eq!(list(&mut node, client, 0).len(), 1);
+    assert_eq!(node.warnings, [""; 0]);
+}
+
+#[test]
+fn settings_that_change_while_the_log_is_read_begin_no_second_read() {
+    let (mut node, id) = long_log();
+    node.hold_disk = true;
+    lead_anew(&mut node, id);
+    let now = node.now;
+    node.shards[0].reconfigure(now, id.topic_id);
+    node.wake_for(1);
+    node.release();
+    node.pass(Duration::from_millis(10));
+    let client = node.connect(0);
+    assert_eq!(list(&mut node, client, 0).len(), 1);
+    assert_eq!(node.warnings, [""; 0]);
+}
+
+#[test]
+fn a_partition_whose_notes_a_later_build_wrote_says_so_and_hangs_nobody() {
+    let (mut node, client) = node(1, "schedule");
+    accepted(&mut node, client, &[("v", &[])]);
+    let topic_id = node.shards[0].image.topic_by_name("t").expect("there").id;
+    node.append(TopicPartition { topic_id, partition: PartitionIndex(0) }, newer_note());
+    node.restart();
+    let client = node.connect(0);
+
+    assert_eq!(send(&mut node, client, &[("v", &[])]).error_code, 56);
+    assert_eq!(fetch(&mut node, client, "t", 0, 0).error_code, 56);
+    assert_eq!(list_offset(&mut node, client, "t", 0, -1).error_code, 56);
+    assert!(node.warnings.iter().any(|it| it.contains("t-0 cannot be served")), "it is said");
+    let partitions = vec![EntryListPartition::default()];
+    let topics = vec![EntryListTopic { name: "t".into(), partitions }];
+    let answer = node.call(client, 0, &EntryListRequest { topics, ..Default::default() });
+    assert_eq!(answer.topics[0].partitions[0].error_code, 56);
+    let of = EntryAlteration { ticket: 0, operation: 1, delay_ms: -1, ..Default::default() };
+    assert_eq!(alter(&mut node, client, of), 56);
+}
