@@ -618,6 +618,14 @@ impl LogStore {
         self.congested = congested;
     }
 
+    /// Returns how large a batch may be to fit a file of the journal, with what a block has besides.
+    pub const fn batch_bytes_max(&self) -> usize {
+        if self.config.memory_only {
+            return usize::MAX;
+        }
+        (self.config.journal_file_bytes / 4 * 3) as usize
+    }
+
     /// Returns whether producers must wait: too much is not yet written behind, or the journal is full.
     pub const fn is_congested(&self) -> bool {
         self.congested

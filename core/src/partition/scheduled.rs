@@ -36,6 +36,9 @@ pub use crate::partition::listing::{Listing, Query, Which};
 const DELIVERED_MAX: usize = 8;
 /// Most notes of questions that are made at one moment, and how often at most questions are given out in it.
 const ASKED_MAX: usize = 8;
+/// Most bytes that a note takes, or what is stored of a batch that was opened for its wishes; or
+/// `max.message.bytes`, where that is more. Both are uncompressed.
+const WRITTEN_BYTES_MAX: usize = 8 << 20;
 /// Most batches of delivered records that are not committed yet: no more are made before.
 const UNCOMMITTED_MAX: usize = 8;
 
@@ -232,8 +235,25 @@ impl Partition {
         let batch = stored(&batch, &admission.keep, &open).into_batch();
         let note = admission.note(&batch).map(|note| note.build());
         let is_whole = !admission.keep.contains(&false);
+        let written = note.iter().chain((!is_whole).then_some(&batch));
+        self.check_size(written.map(Batch::size).max().unwrap_or(0), log)?;
         let waits_for_all = note.is_some() || !is_whole;
         Ok(Admitted { note, batch, waits_for_all })
+    }
+
+    /// What a small compressed batch unpacks to is bounded, as batches of clients are: it goes through the journal
+    /// and to followers in one piece.
+    fn check_size(&self, bytes: usize, log: &LogStore) -> Result<(), ProduceRefusal> {
+        let max = self.config().rules.max_message_bytes.max(WRITTEN_BYTES_MAX);
+        let max = max.min(log.batch_bytes_max());
+        if bytes <= max {
+            return Ok(());
+        }
+        let message = format!(
+            "what is kept of the batch until it is due takes {bytes} bytes uncompressed, at most {max} are taken"
+        );
+        let code = ErrorCode::MessageTooLarge;
+        Err(ProduceRefusal { message: Some(message.into()), ..ProduceRefusal::from(code) })
     }
 
     /// Returns the notes whose records are needed soon and are neither at hand nor being read.

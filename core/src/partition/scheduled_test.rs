@@ -128,6 +128,11 @@ impl Bench {
         self.log.log_end_offset(ID).expect("known")
     }
 
+    fn pending(&self) -> usize {
+        let machine = self.partition.scheduled().and_then(Scheduled::machine);
+        machine.expect("it is loaded").stats().pending
+    }
+
     /// The follower has all of it.
     fn commit(&mut self) {
         let end = self.end();
@@ -179,6 +184,37 @@ fn a_duplicate_is_acknowledged_when_the_original_is_committed() {
     assert_eq!((answer, bench.answered()), (None, Vec::new()));
     bench.commit();
     assert_eq!(bench.answered(), [first, second]);
+}
+
+#[test]
+fn what_a_small_batch_unpacks_to_is_bounded_and_what_is_bounded_is_taken() {
+    let mut bench = Bench::new();
+    let asking = |bytes: usize, delayed: usize, plain: usize| {
+        let value = vec![b'v'; bytes];
+        let mut builder = BatchBuilder::new(Codec::Zstd);
+        for _ in 0..delayed {
+            let later: NewHeader<'_> = (b"mainspring-delay-ms", Some(b"60000"));
+            builder.push(NOW.wall.0, None, Some(&value), &[later]);
+        }
+        for _ in 0..plain {
+            builder.push(NOW.wall.0, None, Some(&value), &[]);
+        }
+        builder.build().to_bytes()
+    };
+    // A note of 120 MiB, and 120 MiB that are stored at once because one record is not.
+    for records in [asking(1 << 20, 120, 0), asking(1 << 20, 1, 120)] {
+        assert!(records.len() < 1 << 20);
+        let end = bench.end();
+        let (_, answer) = bench.produce(records);
+        let refused = answer.expect("at once").expect_err("it is too large");
+        assert_eq!(refused.code, ErrorCode::MessageTooLarge);
+        assert!(refused.message.expect("for people").contains("uncompressed"));
+        assert_eq!((bench.end(), bench.pending()), (end, 0), "nothing was written");
+    }
+    // What is stored as it was produced may unpack to anything.
+    assert_eq!(bench.produce(asking(1 << 20, 0, 120)).1, None);
+    assert_eq!(bench.produce(asking(1 << 20, 7, 0)).1, None);
+    assert_eq!(bench.pending(), 7);
 }
 
 #[test]
