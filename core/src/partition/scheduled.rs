@@ -25,8 +25,8 @@ use crate::partition::pace::Pace;
 use crate::record::batch::Batch;
 use crate::record::cron;
 use crate::record::features::{Command, CommandTarget};
-use crate::record::hidden::Note;
-use crate::record::keep::stored;
+use crate::record::hidden::{Note, void_batch_behind};
+use crate::record::keep::{Stored, stored};
 use crate::record::produce::TimestampType;
 use crate::time::{Instant, Now};
 
@@ -232,7 +232,13 @@ impl Partition {
         let high_watermark = self.high_watermark();
         let admission = scheduled.machine.admit(now, end, high_watermark, &batch, &wishes, &open);
         let admission = admission.map_err(ProduceRefusal::from)?;
-        let batch = stored(&batch, &admission.keep, &open).into_batch();
+        let kept = stored(&batch, &admission.keep, &open);
+        let batch = if matches!(kept, Stored::Void(_)) && admission.has_note() {
+            // One without a note would else be taken for it, if it came behind a note whose batch failed.
+            void_batch_behind(&batch, end)
+        } else {
+            kept.into_batch()
+        };
         let note = admission.note(&batch).map(|note| note.build());
         let is_whole = !admission.keep.contains(&false);
         let written = note.iter().chain((!is_whole).then_some(&batch));

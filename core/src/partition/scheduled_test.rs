@@ -218,6 +218,21 @@ fn what_a_small_batch_unpacks_to_is_bounded_and_what_is_bounded_is_taken() {
 }
 
 #[test]
+fn a_note_whose_batch_failed_counts_for_nothing_whatever_comes_behind_it() {
+    let mut bench = Bench::new();
+    let batch = Batch::split_from(&mut asking(&[NAMED])).expect("whole");
+    let Bench { partition, log, fx, .. } = &mut bench;
+    let admitted = partition.admit(NOW, batch, log).expect("it may wait");
+    partition.append_own(NOW, admitted.note.expect("one"), log, fx).expect("it is written");
+    // The disk is full for its batch, which is void like this one.
+    let nothing: Asks<'_> = &[("mainspring-op", "cancel-if-pending"), ("mainspring-id", "other")];
+    bench.produce(asking(&[nothing]));
+    assert_eq!(bench.pending(), 0);
+    bench.produce(asking(&[NAMED]));
+    assert_eq!(bench.pending(), 1);
+}
+
+#[test]
 fn a_log_with_a_note_that_cannot_be_read_is_refused_to_clients_and_not_to_followers() {
     let mut bench = Bench::new();
     let Bench { partition, log, fx, .. } = &mut bench;

@@ -26,7 +26,8 @@ use crate::wire::writer::Writer;
 const KIND_COMMIT: i16 = 1;
 /// The kind of a note's control record.
 const KIND_NOTE: i16 = 0x4d53;
-/// Stands in the value of a void batch behind what a marker has: a version and a coordinator epoch.
+/// Stands in the value of a void batch behind what a marker has: a version and a coordinator epoch. Behind a note
+/// its offset follows.
 const VOID_MAGIC: &[u8; 4] = b"MSV1";
 /// The base sequence of a note, which no batch of a producer has.
 const NOTE_SEQUENCE: i32 = -2;
@@ -295,10 +296,22 @@ impl Note {
 /// Builds the batch that stands for a produced one of which no record is kept.
 #[must_use]
 pub fn void_batch(of: &Batch) -> Batch {
-    let mut value = BytesMut::with_capacity(10);
+    void_batch_with(of, &[])
+}
+
+/// Builds the same for one that comes right behind the note at that offset. Two void batches may have all else in
+/// common; with the offset in it, none is taken for the one that another note names.
+#[must_use]
+pub fn void_batch_behind(of: &Batch, note: Offset) -> Batch {
+    void_batch_with(of, &note.0.to_be_bytes())
+}
+
+fn void_batch_with(of: &Batch, rest: &[u8]) -> Batch {
+    let mut value = BytesMut::with_capacity(10 + rest.len());
     value.put_i16(0);
     value.put_i32(-1);
     value.put_slice(VOID_MAGIC);
+    value.put_slice(rest);
     // Without a producer there is neither a transaction nor a sequence, whatever its header says of them: with
     // either it could be taken for a marker or a note.
     let (header, sequence) = if of.producer_id() < ProducerId(0) {
