@@ -8,7 +8,7 @@ use crate::record::testing::newer_note;
 use crate::wire::api::entry_alter::EntryAlteration;
 use crate::wire::api::entry_list::{EntryListPartition, EntryListRequest, EntryListTopic};
 
-use super::delayed::{accepted, alter, list, node, send};
+use super::delayed::{accepted, alter, list, node, read_from, send, values};
 use super::{create_with, fetch, list_offset};
 
 /// A node whose partition has a delayed record at the front of a log of several pieces, in files.
@@ -67,6 +67,24 @@ fn settings_that_change_while_the_log_is_read_begin_no_second_read() {
     let client = node.connect(0);
     assert_eq!(list(&mut node, client, 0).len(), 1);
     assert_eq!(node.warnings, [""; 0]);
+}
+
+#[test]
+fn a_window_is_as_long_as_it_says_though_the_wall_clock_leaps_while_the_node_is_down() {
+    let (mut node, client) = node(1, "dedup");
+    let same = [("v", &[("mainspring-dedup-id", "d")][..])];
+    accepted(&mut node, client, &same);
+    for _ in 0..2 {
+        // The window is five minutes.
+        node.now.wall = node.now.wall.plus(3_600_000);
+        node.restart();
+        let client = node.connect(0);
+        node.pass(Duration::from_millis(10));
+        accepted(&mut node, client, &[("other", &[("mainspring-dedup-id", "other")])]);
+        accepted(&mut node, client, &same);
+    }
+    let client = node.connect(0);
+    assert_eq!(values(&read_from(&mut node, client, 0)), [&b"v"[..], b"other"]);
 }
 
 #[test]
