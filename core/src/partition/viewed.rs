@@ -170,12 +170,13 @@ impl Partition {
     }
 
     /// Returns the answer to a client's fetch but for its records: its ends are those that are shown, and at
-    /// least what it asked for, as far as that is committed.
+    /// least what it asked for, as far as that is committed. While nobody can say what is shown they are those of the
+    /// log, so that an answer without records is not taken for the end of what there is to read.
     fn bounds(&self, item: &FetchItem, log: &LogStore) -> Fetched {
         let start = log.log_start_offset(self.id).unwrap_or(Offset::ZERO);
         let shown = |end: Offset| {
-            let shown = self.shown(end, start).unwrap_or(start);
-            shown.max(item.offset.min(end))
+            let shown = self.shown(end, start);
+            shown.map_or(end, |shown| shown.max(item.offset.min(end)))
         };
         Fetched {
             high_watermark: shown(self.high_watermark()),

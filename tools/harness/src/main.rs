@@ -12,6 +12,7 @@ mod client;
 mod cluster;
 mod commands;
 mod conformance;
+mod delays;
 mod groups;
 mod hostile;
 mod kills;
@@ -38,6 +39,7 @@ harness COMMAND
   commands                         wrong use, and commands that fail
   conformance [--record | --accept | --kafka] [--only WORD]
                                    scripts of requests, answered by Apache Kafka and by Mainspring
+  delays [--cycles N] [--seed S]   kill -9 while records that come later fire
   mutants [--check | --json | --network]
                                    planted bugs, and which of them the simulator finds
   swarm [--seconds N]              the simulator over fresh seeds
@@ -92,6 +94,8 @@ fn main() -> ExitCode {
         Some("commands") => options(&arguments, &[]).map(|[]| commands::run(&mut checks)),
         Some("kills") => options(&arguments, &["--cycles", "--seed"])
             .map(|[cycles, seed]| kills::run(&mut checks, cycles.unwrap_or(100), seed)),
+        Some("delays") => options(&arguments, &["--cycles", "--seed"])
+            .map(|[cycles, seed]| delays::run(&mut checks, cycles.unwrap_or(100), seed)),
         Some("cluster") if arguments.get(1).is_some_and(|part| part == "kills") => {
             options(&arguments[1..], &["--cycles", "--seed"])
                 .map(|[cycles, seed]| cluster::kills(&mut checks, cycles.unwrap_or(100), seed))
