@@ -121,10 +121,103 @@ pub struct Membership {
     pub generation: i32,
 }
 
+/// A batch as a client was served it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServedBatch {
+    /// Its first offset by its header.
+    pub base: i64,
+    /// Its last offset by its header.
+    pub last: i64,
+    /// The offset of its last record, `None` where it has none.
+    pub last_record: Option<i64>,
+    /// Whether it is a control batch and no marker of a transaction.
+    pub is_hidden: bool,
+    /// Whether its CRC holds.
+    pub crc_valid: bool,
+}
+
 /// Something that was seen to happen.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Fact {
+    /// How wrong the wall clocks of nodes may be.
+    ClocksErr {
+        /// At most that many milliseconds ahead of true time.
+        ahead_ms: i64,
+        /// At most that many milliseconds behind it, and as long a leap ahead may be doubted.
+        late_ms: i64,
+    },
+    /// A client sends a record that is to come later.
+    Scheduled {
+        /// The send.
+        operation: OperationId,
+        /// Where to.
+        partition: TopicPartition,
+        /// When it is due at the earliest, in Unix milliseconds of true time.
+        due_ms: i64,
+        /// Whether the time counts from when it is taken.
+        is_delay: bool,
+    },
+    /// A client was told that what it sent will come later.
+    EntryTaken {
+        /// The send.
+        operation: OperationId,
+        /// The ticket.
+        ticket: i64,
+    },
+    /// A client sends a command that cancels what it sent before.
+    CancelAsked {
+        /// The command.
+        command: OperationId,
+        /// The send that it is about.
+        about: OperationId,
+    },
+    /// A client was told what became of its command.
+    CancelAnswered {
+        /// The command.
+        command: OperationId,
+        /// The code of the answer.
+        code: i16,
+    },
+    /// A client was served a record that had waited.
+    Came {
+        /// Who.
+        client: usize,
+        /// The send.
+        operation: OperationId,
+        /// Where.
+        partition: TopicPartition,
+        /// Its offset.
+        offset: i64,
+        /// The ticket that it carries.
+        ticket: i64,
+    },
+    /// A client was served a range of a partition that holds what waits.
+    Viewed {
+        /// Who.
+        client: usize,
+        /// Where.
+        partition: TopicPartition,
+        /// What was asked for.
+        from: i64,
+        /// What came.
+        batches: Vec<ServedBatch>,
+        /// The end that was shown.
+        high_watermark: i64,
+        /// The last stable offset that was shown.
+        last_stable_offset: i64,
+    },
+    /// A client has read a partition from its start to its shown end, and nothing will be due any more.
+    ViewedWhole {
+        /// Who.
+        client: usize,
+        /// Where.
+        partition: TopicPartition,
+        /// Its position.
+        position: i64,
+        /// The end as it was told by ListOffsets.
+        latest: i64,
+    },
     /// A client sends records for the first time.
     Invoked {
         /// The send.

@@ -14,6 +14,7 @@ pub mod commit_once;
 pub mod committed_stays;
 pub mod committed_stored;
 pub mod conservation;
+pub mod delays;
 pub mod determinism;
 pub mod fencing;
 pub mod fetch_gating;
@@ -132,6 +133,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(determinism::Determinism::default()),
     ];
     all.extend(transactions::all());
+    all.extend(delays::all());
     all
 }
 

@@ -3,6 +3,7 @@
 pub mod broker;
 pub mod cluster;
 pub mod crash_points;
+pub mod delays;
 pub mod groups;
 mod journal_rot;
 pub mod standard;
@@ -70,6 +71,8 @@ pub const ON_TRIAL: &[Scenario] = &[
     broker::DISK_FAULTS,
     broker::UNRECOVERABLE,
     cluster::SCENARIO,
+    delays::SCENARIO,
+    delays::CLUSTER,
     transactions::SCENARIO,
     transactions::CLUSTER,
     transactions::WIDE,

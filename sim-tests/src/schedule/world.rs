@@ -18,6 +18,8 @@ use crate::scenarios::{RunOptions, broker};
 use crate::workload::absent::Absent;
 use crate::workload::churner::Churner;
 use crate::workload::committed_reader::CommittedReader;
+use crate::workload::delay_reader::DelayReader;
+use crate::workload::delayer::Delayer;
 use crate::workload::machine_consumer::{Habits, MachineConsumer};
 use crate::workload::machine_producer::MachineProducer;
 use crate::workload::member::Member;
@@ -82,6 +84,18 @@ pub enum Work {
     Pipeline(Making),
     /// Whoever makes a topic that transactions write to, and deletes it.
     Passing,
+    /// Whoever sends records that come later, or commands that cancel them.
+    Delayer {
+        /// Whether it sends commands.
+        cancels: bool,
+    },
+    /// A reader of what comes later.
+    DelayReader {
+        /// The version of Fetch, 5 to 17.
+        version: i16,
+        /// Whether it reads what is committed alone.
+        committed: bool,
+    },
     /// Whoever makes topics, uses them and deletes them.
     Churner {
         /// Whether it reads everything once more at the end.
@@ -294,6 +308,28 @@ impl WorldPlan {
         outcome
     }
 
+    /// Returns by how many milliseconds wall clocks may differ from true time and from themselves, and how late
+    /// what goes by them may be.
+    fn clock_error(&self) -> (i64, i64) {
+        let (mut ahead, mut behind, mut ppm) = (0, 0, self.drift_ppm as i64);
+        for Strike { fault, .. } in &self.faults {
+            match fault {
+                Fault::WallJump { millis, .. } => {
+                    ahead = ahead.max(*millis);
+                    behind = behind.max(-*millis);
+                }
+                Fault::Drift { ppm: by, .. } => ppm = ppm.max(by.abs()),
+                // A machine that stood still may find its clock behind.
+                Fault::Suspend { time, .. } => behind += (*time / MILLISECOND) as i64,
+                _ => {}
+            }
+        }
+        let drift = ppm * ((self.heal_at + self.grace) / MILLISECOND) as i64 / 1_000_000;
+        let spread = ahead + behind + 2 * drift + 2;
+        // A clock that leaps ahead is doubted for a while.
+        (spread, spread + 10_000)
+    }
+
     /// Returns the configuration of each node.
     fn configs(&self) -> Vec<Arc<NodeConfig>> {
         let alone = self.node.config(self.shards, self.partitions);
@@ -384,6 +420,12 @@ impl WorldPlan {
             Work::CommittedReader { version } => {
                 Box::new(CommittedReader::new(number, load, shared, version))
             }
+            Work::Delayer { cancels } => Box::new(Delayer::new(number, later(load), shared, cancels)),
+            Work::DelayReader { version, committed } => {
+                let clocks = self.clock_error();
+                let load = later(load);
+                Box::new(DelayReader::new(number, load, shared, version, committed, clocks))
+            }
             Work::Pipeline(making) => Box::new(Pipeline::new(number, load, shared, making)),
             Work::Churner { recorder } => {
                 let names = (0..self.topics).map(|n| format!("churn-{n}")).collect();
@@ -447,7 +489,9 @@ impl WorldPlan {
                 Work::Producer { acks } => matches!(acks, -1 | 1),
                 Work::Reader { version, .. } => (4..=17).contains(version),
                 Work::MachineConsumer(habits) => habits.restless <= 1_000,
-                Work::CommittedReader { version } => (5..=17).contains(version),
+                Work::CommittedReader { version } | Work::DelayReader { version, .. } => {
+                    (5..=17).contains(version)
+                }
                 Work::Transactional(Conduct { version, timeout_ms, .. })
                 | Work::Pipeline(Making { version, timeout_ms, .. }) => {
                     let most = TRANSACTION_TIMEOUT_MAX / MILLISECOND;
@@ -459,6 +503,7 @@ impl WorldPlan {
                 }
                 Work::MachineProducer
                 | Work::Passing
+                | Work::Delayer { .. }
                 | Work::Purger
                 | Work::Member { .. }
                 | Work::Churner { .. } => true,
@@ -471,6 +516,12 @@ impl WorldPlan {
         let last = self.permanent.iter().map(|fault| Strike { at, fault: fault.clone() });
         self.faults.iter().cloned().chain(last).try_for_each(|strike| check_strike(&strike, self))
     }
+}
+
+/// Returns the load of who deals with what comes later, which has topics of its own.
+fn later(load: Load) -> Load {
+    let topics = (0..load.topics.len()).map(|n| format!("later-{n}")).collect();
+    Load { topics, ..load }
 }
 
 const TIME_MAX: u64 = 7 * 24 * 3_600 * SECOND;

@@ -4,6 +4,8 @@ pub mod absent;
 pub mod churner;
 pub mod committed_reader;
 pub mod held;
+pub mod delay_reader;
+pub mod delayer;
 pub mod line;
 pub mod links;
 pub mod machine_consumer;
@@ -23,6 +25,8 @@ use std::sync::Arc;
 
 use mainspring_core::ids::{PartitionIndex, TopicPartition, Uuid};
 
+use crate::history::OperationId;
+
 /// What all clients of a run know of each other.
 #[derive(Debug, Default)]
 pub struct Shared {
@@ -40,6 +44,9 @@ pub struct Shared {
     pub is_passing_there: bool,
     /// What those know who make and delete topics.
     pub churned: churner::Names,
+    /// What was sent to come later: the sends, their places, and when they are due at the latest, in
+    /// nanoseconds.
+    pub delayed: Vec<(OperationId, String, i32, u64)>,
     /// What the members of each group know of each other.
     pub groups: BTreeMap<u32, SharedGroup>,
 }

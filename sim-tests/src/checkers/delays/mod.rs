@@ -1,0 +1,48 @@
+//! What is promised of records that come later.
+
+pub mod client_view;
+pub mod never_early;
+pub mod on_time;
+pub mod once;
+
+use super::Checker;
+
+/// Returns the checkers of records that come later.
+pub fn all() -> Vec<Box<dyn Checker>> {
+    vec![
+        Box::new(never_early::NeverEarly::default()),
+        Box::new(on_time::OnTime::default()),
+        Box::new(once::Once::default()),
+        Box::new(client_view::ClientView::default()),
+    ]
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::super::testing::{P, op};
+    use crate::history::Fact;
+
+    pub(in crate::checkers) fn scheduled(number: u64, due_ms: i64) -> Fact {
+        Fact::Scheduled { operation: op(number), partition: P, due_ms, is_delay: false }
+    }
+
+    pub(in crate::checkers) fn taken(number: u64, ticket: i64) -> Fact {
+        Fact::EntryTaken { operation: op(number), ticket }
+    }
+
+    pub(in crate::checkers) fn came(number: u64, offset: i64, ticket: i64) -> Fact {
+        Fact::Came { client: 1, operation: op(number), partition: P, offset, ticket }
+    }
+
+    pub(in crate::checkers) fn cancel(command: u64, about: u64) -> Fact {
+        Fact::CancelAsked { command: op(command), about: op(about) }
+    }
+
+    pub(in crate::checkers) fn cancelled(command: u64, code: i16) -> Fact {
+        Fact::CancelAnswered { command: op(command), code }
+    }
+
+    pub(in crate::checkers) fn whole(position: i64) -> Fact {
+        Fact::ViewedWhole { client: 1, partition: P, position, latest: position }
+    }
+}

@@ -1,0 +1,96 @@
+//! I33, L7: what is due comes soon, or soon after faults are over.
+
+use std::collections::BTreeMap;
+
+use super::super::Checker;
+use crate::clock::EPOCH_MS;
+use crate::history::{Fact, OperationId};
+
+/// How long after it is due, or after all faults are over, a record comes at the latest, in milliseconds.
+const WITHIN_MS: i64 = 15_000;
+
+/// Remembers when what was sent is due, and when it was seen.
+#[derive(Debug, Default)]
+pub struct OnTime {
+    /// Until when each is to be seen, where that counts from its acceptance, as long as it is not accepted.
+    sent: BTreeMap<OperationId, (i64, Option<u64>)>,
+    due_ms: BTreeMap<OperationId, i64>,
+    late_ms: i64,
+    healed_ms: i64,
+    evaluations: u64,
+}
+
+impl Checker for OnTime {
+    fn id(&self) -> &'static str {
+        "I33"
+    }
+
+    fn promise(&self) -> &'static str {
+        "What is due comes soon, or soon after faults are over."
+    }
+
+    fn observe(&mut self, at: u64, fact: &Fact) -> Result<(), String> {
+        let now_ms = EPOCH_MS + (at / 1_000_000) as i64;
+        match fact {
+            Fact::ClocksErr { late_ms, .. } => self.late_ms = *late_ms,
+            Fact::Scheduled { operation, due_ms, is_delay, .. } => {
+                self.sent.insert(*operation, (*due_ms, is_delay.then_some(at)));
+            }
+            Fact::EntryTaken { operation, .. } => {
+                if let Some((due_ms, since)) = self.sent.remove(operation) {
+                    let later = since.map_or(0, |since| ((at - since) / 1_000_000) as i64);
+                    self.due_ms.insert(*operation, due_ms + later);
+                }
+            }
+            // It may have been sent to come and was seen after that only.
+            Fact::Healed { .. } | Fact::Ready { .. } => self.healed_ms = now_ms,
+            Fact::Came { operation, partition, offset, .. } => {
+                let Some(due_ms) = self.due_ms.remove(operation) else { return Ok(()) };
+                self.evaluations += 1;
+                let late_ms = now_ms - due_ms.max(self.healed_ms) - self.late_ms - WITHIN_MS;
+                if self.healed_ms > 0 && due_ms > self.healed_ms && late_ms > 0 {
+                    return Err(format!(
+                        "{operation:?} came at offset {offset} of {partition} only {late_ms} ms after the last \
+                         moment"
+                    ));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn evaluations(&self) -> u64 {
+        self.evaluations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::*;
+    use super::super::testing::*;
+    use super::*;
+
+    fn story(came_at_s: u64) -> Result<(), String> {
+        let mut checker = OnTime::default();
+        let second = 1_000_000_000;
+        checker.observe(1_000_000, &Fact::Ready { node: 0 })?;
+        checker.observe(2_000_000, &scheduled(1, EPOCH_MS + 1_000))?;
+        checker.observe(3_000_000, &taken(1, 4))?;
+        checker.observe(came_at_s * second, &came(1, 9, 4))?;
+        assert_eq!(checker.evaluations(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn what_comes_soon_passes() {
+        assert_eq!(story(3), Ok(()));
+    }
+
+    #[test]
+    fn what_comes_much_later_is_found() {
+        story(40).expect_err("it is late");
+        let never_due = [scheduled(1, EPOCH_MS), came(1, 3, 0)];
+        assert_eq!(verdict(OnTime::default(), &never_due), Ok(0), "it was never accepted");
+    }
+}

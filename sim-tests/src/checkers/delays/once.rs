@@ -1,0 +1,192 @@
+//! I34, F04: an accepted record comes once, or never if its cancel was acknowledged; never both. A cancel that is
+//! refused was too late.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mainspring_core::ids::TopicPartition;
+
+use super::super::Checker;
+use crate::history::{Fact, OperationId};
+
+/// There is no such entry, or it is too late.
+const INVALID_RECORD: i16 = 87;
+
+#[derive(Debug, Default)]
+struct Sent {
+    partition: Option<TopicPartition>,
+    ticket: Option<i64>,
+    /// Where it came.
+    came: Option<i64>,
+    /// Cancels without an answer, or with one that says nothing of the outcome.
+    unknown: BTreeSet<OperationId>,
+    cancelled: bool,
+    /// A cancel that was sent after it was accepted was refused.
+    refused: bool,
+}
+
+/// Follows each record by its token.
+#[derive(Debug, Default)]
+pub struct Once {
+    sent: BTreeMap<OperationId, Sent>,
+    /// What each command is about, and whether that was accepted before.
+    commands: BTreeMap<OperationId, (OperationId, bool)>,
+    whole: BTreeSet<TopicPartition>,
+    evaluations: u64,
+}
+
+impl Checker for Once {
+    fn id(&self) -> &'static str {
+        "I34"
+    }
+
+    fn promise(&self) -> &'static str {
+        "A delayed record comes once, or never if its cancel was acknowledged."
+    }
+
+    fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
+        match fact {
+            Fact::Scheduled { operation, partition, .. } => {
+                self.sent.entry(*operation).or_default().partition = Some(*partition);
+            }
+            Fact::EntryTaken { operation, ticket } => {
+                self.sent.entry(*operation).or_default().ticket = Some(*ticket);
+            }
+            Fact::CancelAsked { command, about } => {
+                let sent = self.sent.entry(*about).or_default();
+                sent.unknown.insert(*command);
+                self.commands.insert(*command, (*about, sent.ticket.is_some()));
+            }
+            Fact::CancelAnswered { command, code } => {
+                let Some((about, accepted)) = self.commands.get(command) else { return Ok(()) };
+                let sent = self.sent.entry(*about).or_default();
+                if *code == 0 {
+                    sent.cancelled = true;
+                    sent.unknown.remove(command);
+                } else if *code == INVALID_RECORD {
+                    sent.refused |= accepted;
+                    sent.unknown.remove(command);
+                }
+            }
+            Fact::Came { operation, partition, offset, ticket, .. } => {
+                let Some(sent) = self.sent.get_mut(operation) else {
+                    return Err(format!("{operation:?} came to {partition} and was never sent"));
+                };
+                self.evaluations += 1;
+                if sent.came.is_some_and(|before| before != *offset) {
+                    return Err(format!(
+                        "{operation:?} came to {partition} at {:?} and at {offset}",
+                        sent.came
+                    ));
+                }
+                if sent.partition != Some(*partition) {
+                    return Err(format!("{operation:?} came to {partition}, where it was not sent"));
+                }
+                if sent.ticket.is_some_and(|taken| taken != *ticket) {
+                    return Err(format!(
+                        "{operation:?} has the ticket {:?} and came with {ticket}",
+                        sent.ticket
+                    ));
+                }
+                if offset <= ticket {
+                    return Err(format!("{operation:?} came at {offset}, its ticket is {ticket}"));
+                }
+                sent.came = Some(*offset);
+            }
+            Fact::ViewedWhole { partition, .. } => {
+                self.whole.insert(*partition);
+            }
+            _ => {}
+        }
+        // Told at once, so that it is known when.
+        if let Fact::Came { operation, .. } = fact
+            && self.sent.get(operation).is_some_and(|sent| sent.cancelled)
+        {
+            return Err(format!("{operation:?} came although its cancel was acknowledged"));
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        for (operation, sent) in &self.sent {
+            if sent.partition.is_none_or(|partition| !self.whole.contains(&partition)) {
+                continue;
+            }
+            self.evaluations += 1;
+            match (sent.came, sent.cancelled) {
+                (Some(offset), true) => {
+                    return Err(format!(
+                        "{operation:?} came at {offset}, and its cancel was acknowledged"
+                    ));
+                }
+                (None, false) if sent.refused && sent.unknown.is_empty() => {
+                    return Err(format!(
+                        "{operation:?} never came, and its cancel was refused as too late"
+                    ));
+                }
+                (None, false) if sent.ticket.is_some() && sent.unknown.is_empty() => {
+                    return Err(format!("{operation:?} was accepted and never came"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluations(&self) -> u64 {
+        self.evaluations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::*;
+    use super::super::testing::*;
+    use super::*;
+
+    #[test]
+    fn once_or_cancelled_passes() {
+        let facts = [
+            scheduled(1, 5),
+            taken(1, 0),
+            came(1, 7, 0),
+            came(1, 7, 0),
+            scheduled(2, 5),
+            taken(2, 1),
+            cancel(3, 2),
+            cancelled(3, 0),
+            cancel(4, 1),
+            cancelled(4, 87),
+            whole(8),
+        ];
+        passes(Once::default(), &facts);
+    }
+
+    #[test]
+    fn a_second_time_is_found() {
+        fails(Once::default(), &[scheduled(1, 5), came(1, 7, 0), came(1, 8, 0)]);
+    }
+
+    #[test]
+    fn one_that_never_comes_is_found() {
+        fails(Once::default(), &[scheduled(1, 5), taken(1, 0), whole(8)]);
+        let unknown = [scheduled(1, 5), taken(1, 0), cancel(2, 1), whole(8)];
+        passes(Once::default(), &unknown);
+        let refused = [scheduled(1, 5), taken(1, 0), cancel(2, 1), cancelled(2, 87), whole(8)];
+        fails(Once::default(), &refused);
+    }
+
+    #[test]
+    fn one_that_comes_although_it_was_cancelled_is_found() {
+        let sent = [scheduled(1, 5), taken(1, 0), cancel(2, 1)];
+        let then = |rest: &[Fact]| [&sent[..], rest].concat();
+        fails(Once::default(), &then(&[cancelled(2, 0), came(1, 7, 0)]));
+        fails(Once::default(), &then(&[came(1, 7, 0), cancelled(2, 0), whole(8)]));
+    }
+
+    #[test]
+    fn a_ticket_that_is_not_the_one_of_the_answer_is_found() {
+        fails(Once::default(), &[scheduled(1, 5), taken(1, 0), came(1, 7, 1)]);
+        fails(Once::default(), &[scheduled(1, 5), came(1, 7, 7)]);
+        fails(Once::default(), &[came(1, 7, 0)]);
+    }
+}

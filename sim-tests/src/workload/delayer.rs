@@ -1,0 +1,282 @@
+//! The producer machine of core with records that come later, or with commands that cancel such.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mainspring_core::client::network::NetworkConfig;
+use mainspring_core::client::producer::accumulator::Ticket;
+use mainspring_core::client::producer::{NewRecord, Producer, ProducerConfig};
+use mainspring_core::client::{ClientError, Effect, Input, Link};
+use mainspring_core::ids::{PartitionIndex, TopicPartition};
+use mainspring_core::time::{Instant, Now, UnixMillis};
+use mainspring_core::wire::KafkaString;
+
+use super::{Load, SharedRef, bootstrap, place};
+use crate::clock::EPOCH_MS;
+use crate::history::{Fact, OperationId};
+use crate::net::StreamId;
+use crate::world::{Actor, ActorEvent, Hands, MILLISECOND, SECOND};
+
+/// Mean time by which records are delayed, in nanoseconds.
+const DELAY_MEAN: u64 = 2 * SECOND;
+/// The longest one.
+const DELAY_MAX: u64 = 15 * SECOND;
+/// How long a record is sent again.
+const DELIVERY: Duration = Duration::from_secs(100);
+
+/// Returns the name of a record that comes later, which is its key too.
+pub fn token(operation: OperationId) -> String {
+    format!("{}-{}", operation.client, operation.number)
+}
+
+/// Reads such a name.
+pub fn read_token(key: &[u8]) -> Option<OperationId> {
+    let (client, number) = std::str::from_utf8(key).ok()?.split_once('-')?;
+    Some(OperationId { client: client.parse().ok()?, number: number.parse().ok()? })
+}
+
+fn header(name: &str, value: &str) -> (Bytes, Option<Bytes>) {
+    (Bytes::from(name.to_owned()), Some(Bytes::from(value.to_owned())))
+}
+
+/// The producer.
+#[derive(Debug)]
+pub struct Delayer {
+    client: usize,
+    load: Load,
+    shared: SharedRef,
+    machine: Producer,
+    streams: BTreeMap<Link, StreamId>,
+    links: BTreeMap<StreamId, Link>,
+    /// Whether it sends commands rather than records.
+    cancels: bool,
+    tickets: BTreeMap<Ticket, OperationId>,
+    next_operation: u64,
+    sends_left: u64,
+    next_send: u64,
+    finishing: bool,
+    done: bool,
+}
+
+impl Delayer {
+    /// Makes a producer, which counts itself as not finished.
+    pub fn new(client: usize, load: Load, shared: SharedRef, cancels: bool) -> Self {
+        shared.borrow_mut().producers += 1;
+        let network = NetworkConfig {
+            request_timeout: Duration::from_secs(8),
+            connect_timeout: Duration::from_secs(4),
+            ..NetworkConfig::new(bootstrap(load.cluster))
+        };
+        let config = ProducerConfig {
+            batch_bytes: 2 << 10,
+            delivery_timeout: DELIVERY,
+            ..ProducerConfig::new(network)
+        };
+        Self {
+            client,
+            sends_left: load.operations,
+            load,
+            shared,
+            machine: Producer::new(config),
+            streams: BTreeMap::new(),
+            links: BTreeMap::new(),
+            cancels,
+            tickets: BTreeMap::new(),
+            next_operation: 0,
+            next_send: 0,
+            finishing: false,
+            done: false,
+        }
+    }
+
+    fn now(hands: &Hands<'_>) -> Now {
+        Now {
+            mono: Instant::from_nanos(hands.now),
+            wall: UnixMillis(EPOCH_MS + (hands.now / MILLISECOND) as i64),
+        }
+    }
+
+    /// Sends a few records to one partition, which the machine may gather in a batch.
+    fn send(&mut self, hands: &mut Hands<'_>) {
+        let topic = self.load.topics[hands.rng.index(self.load.topics.len())].clone();
+        let index = hands.rng.below(self.load.partitions as u64) as i32;
+        // The id of a topic is learnt from those who speak the wire by hand.
+        let Some(partition) = place(&self.shared, &topic, index) else { return };
+        let count = hands.rng.between(1, self.load.records.max(1)).min(self.sends_left);
+        self.sends_left -= count;
+        for _ in 0..count {
+            self.send_one(hands, &topic, index, partition);
+        }
+    }
+
+    fn send_one(
+        &mut self,
+        hands: &mut Hands<'_>,
+        topic: &str,
+        index: i32,
+        partition: TopicPartition,
+    ) {
+        let operation = self.operation();
+        let delay = hands.rng.exponential(DELAY_MEAN).min(DELAY_MAX);
+        let delay_ms = (delay / MILLISECOND) as i64;
+        let due_ms = Self::now(hands).wall.0 + delay_ms;
+        let is_delay = hands.rng.chance(500);
+        let name = token(operation);
+        let time = if is_delay {
+            header("mainspring-delay-ms", &delay_ms.to_string())
+        } else {
+            header("mainspring-deliver-at", &due_ms.to_string())
+        };
+        let headers = vec![time, header("mainspring-id", &name)];
+        hands.tell(Fact::Scheduled { operation, partition, due_ms, is_delay });
+        // A record may be taken as late as its send is given up.
+        let latest = hands.now + delay + if is_delay { DELIVERY.as_nanos() as u64 } else { 0 };
+        let sent = (operation, topic.to_owned(), index, latest);
+        self.shared.borrow_mut().delayed.push(sent);
+        self.put(hands, operation, (topic, index), &name, headers);
+    }
+
+    /// Cancels something that was sent lately.
+    fn cancel(&mut self, hands: &mut Hands<'_>) {
+        let about = {
+            let shared = self.shared.borrow();
+            let sent = &shared.delayed;
+            if sent.is_empty() {
+                return;
+            }
+            let back = hands.rng.exponential(20).min(sent.len() as u64 - 1) as usize;
+            sent[sent.len() - 1 - back].clone()
+        };
+        let (about, topic, index, _) = about;
+        self.sends_left -= 1;
+        let command = self.operation();
+        hands.tell(Fact::CancelAsked { command, about });
+        let headers = vec![header("mainspring-op", "cancel"), header("mainspring-id", &token(about))];
+        self.put(hands, command, (&topic, index), "", headers);
+    }
+
+    fn operation(&mut self) -> OperationId {
+        let operation = OperationId { client: self.client, number: self.next_operation };
+        self.next_operation += 1;
+        operation
+    }
+
+    fn put(
+        &mut self,
+        hands: &mut Hands<'_>,
+        operation: OperationId,
+        (topic, index): (&str, i32),
+        key: &str,
+        headers: Vec<(Bytes, Option<Bytes>)>,
+    ) {
+        let now = Self::now(hands);
+        let record = NewRecord {
+            topic: KafkaString::from(topic),
+            partition: Some(PartitionIndex(index)),
+            timestamp: Some(now.wall.0),
+            key: Some(Bytes::from(key.to_owned())),
+            value: Some(Bytes::from(vec![7; hands.rng.exponential(self.load.bytes).min(2_000) as usize])),
+            headers,
+        };
+        if let Ok(ticket) = self.machine.send(now, record) {
+            self.tickets.insert(ticket, operation);
+        }
+        if self.cancels {
+            // A command that fails takes along what is in its batch.
+            self.machine.flush(now);
+        }
+    }
+
+    fn drive(&mut self, hands: &mut Hands<'_>) {
+        while let Some(effect) = self.machine.poll_effect() {
+            match effect {
+                Effect::Connect { link, host, .. } => {
+                    let stream = hands.connect(hands.node_of(&host));
+                    self.streams.insert(link, stream);
+                    self.links.insert(stream, link);
+                }
+                Effect::Transmit { link, parts } => {
+                    if let Some(&stream) = self.streams.get(&link) {
+                        hands.send(stream, parts);
+                    }
+                }
+                Effect::Close { link } => {
+                    if let Some(stream) = self.streams.remove(&link) {
+                        self.links.remove(&stream);
+                        hands.close(stream);
+                    }
+                }
+            }
+        }
+        while let Some(delivery) = self.machine.poll_delivery() {
+            let Some(operation) = self.tickets.remove(&delivery.ticket) else { continue };
+            match delivery.result {
+                Ok(Some(_)) if self.cancels => {
+                    hands.tell(Fact::CancelAnswered { command: operation, code: 0 });
+                }
+                Ok(Some(offset)) => hands.tell(Fact::EntryTaken { operation, ticket: offset.0 }),
+                Err(ClientError::Broker(code) | ClientError::Refused { code, .. })
+                    if self.cancels =>
+                {
+                    hands.tell(Fact::CancelAnswered { command: operation, code: code.code() });
+                }
+                Ok(None) | Err(_) => {}
+            }
+        }
+        let due =
+            self.machine.next_deadline().map_or(u64::MAX, |at| at.as_nanos().max(hands.now + 1));
+        hands.wake_at(due.min(self.next_send.max(hands.now + 1)).min(hands.now + SECOND));
+        if self.finishing && !self.done && self.machine.pending() == 0 {
+            self.done = true;
+            self.shared.borrow_mut().producers -= 1;
+        }
+    }
+}
+
+impl Actor for Delayer {
+    fn handle(&mut self, hands: &mut Hands<'_>, event: ActorEvent) {
+        let now = Self::now(hands);
+        match event {
+            ActorEvent::Wake => self.machine.handle(now, Input::Wakeup),
+            ActorEvent::Connected(stream) => {
+                if let Some(&link) = self.links.get(&stream) {
+                    self.machine.handle(now, Input::Connected(link));
+                }
+            }
+            ActorEvent::Received(stream, bytes) => {
+                if let Some(&link) = self.links.get(&stream) {
+                    self.machine.handle(now, Input::Received(link, bytes));
+                }
+            }
+            ActorEvent::Disconnected(stream) => {
+                if let Some(link) = self.links.remove(&stream) {
+                    self.streams.remove(&link);
+                    self.machine.handle(now, Input::Disconnected(link));
+                }
+            }
+            ActorEvent::Finish => {
+                self.finishing = true;
+                self.machine.flush(now);
+            }
+        }
+        if !self.finishing && self.sends_left > 0 && hands.now >= self.next_send {
+            self.next_send = hands.now + hands.rng.exponential(self.load.pause);
+            if self.cancels {
+                self.cancel(hands);
+            } else {
+                self.send(hands);
+            }
+        }
+        if self.finishing || self.sends_left == 0 {
+            self.next_send = u64::MAX;
+        }
+        self.drive(hands);
+    }
+
+    fn pending(&self) -> Option<String> {
+        (!self.done).then(|| {
+            format!("producer {} waits for {} records", self.client, self.machine.pending())
+        })
+    }
+}
