@@ -4,7 +4,7 @@ use super::{Scenario, cluster};
 use crate::rng::{Rng, Stream};
 use crate::schedule::{ClientPlan, GRACE, NodePlan, Plan, Work, WorldPlan};
 use crate::swarm::{self, Kind, Scope};
-use crate::world::{DiskTrouble, MILLISECOND, SECOND};
+use crate::world::{DiskTrouble, Fault, MILLISECOND, SECOND};
 
 /// One node.
 pub const SCENARIO: Scenario = Scenario {
@@ -91,8 +91,9 @@ fn draw(seed: u64) -> Plan {
     // Where clocks are sound, nothing may come early by a millisecond.
     let is_sound = rng.chance(500);
     let errs = |kind: &Kind| matches!(kind, Kind::WallJump | Kind::Drift | Kind::Suspend);
+    let mut chance = Rng::new(seed, Stream::Faults).child(1);
     let kinds: Vec<Kind> = KINDS.iter().copied().filter(|kind| !is_sound || !errs(kind)).collect();
-    Plan::World(Box::new(WorldPlan {
+    let mut plan = WorldPlan {
         cluster: None,
         nodes: 1,
         unrecoverable: false,
@@ -110,7 +111,25 @@ fn draw(seed: u64) -> Plan {
         grace: GRACE,
         clients,
         faults: swarm::faults(&mut Rng::new(seed, Stream::Faults), &kinds, scope, time),
-    }))
+    };
+    bound_clocks(&mut plan, &mut chance);
+    Plan::World(Box::new(plan))
+}
+
+/// Keeps wall clocks so near the truth that all which waits by them comes before the run ends. They stay wrong when
+/// all else is healed.
+fn bound_clocks(plan: &mut WorldPlan, rng: &mut Rng) {
+    // What leaps further than a minute is doubted for a while.
+    let most = if rng.chance(300) { 75_000 } else { 10_000 };
+    let faults = plan.faults.iter_mut().map(|strike| &mut strike.fault);
+    for fault in faults.chain(&mut plan.permanent) {
+        match fault {
+            Fault::WallJump { millis, .. } => *millis = (*millis).clamp(-most, most),
+            Fault::Drift { ppm, .. } => *ppm = (*ppm).clamp(-2_000, 2_000),
+            _ => {}
+        }
+    }
+    plan.grace = 3 * GRACE;
 }
 
 /// The nodes, networks and faults of `cluster`, with other clients.
@@ -120,6 +139,7 @@ fn draw_cluster(seed: u64) -> Plan {
         let mut rng = Rng::new(seed, Stream::Swarm).child(1);
         world.clients = clients(&mut rng, world.nodes);
         world.topics = 1;
+        bound_clocks(world, &mut rng);
     }
     plan
 }

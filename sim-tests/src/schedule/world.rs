@@ -312,7 +312,7 @@ impl WorldPlan {
     /// what goes by them may be.
     fn clock_error(&self) -> (i64, i64) {
         let (mut ahead, mut behind, mut ppm) = (0, 0, self.drift_ppm as i64);
-        for Strike { fault, .. } in &self.faults {
+        for fault in self.faults.iter().map(|strike| &strike.fault).chain(&self.permanent) {
             match fault {
                 Fault::WallJump { millis, .. } => {
                     ahead = ahead.max(*millis);
@@ -420,7 +420,9 @@ impl WorldPlan {
             Work::CommittedReader { version } => {
                 Box::new(CommittedReader::new(number, load, shared, version))
             }
-            Work::Delayer { cancels } => Box::new(Delayer::new(number, later(load), shared, cancels)),
+            Work::Delayer { cancels } => {
+                Box::new(Delayer::new(number, later(load), shared, cancels))
+            }
             Work::DelayReader { version, committed } => {
                 let clocks = self.clock_error();
                 let load = later(load);

@@ -15,8 +15,8 @@ use mainspring_core::wire::api::fetch::{
 use mainspring_core::wire::api::list_offsets::ListOffsetsResponse;
 use mainspring_core::wire::api::metadata::MetadataResponse;
 
-use super::line::{Answer, Line};
 use super::delayer::read_token;
+use super::line::{Answer, Line};
 use super::reader::{LATEST, list_offsets};
 use super::{Load, SharedRef, place};
 use crate::history::{Fact, OperationId, ServedBatch};
@@ -77,7 +77,14 @@ pub struct DelayReader {
 impl DelayReader {
     /// Makes a reader that fetches with a version of the API from 5 to 17. It counts itself as one that has not
     /// seen everything stable.
-    pub fn new(client: usize, load: Load, shared: SharedRef, version: i16, committed: bool, clocks: (i64, i64)) -> Self {
+    pub fn new(
+        client: usize,
+        load: Load,
+        shared: SharedRef,
+        version: i16,
+        committed: bool,
+        clocks: (i64, i64),
+    ) -> Self {
         shared.borrow_mut().unstable += 1;
         let places = load.topics.len() * load.partitions as usize;
         Self {
@@ -138,6 +145,7 @@ impl DelayReader {
             self.partitions.fill(Partition::default());
         }
         if hands.now < self.next_fetch {
+            hands.wake_at(self.next_fetch.min(hands.now + 50 * MILLISECOND));
             return;
         }
         self.next_fetch = hands.now + hands.rng.exponential(self.load.pause);
@@ -209,7 +217,7 @@ impl DelayReader {
         position: i64,
     ) {
         let Some(partition) = place(&self.shared, topic, index) else { return };
-        let most = [1, 300, 4_000, 60_000][hands.rng.index(4)];
+        let most = [1, 4_000, 60_000, 60_000][hands.rng.index(4)];
         let request = FetchRequest {
             max_wait_ms: 30,
             min_bytes: 1,
@@ -312,7 +320,8 @@ fn open(mut bytes: Bytes) -> (Vec<ServedBatch>, Vec<(OperationId, i64, i64)>) {
     let (mut batches, mut came) = (Vec::new(), Vec::new());
     while !bytes.is_empty() {
         let batch = Batch::split_from(&mut bytes).expect("a node serves whole batches");
-        let open = OpenBatch::open(&batch, 1 << 22).expect("a node serves batches that can be read");
+        let open =
+            OpenBatch::open(&batch, 1 << 22).expect("a node serves batches that can be read");
         let mut last_record = None;
         for placed in open.records() {
             let placed = placed.expect("a node serves records that can be read");

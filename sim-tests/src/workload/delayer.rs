@@ -23,7 +23,7 @@ const DELAY_MEAN: u64 = 2 * SECOND;
 /// The longest one.
 const DELAY_MAX: u64 = 15 * SECOND;
 /// How long a record is sent again.
-const DELIVERY: Duration = Duration::from_secs(100);
+const DELIVERY: Duration = Duration::from_secs(40);
 
 /// Returns the name of a record that comes later, which is its key too.
 pub fn token(operation: OperationId) -> String {
@@ -152,7 +152,8 @@ impl Delayer {
         self.sends_left -= 1;
         let command = self.operation();
         hands.tell(Fact::CancelAsked { command, about });
-        let headers = vec![header("mainspring-op", "cancel"), header("mainspring-id", &token(about))];
+        let headers =
+            vec![header("mainspring-op", "cancel"), header("mainspring-id", &token(about))];
         self.put(hands, command, (&topic, index), "", headers);
     }
 
@@ -176,7 +177,11 @@ impl Delayer {
             partition: Some(PartitionIndex(index)),
             timestamp: Some(now.wall.0),
             key: Some(Bytes::from(key.to_owned())),
-            value: Some(Bytes::from(vec![7; hands.rng.exponential(self.load.bytes).min(2_000) as usize])),
+            value: Some(Bytes::from(vec![
+                7;
+                hands.rng.exponential(self.load.bytes).min(2_000)
+                    as usize
+            ])),
             headers,
         };
         if let Ok(ticket) = self.machine.send(now, record) {

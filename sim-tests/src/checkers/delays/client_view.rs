@@ -26,7 +26,9 @@ impl Checker for ClientView {
 
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
-            Fact::Viewed { partition, from, batches, high_watermark, last_stable_offset, .. } => {
+            Fact::Viewed {
+                partition, from, batches, high_watermark, last_stable_offset, ..
+            } => {
                 if last_stable_offset > high_watermark {
                     return Err(format!(
                         "{partition} is shown stable to {last_stable_offset} and ends at {high_watermark}"
@@ -84,13 +86,8 @@ mod tests {
     use super::*;
     use crate::history::ServedBatch;
 
-    const GOOD: ServedBatch = ServedBatch {
-        base: 3,
-        last: 5,
-        last_record: Some(5),
-        is_hidden: false,
-        crc_valid: true,
-    };
+    const GOOD: ServedBatch =
+        ServedBatch { base: 3, last: 5, last_record: Some(5), is_hidden: false, crc_valid: true };
 
     fn served(batches: &[ServedBatch], high_watermark: i64) -> Fact {
         Fact::Viewed {

@@ -79,7 +79,9 @@ impl Checker for Once {
                     ));
                 }
                 if sent.partition != Some(*partition) {
-                    return Err(format!("{operation:?} came to {partition}, where it was not sent"));
+                    return Err(format!(
+                        "{operation:?} came to {partition}, where it was not sent"
+                    ));
                 }
                 if sent.ticket.is_some_and(|taken| taken != *ticket) {
                     return Err(format!(
