@@ -1,8 +1,9 @@
 //! F19, F20: clients are served no hidden batch, each batch ends at a record, and who has read to the shown end has
 //! no lag.
 
-use mainspring_core::ids::TopicPartition;
 use std::collections::BTreeMap;
+
+use mainspring_core::ids::TopicPartition;
 
 use super::super::Checker;
 use crate::history::Fact;
