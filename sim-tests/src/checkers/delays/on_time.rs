@@ -43,7 +43,8 @@ impl Checker for OnTime {
                     && !self.came.contains(operation)
                 {
                     let later = since.map_or(0, |since| ((at - since) / 1_000_000) as i64);
-                    self.due_ms.insert(*operation, due_ms + later);
+                    // A moment that has passed counts from when it was taken.
+                    self.due_ms.insert(*operation, (due_ms + later).max(now_ms));
                 }
             }
             Fact::Healed { .. } => self.healed_ms = now_ms,
