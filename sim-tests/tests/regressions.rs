@@ -94,6 +94,12 @@ const FAILURES: &[Failure] = &[
                 segments, and it asked for one every 100 ms; 200 s were too short for it",
     },
     Failure {
+        scenario: "cluster-transactions",
+        seed: 200_645,
+        story: "of a checker: a node that had been told to stop before the last fault ended four seconds after it, and \
+                the other one of the two that were left was to lead without it",
+    },
+    Failure {
         scenario: "transactions",
         seed: 604,
         story: "a consumer was put out of its group and given the same partition again between two calls of its program; \

@@ -35,7 +35,7 @@ const FLOORS: &[(&str, u64)] = &[
     ("starts", 300),
 ];
 
-const ARMED: &[&str] = &["I07", "I13", "I32", "I33", "I34", "F19", "I40", "I41"];
+const ARMED: &[&str] = &["I13", "I32", "I33", "I34", "F19", "I40", "I41"];
 
 const KINDS: &[Kind] = &[
     Kind::Kill,

@@ -3,9 +3,9 @@
 pub mod absent;
 pub mod churner;
 pub mod committed_reader;
-pub mod held;
 pub mod delay_reader;
 pub mod delayer;
+pub mod held;
 pub mod line;
 pub mod links;
 pub mod machine_consumer;

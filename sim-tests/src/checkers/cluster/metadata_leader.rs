@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use mainspring_core::ids::TopicPartition;
+use mainspring_core::observe::ClusterEvent;
 
 use super::ghost::Ghost;
 use crate::checkers::Checker;
@@ -62,6 +63,12 @@ impl Checker for MetadataLeader {
                 self.until = Some(at + within);
             }
             Fact::Reverted { .. } => self.is_scarce = true,
+            // Who was told to stop before, and has only now ended, starts once more.
+            Fact::Reported { node, event: ClusterEvent::Opened { partition, .. } }
+                if *partition == TopicPartition::CLUSTER_METADATA && self.core.contains(node) =>
+            {
+                self.until = self.until.map(|until| until.max(at + WITHIN));
+            }
             _ => {}
         }
         self.ghost.observe(fact);
