@@ -38,6 +38,22 @@ impl<T: Clone + Ord> Timers<T> {
         self.deadlines.contains_key(timer)
     }
 
+    /// Returns when one ends.
+    pub(super) fn deadline(&self, timer: &T) -> Option<Instant> {
+        self.deadlines.get(timer).copied()
+    }
+
+    /// Returns those whose deadline has come and that were not taken.
+    pub(super) fn over(&self, now: Instant) -> impl Iterator<Item = &T> {
+        self.by_time.iter().take_while(move |(at, _)| *at <= now).map(|(_, timer)| timer)
+    }
+
+    /// Returns the first deadline that has not come.
+    pub(super) fn next_after(&self, now: Instant) -> Option<Instant> {
+        let coming = self.by_time.iter().skip_while(|(at, _)| *at <= now);
+        coming.map(|(at, _)| *at).next()
+    }
+
     /// Returns those that run, in the order in which they end.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.by_time.iter().map(|(_, timer)| timer)

@@ -9,7 +9,7 @@ use crate::time::Now;
 
 /// What an end or a hash takes in a note, besides the name.
 const SMALL: usize = 48;
-/// Most entries that are looked at for one note.
+/// Most entries, and most hashes, that are looked at for one note.
 const LOOKED_AT_MAX: usize = 4_096;
 /// What a half message takes at most beyond what its record counts for: the name of its check group above all.
 const OF_HALF: usize = 288;
@@ -76,7 +76,7 @@ impl Schedule {
                 at_ms: at_ms(end.ended_at_ms),
             });
         }
-        for (hash, sighting) in self.state.seen.below(below) {
+        for (hash, sighting) in self.state.seen.below(below).take(LOOKED_AT_MAX) {
             if bytes >= max_bytes {
                 break;
             }

@@ -101,6 +101,7 @@ impl Schedule {
     pub fn next_deadline(&mut self, now: Now) -> Option<Instant> {
         self.stamps?;
         self.arm_checks(now);
+        self.tidy_unread(now);
         let (state, below) = (&self.state, self.copies_below);
         self.aside.tidy(|ticket| {
             state.checks.ready.contains(&ticket)
@@ -179,8 +180,9 @@ impl Schedule {
         let (place, size) = (batch.base_offset(), batch.size());
         let soon_ms = self.soon_ms(now);
         let note = Note::read(batch)?;
-        self.unread.read(place);
+        self.unread.forget(place);
         self.state.wait_for(place);
+        let mut needed = Vec::new();
         for change in note.changes {
             let Change::Entry(ticket, entry) = change else { continue };
             let ticket = ticket.resolve(place.plus(1));
@@ -190,10 +192,23 @@ impl Schedule {
             let key = (live.due_ms, ticket);
             let queue = &self.state.queue;
             let is_soon = queue.lacks(key) && live.due_ms <= soon_ms;
-            if is_soon && queue.would_hold(key, bytes_of(&entry), 0) {
-                self.state.queue.insert(key, Some(held(entry, size)));
-            } else if self.state.checks.ready.contains(&ticket) || place < self.copies_below {
-                self.aside.put(ticket, held(entry, size));
+            let comes = is_soon && queue.would_hold(key, bytes_of(&entry), 0);
+            let is_needed = self.state.checks.ready.contains(&ticket) || place < self.copies_below;
+            if !comes && !is_needed {
+                continue;
+            }
+            let entry = held(entry, size);
+            if is_needed {
+                needed.push((ticket, entry.clone()));
+            }
+            if comes {
+                self.state.queue.insert(key, Some(entry));
+            }
+        }
+        // One that was let in may have had to go for another.
+        for (ticket, entry) in needed {
+            if self.state.queue.record(ticket).is_none() {
+                self.aside.put(ticket, entry);
             }
         }
         Ok(())

@@ -29,7 +29,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Sets how many bytes of records are held at most; one record is always held.
+    /// Sets how many bytes of records are held at most, or one record more; one is always held.
     pub(super) const fn set_bytes_max(&mut self, bytes_max: usize) {
         self.bytes_max = bytes_max;
     }
@@ -47,9 +47,14 @@ impl Queue {
         if let Some(before) = self.records.insert(key.1, record) {
             self.bytes -= bytes_of(&before);
         }
-        // What comes last is read again when its time is near.
+        // What comes last is read again when its time is near. One for which another had to go stays, though it be
+        // larger: else none of them would be held, and both be asked for in turns.
+        let is_last = self.present.last() == Some(&key);
         while self.bytes > self.bytes_max && self.present.len() > 1 {
-            let Some(last) = self.present.last().copied() else { break };
+            let Some(last) = self.present.last().copied().filter(|last| is_last || *last != key)
+            else {
+                break;
+            };
             let Some(_) = self.remove(last) else { break };
             self.absent.insert(last);
         }

@@ -152,3 +152,15 @@ fn a_name_leads_to_the_last_that_had_it_in_whatever_order_ends_are_written_again
         bench.produce(&[by_id("n", Command::Commit)]).expect("the same verdict");
     }
 }
+
+#[test]
+fn records_that_have_no_room_among_those_that_come_soon_are_written_again_too() {
+    let mut bench = Bench::with(|settings| settings.prefetch_max_bytes = 300);
+    bench.produce(&[delayed(&"x".repeat(135), 1_000)]).expect("it is taken");
+    let (small, large) = (delayed("s", 1_900), delayed(&"l".repeat(85), 1_800));
+    bench.produce(&[small, large]).expect("it is taken");
+    let end = bench.end();
+    copy(&mut bench, end);
+    copy(&mut bench, end);
+    assert!(bench.schedule.floor().expect("they wait") >= end);
+}

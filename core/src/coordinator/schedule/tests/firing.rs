@@ -166,3 +166,19 @@ fn a_hundred_thousand_at_once_come_in_batches_of_five_hundred() {
     assert_eq!(batches, 200);
     assert_eq!(bench.schedule.stats().pending, 0);
 }
+
+#[test]
+fn of_records_that_have_no_room_together_those_that_come_first_are_held() {
+    let mut bench = Bench::with(|settings| settings.prefetch_max_bytes = 300);
+    let of = |bytes: usize, due: i64| delayed(&"x".repeat(bytes - 65), due);
+    for due in [10, 20, 30] {
+        bench.produce(&[of(74, due)]).expect("it is taken");
+    }
+    bench.produce(&[of(90, 40), of(66, 60)]).expect("it is taken");
+    bench.produce(&[of(66, 50)]).expect("it is taken");
+    bench.read();
+    bench.pass(60);
+    let fired = bench.fire();
+    let due: Vec<&str> = fired.iter().map(|it| it.header("mainspring-scheduled-for")).collect();
+    assert_eq!(due, [10, 20, 30, 40, 50, 60].map(|due| (START + due).to_string()));
+}

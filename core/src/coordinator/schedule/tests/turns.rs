@@ -63,6 +63,7 @@ fn one_that_cannot_be_read_and_is_cancelled_is_tried_no_more() {
     assert!(bench.schedule.wanted(bench.now).is_empty());
     assert!(bench.fire().is_empty());
     assert_eq!(bench.schedule.next_deadline(bench.now), None);
+    assert!(!bench.schedule.unread.knows(Offset(0)));
 }
 
 #[test]
