@@ -316,14 +316,21 @@ impl<T> Connection<T> {
         if let Some(error) = ClientError::from_code(code) {
             return Err(error);
         }
-        let ranges = response
-            .api_keys
-            .iter()
-            .filter_map(|range| {
-                let api_key = ApiKey::from_key(range.api_key)?;
-                Some((api_key, (range.min_version, range.max_version)))
-            })
-            .collect();
+        let ranges = response.api_keys.iter().filter_map(|range| {
+            let api_key = ApiKey::from_key(range.api_key)?;
+            Some((api_key, (range.min_version, range.max_version)))
+        });
+        let mut ranges: BTreeMap<ApiKey, (i16, i16)> = ranges.collect();
+        // Our own APIs are told of by a feature, and not among the keys.
+        let has_own = response.supported_features.iter().any(|feature| {
+            &*feature.name == ApiKey::OWN_FEATURE
+                && (feature.min_version..=feature.max_version).contains(&1)
+        });
+        if has_own {
+            for api_key in ApiKey::OWN_FOR_CLIENTS {
+                ranges.entry(api_key).or_insert((0, 0));
+            }
+        }
         let levels = response.finalized_features.iter();
         let levels =
             levels.map(|feature| (feature.name.detached(), feature.max_version_level)).collect();

@@ -17,6 +17,7 @@
 pub mod admin;
 pub mod connection;
 pub mod consumer;
+pub mod entries;
 pub mod fetcher;
 pub mod group;
 pub mod metadata;

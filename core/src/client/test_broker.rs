@@ -11,7 +11,9 @@ use super::{Effect, Input, Link};
 use crate::error::ErrorCode;
 use crate::ids::Uuid;
 use crate::time::{Instant, Now, UnixMillis};
-use crate::wire::api::api_versions::{ApiVersion, ApiVersionsResponse, FinalizedFeatureKey};
+use crate::wire::api::api_versions::{
+    ApiVersion, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use crate::wire::api::metadata::{
     MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
     MetadataResponseTopic,
@@ -41,6 +43,8 @@ pub(super) struct TestBroker {
     pub(super) topics: BTreeMap<&'static str, i32>,
     /// What it serves.
     pub(super) ranges: Vec<ApiVersion>,
+    /// Whether it announces our own APIs.
+    pub(super) is_ours: bool,
     /// The level of `transaction.version` that it tells, and how often that has changed.
     pub(super) transaction_version: (i16, i64),
     /// Whether it accepts connections.
@@ -52,10 +56,11 @@ pub(super) struct TestBroker {
     owed: BTreeMap<Link, VecDeque<Owed>>,
 }
 
-/// Everything that is known, whether a broker of ours serves it or not.
+/// Everything of Kafka's that is known, whether a broker of ours serves it or not.
 fn every_api() -> Vec<ApiVersion> {
     ApiKey::ALL
         .iter()
+        .filter(|api| !api.is_own())
         .map(|api| ApiVersion {
             api_key: api.key(),
             min_version: api.min_version(),
@@ -75,6 +80,7 @@ impl TestBroker {
             now: Now { mono: Instant::from_nanos(1), wall: UnixMillis(1_000) },
             topics: topics.iter().copied().collect(),
             ranges: every_api(),
+            is_ours: true,
             transaction_version: (0, 0),
             up: true,
             asked: VecDeque::new(),
@@ -136,9 +142,15 @@ impl TestBroker {
         let max = own.expect("every broker serves it").max_version;
         let refused = asked.version > max;
         let error = if refused { ErrorCode::UnsupportedVersion } else { ErrorCode::None };
+        let own = SupportedFeatureKey {
+            name: KafkaString::from_static(ApiKey::OWN_FEATURE),
+            min_version: 1,
+            max_version: 1,
+        };
         let response = Response::from(ApiVersionsResponse {
             error_code: error.code(),
             api_keys: self.ranges.clone(),
+            supported_features: self.is_ours.then_some(own).into_iter().collect(),
             finalized_features_epoch: self.transaction_version.1,
             finalized_features: vec![FinalizedFeatureKey {
                 name: KafkaString::from_static("transaction.version"),

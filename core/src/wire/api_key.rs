@@ -363,6 +363,11 @@ apis! {
 impl ApiKey {
     /// The first key that is ours and not Kafka's.
     pub const FIRST_OWN_KEY: i16 = 31000;
+    /// The feature by which a broker says that it serves clients our own APIs. Level 1: version 0 of
+    /// [`OWN_FOR_CLIENTS`](Self::OWN_FOR_CLIENTS).
+    pub const OWN_FEATURE: &str = "mainspring.rpc";
+    /// Those of our own APIs that clients may ask.
+    pub const OWN_FOR_CLIENTS: [Self; 2] = [Self::EntryList, Self::EntryAlter];
 
     /// Returns whether only nodes of the cluster may ask it. On a listener for clients there is no such
     /// API.

@@ -16,6 +16,7 @@ pub mod call;
 pub mod cluster;
 #[cfg(not(madsim))]
 pub mod consumer;
+pub mod entries;
 pub mod operations;
 #[cfg(not(madsim))]
 pub mod producer;

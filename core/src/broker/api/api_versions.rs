@@ -4,13 +4,10 @@ use crate::broker::pending::RequestContext;
 use crate::broker::shard::Shard;
 use crate::error::ErrorCode;
 use crate::metadata::features::FEATURES;
-use crate::wire::advertised;
 use crate::wire::api::api_versions::{
     ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
-
-/// The feature that says that our own APIs for tools are served.
-const OWN_APIS: &str = "mainspring.rpc";
+use crate::wire::{ApiKey, advertised};
 
 impl Shard {
     pub(in crate::broker) fn on_api_versions(
@@ -40,7 +37,7 @@ impl Shard {
                 .collect();
             // Our own APIs, which are not among the keys.
             response.supported_features.push(SupportedFeatureKey {
-                name: OWN_APIS.into(),
+                name: ApiKey::OWN_FEATURE.into(),
                 min_version: 1,
                 max_version: 1,
             });
