@@ -167,7 +167,7 @@ fn what_follows_is_printed_as_it_comes() {
 fn wrong_use_and_what_is_not_there_have_codes_of_their_own() {
     let bench = Bench::new();
     bench.ok(&["topic", "create", "t"]);
-    let cases: [(&[&str], i32, &str); 40] = [
+    let cases: [(&[&str], i32, &str); 52] = [
         (&["topic", "create", "t"], 1, "TOPIC_ALREADY_EXISTS"),
         (&["topic", "create", "u", "--partitions", "0"], 2, "--partitions 0 is less than 1"),
         (&["topic", "create", "u", "--replication", "5"], 1, "INVALID_REPLICATION_FACTOR"),
@@ -208,6 +208,18 @@ fn wrong_use_and_what_is_not_there_have_codes_of_their_own() {
         (&["produce", "t", "--delay", "5m", "--at", "0"], 2, "cannot be used with"),
         (&["produce", "t", "--delay", "5m"], 1, "lacks schedule"),
         (&["produce", "none", "--delay", "5m"], 3, "none"),
+        (&["schedule", "list", "none"], 3, "none"),
+        (&["schedule", "list", "t", "--before", "soon"], 2, "+1h30m"),
+        (&["schedule", "show", "t"], 2, "--id"),
+        (&["schedule", "show", "t", "17"], 2, "0@17"),
+        (&["schedule", "show", "t", "9@17"], 3, "partition 9"),
+        (&["schedule", "show", "t", "0@17"], 3, "schedule list t"),
+        (&["schedule", "show", "t", "--id", "n"], 3, "nothing of this name"),
+        (&["schedule", "cancel", "t", "0@17"], 2, "add --yes"),
+        (&["schedule", "cancel", "t", "0@17", "--yes"], 1, "schedule show t 0@17"),
+        (&["schedule", "reschedule", "t", "0@17"], 2, "--delay"),
+        (&["txn", "half", "--commit", "0@17"], 2, "one topic"),
+        (&["txn", "half", "t", "--rollback", "0@17"], 2, "add --yes"),
     ];
     for (arguments, code, says) in cases {
         assert_refused(&bench.run(arguments), code, says);
@@ -262,6 +274,13 @@ fn every_command() -> Vec<(Vec<&'static str>, &'static [u8])> {
         (vec!["group", "lag", "g"], b""),
         (vec!["group", "reset", "g", "--to-earliest", "--yes"], b""),
         (vec!["group", "delete", "g", "--yes"], b""),
+        (vec!["schedule", "list"], b""),
+        (vec!["schedule", "show", "t", "0@1"], b""),
+        (vec!["schedule", "cancel", "t", "--id", "n", "--yes"], b""),
+        (vec!["schedule", "deliver-now", "t", "0@1"], b""),
+        (vec!["schedule", "reschedule", "t", "0@1", "--delay", "1h"], b""),
+        (vec!["txn", "half"], b""),
+        (vec!["txn", "half", "t", "--commit", "0@1"], b""),
     ]
 }
 

@@ -12,11 +12,13 @@ mod failure;
 mod format;
 mod group;
 mod group_reset;
+mod half;
 mod later;
 mod log;
 mod output;
 mod produce;
 mod produce_txn;
+mod schedule;
 mod serve;
 mod settings;
 #[cfg(feature = "sim")]
@@ -62,7 +64,10 @@ enum Command {
     /// Look at the nodes of a cluster, and say where partitions are led and stored
     #[command(subcommand)]
     Cluster(cluster::Command),
-    /// List and describe transactions, and end one that hangs
+    /// Look at records that wait for their time, cancel them, or give them another time
+    #[command(subcommand)]
+    Schedule(schedule::Command),
+    /// List and describe transactions, and end one that hangs; half messages and their verdicts
     #[command(subcommand)]
     Txn(txn::Command),
     /// Show or check the files of a log, without a broker
@@ -94,6 +99,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Bench(args) => bench::run(&args),
         Command::Group(command) => group::run(command),
         Command::Cluster(command) => cluster::run(command),
+        Command::Schedule(command) => schedule::run(command),
         Command::Txn(command) => txn::run(command),
         Command::Log(command) => log::run(&command),
         #[cfg(feature = "sim")]

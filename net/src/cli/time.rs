@@ -37,6 +37,24 @@ pub(crate) fn parse_millis(text: &str) -> Option<i64> {
     Some((minutes * 60 + second) * 1000 + millis).filter(|moment| *moment >= 0)
 }
 
+/// Writes Unix milliseconds as [`parse_millis`] reads them: `2026-11-22T10:00:30.500Z`.
+pub(crate) fn format_millis(millis: i64) -> String {
+    const DAY_MS: i64 = 86_400_000;
+    let (days, in_day) = (millis.div_euclid(DAY_MS), millis.rem_euclid(DAY_MS));
+    // Years from March on, of which 400 always have the same number of days.
+    let from_march = days + 719_468;
+    let (era, in_era) = (from_march.div_euclid(146_097), from_march.rem_euclid(146_097));
+    let year_of_era = (in_era - in_era / 1460 + in_era / 36_524 - in_era / 146_096) / 365;
+    let in_year = in_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * in_year + 2) / 153;
+    let day = in_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
+    let (second, fraction) = (in_day / 1000 % 60, in_day % 1000);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:03}Z")
+}
+
 /// Reads how many minutes a clock is ahead of UTC.
 fn distance_of(text: &str) -> Option<i64> {
     let [hours, minutes] = numbers(&text[1..], ':')?;
@@ -108,6 +126,25 @@ mod tests {
         ] {
             assert_eq!(parse_millis(text), Some(millis), "{text}");
         }
+    }
+
+    #[test]
+    fn moments_are_written_as_they_are_read() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (1500, "1970-01-01T00:00:01.500Z"),
+            (951_825_600_000, "2000-02-29T12:00:00.000Z"),
+            (1_795_341_600_001, "2026-11-22T10:00:00.001Z"),
+            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(format_millis(millis), text);
+            assert_eq!(parse_millis(text), Some(millis));
+        }
+        for day in 0..200_000 {
+            let noon = day * 86_400_000 + 43_200_000;
+            assert_eq!(parse_millis(&format_millis(noon)), Some(noon));
+        }
+        assert!(!format_millis(i64::MAX).is_empty());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::connect::{self, Requests};
 use super::failure::{Code, Failure};
+use super::half;
 use super::output::{Format, Stop};
 use super::topic::{Common, confirm, operations, print};
 use crate::client::operations::Operations;
@@ -49,6 +50,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// List half messages, which wait for a verdict, or give that by hand
+    Half(half::Args),
     /// Abort what is open of a transactional id and fence its producer; asks first on a terminal, and needs --yes
     /// elsewhere
     Abort {
@@ -66,6 +69,7 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command) -> Result<(), Stop> {
     connect::block_on(async move {
         match command {
+            Command::Half(args) => half::run(args).await,
             Command::List { state, producer, older_than, pattern, common } => {
                 let filters = ListTransactionsRequest {
                     state_filters: known_states(&state)?,
