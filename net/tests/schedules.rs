@@ -143,16 +143,15 @@ fn one_name_in_two_partitions_is_asked_about() {
 #[test]
 fn a_replaced_record_says_by_which() {
     let bench = Bench::new("1");
-    for line in ["first", "second"] {
-        bench.send("0", line, &["--delay", "1h", "-H", "mainspring-id=n"]);
-        if line == "first" {
-            assert_eq!(bench.json(&["schedule", "list"]).len(), 1);
-        }
-    }
+    let named = ["--delay", "1h", "-H", "mainspring-id=n"];
+    bench.send("0", "first", &named);
+    let first = bench.listed(&["schedule", "list"]).remove(0);
+    bench.send("0", "second", &named);
     let all = bench.json(&["schedule", "list"]);
     assert_eq!(all.len(), 1);
-    let shown = bench.json(&["schedule", "show", "t", "--id", "n"]);
-    assert_eq!(shown, all, "the name is that of the second");
+    assert_eq!(bench.json(&["schedule", "show", "t", "--id", "n"]), all, "the name is the second's");
+    let shown = bench.json(&["schedule", "show", "t", &first]);
+    assert_eq!((&shown[0]["state"], &shown[0]["offset"]), (&json!("replaced"), &all[0]["ticket"]));
 }
 
 #[test]
