@@ -210,7 +210,7 @@ fn wrong_use_and_what_is_not_there_have_codes_of_their_own() {
         (&["produce", "none", "--delay", "5m"], 3, "none"),
         (&["schedule", "list", "none"], 3, "none"),
         (&["schedule", "list", "t", "--before", "soon"], 2, "+1h30m"),
-        (&["schedule", "show", "t"], 2, "--id"),
+        (&["schedule", "show", "t"], 2, "P@TICKET"),
         (&["schedule", "show", "t", "17"], 2, "0@17"),
         (&["schedule", "show", "t", "9@17"], 3, "partition 9"),
         (&["schedule", "show", "t", "0@17"], 3, "schedule list t"),

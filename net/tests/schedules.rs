@@ -83,7 +83,10 @@ fn what_waits_is_listed_over_all_partitions_the_next_one_first() {
     assert_eq!(bench.seen(), "");
 
     let shown = bench.json(&["schedule", "show", "t", "--id", "century"]);
-    assert_eq!((&shown[0]["due_ms"], &shown[0]["state"]), (&json!(4_102_444_800_000_i64), &json!("scheduled")));
+    assert_eq!(
+        (&shown[0]["due_ms"], &shown[0]["state"]),
+        (&json!(4_102_444_800_000_i64), &json!("scheduled"))
+    );
     let table = bench.ok(&["schedule", "list", "t"]);
     assert!(table.starts_with("TOPIC  RECORD  DUE"), "{table}");
     assert!(table.contains("2100-01-01T00:00:00.000Z  scheduled  century"), "{table}");
@@ -149,7 +152,11 @@ fn a_replaced_record_says_by_which() {
     bench.send("0", "second", &named);
     let all = bench.json(&["schedule", "list"]);
     assert_eq!(all.len(), 1);
-    assert_eq!(bench.json(&["schedule", "show", "t", "--id", "n"]), all, "the name is the second's");
+    assert_eq!(
+        bench.json(&["schedule", "show", "t", "--id", "n"]),
+        all,
+        "the name is the second's"
+    );
     let shown = bench.json(&["schedule", "show", "t", &first]);
     assert_eq!((&shown[0]["state"], &shown[0]["offset"]), (&json!("replaced"), &all[0]["ticket"]));
 }

@@ -246,8 +246,7 @@ fn read(place: &Place, listed: &ListedEntry) -> Entry {
 
 /// Asks the leader of a partition for something to be done to an entry.
 pub fn alter_entry(place: &Place, name: &EntryName, alteration: Alteration) -> EntryAlterRequest {
-    let mut asked =
-        EntryAlteration { partition_index: place.1.0, ..EntryAlteration::default() };
+    let mut asked = EntryAlteration { partition_index: place.1.0, ..EntryAlteration::default() };
     match name {
         EntryName::Ticket(ticket) => asked.ticket = ticket.0,
         EntryName::Id(id) => asked.id = Some(id.clone()),
@@ -262,10 +261,8 @@ pub fn alter_entry(place: &Place, name: &EntryName, alteration: Alteration) -> E
     match alteration {
         Alteration::RescheduleAt(due_ms) => asked.due_ms = due_ms,
         Alteration::RescheduleAfter(delay_ms) => asked.delay_ms = delay_ms,
-        Alteration::Cancel
-        | Alteration::DeliverNow
-        | Alteration::Commit
-        | Alteration::Rollback => {}
+        Alteration::Cancel | Alteration::DeliverNow | Alteration::Commit | Alteration::Rollback => {
+        }
     }
     let topic = EntryAlterTopic { name: place.0.clone(), alterations: vec![asked] };
     EntryAlterRequest { topics: vec![topic] }

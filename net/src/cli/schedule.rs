@@ -66,7 +66,12 @@ pub(crate) enum Command {
         #[command(flatten)]
         which: Which,
         /// After a while from now, such as 5m or 1h30m
-        #[arg(long, value_name = "DURATION", required_unless_present = "at", conflicts_with = "at")]
+        #[arg(
+            long,
+            value_name = "DURATION",
+            required_unless_present = "at",
+            conflicts_with = "at"
+        )]
         delay: Option<String>,
         /// At a moment, such as 2026-12-24T18:00:00+01:00 or Unix milliseconds
         #[arg(long, value_name = "TIME")]
@@ -432,7 +437,8 @@ mod tests {
     fn a_record_is_named_by_partition_and_ticket() {
         let (partition, ticket) = place_and_ticket("3@17").expect("it is named so");
         assert_eq!((partition.0, ticket.0), (3, 17));
-        for text in ["", "17", "@17", "3@", "-1@17", "3@-1", "3@1@7", "a@b", "3@9223372036854775808"]
+        for text in
+            ["", "17", "@17", "3@", "-1@17", "3@-1", "3@1@7", "a@b", "3@9223372036854775808"]
         {
             assert_eq!(place_and_ticket(text).expect_err("refused").code, Code::Usage, "{text}");
         }

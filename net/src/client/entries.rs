@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mainspring_core::client::ClientError;
-use mainspring_core::client::admin::AdminTarget;
+use mainspring_core::client::admin::{AdminTarget, describe_topic_configs};
 use mainspring_core::client::entries::{
     Alteration, Cursor, Entry, EntryName, EntryState, Page, Wanted, alter_entry, altered,
     list_entries, listed,
@@ -19,6 +19,8 @@ use crate::rt;
 
 /// Most entries of one partition in one answer.
 const PAGE: usize = 1_000;
+/// The setting of a topic that lists what its records may ask for.
+const FEATURES: &str = "mainspring.features";
 /// Pause before a leader that is not ready is asked again.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -186,10 +188,29 @@ impl<A: Asks> Operations<A> {
         name: &EntryName,
     ) -> Result<Option<i64>, A::Failure> {
         let found = self.entry(place, name).await?;
-        let delivered = found.filter(|entry| {
-            matches!(entry.state, EntryState::Delivered | EntryState::Committed)
-        });
+        let delivered = found
+            .filter(|entry| matches!(entry.state, EntryState::Delivered | EntryState::Committed));
         Ok(delivered.and_then(|entry| entry.offset).map(|offset| offset.0))
+    }
+
+    /// Finds what records of a topic may ask for by their headers (`mainspring.features`); nothing at another broker.
+    ///
+    /// # Errors
+    /// There is no such topic, or the broker's refusal.
+    pub async fn features(&mut self, topic: &KafkaString) -> Result<Vec<String>, A::Failure> {
+        let about = About::Topic(topic.clone());
+        let request = describe_topic_configs(topic.clone());
+        let Response::DescribeConfigs(response) =
+            self.ask(&about, AdminTarget::Any, request).await?
+        else {
+            return Err(about.strange().into());
+        };
+        let result = response.results.first().ok_or_else(|| about.clone().strange())?;
+        about.check(result.error_code, result.error_message.as_ref())?;
+        let found = result.configs.iter().find(|config| &*config.name == FEATURES);
+        let features = found.and_then(|config| config.value.as_deref()).unwrap_or_default();
+        let features = features.split(',').map(str::trim).filter(|feature| !feature.is_empty());
+        Ok(features.map(str::to_owned).collect())
     }
 
     fn tries(&self) -> u128 {
@@ -340,9 +361,7 @@ mod tests {
     fn list(leader: &mut Leader, limit: usize) -> Result<Vec<(i64, i32, i64)>, Refusal> {
         let wanted = Wanted::Scheduled { until_ms: i64::MAX };
         let found = run(leader, async move |it| it.entries(Some(&[T]), &wanted, limit).await)?;
-        let row = |entry: &Entry| {
-            (entry.due_ms.unwrap_or(-1), entry.place.1.0, entry.ticket.0)
-        };
+        let row = |entry: &Entry| (entry.due_ms.unwrap_or(-1), entry.place.1.0, entry.ticket.0);
         Ok(found.iter().map(row).collect())
     }
 
@@ -400,9 +419,8 @@ mod tests {
         let place: Place = (T, PartitionIndex(7));
         let mut leader = two_partitions();
         let asked = place.clone();
-        let refused = run(&mut leader, async move |it| {
-            it.entry(&asked, &EntryName::Ticket(Offset(0))).await
-        });
+        let refused =
+            run(&mut leader, async move |it| it.entry(&asked, &EntryName::Ticket(Offset(0))).await);
         let refused = refused.expect_err("there is none");
         assert_eq!(refused.about, About::Partition(place));
         assert!(refused.error.is_unknown_topic());
