@@ -389,6 +389,17 @@ pub enum Effect {
     Observe(Event),
 }
 
+/// How much waits at a partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Waits {
+    /// Records that wait for their time, or for the transaction that they are of.
+    pub scheduled: u64,
+    /// Half messages without a verdict, parked ones included.
+    pub half: u64,
+    /// When the next record is due, in Unix milliseconds.
+    pub next_due_ms: Option<i64>,
+}
+
 /// What machines report about themselves, for metrics, traces and the simulator.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -445,6 +456,15 @@ pub enum Event {
         topic: Arc<str>,
         /// The last stable offset and whose transaction holds it; `None` where it is the high watermark.
         by: Option<(crate::ids::Offset, crate::ids::ProducerId)>,
+    },
+    /// How much waits at a led partition with features has changed, told at most once a second.
+    Scheduled {
+        /// The partition.
+        partition: crate::ids::TopicPartition,
+        /// The topic's name.
+        topic: Arc<str>,
+        /// How much; `None` where the partition is led here no more.
+        waits: Option<Waits>,
     },
     /// How many groups of a coordinator are in each state, told at most once a second.
     GroupStates {

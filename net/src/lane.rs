@@ -456,6 +456,9 @@ impl Lane {
                 groups.committed(group, topic, partition, committed);
             }
             Event::GroupStates { coordinator, states } => groups.states(coordinator, states),
+            Event::Scheduled { partition, topic, waits } => {
+                self.parts.metrics.schedules.told(partition, topic, waits);
+            }
             Event::Pinned { partition, topic, by } => {
                 self.parts.metrics.transactions.pinned(partition, topic, by);
             }

@@ -7,10 +7,13 @@ use std::sync::{Mutex, PoisonError};
 
 use mainspring_core::io::Counter;
 
+use crate::clock::Clock;
 pub(crate) use groups::GroupMetrics;
+pub(crate) use schedules::ScheduleMetrics;
 pub(crate) use transactions::TransactionMetrics;
 
 mod groups;
+mod schedules;
 mod transactions;
 
 /// Counters of one process.
@@ -19,6 +22,8 @@ pub(crate) struct Metrics {
     counters: Mutex<BTreeMap<Counter, u64>>,
     /// What is known of groups.
     pub(crate) groups: GroupMetrics,
+    /// What is known of records that wait.
+    pub(crate) schedules: ScheduleMetrics,
     /// What is known of transactions.
     pub(crate) transactions: TransactionMetrics,
     /// Connections of clients that are open.
@@ -79,6 +84,7 @@ impl Metrics {
         );
         self.groups.write(&mut text);
         self.transactions.write(&mut text, &self.groups);
+        self.schedules.write(&mut text, Clock::default().now().wall.0);
         text
     }
 }

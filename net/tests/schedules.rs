@@ -4,6 +4,7 @@ mod support;
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::{Broker, assert_refused, mainspring};
@@ -180,4 +181,24 @@ fn half_messages_are_listed_and_decided_by_hand() {
     assert_eq!(bench.ok(&["consume", "t", "-n", "1"]), "a\n");
     assert_eq!(bench.json(&["txn", "half"]), [] as [Value; 0]);
     assert_eq!(bench.seen(), "a\n");
+}
+
+#[test]
+fn metrics_tell_within_a_second_what_waits() {
+    let bench = Bench::new("2");
+    bench.send("0", "one", &["--delay", "1h"]);
+    bench.send("1", "two", &["--delay", "2h"]);
+    bench.send("1", "half", &["-H", "mainspring-half=g", "-H", "mainspring-id=h"]);
+    let begun = Instant::now();
+    loop {
+        let told = bench.broker.http("/metrics");
+        let has = |line: &str| told.contains(line);
+        if has("mainspring_scheduled_messages{topic=\"t\"} 2\n")
+            && has("mainspring_half_messages 1\n")
+            && has("\nmainspring_scheduled_next_seconds 3")
+        {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{told}");
+    }
 }

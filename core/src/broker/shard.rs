@@ -220,7 +220,7 @@ impl Shard {
             groups: Groups::default(),
             transactions: Transactions::default(),
             verifications: Verifications::default(),
-            schedules: Schedules::new(),
+            schedules: Schedules::default(),
             next_internal: 0,
             congested: BTreeSet::new(),
             poisoned: None,
@@ -384,6 +384,7 @@ impl Shard {
                 }
                 Timer::Coordinator(id) => self.on_coordinator_timer(now, id),
                 Timer::Schedule(id) => self.on_schedule_timer(now, id),
+                Timer::ScheduleReport(id) => self.on_schedule_report_timer(id),
                 Timer::GroupReport(id) => self.on_report_timer(id),
                 Timer::Stop => self.on_stop_timer(now),
                 Timer::Quorum => self.on_quorum_timer(now),

@@ -22,6 +22,8 @@ pub enum Timer {
     Coordinator(TopicPartition),
     /// A partition with features: what is due next, or the next piece of its log.
     Schedule(TopicPartition),
+    /// Metrics want to know how much waits at a partition.
+    ScheduleReport(TopicPartition),
     /// Metrics want to know in which states a coordinator's groups are.
     GroupReport(TopicPartition),
     /// A stopping shard: what it still owes will not come.

@@ -143,6 +143,7 @@ impl Shard {
         self.refuse_lists(now, id, code);
         let Some(mut partition) = self.partitions.remove(&id) else { return };
         self.tell_pin(id);
+        self.tell_schedule(id);
         self.replication.in_sync_due.remove(&id);
         self.drop_coordinator(now, id);
         self.drop_transactions(now, id);

@@ -4,6 +4,7 @@
 //! The [partition](crate::partition::Scheduled) decides; this gives it time and its log.
 
 mod checks;
+mod report;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,8 +30,14 @@ const DELIVER_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How often at most what is at hand at once is looked at in one turn; the rest comes with the next timer.
 const ROUNDS_MAX: usize = 64;
 
-/// When partitions with features are woken.
-pub(in crate::broker) type Schedules = BTreeMap<TopicPartition, Instant>;
+/// What a shard knows of its partitions with features beside themselves.
+#[derive(Debug, Default)]
+pub(in crate::broker) struct Schedules {
+    /// When they are woken.
+    wakes: BTreeMap<TopicPartition, Instant>,
+    /// What metrics are told of them.
+    reports: report::Reports,
+}
 
 impl Shard {
     /// Reads the next piece of the log of a partition with features; the one after it comes when it is read, or in
@@ -128,6 +135,7 @@ impl Shard {
             }
         }
         self.arm_schedule_by_machine(now, id);
+        self.report_schedule_soon(now, id);
     }
 
     /// Writes again what waits at the front of a log that is to be shortened.
@@ -286,7 +294,7 @@ impl Shard {
     }
 
     pub(in crate::broker) fn on_schedule_timer(&mut self, now: Now, id: TopicPartition) {
-        self.schedules.remove(&id);
+        self.schedules.wakes.remove(&id);
         let scheduled = self.partitions.get(&id).and_then(|it| it.scheduled());
         match scheduled.map(|it| it.machine().is_some()) {
             Some(true) => self.serve_schedule(now, id),
@@ -301,17 +309,17 @@ impl Shard {
         id: TopicPartition,
         deadline: Option<Instant>,
     ) {
-        let armed = self.schedules.get(&id).copied();
+        let armed = self.schedules.wakes.get(&id).copied();
         if armed == deadline {
             return;
         }
         if let Some(armed) = armed {
             self.timers.disarm(armed, Timer::Schedule(id));
-            self.schedules.remove(&id);
+            self.schedules.wakes.remove(&id);
         }
         if let Some(deadline) = deadline {
             self.timers.arm(deadline, Timer::Schedule(id));
-            self.schedules.insert(id, deadline);
+            self.schedules.wakes.insert(id, deadline);
         }
     }
 }
