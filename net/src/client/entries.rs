@@ -97,14 +97,11 @@ impl<A: Asks> Operations<A> {
         let mut answers = Vec::new();
         let mut by_leader: BTreeMap<NodeId, Vec<(&Place, Option<Cursor>)>> = BTreeMap::new();
         for (place, progress) in open {
-            match leaders.get(place).filter(|leader| leader.0 >= 0) {
-                Some(leader) => {
-                    by_leader.entry(*leader).or_default().push((place, progress.cursor));
-                }
-                None => {
-                    let error = ClientError::Broker(ErrorCode::LeaderNotAvailable);
-                    answers.push((place.clone(), Err(error)));
-                }
+            if let Some(leader) = leaders.get(place).filter(|leader| leader.0 >= 0) {
+                by_leader.entry(*leader).or_default().push((place, progress.cursor));
+            } else {
+                let error = ClientError::Broker(ErrorCode::LeaderNotAvailable);
+                answers.push((place.clone(), Err(error)));
             }
         }
         let page = limit.min(PAGE) as i32;
@@ -347,6 +344,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::unwrap_in_result, reason = "a test without a runtime has failed")]
     fn run<T>(
         leader: &mut Leader,
         operation: impl AsyncFnOnce(&mut Operations<Leader>) -> Result<T, Refusal>,

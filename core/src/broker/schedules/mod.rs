@@ -31,7 +31,7 @@ const DELIVER_AGAIN_AFTER: Duration = Duration::from_millis(100);
 const ROUNDS_MAX: usize = 64;
 
 /// What a shard knows of its partitions with features beside themselves.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::broker) struct Schedules {
     /// When they are woken.
     wakes: BTreeMap<TopicPartition, Instant>,

@@ -13,7 +13,7 @@ use crate::time::Now;
 const REPORT_AFTER: Duration = Duration::from_secs(1);
 
 /// What was told, and of which partitions something is to be told.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Reports {
     told: BTreeMap<TopicPartition, Waits>,
     due: BTreeSet<TopicPartition>,
