@@ -22,6 +22,7 @@ import common
 import crowd
 import files
 import groups
+import later
 import orphans
 import pipeline
 import toolchains
@@ -346,6 +347,10 @@ class Runner:
         """Transactions of every client that has them."""
         transactions.run(self)
 
+    def later(self) -> None:
+        """Records that come later, by headers alone."""
+        later.run(self)
+
     def orphans(self) -> None:
         """Transactions that their killed producers leave open hold nobody up for long."""
         name = "a killed producer's open transaction ends, and the next one goes on"
@@ -481,6 +486,7 @@ PARTS = (
     "matrix",
     "times",
     "transactions",
+    "later",
     "restart",
     "real_data",
     "consumer_groups",
