@@ -184,6 +184,7 @@ fn half_messages_are_listed_and_decided_by_hand() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "metrics of a real process are behind in real time")]
 fn metrics_tell_within_a_second_what_waits() {
     let bench = Bench::new("2");
     bench.send("0", "one", &["--delay", "1h"]);
