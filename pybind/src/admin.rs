@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mainspring_core::client::ClientError;
+use mainspring_core::client::entries::{Alteration, Entry, EntryName, Wanted};
 use mainspring_core::client::producer::accumulator::Place;
 use mainspring_core::error::ErrorCode;
-use mainspring_core::ids::{NodeId, PartitionIndex};
+use mainspring_core::ids::{NodeId, Offset, PartitionIndex};
 use mainspring_core::wire::KafkaString;
 use mainspring_core::wire::api::metadata::MetadataResponse;
 use mainspring_net::client::administrator::Administrator;
@@ -42,6 +43,9 @@ type ProgressTold = (
     Option<String>,
 );
 type GroupTold = (String, String, String, i32, Vec<MemberTold>, Vec<ProgressTold>);
+/// Topic, partition, ticket, due time, name, size, state, checks, offset.
+type EntryTold =
+    (String, i32, i64, Option<i64>, Option<Vec<u8>>, u32, &'static str, u32, Option<i64>);
 type LogDirTold = (i32, String, Option<i64>, Option<i64>, Vec<(String, i32, i64)>);
 
 #[pymethods]
@@ -195,6 +199,89 @@ impl Admin {
         })
     }
 
+    /// Tells what records of a topic may ask for.
+    fn features(&self, py: Python<'_>, topic: String) -> PyResult<Call> {
+        guarded(|| {
+            self.run(py, move |mut operations| async move {
+                operations.features(&topic.as_str().into()).await
+            })
+        })
+    }
+
+    /// Lists what waits: "scheduled" up to a time, "half", "parked" or "all".
+    fn entries(
+        &self,
+        py: Python<'_>,
+        topics: Option<Vec<String>>,
+        which: &str,
+        until: Option<i64>,
+        limit: Option<usize>,
+    ) -> PyResult<Call> {
+        guarded(|| {
+            let wanted = match which {
+                "scheduled" => Wanted::Scheduled { until_ms: until.unwrap_or(i64::MAX) },
+                "half" => Wanted::Half,
+                "parked" => Wanted::Parked,
+                "all" => Wanted::All,
+                other => {
+                    let message = format!("{other} is no kind of what waits");
+                    return Err(PyValueError::new_err(message));
+                }
+            };
+            self.run(py, move |mut operations| async move {
+                let topics: Option<Vec<KafkaString>> =
+                    topics.map(|topics| topics.iter().map(|topic| topic.as_str().into()).collect());
+                let limit = limit.unwrap_or(usize::MAX);
+                let found = operations.entries(topics.as_deref(), &wanted, limit).await?;
+                Ok(found.iter().map(entry_told).collect::<Vec<_>>())
+            })
+        })
+    }
+
+    /// Tells how an entry stands, also one that has ended; none where nothing is known of it.
+    fn entry(&self, py: Python<'_>, handle: (String, i32, i64)) -> PyResult<Call> {
+        guarded(|| {
+            self.run(py, move |mut operations| async move {
+                let (place, name) = entry_name(&handle);
+                let found = operations.entry(&place, &name).await?;
+                Ok(found.as_ref().map(entry_told))
+            })
+        })
+    }
+
+    /// Does something to an entry. Answers the offset at which it was delivered where it is too late for that.
+    fn alter_entry(
+        &self,
+        py: Python<'_>,
+        handle: (String, i32, i64),
+        operation: (String, i64),
+    ) -> PyResult<Call> {
+        guarded(|| {
+            let alteration = match (operation.0.as_str(), operation.1) {
+                ("cancel", _) => Alteration::Cancel,
+                ("reschedule-at", millis) => Alteration::RescheduleAt(millis),
+                ("reschedule-after", millis) => Alteration::RescheduleAfter(millis),
+                ("deliver-now", _) => Alteration::DeliverNow,
+                (other, _) => {
+                    let message = format!("{other} is nothing to do with what waits");
+                    return Err(PyValueError::new_err(message));
+                }
+            };
+            self.run(py, move |mut operations| async move {
+                let (place, name) = entry_name(&handle);
+                let Err(refusal) = operations.alter_entry(&place, &name, alteration).await else {
+                    return Ok(None);
+                };
+                if refusal.error.refused_with() == Some(ErrorCode::InvalidRecord)
+                    && let Some(offset) = operations.delivered_at(&place, &name).await?
+                {
+                    return Ok(Some(offset));
+                }
+                Err(refusal)
+            })
+        })
+    }
+
     /// Describes the cluster: its id, the controller, and the brokers.
     fn cluster(&self, py: Python<'_>) -> PyResult<Call> {
         guarded(|| {
@@ -266,6 +353,26 @@ pub(crate) fn refused(py: Python<'_>, Refusal { about, error }: &Refusal) -> PyE
         About::Group(group) => vec![("group", group.to_string())],
     };
     client_error(py, error, &context)
+}
+
+fn entry_name((topic, partition, ticket): &(String, i32, i64)) -> (Place, EntryName) {
+    let place = (topic.as_str().into(), PartitionIndex(*partition));
+    (place, EntryName::Ticket(Offset(*ticket)))
+}
+
+fn entry_told(entry: &Entry) -> EntryTold {
+    let (topic, partition) = place(&entry.place);
+    (
+        topic,
+        partition,
+        entry.ticket.0,
+        entry.due_ms,
+        entry.id.as_ref().map(|id| id.to_vec()),
+        entry.size,
+        entry.state.name(),
+        entry.checks,
+        entry.offset.map(|offset| offset.0),
+    )
 }
 
 fn place((topic, partition): &Place) -> (String, i32) {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use mainspring_core::record::headers;
 use mainspring_net::client::call::Waiter;
 use mainspring_net::client::producer::{
     BackgroundProducer, Delivery as NetDelivery, NotTaken, Outgoing, Stored,
@@ -17,6 +18,9 @@ use crate::errors::{client_error, error, error_with, panicked};
 use crate::guard::guarded;
 use crate::runtime::{Generation, background, seconds, wait};
 use crate::transaction::{self, GroupOffsets};
+
+/// Headers of records that wait, where the topic honours them.
+const LATER: [&[u8]; 4] = [headers::DELAY_MS, headers::DELIVER_AT, headers::CRON, headers::HALF];
 
 /// Longest that a send holds the lock before it lets signals and other threads in.
 const MANY: usize = 4096;
@@ -74,7 +78,11 @@ impl ProducerBase {
     }
 
     /// Hands one record over.
-    #[pyo3(signature = (topic, value, key=None, *, headers=None, partition=None, timestamp=None))]
+    #[pyo3(signature = (
+        topic, value, key=None, *, headers=None, partition=None, timestamp=None, delay=None,
+        deliver_at=None, id=None
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "Python names them")]
     fn send<'py>(
         slf: &Bound<'py, Self>,
         topic: &Bound<'py, PyAny>,
@@ -83,18 +91,28 @@ impl ProducerBase {
         headers: Option<&Bound<'py, PyAny>>,
         partition: Option<i32>,
         timestamp: Option<&Bound<'py, PyAny>>,
+        delay: Option<&Bound<'py, PyAny>>,
+        deliver_at: Option<&Bound<'py, PyAny>>,
+        id: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         guarded(|| {
             let py = slf.py();
             let Ok(topic) = topic.cast::<PyString>() else {
                 // A typed topic: Python serializes, and comes back with bytes.
-                let arguments = (topic, value, key, headers, partition, timestamp);
+                let arguments =
+                    (topic, value, key, headers, partition, timestamp, delay, deliver_at, id);
                 return slf.call_method1(pyo3::intern!(py, "_send_typed"), arguments);
             };
             let state = slf.get().state(py)?;
             let value = Payload::of(value, "value")?;
             let key = key.map(|key| Payload::of(key, "key")).transpose()?;
-            let headers = headers.map(read_headers).transpose()?.unwrap_or_default();
+            let mut headers = headers.map(read_headers).transpose()?.unwrap_or_default();
+            if delay.is_some() || deliver_at.is_some() || id.is_some() {
+                let arguments = (topic, delay, deliver_at, id);
+                let added = slf.call_method1(pyo3::intern!(py, "_later"), arguments)?;
+                headers.extend(read_headers(&added)?);
+            }
+            let comes_later = headers.iter().any(|(name, _)| LATER.contains(&&**name));
             let borrowed: Vec<(&[u8], Option<&[u8]>)> =
                 headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
             let record = Outgoing {
@@ -106,7 +124,8 @@ impl ProducerBase {
                 headers: &borrowed,
             };
             let delivery = state.send(py, &record)?;
-            let delivery = Delivery { inner: delivery, producer: Arc::clone(&state.producer) };
+            let producer = Arc::clone(&state.producer);
+            let delivery = Delivery { inner: delivery, producer, comes_later };
             Ok(Bound::new(py, delivery)?.into_any())
         })
     }
@@ -568,12 +587,25 @@ pub(crate) struct RecordMetadata {
     offset: Option<i64>,
     #[pyo3(get)]
     timestamp: i64,
+    /// Whether it was asked for that the record waits.
+    comes_later: bool,
 }
 
 #[pymethods]
 impl RecordMetadata {
+    /// Where the record waits that was sent with a delay; none for others, and where no offset is known.
+    #[getter]
+    fn schedule_id<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        guarded(|| {
+            let Some(ticket) = self.offset.filter(|_| self.comes_later) else { return Ok(None) };
+            let types = py.import("mainspring._later")?;
+            let parts = (self.topic.as_str(), self.partition, ticket);
+            Ok(Some(types.getattr("ScheduleId")?.call1(parts)?))
+        })
+    }
+
     fn __repr__(&self) -> String {
-        let Self { topic, partition, offset, timestamp } = self;
+        let Self { topic, partition, offset, timestamp, comes_later: _ } = self;
         let offset = offset.map_or_else(|| "None".to_owned(), |offset| offset.to_string());
         format!(
             "RecordMetadata(topic='{topic}', partition={partition}, offset={offset}, \
@@ -582,9 +614,10 @@ impl RecordMetadata {
     }
 }
 
-impl From<Stored> for RecordMetadata {
-    fn from(stored: Stored) -> Self {
+impl RecordMetadata {
+    fn new(stored: &Stored, comes_later: bool) -> Self {
         Self {
+            comes_later,
             topic: stored.topic.as_str().to_owned(),
             partition: stored.partition,
             offset: stored.offset,
@@ -598,6 +631,8 @@ impl From<Stored> for RecordMetadata {
 pub(crate) struct Delivery {
     inner: NetDelivery,
     producer: Arc<BackgroundProducer>,
+    /// Whether it was asked for that the record waits.
+    comes_later: bool,
 }
 
 impl Delivery {
@@ -608,7 +643,11 @@ impl Delivery {
 
     fn metadata(&self, py: Python<'_>) -> Option<PyResult<RecordMetadata>> {
         let result = self.inner.result()?;
-        Some(result.map(RecordMetadata::from).map_err(|error| client_error(py, &error, &[])))
+        Some(
+            result
+                .map(|stored| RecordMetadata::new(&stored, self.comes_later))
+                .map_err(|error| client_error(py, &error, &[])),
+        )
     }
 
     fn wait_for(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {

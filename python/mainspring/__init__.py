@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         TopicInfo,
     )
     from mainspring._consumer import Consumer
+    from mainspring._later import ScheduledMessage, ScheduleId
     from mainspring._native import Delivery, Message, MessageBatch, RecordMetadata, __version__
     from mainspring._producer import Producer
     from mainspring._topic import Topic
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from mainspring._types import Headers, TopicPartition
     from mainspring.broker import Broker, NodeInfo, SpawnedBroker
     from mainspring.errors import (
+        AlreadyDelivered,
         AuthorizationError,
         BrokerFailed,
         BufferFull,
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Admin",
+    "AlreadyDelivered",
     "AuthorizationError",
     "Broker",
     "BrokerFailed",
@@ -111,6 +114,8 @@ __all__ = [
     "RebalanceInProgress",
     "RecordMetadata",
     "RequestTimedOut",
+    "ScheduleId",
+    "ScheduledMessage",
     "SerializationError",
     "SpawnedBroker",
     "Topic",
@@ -148,6 +153,8 @@ _WHERE = {
     "MessageBatch": "mainspring._native",
     "RecordMetadata": "mainspring._native",
     "__version__": "mainspring._native",
+    "ScheduleId": "mainspring._later",
+    "ScheduledMessage": "mainspring._later",
     "Producer": "mainspring._producer",
     "Topic": "mainspring._topic",
     "Transaction": "mainspring._transaction",

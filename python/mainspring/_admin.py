@@ -11,8 +11,17 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from mainspring import _native
-from mainspring._client import Bootstrap, bootstrap_text
+from mainspring._client import Bootstrap, bootstrap_text, topic_list
 from mainspring._config import Setting, setting_text, to_settings
+from mainspring._later import (
+    Delay,
+    ScheduledMessage,
+    ScheduleId,
+    check_altered,
+    handle_of,
+    new_time,
+    scheduled_message,
+)
 from mainspring._topic import Topic
 from mainspring._types import TopicPartition, _millis
 from mainspring.errors import ClosedError, GroupNotFound, TopicAlreadyExists, TopicNotFound
@@ -396,6 +405,29 @@ class AdminCore:
             ],
         )
 
+    def _scheduled(
+        self,
+        topics: TopicName | Iterable[TopicName] | None,
+        before: str | datetime | None,
+        limit: int | None,
+    ) -> _Step[list[ScheduledMessage]]:
+        names = None if topics is None else [_name(topic) for topic in topic_list(topics)]
+        call = self._native_admin.entries(names, "scheduled", _until(before), limit)
+        return _Step(
+            call, "listing what waits", lambda told: [scheduled_message(*one) for one in told]
+        )
+
+    def _schedule(self, handle: ScheduleId) -> _Step[ScheduledMessage | None]:
+        def finish(told: tuple[Any, ...] | None) -> ScheduledMessage | None:
+            return None if told is None else scheduled_message(*told)
+
+        return _Step(self._native_admin.entry(handle_of(handle)), "asking for a record", finish)
+
+    def _alter_entry(self, handle: ScheduleId, operation: tuple[str, int]) -> _Step[None]:
+        known = handle_of(handle)
+        call = self._native_admin.alter_entry(known, operation)
+        return _Step(call, "altering a record", lambda offset: check_altered(known, offset))
+
     def _cluster(self) -> _Step[ClusterInfo]:
         def finish(told: tuple[str, int, list[Any]]) -> ClusterInfo:
             cluster_id, controller, brokers = told
@@ -571,6 +603,68 @@ class Admin(AdminCore):
         """
         return _wait(self._reset_offsets(group, topics, to, shift, dry_run))
 
+    def scheduled(
+        self,
+        topics: TopicName | Iterable[TopicName] | None = None,
+        *,
+        before: str | datetime | None = None,
+        limit: int | None = None,
+    ) -> list[ScheduledMessage]:
+        """Lists the records that wait for their time, the next one first.
+
+        Args:
+            topics: One topic or many; by default all.
+            before: Only those due by then: a `datetime` with a zone, or as far from now as "+1h" says (s, m,
+                h or d).
+            limit: At most so many.
+
+        Raises:
+            TopicNotFound: There is none of that name.
+            UnsupportedByBroker: The broker is not of Mainspring.
+
+        >>> with mainspring.Broker() as broker, mainspring.Admin(broker.bootstrap) as admin:
+        ...     _ = admin.create_topic("reminders", config={"mainspring.features": "schedule"})
+        ...     with mainspring.Producer(broker.bootstrap) as producer:
+        ...         _ = producer.send("reminders", b"hi", delay=60, id="dentist")
+        ...     [(one.id, one.state) for one in admin.scheduled("reminders", before="+1h")]
+        [('dentist', 'scheduled')]
+        """
+        return _wait(self._scheduled(topics, before, limit))
+
+    def schedule(self, handle: ScheduleId) -> ScheduledMessage | None:
+        """Tells how a record stands that waits, or did within the last day; `None` where nothing is known of
+        it."""
+        return _wait(self._schedule(handle))
+
+    def reschedule(
+        self,
+        handle: ScheduleId,
+        *,
+        delay: Delay | None = None,
+        deliver_at: datetime | int | None = None,
+    ) -> None:
+        """Gives a record that waits another time.
+
+        Args:
+            handle: Its `schedule_id`.
+            delay: Seconds from now, or a `timedelta`.
+            deliver_at: In place of it: a `datetime` with a zone, or milliseconds since 1970.
+
+        Raises:
+            AlreadyDelivered: It has come.
+            KafkaError: Nothing is known of it, or an open transaction decides about it.
+        """
+        _wait(self._alter_entry(handle, new_time(delay, deliver_at)))
+
+    def deliver_now(self, handle: ScheduleId) -> None:
+        """Delivers a record now that waits.
+
+        Raises:
+            AlreadyDelivered: It has come.
+            KafkaError: Nothing is known of it, or an open transaction decides about it.
+        """
+        _wait(self._alter_entry(handle, ("deliver-now", 0)))
+
     def cluster(self) -> ClusterInfo:
         """Describes the cluster: its id, its controller and its brokers.
 
@@ -672,6 +766,18 @@ def _is_place(item: object) -> bool:
 
 
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def _until(before: str | datetime | None) -> int | None:
+    if before is None:
+        return None
+    if isinstance(before, datetime):
+        return _millis(before)
+    ahead = re.fullmatch(r"\+(\d{1,9})([smhd])", before)
+    if ahead is None:
+        message = f'{before!r} is no time; use "+1h" or a datetime'
+        raise ValueError(message)
+    return int(time.time() * 1000) + int(ahead[1]) * _UNITS[ahead[2]]
 
 
 def _target(to: str | int | datetime | None, shift: int | None) -> tuple[str, int]:

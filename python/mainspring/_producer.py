@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
 from mainspring import _native
 from mainspring._client import Bootstrap, bootstrap_text, topic_name, wait, watch_exit
 from mainspring._config import Setting, to_settings
+from mainspring._later import (
+    Delay,
+    ScheduleId,
+    check_altered,
+    check_features,
+    handle_of,
+    helper,
+    later_headers,
+)
 from mainspring._topic import Topic
 from mainspring._transaction import Transaction
-from mainspring.errors import ConfigError, FlushTimeout, TransactionStateError
+from mainspring.errors import ClosedError, ConfigError, FlushTimeout, TransactionStateError
 
 __all__ = ["Producer"]
 
@@ -30,7 +41,13 @@ class ProducerCore(_native.ProducerBase):
     ) -> None:
         pairs = dict(to_settings("producer", settings, config))
         max_block = _seconds(pairs.get("max.block.ms", "60000")) if self._BLOCKS else 0.0
-        self._open(bootstrap_text(bootstrap), list(pairs.items()), max_block)
+        self._bootstrap = bootstrap_text(bootstrap)
+        self._settings = list(pairs.items())
+        self._helper: _native.Admin | None = None
+        self._helping = threading.Lock()
+        # Topics whose records may come later, as far as that was asked.
+        self._honoured: set[str] = set()
+        self._open(self._bootstrap, self._settings, max_block)
         watch_exit(self)
 
     def _send_typed(
@@ -41,14 +58,61 @@ class ProducerCore(_native.ProducerBase):
         headers: Any,
         partition: int | None,
         timestamp: Any,
+        delay: Delay | None,
+        deliver_at: datetime | int | None,
+        id: str | bytes | None,
     ) -> _native.Delivery:
         if not isinstance(topic, Topic):
             message = f"a topic is a str or a Topic, and not a {type(topic).__name__}"
             raise TypeError(message)
         raw, raw_key = topic.serialize(value, key)
         return self.send(
-            topic.name, raw, raw_key, headers=headers, partition=partition, timestamp=timestamp
+            topic.name,
+            raw,
+            raw_key,
+            headers=headers,
+            partition=partition,
+            timestamp=timestamp,
+            delay=delay,
+            deliver_at=deliver_at,
+            id=id,
         )
+
+    def _later(
+        self,
+        topic: str,
+        delay: Delay | None,
+        deliver_at: datetime | int | None,
+        id: str | bytes | None,
+    ) -> list[tuple[str, bytes]]:
+        """The headers of a record that comes later, once it is known that the topic honours them."""
+        headers = later_headers(delay, deliver_at, id)
+        if (delay is not None or deliver_at is not None) and topic not in self._honoured:
+            self._check_honoured(topic)
+        return headers
+
+    def _check_honoured(self, topic: str) -> None:
+        raise NotImplementedError
+
+    def _note_features(self, topic: str, features: list[str]) -> None:
+        check_features(topic, features)
+        self._honoured.add(topic)
+
+    def _admin(self) -> _native.Admin:
+        """The administrator behind this producer, made at its first use."""
+        if self.is_closed:
+            message = "this producer is closed; make another one"
+            raise ClosedError(message)
+        with self._helping:
+            if self._helper is None:
+                self._helper = helper(self._bootstrap, self._settings)
+            return self._helper
+
+    def _end_helper(self) -> None:
+        with self._helping:
+            if self._helper is not None:
+                self._helper.close()
+                self._helper = None
 
     def _check_id(self) -> None:
         """Refuses what is about transactions where there are none."""
@@ -151,6 +215,33 @@ class Producer(ProducerCore):
         self._check_id()
         return Transaction(self)
 
+    def cancel(self, handle: ScheduleId | _native.RecordMetadata) -> None:
+        """Cancels a record that was sent with a delay: once this returns, it never comes.
+
+        Args:
+            handle: Its `schedule_id`, from the result of its delivery, or that result.
+
+        Raises:
+            AlreadyDelivered: It has come.
+            KafkaError: Nothing is known of it, or an open transaction decides about it.
+            UnsupportedByBroker: The broker is not of Mainspring.
+
+        >>> with mainspring.Broker() as broker, mainspring.Admin(broker.bootstrap) as admin:
+        ...     _ = admin.create_topic("reminders", config={"mainspring.features": "schedule"})
+        ...     with mainspring.Producer(broker.bootstrap) as producer:
+        ...         delivery = producer.send("reminders", b"hi", delay=60)
+        ...         producer.cancel(delivery.result(timeout=5).schedule_id)
+        ...     admin.scheduled("reminders")
+        []
+        """
+        known = handle_of(handle)
+        call = self._admin().alter_entry(known, ("cancel", 0))
+        check_altered(known, wait(call, None, "cancelling a record"))
+
+    def _check_honoured(self, topic: str) -> None:
+        call = self._admin().features(topic)
+        self._note_features(topic, wait(call, None, "asking for the features of a topic"))
+
     def flush(self, timeout: float | None = None) -> None:
         """Sends what was taken so far and waits until all of it is reported.
 
@@ -185,6 +276,7 @@ class Producer(ProducerCore):
         """
         if self.is_closed:
             return
+        self._end_helper()
         left = wait(self._close(timeout), timeout + 5.0, "closing the producer")
         if left:
             raise FlushTimeout.of(left, timeout)

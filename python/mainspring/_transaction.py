@@ -13,9 +13,10 @@ from mainspring.errors import MainspringError, TransactionAborted, TransactionSt
 
 if TYPE_CHECKING:
     from mainspring._consumer import Consumer, Place
+    from mainspring._later import Delay
     from mainspring._native import Message, MessageBatch
     from mainspring._producer import Producer, ProducerCore
-    from mainspring._topic import Topic
+from mainspring._topic import Topic
 
 __all__ = ["Transaction"]
 
@@ -65,8 +66,12 @@ class TransactionCore:
         headers: Headers | None = None,
         partition: int | None = None,
         timestamp: int | datetime | None = None,
+        delay: Delay | None = None,
+        deliver_at: datetime | int | None = None,
+        id: str | bytes | None = None,
     ) -> _native.Delivery:
-        """Sends a record as the producer does, as part of this transaction.
+        """Sends a record as the producer does, as part of this transaction. One that comes later waits if the
+        transaction commits.
 
         Raises:
             TransactionStateError: The transaction is not open.
@@ -74,7 +79,15 @@ class TransactionCore:
         """
         self._must_be("open")
         return self._core.send(
-            topic, value, key, headers=headers, partition=partition, timestamp=timestamp
+            topic,
+            value,
+            key,
+            headers=headers,
+            partition=partition,
+            timestamp=timestamp,
+            delay=delay,
+            deliver_at=deliver_at,
+            id=id,
         )
 
     def _begin(self) -> _native.Call:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from mainspring._codes import ErrorCode
 
 __all__ = [
+    "AlreadyDelivered",
     "AuthorizationError",
     "BrokerFailed",
     "BufferFull",
@@ -209,6 +210,12 @@ class TopicNotFound(KafkaError, LookupError):
     """There is no such topic, or no such partition of it."""
 
     _CODE = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+class AlreadyDelivered(KafkaError):
+    """A record that was to be cancelled or given another time has come: `context` has its `offset`."""
+
+    _CODE = ErrorCode.INVALID_RECORD
 
 
 class TopicAlreadyExists(KafkaError):

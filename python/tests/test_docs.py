@@ -10,6 +10,7 @@ import mainspring._config
 import mainspring._testing
 import mainspring._topic
 import mainspring._consumer
+import mainspring._later
 import mainspring._producer
 import mainspring._transaction
 import mainspring._types
@@ -31,6 +32,7 @@ def test_examples_run():
         mainspring._testing,
         mainspring._topic,
         mainspring._consumer,
+        mainspring._later,
         mainspring._producer,
         mainspring._transaction,
         mainspring._types,

@@ -14,6 +14,7 @@ SAID = {
     "arrow_batches.py": r"20000 rows of 3 columns in .+\n",
     "exactly_once.py": r"1000 payments have 1000 receipts\n",
     "orders.py": r"100 orders of 7 customers are billed\n0 orders are left\n",
+    "reminders.py": r"3 reminders wait\nbob: fetch the tea\nada: stand up\n0 reminders wait\n",
     "service.py": r"10 readings were watched\n",
 }
 

@@ -20,6 +20,7 @@ from mainspring._admin import (
     _Step,
 )
 from mainspring._config import Setting
+from mainspring._later import Delay, ScheduledMessage, ScheduleId, new_time
 from mainspring.aio import _loop
 
 __all__ = ["Admin"]
@@ -99,6 +100,34 @@ class Admin(AdminCore):
     ) -> list[PlannedOffset]:
         """Has a group go on elsewhere, as `mainspring.Admin.reset_offsets` does."""
         return await _wait(self._reset_offsets(group, topics, to, shift, dry_run))
+
+    async def scheduled(
+        self,
+        topics: TopicName | Iterable[TopicName] | None = None,
+        *,
+        before: str | datetime | None = None,
+        limit: int | None = None,
+    ) -> list[ScheduledMessage]:
+        """Lists the records that wait for their time, as `mainspring.Admin.scheduled` does."""
+        return await _wait(self._scheduled(topics, before, limit))
+
+    async def schedule(self, handle: ScheduleId) -> ScheduledMessage | None:
+        """Tells how a record stands that waits, as `mainspring.Admin.schedule` does."""
+        return await _wait(self._schedule(handle))
+
+    async def reschedule(
+        self,
+        handle: ScheduleId,
+        *,
+        delay: Delay | None = None,
+        deliver_at: datetime | int | None = None,
+    ) -> None:
+        """Gives a record that waits another time, as `mainspring.Admin.reschedule` does."""
+        await _wait(self._alter_entry(handle, new_time(delay, deliver_at)))
+
+    async def deliver_now(self, handle: ScheduleId) -> None:
+        """Delivers a record now that waits, as `mainspring.Admin.deliver_now` does."""
+        await _wait(self._alter_entry(handle, ("deliver-now", 0)))
 
     async def cluster(self) -> ClusterInfo:
         """Describes the cluster, as `mainspring.Admin.cluster` does."""

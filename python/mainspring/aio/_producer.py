@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
+from mainspring import _native
 from mainspring._client import topic_name
+from mainspring._later import ScheduleId, check_altered, handle_of
 from mainspring._producer import ProducerCore, typed_records
 from mainspring._topic import Topic
 from mainspring.aio import _loop
 from mainspring.aio._transaction import Transaction
-from mainspring.errors import FlushTimeout
+from mainspring.errors import ConfigError, FlushTimeout
 
 __all__ = ["Producer"]
 
@@ -70,6 +72,32 @@ class Producer(ProducerCore):
         self._check_id()
         return Transaction(self)
 
+    async def prepare(self, *topics: str | Topic[Any, Any]) -> None:
+        """Asks whether topics honour delays, so that `send` may take `delay` and `deliver_at` for them:
+        `send` itself never waits.
+
+        Raises:
+            ConfigError: A topic lacks the feature: its records would come at once.
+        """
+        for topic in map(topic_name, topics):
+            if topic not in self._honoured:
+                call = self._admin().features(topic)
+                told = await _loop.wait(call, None, "asking for the features of a topic")
+                self._note_features(topic, told)
+
+    def _check_honoured(self, topic: str) -> None:
+        message = (
+            f"topic {topic}: it is not known yet whether it honours delays; await "
+            f'producer.prepare("{topic}") once before'
+        )
+        raise ConfigError(message, context={"topic": topic})
+
+    async def cancel(self, handle: ScheduleId | _native.RecordMetadata) -> None:
+        """Cancels a record that was sent with a delay, as `mainspring.Producer.cancel` does."""
+        known = handle_of(handle)
+        call = self._admin().alter_entry(known, ("cancel", 0))
+        check_altered(known, await _loop.wait(call, None, "cancelling a record"))
+
     async def drain(self, timeout: float | None = None) -> None:
         """Waits until the buffer has room again.
 
@@ -99,6 +127,7 @@ class Producer(ProducerCore):
         """
         if self.is_closed:
             return
+        self._end_helper()
         left = await _loop.wait(self._close(timeout), timeout + 5.0, "closing the producer")
         if left:
             raise FlushTimeout.of(left, timeout)
