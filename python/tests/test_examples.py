@@ -15,6 +15,7 @@ SAID = {
     "exactly_once.py": r"1000 payments have 1000 receipts\n",
     "orders.py": r"100 orders of 7 customers are billed\n0 orders are left\n",
     "reminders.py": r"3 reminders wait\nbob: fetch the tea\nada: stand up\n0 reminders wait\n",
+    "paid_orders.py": r"order 1 is paid\norder 3 is paid\nthe database has orders 1 and 3\n",
     "service.py": r"10 readings were watched\n",
 }
 
