@@ -262,6 +262,8 @@ impl Admin {
                 ("reschedule-at", millis) => Alteration::RescheduleAt(millis),
                 ("reschedule-after", millis) => Alteration::RescheduleAfter(millis),
                 ("deliver-now", _) => Alteration::DeliverNow,
+                ("commit", _) => Alteration::Commit,
+                ("rollback", _) => Alteration::Rollback,
                 (other, _) => {
                     let message = format!("{other} is nothing to do with what waits");
                     return Err(PyValueError::new_err(message));

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         TopicInfo,
     )
     from mainspring._consumer import Consumer
+    from mainspring._half import COMMIT, ROLLBACK, UNKNOWN, Half, HalfMessage, TxStatus
     from mainspring._later import ScheduledMessage, ScheduleId
     from mainspring._native import Delivery, Message, MessageBatch, RecordMetadata, __version__
     from mainspring._producer import Producer
@@ -68,6 +69,9 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "COMMIT",
+    "ROLLBACK",
+    "UNKNOWN",
     "Admin",
     "AlreadyDelivered",
     "AuthorizationError",
@@ -91,6 +95,8 @@ __all__ = [
     "GroupNotFound",
     "GroupProgress",
     "GroupSummary",
+    "Half",
+    "HalfMessage",
     "Headers",
     "InternalError",
     "KafkaError",
@@ -126,6 +132,7 @@ __all__ = [
     "Transaction",
     "TransactionAborted",
     "TransactionStateError",
+    "TxStatus",
     "UnsupportedByBroker",
     "__version__",
     "errors",
@@ -153,6 +160,12 @@ _WHERE = {
     "MessageBatch": "mainspring._native",
     "RecordMetadata": "mainspring._native",
     "__version__": "mainspring._native",
+    "COMMIT": "mainspring._half",
+    "Half": "mainspring._half",
+    "HalfMessage": "mainspring._half",
+    "ROLLBACK": "mainspring._half",
+    "TxStatus": "mainspring._half",
+    "UNKNOWN": "mainspring._half",
     "ScheduleId": "mainspring._later",
     "ScheduledMessage": "mainspring._later",
     "Producer": "mainspring._producer",

@@ -417,6 +417,15 @@ class AdminCore:
             call, "listing what waits", lambda told: [scheduled_message(*one) for one in told]
         )
 
+    def _half_messages(
+        self, topics: TopicName | Iterable[TopicName] | None, parked: bool, limit: int | None
+    ) -> _Step[list[ScheduledMessage]]:
+        names = None if topics is None else [_name(topic) for topic in topic_list(topics)]
+        call = self._native_admin.entries(names, "parked" if parked else "half", None, limit)
+        return _Step(
+            call, "listing half messages", lambda told: [scheduled_message(*one) for one in told]
+        )
+
     def _schedule(self, handle: ScheduleId) -> _Step[ScheduledMessage | None]:
         def finish(told: tuple[Any, ...] | None) -> ScheduledMessage | None:
             return None if told is None else scheduled_message(*told)
@@ -630,6 +639,26 @@ class Admin(AdminCore):
         [('dentist', 'scheduled')]
         """
         return _wait(self._scheduled(topics, before, limit))
+
+    def half_messages(
+        self,
+        topics: TopicName | Iterable[TopicName] | None = None,
+        *,
+        parked: bool = False,
+        limit: int | None = None,
+    ) -> list[ScheduledMessage]:
+        """Lists half messages without a verdict.
+
+        Args:
+            topics: One topic or many; by default all.
+            parked: Only those about which the broker asks no more.
+            limit: At most so many.
+
+        Raises:
+            TopicNotFound: There is none of that name.
+            UnsupportedByBroker: The broker is not of Mainspring.
+        """
+        return _wait(self._half_messages(topics, parked, limit))
 
     def schedule(self, handle: ScheduleId) -> ScheduledMessage | None:
         """Tells how a record stands that waits, or did within the last day; `None` where nothing is known of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import Enum
@@ -61,6 +62,11 @@ def to_settings(
             raise ConfigError(message, context={"setting": name})
         found[name] = (said, setting_text(said, value))
     return [(name, text) for name, (_, text) in found.items()]
+
+
+def meant(said: str, names: tuple[str, ...]) -> str | None:
+    """Which of some names was meant by one that is none of them, if any."""
+    return next(iter(difflib.get_close_matches(said, names, 1, 0.8)), None)
 
 
 def _dotted(kind: str, keyword: str) -> str:

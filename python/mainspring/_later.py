@@ -87,14 +87,14 @@ def later_headers(
     return headers
 
 
-def check_features(topic: str, features: list[str]) -> None:
+def check_features(topic: str, feature: str, features: list[str]) -> None:
     """Refuses to send what nobody would hold back: without the feature, the headers are plain data."""
-    if "schedule" in features:
+    if feature in features:
         return
-    value = ",".join([*features, "schedule"])
+    value = ",".join([*features, feature])
     message = (
-        f"topic {topic}: its records would come at once, for it lacks the feature schedule; set it by "
-        f'Admin.alter_topic("{topic}", config={{"mainspring.features": "{value}"}}), or send without delay'
+        f"topic {topic}: its records would come at once, for it lacks the feature {feature}; set it by "
+        f'Admin.alter_topic("{topic}", config={{"mainspring.features": "{value}"}}), or send plain records'
     )
     raise ConfigError(message, context={"topic": topic})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
@@ -10,7 +11,8 @@ from typing import Any, Self
 
 from mainspring import _native
 from mainspring._client import Bootstrap, bootstrap_text, topic_name, wait, watch_exit
-from mainspring._config import Setting, to_settings
+from mainspring._config import Setting, meant, to_settings
+from mainspring._half import Checker, CheckerThread, Half, HeaderPairs, check_group
 from mainspring._later import (
     Delay,
     ScheduleId,
@@ -36,17 +38,24 @@ class ProducerCore(_native.ProducerBase):
         self,
         bootstrap: Bootstrap = None,
         *,
+        producer_group: str | None = None,
         config: Mapping[str, Setting] | None = None,
         **settings: Setting,
     ) -> None:
+        for name in settings:
+            close = meant(name, ("checker", "producer_group"))
+            if close is not None:
+                message = f"there is no setting {name}; did you mean {close}?"
+                raise ConfigError(message, context={"setting": name})
+        self._producer_group = producer_group
         pairs = dict(to_settings("producer", settings, config))
         max_block = _seconds(pairs.get("max.block.ms", "60000")) if self._BLOCKS else 0.0
         self._bootstrap = bootstrap_text(bootstrap)
         self._settings = list(pairs.items())
         self._helper: _native.Admin | None = None
         self._helping = threading.Lock()
-        # Topics whose records may come later, as far as that was asked.
-        self._honoured: set[str] = set()
+        # Topics with a feature that they have, as far as that was asked.
+        self._honoured: set[tuple[str, str]] = set()
         self._open(self._bootstrap, self._settings, max_block)
         watch_exit(self)
 
@@ -87,16 +96,16 @@ class ProducerCore(_native.ProducerBase):
     ) -> list[tuple[str, bytes]]:
         """The headers of a record that comes later, once it is known that the topic honours them."""
         headers = later_headers(delay, deliver_at, id)
-        if (delay is not None or deliver_at is not None) and topic not in self._honoured:
+        if (delay is not None or deliver_at is not None) and (topic, "schedule") not in self._honoured:
             self._check_honoured(topic)
         return headers
 
     def _check_honoured(self, topic: str) -> None:
         raise NotImplementedError
 
-    def _note_features(self, topic: str, features: list[str]) -> None:
-        check_features(topic, features)
-        self._honoured.add(topic)
+    def _note_features(self, topic: str, feature: str, features: list[str]) -> None:
+        check_features(topic, feature, features)
+        self._honoured.add((topic, feature))
 
     def _admin(self) -> _native.Admin:
         """The administrator behind this producer, made at its first use."""
@@ -153,6 +162,9 @@ class Producer(ProducerCore):
             `compression` ("none", "gzip", "snappy", "lz4", "zstd"), `buffer_memory` (bytes),
             `max_block_ms`, `delivery_timeout_ms`, `enable_idempotence`, `transactional_id`,
             `client_id` and so on, with Kafka's meanings and defaults.
+        producer_group: Who is asked about half messages without a verdict: all that have it.
+        checker: What they are asked: it is called with a `HalfMessage`, in a thread of its own, and answers
+            `COMMIT`, `ROLLBACK` or `UNKNOWN`.
 
     Raises:
         ConfigError: A setting is unknown, given twice, or out of its bounds.
@@ -162,6 +174,23 @@ class Producer(ProducerCore):
     ...     delivery.result(timeout=5).offset
     0
     """
+
+    def __init__(
+        self,
+        bootstrap: Bootstrap = None,
+        *,
+        producer_group: str | None = None,
+        checker: Checker | None = None,
+        config: Mapping[str, Setting] | None = None,
+        **settings: Setting,
+    ) -> None:
+        check_group(producer_group, checker)
+        super().__init__(bootstrap, producer_group=producer_group, config=config, **settings)
+        self._checker: CheckerThread | None = None
+        if checker is not None and producer_group is not None:
+            asked = CheckerThread(self._bootstrap, self._settings, producer_group, checker)
+            self._checker = asked
+            weakref.finalize(self, asked.stop)
 
     def send_many(
         self,
@@ -238,9 +267,63 @@ class Producer(ProducerCore):
         call = self._admin().alter_entry(known, ("cancel", 0))
         check_altered(known, wait(call, None, "cancelling a record"))
 
+    def half(
+        self,
+        topic: str | Topic[Any, Any],
+        value: Any,
+        key: Any = None,
+        *,
+        headers: HeaderPairs | None = None,
+        partition: int | None = None,
+        timestamp: int | datetime | None = None,
+        delay: Delay | None = None,
+        deliver_at: datetime | int | None = None,
+        id: str | bytes | None = None,
+        check_after: Delay | None = None,
+    ) -> Half:
+        """A half message, to be used in a `with` block: nobody sees it before its end, which lets it out; an
+        exception takes it back. Where the program dies in the block, the broker asks the `checker` of
+        whoever has the same `producer_group`.
+
+        Args:
+            topic: A topic with the feature `half`.
+            value: The value, and so on as with `send`.
+            key: The key.
+            headers: Headers, which the checker gets too.
+            partition: The partition.
+            timestamp: The timestamp.
+            delay: How long it waits after its verdict; the topic needs `schedule` as well.
+            deliver_at: In place of it, when it comes.
+            id: What it is called; by default a new name that nothing else has.
+            check_after: Seconds until the broker asks first; by default what the topic says.
+
+        Raises:
+            ConfigError: The producer has no `producer_group`, or the topic lacks the feature.
+            TransactionStateError: The producer has a `transactional_id`.
+        """
+        return Half(
+            self,
+            topic,
+            value,
+            key,
+            headers,
+            check_after,
+            id,
+            partition=partition,
+            timestamp=timestamp,
+            delay=delay,
+            deliver_at=deliver_at,
+        )
+
     def _check_honoured(self, topic: str) -> None:
-        call = self._admin().features(topic)
-        self._note_features(topic, wait(call, None, "asking for the features of a topic"))
+        self._need(topic, "schedule")
+
+    def _need(self, topic: str, feature: str) -> None:
+        """Asks whether a topic has a feature."""
+        if (topic, feature) not in self._honoured:
+            call = self._admin().features(topic)
+            told = wait(call, None, "asking for the features of a topic")
+            self._note_features(topic, feature, told)
 
     def flush(self, timeout: float | None = None) -> None:
         """Sends what was taken so far and waits until all of it is reported.
@@ -274,6 +357,9 @@ class Producer(ProducerCore):
             FlushTimeout: Records had no report by then. They are not sent any more, and may or may
                 not have been stored.
         """
+        if self._checker is not None:
+            self._checker.stop()
+            self._checker.join(timeout)
         if self.is_closed:
             return
         self._end_helper()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mainspring._later import Delay
     from mainspring._native import Message, MessageBatch
     from mainspring._producer import Producer, ProducerCore
-from mainspring._topic import Topic
+    from mainspring._topic import Topic
 
 __all__ = ["Transaction"]
 

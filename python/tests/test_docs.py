@@ -10,12 +10,14 @@ import mainspring._config
 import mainspring._testing
 import mainspring._topic
 import mainspring._consumer
+import mainspring._half
 import mainspring._later
 import mainspring._producer
 import mainspring._transaction
 import mainspring._types
 import mainspring.aio._admin
 import mainspring.aio._consumer
+import mainspring.aio._half
 import mainspring.aio._producer
 import mainspring.aio._transaction
 import mainspring.broker
@@ -32,6 +34,7 @@ def test_examples_run():
         mainspring._testing,
         mainspring._topic,
         mainspring._consumer,
+        mainspring._half,
         mainspring._later,
         mainspring._producer,
         mainspring._transaction,
@@ -40,6 +43,7 @@ def test_examples_run():
         mainspring.aio._admin,
         mainspring.aio._broker,
         mainspring.aio._consumer,
+        mainspring.aio._half,
         mainspring.aio._producer,
         mainspring.aio._transaction,
         mainspring.broker,

@@ -12,7 +12,8 @@
 from mainspring.aio._admin import Admin
 from mainspring.aio._broker import Broker, SpawnedBroker
 from mainspring.aio._consumer import Consumer
+from mainspring.aio._half import Half
 from mainspring.aio._producer import Producer
 from mainspring.aio._transaction import Transaction
 
-__all__ = ["Admin", "Broker", "Consumer", "Producer", "SpawnedBroker", "Transaction"]
+__all__ = ["Admin", "Broker", "Consumer", "Half", "Producer", "SpawnedBroker", "Transaction"]

@@ -111,6 +111,16 @@ class Admin(AdminCore):
         """Lists the records that wait for their time, as `mainspring.Admin.scheduled` does."""
         return await _wait(self._scheduled(topics, before, limit))
 
+    async def half_messages(
+        self,
+        topics: TopicName | Iterable[TopicName] | None = None,
+        *,
+        parked: bool = False,
+        limit: int | None = None,
+    ) -> list[ScheduledMessage]:
+        """Lists half messages without a verdict, as `mainspring.Admin.half_messages` does."""
+        return await _wait(self._half_messages(topics, parked, limit))
+
     async def schedule(self, handle: ScheduleId) -> ScheduledMessage | None:
         """Tells how a record stands that waits, as `mainspring.Admin.schedule` does."""
         return await _wait(self._schedule(handle))

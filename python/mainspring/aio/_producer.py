@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
 from mainspring import _native
-from mainspring._client import topic_name
-from mainspring._later import ScheduleId, check_altered, handle_of
+from mainspring._client import Bootstrap, topic_name
+from mainspring._config import Setting
+from mainspring._half import HeaderPairs, check_group
+from mainspring._later import Delay, ScheduleId, check_altered, handle_of
 from mainspring._producer import ProducerCore, typed_records
 from mainspring._topic import Topic
 from mainspring.aio import _loop
+from mainspring.aio._half import Checker, CheckerTask, Half
 from mainspring.aio._transaction import Transaction
 from mainspring.errors import ConfigError, FlushTimeout
 
@@ -28,7 +32,8 @@ class Producer(ProducerCore):
     faster than the broker takes them, `await drain()` waits for room; without it `send` raises
     `BufferFull` at last.
 
-    The arguments are those of `mainspring.Producer`.
+    The arguments are those of `mainspring.Producer`. A `checker` may be a coroutine function; it is asked from
+    the beginning of the `async with` block on.
 
     >>> async def main():
     ...     with mainspring.Broker() as broker:
@@ -40,6 +45,20 @@ class Producer(ProducerCore):
     """
 
     _BLOCKS = False
+
+    def __init__(
+        self,
+        bootstrap: Bootstrap = None,
+        *,
+        producer_group: str | None = None,
+        checker: Checker | None = None,
+        config: Mapping[str, Setting] | None = None,
+        **settings: Setting,
+    ) -> None:
+        check_group(producer_group, checker)
+        super().__init__(bootstrap, producer_group=producer_group, config=config, **settings)
+        self._checker = checker
+        self._checking: CheckerTask | None = None
 
     async def send_many(
         self,
@@ -80,10 +99,51 @@ class Producer(ProducerCore):
             ConfigError: A topic lacks the feature: its records would come at once.
         """
         for topic in map(topic_name, topics):
-            if topic not in self._honoured:
-                call = self._admin().features(topic)
-                told = await _loop.wait(call, None, "asking for the features of a topic")
-                self._note_features(topic, told)
+            await self._need(topic, "schedule")
+
+    async def _need(self, topic: str, feature: str) -> None:
+        """Asks whether a topic has a feature."""
+        if (topic, feature) not in self._honoured:
+            call = self._admin().features(topic)
+            told = await _loop.wait(call, None, "asking for the features of a topic")
+            self._note_features(topic, feature, told)
+
+    def half(
+        self,
+        topic: str | Topic[Any, Any],
+        value: Any,
+        key: Any = None,
+        *,
+        headers: HeaderPairs | None = None,
+        partition: int | None = None,
+        timestamp: int | datetime | None = None,
+        delay: Delay | None = None,
+        deliver_at: datetime | int | None = None,
+        id: str | bytes | None = None,
+        check_after: Delay | None = None,
+    ) -> Half:
+        """A half message, to be used in an `async with` block: nobody sees it before its end, which lets it out;
+        an exception takes it back. The rest is as with `mainspring.Producer.half`.
+        """
+        return Half(
+            self,
+            topic,
+            value,
+            key,
+            headers,
+            check_after,
+            id,
+            partition=partition,
+            timestamp=timestamp,
+            delay=delay,
+            deliver_at=deliver_at,
+        )
+
+    def _begin_checker(self) -> None:
+        if self._checking is None and self._checker is not None and self._producer_group is not None:
+            self._checking = CheckerTask(
+                self._bootstrap, self._settings, self._producer_group, self._checker
+            )
 
     def _check_honoured(self, topic: str) -> None:
         message = (
@@ -125,6 +185,9 @@ class Producer(ProducerCore):
             FlushTimeout: Records had no report after so many seconds. They are not sent any more, and
                 may or may not have been stored.
         """
+        if self._checking is not None:
+            checking, self._checking = self._checking, None
+            await checking.stop()
         if self.is_closed:
             return
         self._end_helper()
@@ -133,6 +196,7 @@ class Producer(ProducerCore):
             raise FlushTimeout.of(left, timeout)
 
     async def __aenter__(self) -> Self:
+        self._begin_checker()
         return self
 
     async def __aexit__(
