@@ -412,7 +412,7 @@ class AdminCore:
         limit: int | None,
     ) -> _Step[list[ScheduledMessage]]:
         names = None if topics is None else [_name(topic) for topic in topic_list(topics)]
-        call = self._native_admin.entries(names, "scheduled", _until(before), limit)
+        call = self._native_admin.entries(names, "scheduled", _until(before), _most(limit))
         return _Step(
             call, "listing what waits", lambda told: [scheduled_message(*one) for one in told]
         )
@@ -421,7 +421,7 @@ class AdminCore:
         self, topics: TopicName | Iterable[TopicName] | None, parked: bool, limit: int | None
     ) -> _Step[list[ScheduledMessage]]:
         names = None if topics is None else [_name(topic) for topic in topic_list(topics)]
-        call = self._native_admin.entries(names, "parked" if parked else "half", None, limit)
+        call = self._native_admin.entries(names, "parked" if parked else "half", None, _most(limit))
         return _Step(
             call, "listing half messages", lambda told: [scheduled_message(*one) for one in told]
         )
@@ -797,11 +797,21 @@ def _is_place(item: object) -> bool:
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
+def _most(limit: int | None) -> int | None:
+    if limit is not None and limit < 0:
+        message = f"the limit {limit} is below 0"
+        raise ValueError(message)
+    return limit
+
+
 def _until(before: str | datetime | None) -> int | None:
     if before is None:
         return None
     if isinstance(before, datetime):
         return _millis(before)
+    if not isinstance(before, str):
+        message = f'before is a datetime or a text such as "+1h", and not a {type(before).__name__}'
+        raise TypeError(message)
     ahead = re.fullmatch(r"\+(\d{1,9})([smhd])", before)
     if ahead is None:
         message = f'{before!r} is no time; use "+1h" or a datetime'

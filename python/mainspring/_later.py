@@ -16,6 +16,9 @@ __all__ = ["ScheduleId", "ScheduledMessage"]
 Delay = float | timedelta
 # The longest name of a record, in bytes.
 _ID_BYTES = 256
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The end of the year 9999.
+_LAST_MILLIS = 253_402_300_799_999
 
 
 class ScheduleId(NamedTuple):
@@ -57,12 +60,37 @@ def delay_millis(delay: Delay) -> int:
     if isinstance(delay, bool) or not isinstance(delay, int | float | timedelta):
         message = f"a delay is a number of seconds or a timedelta, and not a {type(delay).__name__}"
         raise TypeError(message)
-    span = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
+    try:
+        span = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
+    except (OverflowError, ValueError):
+        message = f"the delay {delay} is no time that ever comes"
+        raise ValueError(message) from None
     if span < timedelta():
         message = f"the delay {delay} is below 0"
         raise ValueError(message)
     # A delay is never cut short.
     return -(-span // timedelta(milliseconds=1))
+
+
+def moment_millis(deliver_at: datetime | int) -> int:
+    """Milliseconds since 1970 of a moment at which a record is to come."""
+    if isinstance(deliver_at, bool) or not isinstance(deliver_at, int | datetime):
+        kind = type(deliver_at).__name__
+        message = (
+            f"deliver_at is a datetime or an int of milliseconds since 1970, and not a {kind}; after a while "
+            "from now is delay="
+        )
+        raise TypeError(message)
+    if isinstance(deliver_at, int):
+        millis = deliver_at
+    else:
+        _millis(deliver_at)
+        # Rounded up: a record never comes before its time.
+        millis = -(-(deliver_at - _EPOCH) // timedelta(milliseconds=1))
+    if not 0 <= millis <= _LAST_MILLIS:
+        message = f"deliver_at {deliver_at} is not between 1970 and the end of the year 9999"
+        raise ValueError(message)
+    return millis
 
 
 def later_headers(
@@ -76,8 +104,7 @@ def later_headers(
     if delay is not None:
         headers.append(("mainspring-delay-ms", b"%d" % delay_millis(delay)))
     if deliver_at is not None:
-        millis = deliver_at if isinstance(deliver_at, int) else _millis(deliver_at)
-        headers.append(("mainspring-deliver-at", b"%d" % millis))
+        headers.append(("mainspring-deliver-at", b"%d" % moment_millis(deliver_at)))
     if id is not None:
         name = id.encode() if isinstance(id, str) else bytes(id)
         if not 0 < len(name) <= _ID_BYTES:
@@ -117,7 +144,7 @@ def new_time(delay: Delay | None, deliver_at: datetime | int | None) -> tuple[st
     if delay is not None:
         return "reschedule-after", delay_millis(delay)
     assert deliver_at is not None
-    return "reschedule-at", deliver_at if isinstance(deliver_at, int) else _millis(deliver_at)
+    return "reschedule-at", moment_millis(deliver_at)
 
 
 def check_altered(handle: tuple[str, int, int], offset: int | None) -> None:

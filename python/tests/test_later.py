@@ -8,7 +8,7 @@ import mainspring
 import mainspring.aio
 import pytest
 from mainspring import errors
-from mainspring._later import delay_millis, later_headers
+from mainspring._later import delay_millis, later_headers, moment_millis
 
 FEATURES = {"mainspring.features": "schedule"}
 
@@ -116,13 +116,46 @@ def test_times_and_names_that_make_no_sense_are_refused():
     for wrong in ("5m", True):
         with pytest.raises(TypeError):
             delay_millis(wrong)
+    for wrong in (float("nan"), float("inf"), 1e300):
+        with pytest.raises(ValueError, match="ever comes"):
+            delay_millis(wrong)
     with pytest.raises(ValueError, match="either"):
         later_headers(1, 1, None)
+    century = datetime(2100, 1, 1, tzinfo=timezone.utc)
+    assert moment_millis(century + timedelta(microseconds=1)) == moment_millis(century) + 1
+    for wrong in (-1, 253_402_300_800_000):
+        with pytest.raises(ValueError, match="9999"):
+            moment_millis(wrong)
+    for wrong in ("tomorrow", True, 1.5, timedelta(hours=1)):
+        with pytest.raises(TypeError, match="deliver_at"):
+            moment_millis(wrong)
     with pytest.raises(ValueError, match="zone"):
         later_headers(None, datetime(2100, 1, 1), None)
     for name in ("", "n" * 257):
         with pytest.raises(ValueError, match="bytes"):
             later_headers(None, None, name)
+
+
+def test_lists_and_handles_that_make_no_sense_are_refused(admin, topic):
+    for wrong in ("1h", "+1y", "soon"):
+        with pytest.raises(ValueError, match=r"\+1h"):
+            admin.scheduled(topic, before=wrong)
+    with pytest.raises(TypeError, match=r"\+1h"):
+        admin.scheduled(topic, before=60)
+    for lists in (admin.scheduled, admin.half_messages):
+        with pytest.raises(ValueError, match="below 0"):
+            lists(topic, limit=-1)
+        with pytest.raises(errors.TopicNotFound):
+            lists("nobody")
+    for handle in (17, "0@17", (topic, 0)):
+        with pytest.raises(TypeError, match="ScheduleId"):
+            admin.deliver_now(handle)
+    nothing = mainspring.ScheduleId(topic, 0, 17)
+    for times in ({}, {"delay": 1, "deliver_at": 1}):
+        with pytest.raises(ValueError, match="either"):
+            admin.reschedule(nothing, **times)
+    with pytest.raises(errors.TopicNotFound):
+        admin.deliver_now(mainspring.ScheduleId(topic, 9, 17))
 
 
 def test_event_loops_ask_once_and_have_all_of_it(broker, topic):
