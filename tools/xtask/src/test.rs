@@ -117,11 +117,16 @@ fn swarm(parts: &mut Parts, seconds: u32) {
     parts.run("simulator over fresh seeds", budget, Counting::Lines, swarm);
 }
 
-/// Runs the scenarios on trial in the simulator, clusters and transactions: the same seeds each time.
+/// Runs the scenarios on trial in the simulator, clusters, transactions and records that come later: the same seeds
+/// each time.
 fn clusters(parts: &mut Parts, seeds: u32) {
-    for (scenario, seeds) in
-        [("cluster", seeds), ("transactions", 2 * seeds), ("cluster-transactions", seeds / 2)]
-    {
+    for (scenario, seeds) in [
+        ("cluster", seeds),
+        ("transactions", 2 * seeds),
+        ("cluster-transactions", seeds / 2),
+        ("delays", seeds),
+        ("cluster-delays", seeds / 3),
+    ] {
         let mut run = cargo(&["run", "-q", "--profile", "world", "-p", "mainspring-sim", "--"]);
         run.args(["run", scenario, "--seeds", &format!("1..{}", seeds + 1)]);
         let name = format!("{scenario} in the simulator");
@@ -160,6 +165,9 @@ fn kills(parts: &mut Parts, cycles: u32) {
     // What is read back grows with the cycles.
     let budget = Duration::from_mins(3) * cycles.div_ceil(100);
     parts.run("kills and power cuts", budget, Counting::Lines, kills);
+    let budget = Duration::from_secs(u64::from(cycles) + 80);
+    let delays = harness(&["delays", "--cycles", &cycles.to_string()]);
+    parts.run("kills while records fire", budget, Counting::Lines, delays);
 }
 
 /// Strikes the nodes of a cluster. One of its producers is over librdkafka, where that can be installed.
