@@ -6,6 +6,7 @@
 
 mod arms;
 pub(crate) mod client;
+pub(crate) mod delay;
 mod limits;
 pub(crate) mod txn;
 

@@ -14,6 +14,7 @@ use mainspring_core::record::batch::Batch;
 use mainspring_core::record::builder::{BatchBuilder, NewHeader, Producer};
 use mainspring_core::record::compress::Codec;
 use mainspring_core::record::iterate::OpenBatch;
+use mainspring_core::wire::api::fetch::PartitionData;
 use mainspring_core::wire::api::produce::ProduceRequest;
 
 use crate::broker::{Broker, Folder, Serve};
@@ -60,8 +61,6 @@ pub(crate) struct Seen {
     pub(crate) value: Bytes,
     /// When it was due.
     pub(crate) due: Option<i64>,
-    /// The offset that its sender was told.
-    pub(crate) ticket: Option<i64>,
 }
 
 /// Reads a partition from an offset to its end, and returns the records and where to go on.
@@ -75,31 +74,10 @@ pub(crate) fn read(
     let limit = Instant::now() + Duration::from_secs(30);
     loop {
         let data = client.fetch(topic, partition, next, 0)?;
-        ensure(data.error_code == 0, || format!("fetch of {topic}-{partition}@{next}: {data:?}"))?;
         let (before, high_watermark) = (next, data.high_watermark);
-        let mut bytes = data.records.unwrap_or_default().to_bytes();
-        while Batch::peek_len(&bytes).is_ok_and(|length| length <= bytes.len()) {
-            let batch = Batch::split_from(&mut bytes).map_err(|error| error.to_string())?;
-            ensure(batch.crc_is_valid(), || format!("wrong CRC at {}", batch.base_offset().0))?;
-            let open = OpenBatch::open(&batch, 64 << 20).map_err(|error| error.to_string())?;
-            for placed in open.records() {
-                let placed = placed.map_err(|error| error.to_string())?;
-                let number = |name: &[u8]| {
-                    let value = placed.record.headers.find_last(name)?.value?;
-                    std::str::from_utf8(value).ok()?.parse().ok()
-                };
-                if placed.offset.0 >= next {
-                    all.push(Seen {
-                        offset: placed.offset.0,
-                        timestamp: placed.timestamp,
-                        value: Bytes::copy_from_slice(placed.record.value.unwrap_or_default()),
-                        due: number(b"mainspring-scheduled-for"),
-                        ticket: number(b"mainspring-ticket"),
-                    });
-                }
-            }
-            next = batch.next_offset().0.max(next);
-        }
+        let (records, end) = seen(data, next)?;
+        all.extend(records);
+        next = end;
         if next >= high_watermark {
             return Ok((all, next));
         }
@@ -111,6 +89,35 @@ pub(crate) fn read(
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// Returns the records of an answer to a fetch from `next`, and where to go on.
+pub(crate) fn seen(data: PartitionData, mut next: i64) -> Outcome<(Vec<Seen>, i64)> {
+    ensure(data.error_code == 0, || format!("fetch from {next}: error {}", data.error_code))?;
+    let mut all = Vec::new();
+    let mut bytes = data.records.unwrap_or_default().to_bytes();
+    while Batch::peek_len(&bytes).is_ok_and(|length| length <= bytes.len()) {
+        let batch = Batch::split_from(&mut bytes).map_err(|error| error.to_string())?;
+        ensure(batch.crc_is_valid(), || format!("wrong CRC at {}", batch.base_offset().0))?;
+        let open = OpenBatch::open(&batch, 64 << 20).map_err(|error| error.to_string())?;
+        for placed in open.records() {
+            let placed = placed.map_err(|error| error.to_string())?;
+            let number = |name: &[u8]| {
+                let value = placed.record.headers.find_last(name)?.value?;
+                std::str::from_utf8(value).ok()?.parse().ok()
+            };
+            if placed.offset.0 >= next {
+                all.push(Seen {
+                    offset: placed.offset.0,
+                    timestamp: placed.timestamp,
+                    value: Bytes::copy_from_slice(placed.record.value.unwrap_or_default()),
+                    due: number(b"mainspring-scheduled-for"),
+                });
+            }
+        }
+        next = batch.next_offset().0.max(next);
+    }
+    Ok((all, next))
 }
 
 /// What a sender knows of its records, by their numbers.

@@ -16,6 +16,7 @@ mod delays;
 mod groups;
 mod hostile;
 mod kills;
+mod later;
 mod load;
 mod mutants;
 mod network;
@@ -32,6 +33,7 @@ harness COMMAND
 
   bench [--quick] [--json]         the benchmark matrix with its yardsticks
   bench client [--json]            what the client machines cost for each record, without sockets
+  bench delay [--quick] [--json]   records that come later: what they cost, and how late they are
   bench txn [--quick] [--json]     transactions a second, their commits, and their cost over produce
   cases [--groups N]               cases that users met, in a small form; with 50,000 groups in full
   cluster kills [--cycles N] [--seed S]
@@ -54,6 +56,8 @@ fn main() -> ExitCode {
         let result = if asked("client") {
             bench::client::run(asked("--json"));
             Ok(())
+        } else if asked("delay") {
+            bench::delay::run(asked("--quick"), asked("--json"))
         } else if asked("txn") {
             bench::txn::run(asked("--quick"), asked("--json"))
         } else {
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
     let result = match arguments.first().map(String::as_str) {
         Some("cases") => options(&arguments, &["--groups"]).map(|[groups]| {
             cases::run(&mut checks);
+            later::run(&mut checks);
             groups::run(&mut checks, groups);
         }),
         Some("swarm") => options(&arguments, &["--seconds"])

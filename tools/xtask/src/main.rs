@@ -33,6 +33,7 @@ cargo xtask COMMAND
   bench [--quick] [--json]                the benchmark matrix with its yardsticks
   bench client [--json]                 what our client costs for each record, without sockets
   bench txn [--quick] [--json]          transactions a second, beside Apache Kafka where its jars are named
+  bench delay [--quick] [--json]        records that come later: what they cost, and how late they are
   bench python [--count N] [--rounds N]   clients in Python, ours beside others
   bench groups [--members N] [--rounds N] how soon a large group is stable
   pipeline [--kills N] [--seed S]         workers with transactions on three nodes, which are killed

@@ -196,7 +196,7 @@ impl Arms {
 }
 
 /// Returns the resident memory of a process in MB.
-fn resident(pid: u32) -> f64 {
+pub(super) fn resident(pid: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<f64>().ok());
