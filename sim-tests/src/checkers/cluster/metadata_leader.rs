@@ -99,6 +99,13 @@ mod tests {
             checker.observe(WITHIN, fact)?;
         }
         checker.observe(2 + WITHIN, &Fact::Gentle)?;
+        if meanwhile
+            .iter()
+            .any(|fact| matches!(fact, Fact::Reported { event: ClusterEvent::Opened { .. }, .. }))
+        {
+            assert_eq!(checker.evaluations(), 0, "who starts anew is given time");
+        }
+        checker.observe(2 + 2 * WITHIN, &Fact::Gentle)?;
         checker.finish()?;
         Ok(checker.evaluations())
     }
