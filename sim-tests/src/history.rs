@@ -121,6 +121,17 @@ pub struct Membership {
     pub generation: i32,
 }
 
+/// What becomes of a record that is sent to a partition with features.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Waiting {
+    /// It is stored where it is produced.
+    Not,
+    /// It comes at its time.
+    Due,
+    /// It comes when it is committed.
+    Verdict,
+}
+
 /// A batch as a client was served it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServedBatch {
@@ -157,6 +168,31 @@ pub enum Fact {
         due_ms: i64,
         /// Whether the time counts from when it is taken.
         is_delay: bool,
+        /// What it waits for.
+        waits: Waiting,
+        /// Its name among those that replace each other in the partition; without one it has a name of its own.
+        name: Option<u32>,
+    },
+    /// A client sends the same record once more, as another send. A header says that it must not be stored twice.
+    SentAgain {
+        /// The first send.
+        operation: OperationId,
+    },
+    /// A client sends a verdict on a half message.
+    VerdictAsked {
+        /// The command.
+        command: OperationId,
+        /// The half message.
+        about: OperationId,
+        /// Whether it is committed.
+        committed: bool,
+    },
+    /// A client was told what became of its verdict.
+    VerdictAnswered {
+        /// The command.
+        command: OperationId,
+        /// The code of the answer.
+        code: i16,
     },
     /// A client was told that what it sent will come later.
     EntryTaken {

@@ -29,13 +29,18 @@ const FLOORS: &[(&str, u64)] = &[
     ("entries-came", 3_000),
     ("cancels", 200),
     ("cancels-refused", 100),
+    ("sent-again", 200),
+    ("verdicts", 100),
+    ("verdicts-refused", 30),
+    ("purges", 100),
     ("viewed-whole", 100),
     ("kill", 100),
     ("power-cut", 100),
     ("starts", 300),
 ];
 
-const ARMED: &[&str] = &["I13", "I32", "I33", "I34", "F19", "I40", "I41"];
+const ARMED: &[&str] =
+    &["I13", "I32", "I33", "I34", "I35", "I36", "F14", "F19", "I40", "I41"];
 
 const KINDS: &[Kind] = &[
     Kind::Kill,
@@ -76,6 +81,9 @@ fn clients(rng: &mut Rng, nodes: usize) -> Vec<ClientPlan> {
     }
     for _ in 0..rng.between(0, 2) {
         client(Work::Delayer { cancels: true }, 2 * pause, Some(200));
+    }
+    if rng.chance(500) {
+        client(Work::DelayPurger, 300 * MILLISECOND, None);
     }
     clients
 }

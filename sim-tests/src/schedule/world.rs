@@ -89,6 +89,8 @@ pub enum Work {
         /// Whether it sends commands.
         cancels: bool,
     },
+    /// Whoever deletes records of topics in which something comes later, as far as all have read them.
+    DelayPurger,
     /// A reader of what comes later.
     DelayReader {
         /// The version of Fetch, 5 to 17.
@@ -407,6 +409,7 @@ impl WorldPlan {
                 Box::new(Reader::new(number, load, shared, version, recorder, age))
             }
             Work::Passing => Box::new(Passing::new(load, shared)),
+            Work::DelayPurger => Box::new(Purger::sparing(number, later(load), shared)),
             Work::Purger => Box::new(Purger::new(number, load, shared)),
             Work::Member { group, is_static } => {
                 Box::new(Member::new(number, group, is_static, load, shared))
@@ -506,6 +509,7 @@ impl WorldPlan {
                 Work::MachineProducer
                 | Work::Passing
                 | Work::Delayer { .. }
+                | Work::DelayPurger
                 | Work::Purger
                 | Work::Member { .. }
                 | Work::Churner { .. } => true,

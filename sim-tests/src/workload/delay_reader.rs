@@ -86,6 +86,7 @@ impl DelayReader {
         clocks: (i64, i64),
     ) -> Self {
         shared.borrow_mut().unstable += 1;
+        shared.borrow_mut().viewers += 1;
         let places = load.topics.len() * load.partitions as usize;
         Self {
             client,
@@ -116,7 +117,7 @@ impl DelayReader {
     /// Returns whether nobody writes any more, and all that waits must have come.
     fn is_written(&self, now: u64) -> bool {
         let shared = self.shared.borrow();
-        let due = shared.delayed.iter().map(|sent| sent.3).max().unwrap_or(0);
+        let due = shared.delayed.iter().map(|sent| sent.latest).max().unwrap_or(0);
         let since = due.max(self.finished_at) + self.late + SETTLES;
         self.finishing && shared.producers == 0 && now > since
     }
@@ -298,6 +299,7 @@ impl DelayReader {
         let (batches, came) = open(bytes);
         let to = batches.last().map_or(from, |batch| batch.last + 1).max(from);
         self.partitions[at].position = Some(to);
+        let viewed = (self.topic_of(at).0.to_owned(), index);
         let client = self.client;
         for (operation, offset, ticket) in came {
             if offset >= from {
@@ -312,6 +314,7 @@ impl DelayReader {
             high_watermark: data.high_watermark,
             last_stable_offset: data.last_stable_offset,
         });
+        self.shared.borrow_mut().viewed.entry(viewed).or_default().insert(client, to);
     }
 }
 

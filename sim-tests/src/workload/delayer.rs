@@ -1,6 +1,7 @@
-//! The producer machine of core with records that come later, or with commands that cancel such.
+//! The producer machine of core with records that come later, or with commands about such: it cancels them, or gives
+//! the verdict on half messages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,9 +13,9 @@ use mainspring_core::ids::{PartitionIndex, TopicPartition};
 use mainspring_core::time::{Instant, Now, UnixMillis};
 use mainspring_core::wire::KafkaString;
 
-use super::{Load, SharedRef, bootstrap, place};
+use super::{Load, SentLater, SharedRef, bootstrap, place};
 use crate::clock::EPOCH_MS;
-use crate::history::{Fact, OperationId};
+use crate::history::{Fact, OperationId, Waiting};
 use crate::net::StreamId;
 use crate::world::{Actor, ActorEvent, Hands, MILLISECOND, SECOND};
 
@@ -22,6 +23,8 @@ use crate::world::{Actor, ActorEvent, Hands, MILLISECOND, SECOND};
 const DELAY_MEAN: u64 = 2 * SECOND;
 /// The longest one.
 const DELAY_MAX: u64 = 15 * SECOND;
+/// Who is asked for verdicts that do not come.
+const CHECK_GROUP: &str = "judges";
 /// How long a record is sent again.
 const DELIVERY: Duration = Duration::from_secs(40);
 
@@ -51,6 +54,8 @@ pub struct Delayer {
     links: BTreeMap<StreamId, Link>,
     /// Whether it sends commands rather than records.
     cancels: bool,
+    /// Commands that are verdicts and have no answer.
+    verdicts: BTreeSet<OperationId>,
     tickets: BTreeMap<Ticket, OperationId>,
     next_operation: u64,
     sends_left: u64,
@@ -82,6 +87,7 @@ impl Delayer {
             streams: BTreeMap::new(),
             links: BTreeMap::new(),
             cancels,
+            verdicts: BTreeSet::new(),
             tickets: BTreeMap::new(),
             next_operation: 0,
             next_send: 0,
@@ -118,27 +124,55 @@ impl Delayer {
         partition: TopicPartition,
     ) {
         let operation = self.operation();
+        let own = token(operation);
+        let now_ms = Self::now(hands).wall.0;
         let delay = hands.rng.exponential(DELAY_MEAN).min(DELAY_MAX);
-        let delay_ms = (delay / MILLISECOND) as i64;
-        let due_ms = Self::now(hands).wall.0 + delay_ms;
+        let mut delay_ms = (delay / MILLISECOND) as i64;
         let is_delay = hands.rng.chance(500);
-        let name = token(operation);
-        let time = if is_delay {
-            header("mainspring-delay-ms", &delay_ms.to_string())
-        } else {
-            header("mainspring-deliver-at", &due_ms.to_string())
+        // Several are due at one moment.
+        if !is_delay && hands.rng.chance(500) {
+            delay_ms += 1_000 - (now_ms + delay_ms) % 1_000;
+        }
+        let (waits, mut headers) = match hands.rng.below(100) {
+            0..15 => (Waiting::Not, Vec::new()),
+            15..25 => (Waiting::Verdict, vec![header("mainspring-half", CHECK_GROUP)]),
+            _ if is_delay => {
+                (Waiting::Due, vec![header("mainspring-delay-ms", &delay_ms.to_string())])
+            }
+            _ => {
+                let due_ms = now_ms + delay_ms;
+                (Waiting::Due, vec![header("mainspring-deliver-at", &due_ms.to_string())])
+            }
         };
-        let headers = vec![time, header("mainspring-id", &name)];
-        hands.tell(Fact::Scheduled { operation, partition, due_ms, is_delay });
+        let is_due = waits == Waiting::Due;
+        let name = (is_due && hands.rng.chance(200)).then(|| hands.rng.below(3) as u32);
+        match (waits, name) {
+            (Waiting::Not, _) => {}
+            (_, Some(name)) => headers.push(header("mainspring-id", &format!("slot-{name}"))),
+            (_, None) => headers.push(header("mainspring-id", &own)),
+        }
+        let comes_again = waits != Waiting::Verdict && name.is_none() && hands.rng.chance(100);
+        if comes_again {
+            headers.push(header("mainspring-dedup-id", &own));
+        }
+        let due_ms = if is_due { now_ms + delay_ms } else { now_ms };
+        hands.tell(Fact::Scheduled { operation, partition, due_ms, is_delay, waits, name });
         // A record may be taken as late as its send is given up.
-        let latest = hands.now + delay + if is_delay { DELIVERY.as_nanos() as u64 } else { 0 };
-        let sent = (operation, topic.to_owned(), index, latest);
+        let taken = if is_delay { DELIVERY.as_nanos() as u64 } else { 0 };
+        let latest = hands.now + delay_ms as u64 * MILLISECOND + taken;
+        let is_named = waits != Waiting::Not && name.is_none();
+        let topic_name = topic.to_owned();
+        let sent = SentLater { operation, topic: topic_name, index, latest, waits, is_named };
         self.shared.borrow_mut().delayed.push(sent);
-        self.put(hands, operation, (topic, index), &name, headers);
+        self.put(hands, Some(operation), (topic, index), &own, headers.clone());
+        if comes_again {
+            hands.tell(Fact::SentAgain { operation });
+            self.put(hands, None, (topic, index), &own, headers);
+        }
     }
 
-    /// Cancels something that was sent lately.
-    fn cancel(&mut self, hands: &mut Hands<'_>) {
+    /// Cancels something that was sent lately, or gives the verdict on it.
+    fn command(&mut self, hands: &mut Hands<'_>) {
         let about = {
             let shared = self.shared.borrow();
             let sent = &shared.delayed;
@@ -148,13 +182,33 @@ impl Delayer {
             let back = hands.rng.exponential(20).min(sent.len() as u64 - 1) as usize;
             sent[sent.len() - 1 - back].clone()
         };
-        let (about, topic, index, _) = about;
+        if !about.is_named {
+            return;
+        }
         self.sends_left -= 1;
         let command = self.operation();
-        hands.tell(Fact::CancelAsked { command, about });
-        let headers =
-            vec![header("mainspring-op", "cancel"), header("mainspring-id", &token(about))];
-        self.put(hands, command, (&topic, index), "", headers);
+        let SentLater { operation, topic, index, waits, .. } = about;
+        let operator = if waits == Waiting::Verdict {
+            let committed = hands.rng.chance(600);
+            self.verdicts.insert(command);
+            hands.tell(Fact::VerdictAsked { command, about: operation, committed });
+            if committed { "commit" } else { "rollback" }
+        } else {
+            hands.tell(Fact::CancelAsked { command, about: operation });
+            "cancel"
+        };
+        let name = token(operation);
+        let headers = vec![header("mainspring-op", operator), header("mainspring-id", &name)];
+        self.put(hands, Some(command), (&topic, index), "", headers);
+    }
+
+    /// Tells what became of a command.
+    fn answered(&mut self, hands: &mut Hands<'_>, command: OperationId, code: i16) {
+        hands.tell(if self.verdicts.remove(&command) {
+            Fact::VerdictAnswered { command, code }
+        } else {
+            Fact::CancelAnswered { command, code }
+        });
     }
 
     fn operation(&mut self) -> OperationId {
@@ -166,7 +220,7 @@ impl Delayer {
     fn put(
         &mut self,
         hands: &mut Hands<'_>,
-        operation: OperationId,
+        operation: Option<OperationId>,
         (topic, index): (&str, i32),
         key: &str,
         headers: Vec<(Bytes, Option<Bytes>)>,
@@ -184,7 +238,7 @@ impl Delayer {
             ])),
             headers,
         };
-        if let Ok(ticket) = self.machine.send(now, record) {
+        if let (Ok(ticket), Some(operation)) = (self.machine.send(now, record), operation) {
             self.tickets.insert(ticket, operation);
         }
         if self.cancels {
@@ -217,14 +271,12 @@ impl Delayer {
         while let Some(delivery) = self.machine.poll_delivery() {
             let Some(operation) = self.tickets.remove(&delivery.ticket) else { continue };
             match delivery.result {
-                Ok(Some(_)) if self.cancels => {
-                    hands.tell(Fact::CancelAnswered { command: operation, code: 0 });
-                }
+                Ok(Some(_)) if self.cancels => self.answered(hands, operation, 0),
                 Ok(Some(offset)) => hands.tell(Fact::EntryTaken { operation, ticket: offset.0 }),
                 Err(ClientError::Broker(code) | ClientError::Refused { code, .. })
                     if self.cancels =>
                 {
-                    hands.tell(Fact::CancelAnswered { command: operation, code: code.code() });
+                    self.answered(hands, operation, code.code());
                 }
                 Ok(None) | Err(_) => {}
             }
@@ -268,7 +320,7 @@ impl Actor for Delayer {
         if !self.finishing && self.sends_left > 0 && hands.now >= self.next_send {
             self.next_send = hands.now + hands.rng.exponential(self.load.pause);
             if self.cancels {
-                self.cancel(hands);
+                self.command(hands);
             } else {
                 self.send(hands);
             }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use mainspring_core::ids::{PartitionIndex, TopicPartition, Uuid};
 
-use crate::history::OperationId;
+use crate::history::{OperationId, Waiting};
 
 /// What all clients of a run know of each other.
 #[derive(Debug, Default)]
@@ -44,9 +44,12 @@ pub struct Shared {
     pub is_passing_there: bool,
     /// What those know who make and delete topics.
     pub churned: churner::Names,
-    /// What was sent to come later: the sends, their places, and when they are due at the latest, in
-    /// nanoseconds.
-    pub delayed: Vec<(OperationId, String, i32, u64)>,
+    /// What was sent to come later.
+    pub delayed: Vec<SentLater>,
+    /// How many read what comes later, and what of each partition each of them has read.
+    pub viewers: usize,
+    /// The same by topic and partition, and by client.
+    pub viewed: BTreeMap<(String, i32), BTreeMap<usize, i64>>,
     /// What the members of each group know of each other.
     pub groups: BTreeMap<u32, SharedGroup>,
 }
@@ -64,7 +67,31 @@ pub struct SharedGroup {
     pub parting: bool,
 }
 
+/// A record that was sent to come later.
+#[derive(Clone, Debug)]
+pub struct SentLater {
+    /// The send.
+    pub operation: OperationId,
+    /// Its topic.
+    pub topic: String,
+    /// Its partition.
+    pub index: i32,
+    /// When it is due at the latest, in nanoseconds.
+    pub latest: u64,
+    /// What it waits for.
+    pub waits: Waiting,
+    /// Whether it has a name of its own, by which it can be cancelled.
+    pub is_named: bool,
+}
+
 impl Shared {
+    /// Returns up to where everybody who reads what comes later has read a partition.
+    pub fn viewed_by_all(&self, topic: &str, index: i32) -> i64 {
+        let viewed = self.viewed.get(&(topic.to_owned(), index));
+        let all = viewed.filter(|viewed| viewed.len() == self.viewers);
+        all.and_then(|viewed| viewed.values().min()).copied().unwrap_or(0)
+    }
+
     /// Returns whether nobody writes any more, and all that was written is stable.
     pub const fn is_written(&self) -> bool {
         self.producers + self.pipelines + self.unstable == 0

@@ -31,6 +31,8 @@ pub struct Purger {
     line: Line<About>,
     next: u64,
     finished: bool,
+    /// Whether it leaves what has not been read by all who read what comes later.
+    spares: bool,
 }
 
 impl Purger {
@@ -38,7 +40,13 @@ impl Purger {
     pub fn new(client: usize, load: Load, shared: SharedRef) -> Self {
         let operations_left = load.operations;
         let line = Line::default();
-        Self { client, load, shared, operations_left, line, next: 0, finished: false }
+        let (next, finished, spares) = (0, false, false);
+        Self { client, load, shared, operations_left, line, next, finished, spares }
+    }
+
+    /// Makes one that deletes no more than has been read by all who read what comes later.
+    pub fn sparing(client: usize, load: Load, shared: SharedRef) -> Self {
+        Self { spares: true, ..Self::new(client, load, shared) }
     }
 
     fn topic_of(&self, place: usize) -> (&str, i32) {
@@ -109,6 +117,8 @@ impl Purger {
         let Some(partition) = place(&self.shared, topic, index) else { return };
         let before =
             if hands.rng.chance(600) { end } else { hands.rng.below(end as u64 + 1) as i64 };
+        let viewed = self.shared.borrow().viewed_by_all(topic, index);
+        let before = if self.spares { before.min(viewed) } else { before };
         let request = DeleteRecordsRequest {
             topics: vec![DeleteRecordsTopic {
                 name: KafkaString::from(topic),

@@ -1,9 +1,12 @@
 //! What is promised of records that come later.
 
 pub mod client_view;
+pub mod dedup;
+pub mod halves;
 pub mod never_early;
 pub mod on_time;
 pub mod once;
+pub mod order;
 
 use super::Checker;
 
@@ -13,6 +16,9 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(never_early::NeverEarly::default()),
         Box::new(on_time::OnTime::default()),
         Box::new(once::Once::default()),
+        Box::new(order::Order::default()),
+        Box::new(halves::Halves::default()),
+        Box::new(dedup::Dedup::default()),
         Box::new(client_view::ClientView::default()),
     ]
 }
@@ -20,10 +26,32 @@ pub fn all() -> Vec<Box<dyn Checker>> {
 #[cfg(test)]
 pub(super) mod testing {
     use super::super::testing::{P, op};
-    use crate::history::Fact;
+    use crate::history::{Fact, Waiting};
 
     pub(in crate::checkers) fn scheduled(number: u64, due_ms: i64) -> Fact {
-        Fact::Scheduled { operation: op(number), partition: P, due_ms, is_delay: false }
+        sent(number, due_ms, Waiting::Due, None)
+    }
+
+    pub(in crate::checkers) fn sent(
+        number: u64,
+        due_ms: i64,
+        waits: Waiting,
+        name: Option<u32>,
+    ) -> Fact {
+        let operation = op(number);
+        Fact::Scheduled { operation, partition: P, due_ms, is_delay: false, waits, name }
+    }
+
+    pub(in crate::checkers) fn again(number: u64) -> Fact {
+        Fact::SentAgain { operation: op(number) }
+    }
+
+    pub(in crate::checkers) fn verdict_on(command: u64, about: u64, committed: bool) -> Fact {
+        Fact::VerdictAsked { command: op(command), about: op(about), committed }
+    }
+
+    pub(in crate::checkers) fn judged(command: u64, code: i16) -> Fact {
+        Fact::VerdictAnswered { command: op(command), code }
     }
 
     pub(in crate::checkers) fn taken(number: u64, ticket: i64) -> Fact {

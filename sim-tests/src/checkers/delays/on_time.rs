@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::Checker;
 use crate::clock::EPOCH_MS;
-use crate::history::{Fact, OperationId};
+use crate::history::{Fact, OperationId, Waiting};
 
 /// How long after it is due, or after all faults are over, a record comes at the latest, in milliseconds.
 const WITHIN_MS: i64 = 15_000;
@@ -35,7 +35,7 @@ impl Checker for OnTime {
         let now_ms = EPOCH_MS + (at / 1_000_000) as i64;
         match fact {
             Fact::ClocksErr { late_ms, .. } => self.late_ms = *late_ms,
-            Fact::Scheduled { operation, due_ms, is_delay, .. } => {
+            Fact::Scheduled { operation, due_ms, is_delay, waits: Waiting::Due, .. } => {
                 self.sent.insert(*operation, (*due_ms, is_delay.then_some(at)));
             }
             Fact::EntryTaken { operation, .. } => {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mainspring_core::ids::TopicPartition;
 
 use super::super::Checker;
-use crate::history::{Fact, OperationId};
+use crate::history::{Fact, OperationId, Waiting};
 
 /// There is no such entry, or it is too late.
 const INVALID_RECORD: i16 = 87;
@@ -14,6 +14,11 @@ const INVALID_RECORD: i16 = 87;
 #[derive(Debug, Default)]
 struct Sent {
     partition: Option<TopicPartition>,
+    waits: Option<Waiting>,
+    /// It may have been replaced by another one of its name.
+    has_rivals: bool,
+    /// It was sent once more.
+    again: bool,
     ticket: Option<i64>,
     /// Where it came.
     came: Option<i64>,
@@ -30,8 +35,25 @@ pub struct Once {
     sent: BTreeMap<OperationId, Sent>,
     /// What each command is about, and whether that was accepted before.
     commands: BTreeMap<OperationId, (OperationId, bool)>,
+    /// What was sent under each name of a partition.
+    named: BTreeMap<(TopicPartition, u32), Vec<OperationId>>,
     whole: BTreeSet<TopicPartition>,
     evaluations: u64,
+}
+
+impl Once {
+    /// Notes that a record may replace others of its name, and they it, where the order is not known.
+    fn take_name(&mut self, operation: OperationId, name: (TopicPartition, u32)) {
+        let others = self.named.entry(name).or_default();
+        let mut has_rivals = false;
+        for other in others.iter() {
+            let other = self.sent.entry(*other).or_default();
+            other.has_rivals = true;
+            has_rivals |= other.ticket.is_none();
+        }
+        others.push(operation);
+        self.sent.entry(operation).or_default().has_rivals |= has_rivals;
+    }
 }
 
 impl Checker for Once {
@@ -45,8 +67,15 @@ impl Checker for Once {
 
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
-            Fact::Scheduled { operation, partition, .. } => {
-                self.sent.entry(*operation).or_default().partition = Some(*partition);
+            Fact::Scheduled { operation, partition, waits, name, .. } => {
+                let sent = self.sent.entry(*operation).or_default();
+                (sent.partition, sent.waits) = (Some(*partition), Some(*waits));
+                if let Some(name) = name {
+                    self.take_name(*operation, (*partition, *name));
+                }
+            }
+            Fact::SentAgain { operation } => {
+                self.sent.entry(*operation).or_default().again = true;
             }
             Fact::EntryTaken { operation, ticket } => {
                 self.sent.entry(*operation).or_default().ticket = Some(*ticket);
@@ -72,7 +101,7 @@ impl Checker for Once {
                     return Err(format!("{operation:?} came to {partition} and was never sent"));
                 };
                 self.evaluations += 1;
-                if sent.came.is_some_and(|before| before != *offset) {
+                if sent.came.is_some_and(|before| before != *offset) && !sent.again {
                     return Err(format!(
                         "{operation:?} came to {partition} at {:?} and at {offset}",
                         sent.came
@@ -83,14 +112,17 @@ impl Checker for Once {
                         "{operation:?} came to {partition}, where it was not sent"
                     ));
                 }
-                if sent.ticket.is_some_and(|taken| taken != *ticket) {
+                let told = sent.ticket.filter(|_| !sent.again);
+                let is_right = if sent.waits == Some(Waiting::Not) {
+                    *ticket < 0 && told.is_none_or(|told| told == *offset)
+                } else {
+                    *ticket >= 0 && ticket < offset && told.is_none_or(|told| told == *ticket)
+                };
+                if !is_right {
                     return Err(format!(
-                        "{operation:?} has the ticket {:?} and came with {ticket}",
+                        "{operation:?} came at {offset} with the ticket {ticket}, and its answer was {:?}",
                         sent.ticket
                     ));
-                }
-                if offset <= ticket {
-                    return Err(format!("{operation:?} came at {offset}, its ticket is {ticket}"));
                 }
                 sent.came = Some(*offset);
             }
@@ -114,6 +146,10 @@ impl Checker for Once {
                 continue;
             }
             self.evaluations += 1;
+            // What becomes of a half message is another promise.
+            if sent.waits == Some(Waiting::Verdict) {
+                continue;
+            }
             match (sent.came, sent.cancelled) {
                 (Some(offset), true) => {
                     return Err(format!(
@@ -125,7 +161,9 @@ impl Checker for Once {
                         "{operation:?} never came, and its cancel was refused as too late"
                     ));
                 }
-                (None, false) if sent.ticket.is_some() && sent.unknown.is_empty() => {
+                (None, false)
+                    if sent.ticket.is_some() && sent.unknown.is_empty() && !sent.has_rivals =>
+                {
                     return Err(format!("{operation:?} was accepted and never came"));
                 }
                 _ => {}
@@ -183,6 +221,25 @@ mod tests {
         let then = |rest: &[Fact]| [&sent[..], rest].concat();
         fails(Once::default(), &then(&[cancelled(2, 0), came(1, 7, 0)]));
         fails(Once::default(), &then(&[came(1, 7, 0), cancelled(2, 0), whole(8)]));
+    }
+
+    #[test]
+    fn the_last_of_a_name_comes() {
+        let named = |number| sent(number, 5, Waiting::Due, Some(2));
+        let two = [named(1), taken(1, 0), named(2), taken(2, 4), came(2, 9, 4), whole(10)];
+        passes(Once::default(), &two);
+        fails(Once::default(), &[named(1), taken(1, 0), named(2), taken(2, 4), whole(10)]);
+        let at_once = [named(1), named(2), taken(2, 4), taken(1, 6), came(1, 9, 6), whole(10)];
+        passes(Once::default(), &at_once);
+    }
+
+    #[test]
+    fn what_does_not_wait_stands_where_its_answer_says() {
+        let plain = sent(1, 5, Waiting::Not, None);
+        passes(Once::default(), &[plain.clone(), taken(1, 3), came(1, 3, -1), whole(4)]);
+        fails(Once::default(), &[plain.clone(), taken(1, 3), came(1, 5, -1)]);
+        fails(Once::default(), &[plain, taken(1, 3), came(1, 5, 3)]);
+        fails(Once::default(), &[scheduled(1, 5), taken(1, 3), came(1, 3, -1)]);
     }
 
     #[test]
