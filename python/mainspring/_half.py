@@ -78,7 +78,7 @@ Checker = Callable[[HalfMessage], TxStatus]
 HeaderPairs = Mapping[str, bytes | str | None] | Iterable[tuple[str, bytes | str | None]]
 
 
-def check_group(group: str | None, checker: object) -> None:
+def check_group(group: str | None, checker: Any) -> None:
     """Refuses a check group that is none, and a checker that nobody would ask."""
     if checker is not None and not callable(checker):
         message = f"a checker is called with a HalfMessage, and {checker!r} cannot be called"
