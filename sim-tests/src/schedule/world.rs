@@ -409,7 +409,7 @@ impl WorldPlan {
                 Box::new(Reader::new(number, load, shared, version, recorder, age))
             }
             Work::Passing => Box::new(Passing::new(load, shared)),
-            Work::DelayPurger => Box::new(Purger::sparing(number, later(load), shared)),
+            Work::DelayPurger => Box::new(Purger::sparing(number, later(&load), shared)),
             Work::Purger => Box::new(Purger::new(number, load, shared)),
             Work::Member { group, is_static } => {
                 Box::new(Member::new(number, group, is_static, load, shared))
@@ -424,11 +424,11 @@ impl WorldPlan {
                 Box::new(CommittedReader::new(number, load, shared, version))
             }
             Work::Delayer { cancels } => {
-                Box::new(Delayer::new(number, later(load), shared, cancels))
+                Box::new(Delayer::new(number, later(&load), shared, cancels))
             }
             Work::DelayReader { version, committed } => {
                 let clocks = self.clock_error();
-                let load = later(load);
+                let load = later(&load);
                 Box::new(DelayReader::new(number, load, shared, version, committed, clocks))
             }
             Work::Pipeline(making) => Box::new(Pipeline::new(number, load, shared, making)),
@@ -525,9 +525,9 @@ impl WorldPlan {
 }
 
 /// Returns the load of who deals with what comes later, which has topics of its own.
-fn later(load: Load) -> Load {
+fn later(load: &Load) -> Load {
     let topics = (0..load.topics.len()).map(|n| format!("later-{n}")).collect();
-    Load { topics, ..load }
+    Load { topics, ..load.clone() }
 }
 
 const TIME_MAX: u64 = 7 * 24 * 3_600 * SECOND;

@@ -21,7 +21,7 @@ struct Half {
 /// Follows each half message.
 #[derive(Debug, Default)]
 pub struct Halves {
-    halves: BTreeMap<OperationId, Half>,
+    kept: BTreeMap<OperationId, Half>,
     /// What each verdict is about, and what it is.
     verdicts: BTreeMap<OperationId, (OperationId, bool)>,
     whole: BTreeSet<TopicPartition>,
@@ -43,17 +43,17 @@ impl Checker for Halves {
             Fact::Scheduled { operation, partition, waits: Waiting::Verdict, .. } => {
                 let half =
                     Half { partition: *partition, commit_asked: false, verdict: None, came: None };
-                self.halves.insert(*operation, half);
+                self.kept.insert(*operation, half);
             }
             Fact::VerdictAsked { command, about, committed } => {
                 self.verdicts.insert(*command, (*about, *committed));
-                if let Some(half) = self.halves.get_mut(about) {
+                if let Some(half) = self.kept.get_mut(about) {
                     half.commit_asked |= committed;
                 }
             }
             Fact::VerdictAnswered { command, code: 0 } => {
                 let Some((about, committed)) = self.verdicts.get(command) else { return Ok(()) };
-                let Some(half) = self.halves.get_mut(about) else { return Ok(()) };
+                let Some(half) = self.kept.get_mut(about) else { return Ok(()) };
                 self.evaluations += 1;
                 if half.verdict.is_some_and(|before| before != *committed) {
                     return Err(format!("{about:?} was committed and rolled back"));
@@ -64,7 +64,7 @@ impl Checker for Halves {
                 half.verdict = Some(*committed);
             }
             Fact::Came { operation, partition, offset, .. } => {
-                let Some(half) = self.halves.get_mut(operation) else { return Ok(()) };
+                let Some(half) = self.kept.get_mut(operation) else { return Ok(()) };
                 self.evaluations += 1;
                 if !half.commit_asked {
                     return Err(format!(
@@ -87,7 +87,7 @@ impl Checker for Halves {
     }
 
     fn finish(&mut self) -> Result<(), String> {
-        for (operation, half) in &self.halves {
+        for (operation, half) in &self.kept {
             if !self.whole.contains(&half.partition) {
                 continue;
             }
