@@ -33,13 +33,13 @@ impl Checker for FetchGating {
             // high watermark next moves.
             Fact::Ready { .. } => self.committed.clear(),
             Fact::Read { partition, records, crc_valid, high_watermark, .. } => {
-                self.evaluations += 1;
                 if !crc_valid {
                     return Err(format!("a batch of {partition} was served with a wrong CRC"));
                 }
                 let Some(last) = records.last().map(|record| record.offset) else {
                     return Ok(());
                 };
+                self.evaluations += 1;
                 if last >= *high_watermark {
                     return Err(format!(
                         "offset {last} of {partition} was served beyond the high watermark \
@@ -52,6 +52,15 @@ impl Checker for FetchGating {
                     return Err(format!(
                         "offset {last} of {partition} was served, and no node had committed it: \
                          the largest high watermark was {committed}"
+                    ));
+                }
+            }
+            Fact::Viewed { partition, batches, .. } => {
+                let Some(last) = batches.last().map(|batch| batch.last) else { return Ok(()) };
+                self.evaluations += 1;
+                if self.committed.get(partition).is_some_and(|&committed| last >= committed) {
+                    return Err(format!(
+                        "offset {last} of {partition} was served, and no node had committed it"
                     ));
                 }
             }
@@ -69,6 +78,7 @@ impl Checker for FetchGating {
 mod tests {
     use super::super::testing::*;
     use super::*;
+    use crate::history::ServedBatch;
 
     #[test]
     fn a_record_beyond_the_high_watermark_is_found() {
@@ -80,6 +90,26 @@ mod tests {
     fn a_record_that_no_node_has_committed_is_found() {
         let moved = Fact::HighWatermark { node: 0, partition: P, offset: 1 };
         fails(FetchGating::default(), &[moved, read(0, &[(0, 5), (1, 6)], 2)]);
+    }
+
+    #[test]
+    fn what_comes_later_is_committed_too() {
+        let moved = Fact::HighWatermark { node: 0, partition: P, offset: 2 };
+        let viewed = |last| {
+            let (base, last_record) = (0, Some(last));
+            let batch = ServedBatch { base, last, last_record, is_hidden: false, crc_valid: true };
+            let (high_watermark, last_stable_offset) = (last + 1, last + 1);
+            Fact::Viewed {
+                client: 1,
+                partition: P,
+                from: 0,
+                batches: vec![batch],
+                high_watermark,
+                last_stable_offset,
+            }
+        };
+        passes(FetchGating::default(), &[moved.clone(), viewed(1)]);
+        fails(FetchGating::default(), &[moved, viewed(2)]);
     }
 
     #[test]

@@ -31,7 +31,9 @@ impl Checker for Refusals {
 
     fn observe(&mut self, at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
-            Fact::Acked { .. } | Fact::Read { .. } => self.evaluations += 1,
+            Fact::Acked { .. } | Fact::EntryTaken { .. } | Fact::Read { .. } => {
+                self.evaluations += 1;
+            }
             Fact::Retention { .. } | Fact::AskedPurge { .. } => self.starts_move = true,
             Fact::Healed { .. } => self.healed = Some(at),
             // Of a connection made before, the other end may have died without a word.

@@ -39,7 +39,8 @@ const FLOORS: &[(&str, u64)] = &[
     ("starts", 300),
 ];
 
-const ARMED: &[&str] = &["I13", "I32", "I33", "I34", "I35", "I36", "F14", "F19", "I40", "I41"];
+const ARMED: &[&str] =
+    &["I13", "I32", "I33", "I34", "I35", "I36", "F14", "F19", "I40", "I41", "L1", "L3"];
 
 const KINDS: &[Kind] = &[
     Kind::Kill,

@@ -113,7 +113,6 @@ impl DelayReader {
         (&self.load.topics[at / partitions], (at % partitions) as i32)
     }
 
-    /// Returns whether nobody writes any more.
     /// Returns whether nobody writes any more, and all that waits must have come.
     fn is_written(&self, now: u64) -> bool {
         let shared = self.shared.borrow();

@@ -8,15 +8,14 @@ use bytes::Bytes;
 use mainspring_core::client::network::NetworkConfig;
 use mainspring_core::client::producer::accumulator::Ticket;
 use mainspring_core::client::producer::{NewRecord, Producer, ProducerConfig};
-use mainspring_core::client::{ClientError, Effect, Input, Link};
+use mainspring_core::client::{ClientError, Input};
+use mainspring_core::error::ErrorCode;
 use mainspring_core::ids::{PartitionIndex, TopicPartition};
-use mainspring_core::time::{Instant, Now, UnixMillis};
 use mainspring_core::wire::KafkaString;
 
+use super::links::{Links, now};
 use super::{Load, SentLater, SharedRef, bootstrap, place};
-use crate::clock::EPOCH_MS;
 use crate::history::{Fact, OperationId, Waiting};
-use crate::net::StreamId;
 use crate::world::{Actor, ActorEvent, Hands, MILLISECOND, SECOND};
 
 /// Mean time by which records are delayed, in nanoseconds.
@@ -50,8 +49,7 @@ pub struct Delayer {
     load: Load,
     shared: SharedRef,
     machine: Producer,
-    streams: BTreeMap<Link, StreamId>,
-    links: BTreeMap<StreamId, Link>,
+    links: Links,
     /// Whether it sends commands rather than records.
     cancels: bool,
     /// Commands that are verdicts and have no answer.
@@ -84,8 +82,7 @@ impl Delayer {
             load,
             shared,
             machine: Producer::new(config),
-            streams: BTreeMap::new(),
-            links: BTreeMap::new(),
+            links: Links::default(),
             cancels,
             verdicts: BTreeSet::new(),
             tickets: BTreeMap::new(),
@@ -93,13 +90,6 @@ impl Delayer {
             next_send: 0,
             finishing: false,
             done: false,
-        }
-    }
-
-    fn now(hands: &Hands<'_>) -> Now {
-        Now {
-            mono: Instant::from_nanos(hands.now),
-            wall: UnixMillis(EPOCH_MS + (hands.now / MILLISECOND) as i64),
         }
     }
 
@@ -125,7 +115,7 @@ impl Delayer {
     ) {
         let operation = self.operation();
         let own = token(operation);
-        let now_ms = Self::now(hands).wall.0;
+        let now_ms = now(hands).wall.0;
         let delay = hands.rng.exponential(DELAY_MEAN).min(DELAY_MAX);
         let mut delay_ms = (delay / MILLISECOND) as i64;
         let is_delay = hands.rng.chance(500);
@@ -225,7 +215,7 @@ impl Delayer {
         key: &str,
         headers: Vec<(Bytes, Option<Bytes>)>,
     ) {
-        let now = Self::now(hands);
+        let now = now(hands);
         let record = NewRecord {
             topic: KafkaString::from(topic),
             partition: Some(PartitionIndex(index)),
@@ -249,34 +239,22 @@ impl Delayer {
 
     fn drive(&mut self, hands: &mut Hands<'_>) {
         while let Some(effect) = self.machine.poll_effect() {
-            match effect {
-                Effect::Connect { link, host, .. } => {
-                    let stream = hands.connect(hands.node_of(&host));
-                    self.streams.insert(link, stream);
-                    self.links.insert(stream, link);
-                }
-                Effect::Transmit { link, parts } => {
-                    if let Some(&stream) = self.streams.get(&link) {
-                        hands.send(stream, parts);
-                    }
-                }
-                Effect::Close { link } => {
-                    if let Some(stream) = self.streams.remove(&link) {
-                        self.links.remove(&stream);
-                        hands.close(stream);
-                    }
-                }
-            }
+            self.links.carry_out(hands, effect);
         }
         while let Some(delivery) = self.machine.poll_delivery() {
             let Some(operation) = self.tickets.remove(&delivery.ticket) else { continue };
             match delivery.result {
                 Ok(Some(_)) if self.cancels => self.answered(hands, operation, 0),
                 Ok(Some(offset)) => hands.tell(Fact::EntryTaken { operation, ticket: offset.0 }),
-                Err(ClientError::Broker(code) | ClientError::Refused { code, .. })
-                    if self.cancels =>
-                {
-                    self.answered(hands, operation, code.code());
+                Err(ClientError::Broker(code) | ClientError::Refused { code, .. }) => {
+                    if self.cancels {
+                        self.answered(hands, operation, code.code());
+                    }
+                    // A command may come too late; what an error is that passes was sent until time was up.
+                    let may_be = self.cancels && code == ErrorCode::InvalidRecord;
+                    if !may_be && !code.is_retriable() {
+                        hands.tell(Fact::Refused { operation, code: code.code() });
+                    }
                 }
                 Ok(None) | Err(_) => {}
             }
@@ -293,29 +271,18 @@ impl Delayer {
 
 impl Actor for Delayer {
     fn handle(&mut self, hands: &mut Hands<'_>, event: ActorEvent) {
-        let now = Self::now(hands);
-        match event {
-            ActorEvent::Wake => self.machine.handle(now, Input::Wakeup),
-            ActorEvent::Connected(stream) => {
-                if let Some(&link) = self.links.get(&stream) {
-                    self.machine.handle(now, Input::Connected(link));
-                }
-            }
-            ActorEvent::Received(stream, bytes) => {
-                if let Some(&link) = self.links.get(&stream) {
-                    self.machine.handle(now, Input::Received(link, bytes));
-                }
-            }
-            ActorEvent::Disconnected(stream) => {
-                if let Some(link) = self.links.remove(&stream) {
-                    self.streams.remove(&link);
-                    self.machine.handle(now, Input::Disconnected(link));
-                }
-            }
+        let now = now(hands);
+        let input = match event {
+            ActorEvent::Wake => Some(Input::Wakeup),
             ActorEvent::Finish => {
                 self.finishing = true;
                 self.machine.flush(now);
+                None
             }
+            event => self.links.input(&event),
+        };
+        if let Some(input) = input {
+            self.machine.handle(now, input);
         }
         if !self.finishing && self.sends_left > 0 && hands.now >= self.next_send {
             self.next_send = hands.now + hands.rng.exponential(self.load.pause);

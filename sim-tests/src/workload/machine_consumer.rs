@@ -4,23 +4,22 @@
 //! without a word, and another one takes its place. At the end it reads on until nothing has come for a
 //! while, and is closed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use mainspring_core::client::Input;
 use mainspring_core::client::consumer::{Consumer, ConsumerConfig, ConsumerEvent};
 use mainspring_core::client::fetcher::Start;
 use mainspring_core::client::group::assignor::Assignor;
 use mainspring_core::client::network::NetworkConfig;
-use mainspring_core::client::{Effect, Input, Link};
-use mainspring_core::time::{Instant, Now, UnixMillis};
+use mainspring_core::time::Instant;
 use mainspring_core::wire::KafkaString;
 
 use serde::{Deserialize, Serialize};
 
+use super::links::{Links, now};
 use super::{Load, SharedRef, bootstrap};
-use crate::clock::EPOCH_MS;
 use crate::history::{Fact, RecordKind, SeenRecord, record_hash};
-use crate::net::StreamId;
 use crate::world::{Actor, ActorEvent, Hands, MILLISECOND, SECOND};
 
 /// How long nothing must have come at the end. Sessions of the dead are over by then.
@@ -50,8 +49,7 @@ pub struct MachineConsumer {
     shared: SharedRef,
     habits: Habits,
     machine: Consumer,
-    streams: BTreeMap<Link, StreamId>,
-    links: BTreeMap<StreamId, Link>,
+    links: Links,
     next_poll: u64,
     /// When it last got a record, or noticed that something still goes on.
     last_news: u64,
@@ -68,8 +66,7 @@ impl MachineConsumer {
             load,
             shared,
             habits,
-            streams: BTreeMap::new(),
-            links: BTreeMap::new(),
+            links: Links::default(),
             next_poll: 0,
             last_news: 0,
             finishing: false,
@@ -102,19 +99,9 @@ impl MachineConsumer {
         Consumer::new(config)
     }
 
-    fn now(hands: &Hands<'_>) -> Now {
-        Now {
-            mono: Instant::from_nanos(hands.now),
-            wall: UnixMillis(EPOCH_MS + (hands.now / MILLISECOND) as i64),
-        }
-    }
-
     /// Puts a new one in the place of one that is closed or dead.
     fn begin_anew(&mut self, hands: &mut Hands<'_>) {
-        for stream in std::mem::take(&mut self.links).into_keys() {
-            hands.close(stream);
-        }
-        self.streams.clear();
+        self.links.close_all(hands);
         self.machine = Self::machine(&self.habits, self.load.cluster);
         self.subscribe(hands);
     }
@@ -122,11 +109,11 @@ impl MachineConsumer {
     fn subscribe(&mut self, hands: &Hands<'_>) {
         let topics: BTreeSet<KafkaString> =
             self.load.topics.iter().map(|name| KafkaString::from(name.as_str())).collect();
-        self.machine.subscribe(Self::now(hands), topics);
+        self.machine.subscribe(now(hands), topics);
     }
 
     fn poll(&mut self, hands: &mut Hands<'_>) {
-        let now = Self::now(hands);
+        let now = now(hands);
         while let Some(event) = self.machine.poll_event(now) {
             match event {
                 ConsumerEvent::Records { place, records, next_offset, high_watermark } => {
@@ -196,7 +183,7 @@ impl MachineConsumer {
         if hands.now >= self.last_news + QUIET {
             let group = self.habits.group;
             hands.tell(Fact::GroupRead { group });
-            self.machine.close(Self::now(hands));
+            self.machine.close(now(hands));
             // Closed once; its end is told as an event.
             self.last_news = u64::MAX / 2;
         }
@@ -210,24 +197,7 @@ impl MachineConsumer {
             self.poll(hands);
         }
         while let Some(effect) = self.machine.poll_effect() {
-            match effect {
-                Effect::Connect { link, host, .. } => {
-                    let stream = hands.connect(hands.node_of(&host));
-                    self.streams.insert(link, stream);
-                    self.links.insert(stream, link);
-                }
-                Effect::Transmit { link, parts } => {
-                    if let Some(&stream) = self.streams.get(&link) {
-                        hands.send(stream, parts);
-                    }
-                }
-                Effect::Close { link } => {
-                    if let Some(stream) = self.streams.remove(&link) {
-                        self.links.remove(&stream);
-                        hands.close(stream);
-                    }
-                }
-            }
+            self.links.carry_out(hands, effect);
         }
         let due = self.machine.next_deadline().map_or(u64::MAX, Instant::as_nanos);
         let due = due.min(hands.now + 500 * MILLISECOND).max(hands.now + 1);
@@ -238,33 +208,22 @@ impl MachineConsumer {
 
 impl Actor for MachineConsumer {
     fn handle(&mut self, hands: &mut Hands<'_>, event: ActorEvent) {
-        let now = Self::now(hands);
+        let now = now(hands);
         if self.machine.assignment().is_empty() && self.last_news == 0 {
             self.last_news = 1;
             self.subscribe(hands);
         }
-        match event {
-            ActorEvent::Wake => self.machine.handle(now, Input::Wakeup),
-            ActorEvent::Connected(stream) => {
-                if let Some(&link) = self.links.get(&stream) {
-                    self.machine.handle(now, Input::Connected(link));
-                }
-            }
-            ActorEvent::Received(stream, bytes) => {
-                if let Some(&link) = self.links.get(&stream) {
-                    self.machine.handle(now, Input::Received(link, bytes));
-                }
-            }
-            ActorEvent::Disconnected(stream) => {
-                if let Some(link) = self.links.remove(&stream) {
-                    self.streams.remove(&link);
-                    self.machine.handle(now, Input::Disconnected(link));
-                }
-            }
+        let input = match event {
+            ActorEvent::Wake => Some(Input::Wakeup),
             ActorEvent::Finish => {
                 self.finishing = true;
                 self.last_news = hands.now;
+                None
             }
+            event => self.links.input(&event),
+        };
+        if let Some(input) = input {
+            self.machine.handle(now, input);
         }
         self.drive(hands);
     }

@@ -7,16 +7,14 @@ use bytes::Bytes;
 use mainspring_core::client::network::NetworkConfig;
 use mainspring_core::client::producer::accumulator::Ticket;
 use mainspring_core::client::producer::{NewRecord, Producer, ProducerConfig};
-use mainspring_core::client::{ClientError, Effect, Input, Link};
+use mainspring_core::client::{ClientError, Input};
 use mainspring_core::ids::{PartitionIndex, TopicPartition};
-use mainspring_core::time::{Instant, Now, UnixMillis};
 use mainspring_core::wire::KafkaString;
 
+use super::links::{Links, now};
 use super::{Load, SharedRef, bootstrap, place};
-use crate::clock::EPOCH_MS;
 use crate::history::{Fact, OperationId, record_hash};
-use crate::net::StreamId;
-use crate::world::{Actor, ActorEvent, Hands, MILLISECOND, SECOND};
+use crate::world::{Actor, ActorEvent, Hands, SECOND};
 
 /// The producer.
 #[derive(Debug)]
@@ -25,8 +23,7 @@ pub struct MachineProducer {
     load: Load,
     shared: SharedRef,
     machine: Producer,
-    streams: BTreeMap<Link, StreamId>,
-    links: BTreeMap<StreamId, Link>,
+    links: Links,
     tickets: BTreeMap<Ticket, OperationId>,
     next_operation: u64,
     sends_left: u64,
@@ -55,20 +52,12 @@ impl MachineProducer {
             load,
             shared,
             machine: Producer::new(config),
-            streams: BTreeMap::new(),
-            links: BTreeMap::new(),
+            links: Links::default(),
             tickets: BTreeMap::new(),
             next_operation: 0,
             next_send: 0,
             finishing: false,
             done: false,
-        }
-    }
-
-    fn now(hands: &Hands<'_>) -> Now {
-        Now {
-            mono: Instant::from_nanos(hands.now),
-            wall: UnixMillis(EPOCH_MS + (hands.now / MILLISECOND) as i64),
         }
     }
 
@@ -94,7 +83,7 @@ impl MachineProducer {
         let operation = OperationId { client: self.client, number: self.next_operation };
         self.next_operation += 1;
         self.sends_left -= 1;
-        let now = Self::now(hands);
+        let now = now(hands);
         let key = Bytes::from(format!("{}-{}", self.client, operation.number));
         let length = hands.rng.exponential(self.load.bytes) as usize;
         let value = Bytes::from(vec![hands.rng.below(256) as u8; length]);
@@ -118,24 +107,7 @@ impl MachineProducer {
 
     fn drive(&mut self, hands: &mut Hands<'_>) {
         while let Some(effect) = self.machine.poll_effect() {
-            match effect {
-                Effect::Connect { link, host, .. } => {
-                    let stream = hands.connect(hands.node_of(&host));
-                    self.streams.insert(link, stream);
-                    self.links.insert(stream, link);
-                }
-                Effect::Transmit { link, parts } => {
-                    if let Some(&stream) = self.streams.get(&link) {
-                        hands.send(stream, parts);
-                    }
-                }
-                Effect::Close { link } => {
-                    if let Some(stream) = self.streams.remove(&link) {
-                        self.links.remove(&stream);
-                        hands.close(stream);
-                    }
-                }
-            }
+            self.links.carry_out(hands, effect);
         }
         while let Some(delivery) = self.machine.poll_delivery() {
             let Some(operation) = self.tickets.remove(&delivery.ticket) else { continue };
@@ -159,29 +131,18 @@ impl MachineProducer {
 
 impl Actor for MachineProducer {
     fn handle(&mut self, hands: &mut Hands<'_>, event: ActorEvent) {
-        let now = Self::now(hands);
-        match event {
-            ActorEvent::Wake => self.machine.handle(now, Input::Wakeup),
-            ActorEvent::Connected(stream) => {
-                if let Some(&link) = self.links.get(&stream) {
-                    self.machine.handle(now, Input::Connected(link));
-                }
-            }
-            ActorEvent::Received(stream, bytes) => {
-                if let Some(&link) = self.links.get(&stream) {
-                    self.machine.handle(now, Input::Received(link, bytes));
-                }
-            }
-            ActorEvent::Disconnected(stream) => {
-                if let Some(link) = self.links.remove(&stream) {
-                    self.streams.remove(&link);
-                    self.machine.handle(now, Input::Disconnected(link));
-                }
-            }
+        let now = now(hands);
+        let input = match event {
+            ActorEvent::Wake => Some(Input::Wakeup),
             ActorEvent::Finish => {
                 self.finishing = true;
                 self.machine.flush(now);
+                None
             }
+            event => self.links.input(&event),
+        };
+        if let Some(input) = input {
+            self.machine.handle(now, input);
         }
         if !self.finishing && self.sends_left > 0 && hands.now >= self.next_send {
             self.next_send = hands.now + hands.rng.exponential(self.load.pause);

@@ -26,6 +26,8 @@ use crate::random::Random;
 const TOPIC: &str = "later";
 /// Partitions, each with a sender of its own.
 const PARTITIONS: i32 = 2;
+/// How long a sender tries in vain.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Longest delay, in milliseconds.
 const DELAY_MAX: u64 = 1_500;
 /// Settings that let files turn over and what waits be copied within a short run.
@@ -210,18 +212,20 @@ impl From<String> for Broken {
 
 impl State {
     fn run(mut self) -> Outcome {
-        let mut tries = 0;
-        while tries < 500 {
-            let next = self.next;
+        let mut since = Instant::now();
+        while since.elapsed() < PATIENCE {
+            let before = (self.next, self.cancels.len());
             match self.talk() {
                 Ok(()) => return Ok(()),
                 Err(Broken::Fatal(problem)) => return Err(problem),
                 Err(Broken::Passing) => {}
             }
-            tries = if self.next > next { 0 } else { tries + 1 };
+            if (self.next, self.cancels.len()) != before {
+                since = Instant::now();
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
-        Err("no answer".to_owned())
+        Err(format!("nothing has come of its tries for {PATIENCE:?}"))
     }
 
     fn talk(&mut self) -> Result<(), Broken> {
@@ -335,6 +339,7 @@ impl Read {
         // What is cancelled before this reading never comes; what is cancelled during it may be found already.
         let cancelled = sender.shared.known().cancelled.clone();
         let (records, next) = read(client, TOPIC, sender.partition, self.next)?;
+        let now = unix_ms();
         self.next = next;
         let known = sender.shared.known();
         for record in records {
@@ -344,6 +349,8 @@ impl Read {
             let due = *known.due.get(&number).ok_or_else(|| format!("nobody has sent {number}"))?;
             let there = || format!("{number} of {} at {}", sender.partition, record.offset);
             ensure(record.due == Some(due), || format!("{}: due {due}, {record:?}", there()))?;
+            // Its timestamp is the broker's own word; it was read by now at the latest.
+            ensure(due <= now, || format!("{}: read {} ms early", there(), due - now))?;
             ensure(record.timestamp >= due, || {
                 format!("{}: {} ms early", there(), due - record.timestamp)
             })?;
@@ -420,6 +427,14 @@ impl Cycles {
                 std::thread::sleep(Duration::from_millis(50));
             }
             let known = sender.shared.known();
+            if let Some(number) =
+                known.cancelled.iter().find(|number| read.seen.contains_key(number))
+            {
+                let partition = sender.partition;
+                return Err(format!(
+                    "{number} of {partition} came, and its cancel was acknowledged"
+                ));
+            }
             fired += read.seen.len();
             cancelled += known.cancelled.len();
             late += known.late.len();

@@ -1,5 +1,5 @@
-//! I34, F04: an accepted record comes once, or never if its cancel was acknowledged; never both. A cancel that is
-//! refused was too late.
+//! I34, F04: an accepted record comes once, to every reader, or never if its cancel was acknowledged or another one
+//! of its name has replaced it; never both. A cancel that is refused was too late.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +22,10 @@ struct Sent {
     ticket: Option<i64>,
     /// Where it came.
     came: Option<i64>,
+    /// The ticket that it came with.
+    carried: Option<i64>,
+    /// Who has seen it.
+    shown_to: BTreeSet<usize>,
     /// Cancels without an answer, or with one that says nothing of the outcome.
     unknown: BTreeSet<OperationId>,
     cancelled: bool,
@@ -37,7 +41,8 @@ pub struct Once {
     commands: BTreeMap<OperationId, (OperationId, bool)>,
     /// What was sent under each name of a partition.
     named: BTreeMap<(TopicPartition, u32), Vec<OperationId>>,
-    whole: BTreeSet<TopicPartition>,
+    /// Who has read all of each partition.
+    whole: BTreeMap<TopicPartition, BTreeSet<usize>>,
     evaluations: u64,
 }
 
@@ -53,6 +58,25 @@ impl Once {
         }
         others.push(operation);
         self.sent.entry(operation).or_default().has_rivals |= has_rivals;
+    }
+
+    /// What was accepted under a name between the acceptance of another one and its delivery has replaced that.
+    fn judge_names(&self) -> Result<(), String> {
+        for named in self.named.values() {
+            let all = || named.iter().filter_map(|id| Some((id, self.sent.get(id)?)));
+            for (id, sent) in all() {
+                let (Some(ticket), Some(offset)) = (sent.carried, sent.came) else { continue };
+                let mut newer =
+                    all().filter_map(|(_, other)| other.ticket.filter(|_| !other.again));
+                let newer = newer.find(|newer| (ticket + 1..offset).contains(newer));
+                if let Some(newer) = newer {
+                    return Err(format!(
+                        "{id:?} with the ticket {ticket} came at {offset}, and {newer} had replaced it"
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -96,7 +120,7 @@ impl Checker for Once {
                     sent.unknown.remove(command);
                 }
             }
-            Fact::Came { operation, partition, offset, ticket, .. } => {
+            Fact::Came { client, operation, partition, offset, ticket } => {
                 let Some(sent) = self.sent.get_mut(operation) else {
                     return Err(format!("{operation:?} came to {partition} and was never sent"));
                 };
@@ -125,9 +149,11 @@ impl Checker for Once {
                     ));
                 }
                 sent.came = Some(*offset);
+                sent.carried = Some(*ticket).filter(|ticket| *ticket >= 0);
+                sent.shown_to.insert(*client);
             }
-            Fact::ViewedWhole { partition, .. } => {
-                self.whole.insert(*partition);
+            Fact::ViewedWhole { client, partition, .. } => {
+                self.whole.entry(*partition).or_default().insert(*client);
             }
             _ => {}
         }
@@ -141,11 +167,18 @@ impl Checker for Once {
     }
 
     fn finish(&mut self) -> Result<(), String> {
+        self.judge_names()?;
         for (operation, sent) in &self.sent {
-            if sent.partition.is_none_or(|partition| !self.whole.contains(&partition)) {
-                continue;
-            }
+            let viewers = sent.partition.and_then(|partition| self.whole.get(&partition));
+            let Some(viewers) = viewers else { continue };
             self.evaluations += 1;
+            if let (Some(offset), Some(client)) =
+                (sent.came, viewers.difference(&sent.shown_to).next())
+            {
+                return Err(format!(
+                    "{operation:?} came at {offset}, and client {client}, who has read all, was not shown it"
+                ));
+            }
             // What becomes of a half message is another promise.
             if sent.waits == Some(Waiting::Verdict) {
                 continue;
@@ -231,6 +264,18 @@ mod tests {
         fails(Once::default(), &[named(1), taken(1, 0), named(2), taken(2, 4), whole(10)]);
         let at_once = [named(1), named(2), taken(2, 4), taken(1, 6), came(1, 9, 6), whole(10)];
         passes(Once::default(), &at_once);
+        let after = [named(1), taken(1, 0), came(1, 3, 0), named(2), taken(2, 4), came(2, 9, 4)];
+        passes(Once::default(), &after);
+        let both = [named(1), taken(1, 0), named(2), taken(2, 4), came(1, 8, 0), came(2, 9, 4)];
+        fails(Once::default(), &both);
+    }
+
+    #[test]
+    fn one_that_a_reader_of_all_is_not_shown_is_found() {
+        let other = Fact::ViewedWhole { client: 2, partition: P, position: 8, latest: 8 };
+        let story = [scheduled(1, 5), taken(1, 0), came(1, 7, 0), whole(8)];
+        passes(Once::default(), &story);
+        fails(Once::default(), &[&story[..], &[other]].concat());
     }
 
     #[test]
