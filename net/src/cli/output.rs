@@ -92,15 +92,15 @@ impl Table {
         let mut table = comfy_table::Table::new();
         table.load_preset(comfy_table::presets::NOTHING);
         table.set_header(columns.iter().map(|name| name.to_uppercase()));
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
         Self(table)
     }
 
     /// Adds a row.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.0.add_row(cells);
-        for column in self.0.column_iter_mut() {
-            column.set_padding((0, 2));
-        }
     }
 }
 
@@ -114,5 +114,18 @@ impl fmt::Display for Table {
             f.write_str(line.trim_end())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_at_the_margin_with_rows_and_without() {
+        let mut table = Table::new(&["topic", "state"]);
+        assert_eq!(table.to_string(), "TOPIC  STATE");
+        table.row(["reminders".to_owned(), "due".to_owned()]);
+        assert_eq!(table.to_string(), "TOPIC      STATE\nreminders  due");
     }
 }
