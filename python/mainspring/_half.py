@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from mainspring._client import topic_name, wait
 from mainspring._later import Delay, ScheduleId, check_altered, delay_millis, helper
 from mainspring._types import Headers
 from mainspring.errors import (
+    AlreadyDelivered,
     ConfigError,
     MainspringError,
     TopicAlreadyExists,
@@ -124,6 +126,12 @@ class HalfCore:
                 "another producer for them"
             )
             raise TransactionStateError(message)
+        if dict(producer._settings).get("acks") == "0":
+            message = (
+                "with acks=0 nobody is told where a half message waits, so that its verdict cannot be given; use "
+                'another producer, with acks="all"'
+            )
+            raise ConfigError(message)
         pairs = list(headers.items() if isinstance(headers, Mapping) else headers or ())
         pairs.append(("mainspring-half", group))
         if check_after is not None:
@@ -195,7 +203,10 @@ class HalfCore:
 
 def note_rollback(error: BaseException, problem: MainspringError) -> None:
     """Adds to what ended a block that its half message still waits for a verdict."""
-    error.add_note(f"the half message was not rolled back either, and is left to the checker: {problem}")
+    if isinstance(problem, AlreadyDelivered):
+        error.add_note(f"the half message was not rolled back: it had been let out before; {problem}")
+    else:
+        error.add_note(f"the half message was not rolled back either, and is left to the checker: {problem}")
 
 
 class Half(HalfCore):
@@ -351,6 +362,7 @@ class CheckerThread(CheckerCore):
         self._checker = checker
         self._stopping = threading.Event()
         self._consumer: Consumer[bytes | None, bytes | None] | None = None
+        self._asks: _native.Admin | None = None
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="mainspring-checker", daemon=True)
         self._thread.start()
@@ -358,10 +370,15 @@ class CheckerThread(CheckerCore):
     def stop(self) -> None:
         """Has it end after the question at hand."""
         self._stopping.set()
-        consumer = self._consumer
         # A forked child has no thread of its parent's.
-        if consumer is not None and self._process == os.getpid():
+        if self._process != os.getpid():
+            return
+        consumer, asks = self._consumer, self._asks
+        if consumer is not None:
             consumer.stop()
+        elif asks is not None:
+            # No question is at hand; it waits for a broker to make the topic, perhaps for long.
+            asks.close()
 
     def join(self, timeout: float) -> None:
         """Waits until it has ended, for so many seconds at most."""
@@ -371,12 +388,16 @@ class CheckerThread(CheckerCore):
     def _run(self) -> None:
         pause = PAUSE_FIRST
         while not self._stopping.is_set():
+            begun = time.monotonic()
             try:
                 self._serve()
-                pause = PAUSE_FIRST
+                # Its consumer was stopped: by `stop`, or by the end of the interpreter.
+                return
             except Exception as problem:
                 if self._stopping.is_set():
                     return
+                if time.monotonic() - begun > PAUSE_LAST:
+                    pause = PAUSE_FIRST
                 note_restart(self.topic, pause, problem)
                 self._stopping.wait(pause)
                 pause = min(pause * 2, PAUSE_LAST)
@@ -384,8 +405,10 @@ class CheckerThread(CheckerCore):
     def _serve(self) -> None:
         from mainspring._consumer import Consumer
 
-        admin = self._admin()
+        admin = self._asks = self._admin()
         try:
+            if self._stopping.is_set():
+                return
             try:
                 wait(self._make_topic(admin), None, "making a topic")
             except TopicAlreadyExists:
@@ -399,7 +422,7 @@ class CheckerThread(CheckerCore):
                     if half is not None:
                         self._answer(admin, half)
         finally:
-            self._consumer = None
+            self._consumer = self._asks = None
             admin.close()
 
     def _answer(self, admin: _native.Admin, half: HalfMessage) -> None:
@@ -409,7 +432,8 @@ class CheckerThread(CheckerCore):
                 return
             try:
                 status = check_status(half, self._checker(half))
-            except Exception:
+            except BaseException:
+                # Whatever it raises, SystemExit too, must not end the thread without a word.
                 note_failure(half)
             if status is not UNKNOWN:
                 call = admin.alter_entry(half.schedule_id, (status.value, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -357,15 +358,18 @@ class Producer(ProducerCore):
             FlushTimeout: Records had no report by then. They are not sent any more, and may or may
                 not have been stored.
         """
+        begun = time.monotonic()
         if self._checker is not None:
             self._checker.stop()
-            self._checker.join(timeout)
-        if self.is_closed:
-            return
-        self._end_helper()
-        left = wait(self._close(timeout), timeout + 5.0, "closing the producer")
-        if left:
-            raise FlushTimeout.of(left, timeout)
+        try:
+            if not self.is_closed:
+                self._end_helper()
+                left = wait(self._close(timeout), timeout + 5.0, "closing the producer")
+                if left:
+                    raise FlushTimeout.of(left, timeout)
+        finally:
+            if self._checker is not None:
+                self._checker.join(max(0.0, timeout - (time.monotonic() - begun)))
 
     def __enter__(self) -> Self:
         return self

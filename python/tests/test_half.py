@@ -47,7 +47,8 @@ def read(broker, topic, count):
 
 
 def until(admin, half, state):
-    """Waits for a state of a half message."""
+    """Waits for a state of a half message. The question about a parked one is there before the state is, so that no
+    event tells of it."""
     end = time.monotonic() + 20
     while (found := admin.schedule(half.schedule_id)).state != state:
         assert time.monotonic() < end, found
@@ -96,14 +97,18 @@ def test_a_checker_decides_for_a_sender_that_died(broker, admin, topic):
             unpaid.unknown()
 
     asked = {}
+    both = threading.Event()
 
     def check(half):
         asked[half.id] = half
+        if len(asked) == 2:
+            both.set()
         return ms.COMMIT if half.headers["order"] == b"1" else ms.ROLLBACK
 
     with ms.Producer(broker.bootstrap, producer_group=group(topic), checker=check):
-        until(admin, paid, "committed")
-        until(admin, unpaid, "rolled-back")
+        assert both.wait(20)
+    # Closing waits for the verdict on the question at hand.
+    assert [admin.schedule(half.schedule_id).state for half in (paid, unpaid)] == ["committed", "rolled-back"]
     assert asked["one"].schedule_id == paid.schedule_id
     assert (asked["two"].value, asked["two"].attempt) == (b"unpaid", 1)
     assert list(asked["two"].headers) == ["order"]
@@ -112,10 +117,11 @@ def test_a_checker_decides_for_a_sender_that_died(broker, admin, topic):
 
 def test_a_checker_that_fails_is_asked_again_until_the_message_is_parked(broker, admin, topic, caplog):
     answers = iter([None, ms.UNKNOWN])
-    asked = []
+    parked = threading.Event()
 
     def check(half):
-        asked.append(half)
+        if half.is_parked:
+            parked.set()
         answer = next(answers, None)
         if answer is None:
             raise OSError("no database")
@@ -124,12 +130,9 @@ def test_a_checker_that_fails_is_asked_again_until_the_message_is_parked(broker,
     with ms.Producer(broker.bootstrap, producer_group=group(topic), checker=check) as producer:
         with producer.half(topic, b"x") as half:
             half.unknown()
+        assert parked.wait(20)
         until(admin, half, "parked")
         assert [one.schedule_id for one in admin.half_messages(topic, parked=True)] == [half.schedule_id]
-        end = time.monotonic() + 20
-        while not asked[-1].is_parked:
-            assert time.monotonic() < end, asked
-            time.sleep(0.02)
     assert "the checker has failed" in caplog.text
 
 
@@ -140,24 +143,65 @@ def test_what_is_no_answer_is_said_in_the_log(broker, admin, topic, caplog):
     with ms.Producer(broker.bootstrap, producer_group=group(topic), checker=check) as producer:
         with producer.half(topic, b"x") as half:
             half.unknown()
-        until(admin, half, "committed")
+        assert read(broker, topic, 1) == [b"x"]
     assert "COMMIT, ROLLBACK or UNKNOWN, and not True" in caplog.text
 
 
+def test_a_checker_that_raises_what_ends_a_program_is_asked_again(broker, admin, topic, caplog):
+    def check(half):
+        if half.attempt == 1:
+            raise SystemExit(1)
+        return ms.COMMIT
+
+    with ms.Producer(broker.bootstrap, producer_group=group(topic), checker=check) as producer:
+        with producer.half(topic, b"x") as half:
+            half.unknown()
+        assert read(broker, topic, 1) == [b"x"]
+    assert "the checker has failed" in caplog.text
+
+
+def test_a_checker_whose_wait_is_cancelled_is_asked_again_and_one_that_will_not_end_holds_up_nobody(
+    broker, topic
+):
+    async def main():
+        entered = asyncio.Event()
+
+        async def check(half):
+            if half.attempt == 1:
+                raise asyncio.CancelledError
+            if half.attempt == 2:
+                entered.set()
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    await never.wait()
+            return ms.COMMIT
+
+        never = asyncio.Event()
+        producer = mainspring.aio.Producer(broker.bootstrap, producer_group=group(topic), checker=check)
+        async with producer.half(topic, b"x") as half:
+            half.unknown()
+        async with asyncio.timeout(20):
+            await entered.wait()
+            await producer.close(timeout=0.2)
+        never.set()
+
+    asyncio.run(main())
+
+
 def test_a_checker_ends_with_its_producer(broker):
-    def count():
-        return sum(thread.name == "mainspring-checker" for thread in threading.enumerate())
+    def checkers():
+        return [thread for thread in threading.enumerate() if thread.name == "mainspring-checker"]
 
     with ms.Producer(broker.bootstrap, producer_group="ends", checker=lambda half: ms.UNKNOWN) as producer:
-        assert count() == 1
-    assert count() == 0
+        assert len(checkers()) == 1
+    assert checkers() == []
     producer = ms.Producer(broker.bootstrap, producer_group="ends", checker=lambda half: ms.UNKNOWN)
+    (thread,) = checkers()
     del producer
     gc.collect()
-    end = time.monotonic() + 20
-    while count():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    thread.join(20)
+    assert not thread.is_alive()
 
 
 def test_wrong_use_says_what_to_do(broker, admin, topic):
@@ -176,6 +220,9 @@ def test_wrong_use_says_what_to_do(broker, admin, topic):
         producer.half(topic, b"x")
     with ms.Producer(address, producer_group="g", transactional_id="t") as producer:
         with pytest.raises(errors.TransactionStateError, match="another producer"):
+            producer.half(topic, b"x")
+    with ms.Producer(address, producer_group="g", acks=0) as producer:
+        with pytest.raises(errors.ConfigError, match="acks=0"):
             producer.half(topic, b"x")
     with ms.Producer(address, producer_group="g") as producer:
         admin.create_topic("plain", config={"mainspring.features": "schedule"})
@@ -196,9 +243,14 @@ def test_wrong_use_says_what_to_do(broker, admin, topic):
 
 
 def test_event_loops_have_half_messages_and_checkers(broker, topic):
+    taken_back = asyncio.Event()
+
     async def check(half):
-        await asyncio.sleep(0)
-        return ms.COMMIT if half.headers["order"] == b"1" else ms.ROLLBACK
+        if half.headers["order"] == b"2":
+            taken_back.set()
+            return ms.ROLLBACK
+        # Questions come one at a time: this one after the verdict on the other message.
+        return ms.COMMIT if taken_back.is_set() else ms.UNKNOWN
 
     async def main():
         async with (
@@ -208,7 +260,7 @@ def test_event_loops_have_half_messages_and_checkers(broker, topic):
             mainspring.aio.Admin(broker.bootstrap) as admin,
         ):
             halves = []
-            for order in (b"1", b"2"):
+            for order in (b"2", b"1"):
                 async with producer.half(topic, b"paid " + order, headers={"order": order}) as half:
                     half.unknown()
                 halves.append(half)
@@ -219,20 +271,25 @@ def test_event_loops_have_half_messages_and_checkers(broker, topic):
                 async with producer.half(topic, b"taken back", check_after=60) as half:
                     raise KeyError(1)
             halves.append(half)
-            wanted = ["committed", "rolled-back", "committed", "rolled-back"]
-            async with asyncio.timeout(20):
-                while [(await admin.schedule(half.schedule_id)).state for half in halves] != wanted:
-                    await asyncio.sleep(0.02)
+            async with mainspring.aio.Consumer(
+                broker.bootstrap, topics=topic, group=group(topic), start="earliest"
+            ) as consumer:
+                values = {(await consumer.poll(timeout=20)).value for _ in range(2)}
+            assert values == {b"paid 1", b"let out"}
+            states = [(await admin.schedule(half.schedule_id)).state for half in halves]
+            assert states == ["rolled-back", "committed", "committed", "rolled-back"]
+
+            entered = asyncio.Event()
 
             async def stopped():
                 async with producer.half(topic, b"x", check_after=60) as half:
                     halves.append(half)
-                    await asyncio.sleep(60)
+                    entered.set()
+                    await asyncio.Event().wait()
 
             task = asyncio.create_task(stopped())
             async with asyncio.timeout(20):
-                while len(halves) < 5:
-                    await asyncio.sleep(0.02)
+                await entered.wait()
             task.cancel()
             await asyncio.wait([task])
             assert (await admin.schedule(halves[4].schedule_id)).state == "half"

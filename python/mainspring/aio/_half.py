@@ -103,20 +103,30 @@ class CheckerTask(CheckerCore):
     ) -> None:
         super().__init__(bootstrap, settings, group)
         self._checker = checker
+        self._stopping = False
         self._task = asyncio.get_running_loop().create_task(self._run(), name="mainspring-checker")
 
-    async def stop(self) -> None:
-        """Ends it."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
+    async def stop(self, timeout: float) -> None:
+        """Ends it, and waits for that for so many seconds at most."""
+        self._stopping = True
+        loop = self._task.get_loop()
+        if loop is asyncio.get_running_loop():
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=timeout)
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(self._task.cancel)
 
     async def _run(self) -> None:
         pause = PAUSE_FIRST
-        while True:
+        loop = asyncio.get_running_loop()
+        while not self._stopping:
+            begun = loop.time()
             try:
                 await self._serve()
-                pause = PAUSE_FIRST
+                return
             except Exception as problem:
+                if loop.time() - begun > PAUSE_LAST:
+                    pause = PAUSE_FIRST
                 note_restart(self.topic, pause, problem)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, PAUSE_LAST)
@@ -135,6 +145,9 @@ class CheckerTask(CheckerCore):
                     half = read_question(message)
                     if half is not None:
                         await self._answer(admin, half)
+                    # A checker that takes no notice of its cancellation.
+                    if self._stopping:
+                        return
         finally:
             admin.close()
 
@@ -149,6 +162,12 @@ class CheckerTask(CheckerCore):
                 if inspect.isawaitable(answer):
                     answer = await answer
                 status = check_status(half, answer)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                # Something that it waited for was cancelled, and not this task.
+                note_failure(half)
             except Exception:
                 note_failure(half)
             if status is not UNKNOWN:

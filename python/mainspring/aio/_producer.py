@@ -187,7 +187,7 @@ class Producer(ProducerCore):
         """
         if self._checking is not None:
             checking, self._checking = self._checking, None
-            await checking.stop()
+            await checking.stop(timeout)
         if self.is_closed:
             return
         self._end_helper()
