@@ -216,7 +216,7 @@ fn wrong_use_and_what_is_not_there_have_codes_of_their_own() {
         (&["schedule", "show", "t", "0@17"], 3, "schedule list t"),
         (&["schedule", "show", "t", "--id", "n"], 3, "nothing of this name"),
         (&["schedule", "cancel", "t", "0@17"], 2, "add --yes"),
-        (&["schedule", "cancel", "t", "0@17", "--yes"], 1, "schedule show t 0@17"),
+        (&["schedule", "cancel", "t", "0@17", "--yes"], 3, "schedule list t"),
         (&["schedule", "reschedule", "t", "0@17"], 2, "--delay"),
         (&["txn", "half", "--commit", "0@17"], 2, "one topic"),
         (&["txn", "half", "t", "--rollback", "0@17"], 2, "add --yes"),

@@ -45,12 +45,12 @@ class ScheduledMessage:
     id: str | None
     """What its producer calls it."""
     size: int
-    """Bytes of key, value and headers."""
+    """What it counts for, in bytes: key, value, headers, names, and 64 of its own."""
     state: str
     """`scheduled`, `in-transaction`, `held` (by an open transaction), `half`, `parked`, or for a day how it
     ended: `delivered`, `cancelled`, `committed`, `rolled-back`, `replaced`."""
     checks: int
-    """How often its verdict was asked for."""
+    """How often its verdict was asked for; 0 once it is parked."""
     offset: int | None
     """Where it was delivered, or the ticket of what replaced it."""
 

@@ -134,11 +134,11 @@ pub struct Entry {
     pub due_ms: Option<i64>,
     /// What its producer calls it.
     pub id: Option<Bytes>,
-    /// Bytes of key, value and headers; 0 for an end.
+    /// What it counts for, in bytes: key, value, headers, names, and 64 of its own; 0 for an end.
     pub size: u32,
     /// How it stands.
     pub state: EntryState,
-    /// How often its verdict was asked for.
+    /// How often its verdict was asked for; 0 once it is parked.
     pub checks: u32,
     /// Where it was delivered, or the ticket of what replaced it.
     pub offset: Option<Offset>,

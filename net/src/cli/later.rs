@@ -1,13 +1,13 @@
 //! `--delay` and `--at` of `mainspring produce`: records that come later.
 
 use bytes::Bytes;
-use mainspring_core::client::admin::{AdminTarget, describe_topic_configs};
 use mainspring_core::record::headers;
-use mainspring_core::wire::{KafkaString, Response};
+use mainspring_core::wire::KafkaString;
 
-use super::connect::{Connection, Requests, strange};
+use super::connect::{Connection, Requests};
 use super::failure::{Code, Failure};
-use super::{time, topic};
+use super::time;
+use crate::client::operations::Operations;
 
 /// The setting of a topic that lists what its records may ask for.
 const FEATURES: &str = "mainspring.features";
@@ -59,18 +59,12 @@ pub(crate) async fn check_topic(
     connection: &Connection,
 ) -> Result<(), Failure> {
     let what = format!("cannot delay records of the topic {name}");
-    let request = describe_topic_configs(name.clone());
-    let mut requests = Requests::new(connection)?;
-    let response = requests.ask(&what, AdminTarget::Any, request).await?;
-    let Response::DescribeConfigs(response) = response else { return Err(strange(&what)) };
-    let result = response.results.first().ok_or_else(|| strange(&what))?;
-    topic::check(&what, result.error_code, result.error_message.as_ref())?;
-    let features = result.configs.iter().find(|config| &*config.name == FEATURES);
-    let features = features.and_then(|config| config.value.as_deref()).unwrap_or_default();
-    if features.split(',').any(|feature| feature.trim() == SCHEDULE) {
+    let mut operations = Operations::new(Requests::new(connection)?, connection.timeout()?);
+    let features = operations.features(name).await.map_err(|ended| ended.of(&what))?;
+    if features.iter().any(|feature| feature == SCHEDULE) {
         return Ok(());
     }
-    let set = if features.is_empty() { SCHEDULE } else { &format!("{features},{SCHEDULE}") };
+    let set = [&features[..], &[SCHEDULE.to_owned()]].concat().join(",");
     Err(Failure::new(
         Code::Failed,
         what,

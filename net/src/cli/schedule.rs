@@ -166,9 +166,9 @@ pub(super) struct Row {
     /// When it comes, in Unix milliseconds; none for what comes with its verdict, and for what has ended.
     due_ms: Option<i64>,
     id: Option<String>,
-    /// Bytes of key, value and headers.
+    /// What it counts for, in bytes: key, value, headers, names, and 64 of its own.
     size: u32,
-    /// How often its verdict was asked for.
+    /// How often its verdict was asked for; 0 once it is parked.
     checks: u32,
     /// Where it was delivered, or the ticket of what replaced it.
     offset: Option<i64>,
@@ -273,8 +273,14 @@ pub(super) async fn alter(
     let mut done = Vec::new();
     for (place, name) in which.find(&mut operations, &what).await? {
         let what = format!("cannot {verb} {}", one(&place, &name));
-        let altered = operations.alter_entry(&place, &name, alteration).await;
-        altered.map_err(|ended| failed(&what, ended, Some((&place, &name))))?;
+        if let Err(ended) = operations.alter_entry(&place, &name, alteration).await {
+            let is_about_it = matches!(&ended, Ended::Refused(Refusal { error, .. })
+                if is_about_the_entry(error.refused_with()));
+            if is_about_it && matches!(operations.entry(&place, &name).await, Ok(None)) {
+                return Err(missing(&what, &place.0).into());
+            }
+            return Err(failed(&what, ended, Some((&place, &name))).into());
+        }
         let (ticket, id) = match name {
             EntryName::Ticket(ticket) => (Some(ticket.0), None),
             EntryName::Id(id) => (None, Some(String::from_utf8_lossy(&id).into_owned())),

@@ -61,12 +61,12 @@ messages! {
         /// Milliseconds since 1970; -1 for a half message without a time.
         due_ms [0+]: i64;
         id [0+] null [0+]: Option<Bytes> = None;
-        /// Bytes of key, value and headers.
+        /// What it counts for, in bytes: key, value, headers, names, and 64 of its own.
         size [0+]: i32;
         /// 1 waits for its time, 2 waits for its transaction, 3 is held by a transaction, 4 waits for a verdict, 5 is
         /// parked, 6 was delivered, 7 cancelled, 8 committed, 9 rolled back, 10 replaced.
         state [0+]: i8;
-        /// How often the verdict was asked for.
+        /// How often the verdict was asked for; 0 once it is parked.
         checks [0+]: i32;
         /// Where it was delivered, or what replaced it; -1 for nowhere.
         offset [0+]: i64 = -1;
