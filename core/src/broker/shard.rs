@@ -436,6 +436,8 @@ impl Shard {
                 }
                 // Its bounds count from now on.
                 self.on_replica_stable(log);
+                // Whoever leads it by now may have waited for its end.
+                self.load_schedule(now, log);
             }
             // Relief is noted with congestion, and nobody waits for the others.
             LogEvent::Relieved | LogEvent::Created(_) | LogEvent::Deleted(_) => {}

@@ -117,8 +117,8 @@ impl LogStore {
         }
     }
 
-    /// Returns whether it is not known yet where a log ends exactly.
-    pub(super) fn is_finding(&self, log: TopicPartition) -> bool {
+    /// Returns whether it is not known yet where a log ends exactly; [`LogEvent::Truncated`] tells.
+    pub fn is_finding(&self, log: TopicPartition) -> bool {
         self.cutting.get(&log).is_some_and(|cutting| cutting.finding.is_some())
     }
 

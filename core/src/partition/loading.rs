@@ -27,7 +27,7 @@ pub enum LoadStep {
     /// Read this under a ticket that [`reads_log`](Partition::reads_log) is told, and give what it brings to
     /// [`Partition::load_features`].
     Read(FileRange),
-    /// Nothing: a piece is being read, or the log cannot be taken in.
+    /// Nothing: a piece is being read, the log is being cut back, or it cannot be taken in.
     Wait,
 }
 
@@ -45,7 +45,9 @@ impl Partition {
         let Some(scheduled) = self.scheduled.as_deref_mut().filter(|it| !it.is_loaded) else {
             return Ok(LoadStep::Done);
         };
-        if scheduled.loading.is_some() || scheduled.broken.is_some() {
+        // Where the end is still looked for, it may lie below what the log says.
+        let has_end = !log.is_finding(self.id);
+        if scheduled.loading.is_some() || scheduled.broken.is_some() || !has_end {
             return Ok(LoadStep::Wait);
         }
         // What lies below was taken away meanwhile, and nothing there counted.

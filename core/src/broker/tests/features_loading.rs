@@ -1,9 +1,11 @@
 //! The log of a partition with features, as whoever begins to lead it takes it in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::testing::TestNode;
 use crate::ids::{LeaderEpoch, PartitionIndex, TopicPartition};
+use crate::partition::Partition;
 use crate::record::testing::newer_note;
 use crate::wire::api::entry_alter::EntryAlteration;
 use crate::wire::api::entry_list::{EntryListPartition, EntryListRequest, EntryListTopic};
@@ -106,4 +108,36 @@ fn a_partition_whose_notes_a_later_build_wrote_says_so_and_hangs_nobody() {
     assert_eq!(answer.topics[0].partitions[0].error_code, 56);
     let of = EntryAlteration { ticket: 0, operation: 1, delay_ms: -1, ..Default::default() };
     assert_eq!(alter(&mut node, client, of), 56);
+}
+
+#[test]
+fn a_log_whose_end_is_looked_for_is_taken_in_when_it_is_found() {
+    let (mut node, id) = long_log();
+    let client = node.connect(0);
+    accepted(&mut node, client, &[("a", &[]), ("b", &[]), ("c", &[])]);
+    // What was cut is in files alone.
+    node.restart();
+    node.pass(Duration::from_millis(10));
+    node.hold_disk = true;
+    node.lead(id, |now, partition, log, fx| {
+        // As a follower it was told to cut within a batch; then it was elected.
+        let end = log.log_end_offset(id).expect("there");
+        log.truncate(now, id, end.plus(-1), fx);
+        assert!(log.is_finding(id));
+        let epoch = LeaderEpoch(partition.leader_epoch().0 + 1);
+        let (config, in_sync) = (Arc::clone(partition.config()), partition.in_sync().clone());
+        *partition = Partition::new(id, config, epoch, in_sync, None, log);
+    });
+    let now = node.now;
+    node.shards[0].load_schedule(now, id);
+    node.wake_for(1);
+    for _ in 0..20 {
+        node.release_held();
+        node.pass(Duration::ZERO);
+    }
+    node.release();
+    node.pass(Duration::from_millis(10));
+    let client = node.connect(0);
+    assert_eq!(list(&mut node, client, 0).len(), 1);
+    assert_eq!(node.warnings, [""; 0]);
 }
