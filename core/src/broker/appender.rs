@@ -47,12 +47,9 @@ impl PartitionAppender<'_> {
         let epoch = self.partition.leader_epoch();
         let appended = self.log.append(self.now, self.id, epoch, batch, self.fx);
         appended.map_err(|error| match error {
-            // Nothing of a replica's is appended here.
-            AppendError::Unknown | AppendError::Apart { .. } | AppendError::Cutting => {
-                ErrorCode::NotLeaderOrFollower
-            }
-            AppendError::DiskFull(_) | AppendError::Poisoned(_) => ErrorCode::KafkaStorageError,
-            AppendError::Damaged(_) => ErrorCode::CorruptMessage,
+            // A coordinator whose log has gone is none any more.
+            AppendError::Unknown => ErrorCode::NotLeaderOrFollower,
+            error => error.code(),
         })
     }
 }

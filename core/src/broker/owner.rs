@@ -1,5 +1,6 @@
 //! What a shard does with its partitions when it, or another shard, asks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -266,9 +267,15 @@ impl Shard {
                 }
             }
             Ask::AlterEntries(items) => {
+                let mut altered = BTreeSet::new();
                 for item in items {
                     let refused = refused.or_else(|| self.refused_by_lease(now, item.partition));
                     self.alter_entry(now, refused, &item, waiter(item.index));
+                    altered.insert(item.partition);
+                }
+                for id in altered {
+                    self.wake_followers(now, id);
+                    self.serve_schedule(now, id);
                 }
             }
             Ask::Sizes(items) => {

@@ -436,6 +436,11 @@ impl Shard {
                 }
                 // Its bounds count from now on.
                 self.on_replica_stable(log);
+                if self.partitions.contains_key(&log)
+                    && let Some(stable) = self.log.stable_end(log)
+                {
+                    self.on_stable(now, log, stable.value());
+                }
                 // Whoever leads it by now may have waited for its end.
                 self.load_schedule(now, log);
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::cluster::Cluster;
+use crate::error::ErrorCode;
 use crate::ids::{Incarnation, LeaderEpoch, NodeId, Offset, ShardId, TopicPartition, Uuid};
 use crate::log::stable::Stable;
 
@@ -179,6 +180,16 @@ pub enum AppendError {
     /// The disk is full; try again later (`KAFKA_STORAGE_ERROR`).
     #[error("{0}")]
     DiskFull(Arc<str>),
+    /// A log in memory is too large, and nothing of it may go yet: a transaction is open, replicas have not got it, or
+    /// it waits to be delivered; try again later (`KAFKA_STORAGE_ERROR`).
+    #[error(
+        "the partition keeps {bytes} bytes in memory, of which none may go before open transactions end and replicas \
+         have them"
+    )]
+    MemoryFull {
+        /// How large it is.
+        bytes: u64,
+    },
     /// The log holds rot and takes no produce until it is repaired (`CORRUPT_MESSAGE`).
     #[error("the log is damaged at offset {0}")]
     Damaged(Offset),
@@ -203,6 +214,21 @@ pub enum AppendError {
         /// Where the log ends.
         end: Offset,
     },
+}
+
+impl AppendError {
+    /// Returns what a client is told of it: a leader gives batches their place itself, so that none is
+    /// [apart](Self::Apart) but where it leads no more.
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::Unknown => ErrorCode::UnknownTopicOrPartition,
+            Self::Apart { .. } | Self::Cutting => ErrorCode::NotLeaderOrFollower,
+            Self::DiskFull(_) | Self::MemoryFull { .. } | Self::Poisoned(_) => {
+                ErrorCode::KafkaStorageError
+            }
+            Self::Damaged(_) => ErrorCode::CorruptMessage,
+        }
+    }
 }
 
 /// What the store tells its shard.

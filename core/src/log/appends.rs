@@ -126,12 +126,16 @@ impl LogStore {
         if self.is_finding(log) {
             return Err(AppendError::Cutting);
         }
-        let partition = self.logs.get_mut(&log).expect("it was just found");
-        if !partition.is_memory()
-            && let Some(why) = self.space_refusal(log, &batch, fx)
-        {
+        let refused = if self.logs[&log].is_memory() {
+            // More may be stable than when it was appended to last.
+            self.shorten_memory(log);
+            self.logs[&log].memory_refusal(&batch)
+        } else {
+            self.space_refusal(log, &batch, fx).map(AppendError::DiskFull)
+        };
+        if let Some(refused) = refused {
             self.refuse_first(now, log, &batch);
-            return Err(AppendError::DiskFull(why));
+            return Err(refused);
         }
         let partition = self.logs.get_mut(&log).expect("it was just found");
         let base = partition.end;

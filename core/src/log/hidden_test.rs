@@ -1,6 +1,8 @@
 //! Logs with batches that are not for clients: room on the disk, times, and how far retention may go.
 
+use super::replica::stored;
 use super::*;
+use crate::error::ErrorCode;
 use crate::ids::{ProducerEpoch, ProducerId};
 use crate::record::builder::BatchBuilder;
 use crate::record::hidden::{Change, CheckStep, Note, void_batch};
@@ -120,6 +122,35 @@ fn a_log_in_memory_keeps_what_it_may_not_let_go_and_says_so() {
     node.append(log, &[1; 900]);
     assert_eq!(node.store.log_start_offset(log), Some(wish));
     node.store.hold(log, None);
+    node.append(log, &[1; 900]);
+    assert!(node.store.size(log).expect("known") <= 5_000);
+}
+
+#[test]
+fn a_log_in_memory_that_may_let_nothing_go_is_bounded_and_takes_what_ends_that() {
+    let mut node = Node::new();
+    let small = LogSettings { storage: Storage::Memory, memory_max_bytes: 5_000, ..settings() };
+    let log = node.create(1, small);
+    node.store.hold(log, Some(Offset(0)));
+    let refused = loop {
+        let (batch, fx) = (stored(0, 1, &[1; 900], None), &mut node.fx);
+        match node.store.append(node.now, log, LeaderEpoch(1), batch, fx) {
+            Ok(_) => node.settle(),
+            Err(refused) => break refused,
+        }
+    };
+    assert!(matches!(refused, AppendError::MemoryFull { bytes: 10_001..12_000 }), "{refused:?}");
+    assert_eq!(refused.code(), ErrorCode::KafkaStorageError);
+    let producer = Producer { id: ProducerId(3), epoch: ProducerEpoch(0), base_sequence: 0 };
+    let linked = Note { at_ms: 1, link: Some(7), changes: Vec::new() }.build();
+    for batch in [void_batch(&data(2, Some(producer), true)), linked] {
+        let refused = node.store.append(node.now, log, LeaderEpoch(1), batch, &mut node.fx);
+        assert!(matches!(refused, Err(AppendError::MemoryFull { .. })), "{refused:?}");
+    }
+    node.store.append(node.now, log, LeaderEpoch(1), note(9), &mut node.fx).expect("ours");
+
+    node.store.hold(log, None);
+
     node.append(log, &[1; 900]);
     assert!(node.store.size(log).expect("known") <= 5_000);
 }

@@ -232,7 +232,7 @@ impl LogStore {
     pub fn hold(&mut self, log: TopicPartition, from: Option<Offset>) {
         let Some(partition) = self.logs.get_mut(&log) else { return };
         let before = std::mem::replace(&mut partition.hold_from, from);
-        if before != from {
+        if before != from && partition.is_memory() {
             self.shorten_memory(log);
         }
     }
@@ -267,6 +267,10 @@ impl PartitionLog {
         }
         let limit = self.settings.memory_max_bytes.max(self.smallest_size());
         let room = self.size().saturating_sub(limit);
+        if room == 0 {
+            self.wish = None;
+            return;
+        }
         let first = self.tail.front().map_or(0, |front| front.before);
         let excess = self.tail.partition_point(|batch| batch.before < first + room);
         let last = excess.checked_sub(1).and_then(|at| self.tail.get(at));

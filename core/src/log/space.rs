@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use crate::ids::TopicPartition;
 use crate::io::{Completion, DiskError, Effect, Effects, Event, Mark};
+use crate::log::api::AppendError;
 use crate::log::operations::{Op, Purpose};
+use crate::log::partition_log::PartitionLog;
 use crate::log::store::LogStore;
 use crate::record::batch::Batch;
 use crate::record::hidden::{Hidden, Note};
@@ -147,6 +149,27 @@ impl LogStore {
         fx.mark(Mark::DiskFull);
         Some(Arc::clone(why))
     }
+}
+
+impl PartitionLog {
+    /// Returns why a log in memory takes no more of producers: it is twice as large as it should be, because
+    /// nothing may [go](LogStore::hold). What ends transactions, and what lets records go, passes.
+    pub(super) fn memory_refusal(&self, batch: &Batch) -> Option<AppendError> {
+        let bytes = self.size();
+        let is_full = bytes > self.settings.memory_max_bytes.saturating_mul(2);
+        let refuses = is_full && !self.settings.may_use_reserve && is_of_a_producer(batch);
+        refuses.then_some(AppendError::MemoryFull { bytes })
+    }
+}
+
+/// Returns whether a batch is what a client has produced, or belongs to such a one.
+fn is_of_a_producer(batch: &Batch) -> bool {
+    !batch.is_control()
+        || match Hidden::of(batch) {
+            None => false,
+            Some(Hidden::Void) => true,
+            Some(Hidden::Note) => Note::read(batch).is_ok_and(|note| note.link.is_some()),
+        }
 }
 
 /// Returns whether a batch ends a transaction, or says something new that no client has just produced. What is

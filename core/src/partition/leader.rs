@@ -114,18 +114,23 @@ impl Partition {
     ) -> Self {
         let stable = log.stable_end(id).map_or(Offset::ZERO, Stable::value);
         let start = log.log_start_offset(id).unwrap_or(Offset::ZERO);
+        let high_watermark = known.unwrap_or(start).max(start).min(stable);
+        // Where the end is still looked for, nothing behind what is committed is sure to be there.
+        let stable = if log.is_finding(id) { high_watermark } else { stable };
+        // What counts in the log of a topic with features nobody knows before it is read.
+        let floor = config.features.is_some().then_some(start);
         let mut partition = Self {
             id,
             config,
             leader_epoch,
             in_sync,
-            high_watermark: known.unwrap_or(start).max(start).min(stable),
+            high_watermark,
             stable,
             waiting: VecDeque::new(),
             waiting_here: VecDeque::new(),
             moving: VecDeque::new(),
             view: None,
-            floor: None,
+            floor,
             verifications: Verifications::default(),
             scheduled: None,
             fetches: DelayedFetches::default(),
@@ -268,16 +273,21 @@ impl Partition {
         };
         let count = i64::from(batch.last_offset_delta()) + 1;
         let begins = batch.is_transactional().then(|| batch.producer_id());
-        let admitted = self.admit(now, batch.clone(), log).inspect_err(|refused| {
+        let admitted = self.admit(now, &batch, log).inspect_err(|refused| {
             if refused.code == ErrorCode::NotEnoughReplicas {
                 log.refuse_first(now, self.id, &batch);
             }
         })?;
-        let waits = admitted.waits_for_all;
-        if let Some(note) = admitted.note {
-            self.append_own(now, note, log, fx).map_err(|error| refusal(&error))?;
-        }
-        match self.append_own(now, admitted.batch, log, fx) {
+        let (batch, waits) = match admitted {
+            None => (batch, false),
+            Some(admitted) => {
+                if let Some(note) = admitted.note {
+                    self.append_own(now, note, log, fx).map_err(|error| refusal(&error))?;
+                }
+                (admitted.batch, admitted.waits_for_all)
+            }
+        };
+        match self.append_own(now, batch, log, fx) {
             Ok(base_offset) => {
                 if let Some(id) = begins {
                     self.verifications.end(id);
@@ -621,12 +631,5 @@ impl Partition {
 
 /// What a producer is told of an append that failed.
 fn refusal(error: &AppendError) -> ProduceRefusal {
-    let code = match error {
-        AppendError::Unknown => ErrorCode::UnknownTopicOrPartition,
-        // A leader gives batches their place itself.
-        AppendError::Apart { .. } | AppendError::Cutting => ErrorCode::NotLeaderOrFollower,
-        AppendError::DiskFull(_) | AppendError::Poisoned(_) => ErrorCode::KafkaStorageError,
-        AppendError::Damaged(_) => ErrorCode::CorruptMessage,
-    };
-    ProduceRefusal { message: Some(error.to_string().into()), ..ProduceRefusal::from(code) }
+    ProduceRefusal { message: Some(error.to_string().into()), ..ProduceRefusal::from(error.code()) }
 }

@@ -80,13 +80,6 @@ pub(super) struct Admitted {
     pub(super) waits_for_all: bool,
 }
 
-impl Admitted {
-    /// It is stored as it is, as on any topic.
-    const fn plain(batch: Batch) -> Self {
-        Self { note: None, batch, waits_for_all: false }
-    }
-}
-
 impl Scheduled {
     /// Begins for a log that is to be read from its start.
     pub fn new(settings: Arc<ScheduleSettings>, start: Offset) -> Self {
@@ -216,26 +209,26 @@ impl Partition {
     pub(super) fn admit(
         &self,
         now: Now,
-        batch: Batch,
+        batch: &Batch,
         log: &LogStore,
-    ) -> Result<Admitted, ProduceRefusal> {
-        let Some(scheduled) = &self.scheduled else { return Ok(Admitted::plain(batch)) };
+    ) -> Result<Option<Admitted>, ProduceRefusal> {
+        let Some(scheduled) = &self.scheduled else { return Ok(None) };
         let max = self.config().rules.decompressed_max_bytes;
-        let wishes = scheduled.settings.features.wishes(&batch, now.wall.0, max);
+        let wishes = scheduled.settings.features.wishes(batch, now.wall.0, max);
         let Some((wishes, open)) = wishes.map_err(ProduceRefusal::from)? else {
-            return Ok(Admitted::plain(batch));
+            return Ok(None);
         };
         if !scheduled.is_loaded || self.in_sync().live() < self.min_insync_replicas() {
             return Err(ErrorCode::NotEnoughReplicas.into());
         }
         let end = log.log_end_offset(self.id).unwrap_or(Offset::ZERO);
         let high_watermark = self.high_watermark();
-        let admission = scheduled.machine.admit(now, end, high_watermark, &batch, &wishes, &open);
+        let admission = scheduled.machine.admit(now, end, high_watermark, batch, &wishes, &open);
         let admission = admission.map_err(ProduceRefusal::from)?;
-        let kept = stored(&batch, &admission.keep, &open);
+        let kept = stored(batch, &admission.keep, &open);
         let batch = if matches!(kept, Stored::Void(_)) && admission.has_note() {
             // One without a note would else be taken for it, if it came behind a note whose batch failed.
-            void_batch_behind(&batch, end)
+            void_batch_behind(batch, end)
         } else {
             kept.into_batch()
         };
@@ -244,7 +237,7 @@ impl Partition {
         let written = note.iter().chain((!is_whole).then_some(&batch));
         self.check_size(written.map(Batch::size).max().unwrap_or(0), log)?;
         let waits_for_all = note.is_some() || !is_whole;
-        Ok(Admitted { note, batch, waits_for_all })
+        Ok(Some(Admitted { note, batch, waits_for_all }))
     }
 
     /// What a small compressed batch unpacks to is bounded, as batches of clients are: it goes through the journal
@@ -458,18 +451,9 @@ impl Partition {
         };
         match self.append_own(now, note.build(), log, fx) {
             Ok(base) => self.wait_for_all(base, waiter),
-            Err(error) => return Some(Err(refused_append(&error).into())),
+            Err(error) => return Some(Err(error.code().into())),
         }
         None
-    }
-}
-
-const fn refused_append(error: &AppendError) -> ErrorCode {
-    match error {
-        AppendError::Unknown => ErrorCode::UnknownTopicOrPartition,
-        AppendError::Apart { .. } | AppendError::Cutting => ErrorCode::NotLeaderOrFollower,
-        AppendError::DiskFull(_) | AppendError::Poisoned(_) => ErrorCode::KafkaStorageError,
-        AppendError::Damaged(_) => ErrorCode::CorruptMessage,
     }
 }
 

@@ -222,7 +222,7 @@ fn a_note_whose_batch_failed_counts_for_nothing_whatever_comes_behind_it() {
     let mut bench = Bench::new();
     let batch = Batch::split_from(&mut asking(&[NAMED])).expect("whole");
     let Bench { partition, log, fx, .. } = &mut bench;
-    let admitted = partition.admit(NOW, batch, log).expect("it may wait");
+    let admitted = partition.admit(NOW, &batch, log).expect("sound").expect("it may wait");
     partition.append_own(NOW, admitted.note.expect("one"), log, fx).expect("it is written");
     // The disk is full for its batch, which is void like this one.
     let nothing: Asks<'_> = &[("mainspring-op", "cancel-if-pending"), ("mainspring-id", "other")];

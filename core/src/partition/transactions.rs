@@ -205,11 +205,9 @@ impl Partition {
 
 const fn refused_marker(error: &AppendError) -> ErrorCode {
     match error {
-        AppendError::Unknown => ErrorCode::UnknownTopicOrPartition,
-        AppendError::Apart { .. } | AppendError::Cutting => ErrorCode::NotLeaderOrFollower,
-        AppendError::DiskFull(_) | AppendError::Poisoned(_) | AppendError::Damaged(_) => {
-            ErrorCode::KafkaStorageError
-        }
+        // The marker is sent again until it is written.
+        AppendError::Damaged(_) => ErrorCode::KafkaStorageError,
+        error => error.code(),
     }
 }
 

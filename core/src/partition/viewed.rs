@@ -225,7 +225,7 @@ impl Partition {
     pub fn settle(&mut self, log: &mut LogStore) {
         let stable = self.last_stable_offset(log);
         if self.view.is_none() {
-            log.hold(self.id, Some(stable));
+            log.hold(self.id, Some(self.floor.map_or(stable, |floor| floor.min(stable))));
             return;
         }
         let start = log.log_start_offset(self.id).unwrap_or(Offset::ZERO);

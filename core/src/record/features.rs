@@ -10,6 +10,7 @@ use bytes::Bytes;
 use memchr::memmem;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
+use crate::error::ErrorCode;
 use crate::ids::Offset;
 use crate::record::batch::Batch;
 use crate::record::compress::Codec;
@@ -23,7 +24,7 @@ use crate::wire::KafkaString;
 pub const ID_BYTES_MAX: usize = 256;
 /// Most records of a batch of which any asks for something: what is made of one takes more memory than a
 /// small record does.
-pub const RECORDS_MAX: usize = 1 << 18;
+pub const RECORDS_MAX: usize = 1 << 14;
 /// What a check group is put behind to get its topic.
 pub const CHECKS_PREFIX: &str = "checks.";
 
@@ -139,6 +140,10 @@ impl Features {
             return Ok(None);
         }
         let open = OpenBatch::open(batch, decompressed_max).map_err(unreadable)?;
+        // The names of headers stand in the payload as they are.
+        if !self.all_ask() && memmem::find(open.payload(), headers::PREFIX).is_none() {
+            return Ok(None);
+        }
         let mut blamed = Vec::new();
         let mut asks = false;
         let mut count = 0;
@@ -159,6 +164,14 @@ impl Features {
                 Err(_) => {}
             }
             count += 1;
+            if asks && count as usize > RECORDS_MAX {
+                let message =
+                    format!("a batch with mainspring headers has at most {RECORDS_MAX} records");
+                return Err(Refusal {
+                    code: ErrorCode::MessageTooLarge,
+                    ..Refusal::invalid(message)
+                });
+            }
         }
         if !blamed.is_empty() {
             let refusal = Refusal::invalid("one or more records ask for what cannot be done");
@@ -166,11 +179,6 @@ impl Features {
         }
         if !asks {
             return Ok(None);
-        }
-        if count as usize > RECORDS_MAX {
-            return Err(Refusal::invalid(format!(
-                "a batch with mainspring headers has at most {RECORDS_MAX} records, this one has {count}"
-            )));
         }
         let wishes = open
             .records()
@@ -185,9 +193,13 @@ impl Features {
             return false;
         }
         batch.codec() != Codec::None.number()
-            || (self.schedule && self.default_delay_ms > 0)
-            || (self.dedup && self.dedup_by_key)
+            || self.all_ask()
             || memmem::find(batch.rest(), headers::PREFIX).is_some()
+    }
+
+    /// Whether records ask for something that have none of our headers.
+    const fn all_ask(&self) -> bool {
+        (self.schedule && self.default_delay_ms > 0) || (self.dedup && self.dedup_by_key)
     }
 
     fn wish(&self, record: &Record<'_>, now_ms: i64) -> Result<RecordWish, String> {

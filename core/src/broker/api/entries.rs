@@ -25,6 +25,8 @@ use crate::wire::api::entry_list::{
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Most entries in one answer, shared by the partitions that were asked for.
 const LISTED_MAX: i32 = 10_000;
+/// Most alterations in one request: each is written by itself.
+const ALTERED_MAX: usize = 10_000;
 
 impl Shard {
     pub(in crate::broker) fn on_entry_list(
@@ -87,12 +89,14 @@ impl Shard {
     ) {
         let mut response = EntryAlterResponse::default();
         let (mut items, mut places) = (Vec::new(), Vec::new());
+        let count: usize = request.topics.iter().map(|topic| topic.alterations.len()).sum();
         for (t, topic) in request.topics.iter().enumerate() {
             let found = self.find_topic(&topic.name, Uuid::ZERO, false);
             let mut alterations = Vec::with_capacity(topic.alterations.len());
             for (p, asked) in topic.alterations.iter().enumerate() {
                 let code = match (wanted(asked), self.find_partition(found, asked.partition_index))
                 {
+                    _ if count > ALTERED_MAX => ErrorCode::InvalidRequest,
                     (None, _) => ErrorCode::InvalidRequest,
                     (_, Err(code)) => code,
                     (Some((target, command)), Ok(partition)) => {

@@ -81,7 +81,9 @@ impl Shard {
             self.answer_waiter(now, waiter, answer);
         }
         if let Some(partition) = self.partitions.get_mut(&id) {
-            partition.settle(&mut self.log);
+            if moved {
+                partition.settle(&mut self.log);
+            }
             let high_watermark = partition.high_watermark();
             self.coordinator_committed(now, id, high_watermark);
             self.transactions_committed(now, id, high_watermark);

@@ -289,8 +289,6 @@ impl Shard {
         if let Some(answer) = answer {
             self.answer_waiter(now, waiter, Answer::Produced(answer));
         }
-        self.wake_followers(now, id);
-        self.serve_schedule(now, id);
     }
 
     pub(in crate::broker) fn on_schedule_timer(&mut self, now: Now, id: TopicPartition) {

@@ -1,12 +1,15 @@
 //! Logs with records that wait are kept short: what still counts is written again, and no more than that is worth.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::broker::testing::{Client, TestNode};
+use crate::broker::testing::{Client, TestNode, batch};
 use crate::config::NodeConfig;
-use crate::ids::{Offset, PartitionIndex, TopicPartition};
+use crate::ids::{LeaderEpoch, Offset, PartitionIndex, TopicPartition};
+use crate::partition::leader::Partition;
+use crate::record::batch::Batch;
 use crate::wire::api::alter_configs::{AlterConfigsRequest, AlterConfigsResource, AlterableConfig};
 use crate::wire::api::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
@@ -95,6 +98,36 @@ fn a_log_in_memory_keeps_what_waits_and_lets_go_of_the_rest() {
         let came = came.iter().filter(|it| it.header("mainspring-ticket").is_some()).count();
         assert_eq!(came, 30);
     }
+}
+
+#[test]
+fn a_new_leader_of_a_log_in_memory_lets_nothing_go_before_it_has_read_what_waits() {
+    let configs =
+        [FEATURES, ("mainspring.storage", "memory"), ("mainspring.memory.max.bytes", "100000")];
+    let mut kept = Kept::new(&configs, |_| {});
+    kept.send(1, HOUR);
+    kept.send(60, &[]);
+    let id = kept.id;
+
+    kept.node.lead(id, |now, partition, log, fx| {
+        let epoch = LeaderEpoch(partition.leader_epoch().0 + 1);
+        let (config, in_sync) = (Arc::clone(partition.config()), partition.in_sync().clone());
+        let known = log.log_end_offset(id);
+        *partition = Partition::new(id, config, epoch, in_sync, known, log);
+        partition.settle(log);
+        for _ in 0..60 {
+            let filler =
+                Batch::split_from(&mut batch(&["v".repeat(1_000).as_str()], None)).expect("whole");
+            log.append(now, id, epoch, filler, fx).expect("there is room");
+        }
+        assert_eq!(log.log_start_offset(id), Some(Offset::ZERO));
+    });
+    let now = kept.node.now;
+    kept.node.shards[0].load_schedule(now, id);
+    kept.node.wake_for(1);
+    kept.pass(SECOND);
+
+    assert_eq!(kept.waits(), 1);
 }
 
 #[test]

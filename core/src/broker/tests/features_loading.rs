@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::testing::TestNode;
+use crate::broker::testing::{TestNode, batch};
 use crate::ids::{LeaderEpoch, PartitionIndex, TopicPartition};
 use crate::partition::Partition;
 use crate::record::testing::newer_note;
@@ -11,7 +11,7 @@ use crate::wire::api::entry_alter::EntryAlteration;
 use crate::wire::api::entry_list::{EntryListPartition, EntryListRequest, EntryListTopic};
 
 use super::delayed::{accepted, alter, list, node, read_from, send, values};
-use super::{create_with, fetch, list_offset};
+use super::{create_with, fetch, list_offset, produce_request};
 
 /// A node whose partition has a delayed record at the front of a log of several pieces, in files.
 fn long_log() -> (TestNode, TopicPartition) {
@@ -115,9 +115,8 @@ fn a_log_whose_end_is_looked_for_is_taken_in_when_it_is_found() {
     let (mut node, id) = long_log();
     let client = node.connect(0);
     accepted(&mut node, client, &[("a", &[]), ("b", &[]), ("c", &[])]);
-    // What was cut is in files alone.
-    node.restart();
-    node.pass(Duration::from_millis(10));
+    // What is cut is in files alone.
+    node.pass(Duration::from_secs(5));
     node.hold_disk = true;
     node.lead(id, |now, partition, log, fx| {
         // As a follower it was told to cut within a batch; then it was elected.
@@ -137,7 +136,38 @@ fn a_log_whose_end_is_looked_for_is_taken_in_when_it_is_found() {
     }
     node.release();
     node.pass(Duration::from_millis(10));
-    let client = node.connect(0);
+    node.pass(Duration::from_millis(10));
     assert_eq!(list(&mut node, client, 0).len(), 1);
     assert_eq!(node.warnings, [""; 0]);
+}
+
+#[test]
+fn where_a_log_ends_once_it_is_found_is_not_taken_for_what_was_flushed_before() {
+    let (mut node, id) = long_log();
+    let client = node.connect(0);
+    accepted(&mut node, client, &[("a", &[]), ("b", &[]), ("c", &[])]);
+    node.pass(Duration::from_secs(5));
+    let client = node.connect(0);
+    node.hold_disk = true;
+    node.lead(id, |now, partition, log, fx| {
+        let end = log.log_end_offset(id).expect("there");
+        log.truncate(now, id, end.plus(-1), fx);
+        let epoch = LeaderEpoch(partition.leader_epoch().0 + 1);
+        let (config, in_sync) = (Arc::clone(partition.config()), partition.in_sync().clone());
+        *partition = Partition::new(id, config, epoch, in_sync, None, log);
+    });
+    // It is found, and what comes then stays unflushed.
+    while node.shards[0].log.is_finding(id) {
+        node.release_held();
+    }
+    let shard = &node.shards[0];
+    let (end, partition) = (shard.log.log_end_offset(id), &shard.partitions[&id]);
+    assert!(partition.high_watermark() <= end.expect("there"), "{end:?}");
+
+    node.send(client, 9, &produce_request(-1, "t", &[(0, batch(&["d"], None))]));
+
+    assert_eq!(node.take_frame(client), None);
+    node.release();
+    node.pass(Duration::from_millis(10));
+    assert!(node.take_frame(client).is_some(), "it is flushed");
 }

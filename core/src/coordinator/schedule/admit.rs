@@ -19,7 +19,9 @@ use crate::time::Now;
 use crate::wire::KafkaString;
 
 /// Most different recurring schedules of one batch.
-const TIMES_MAX: usize = 5_000;
+const TIMES_MAX: usize = 500;
+/// Most that one transaction asks for: all of it takes effect at once, with its marker.
+const STEPS_MAX: usize = 50_000;
 
 /// What a produced batch comes to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -110,6 +112,7 @@ impl Schedule {
             keep.push(kept.map_err(|refusal| refusal.at(index))?);
         }
         assert_eq!(keep.len(), wishes.len(), "there is a wish for each record");
+        draft.check_steps()?;
         Ok(Admission { keep, at_ms: draft.at_ms, changes: draft.changes })
     }
 }
@@ -142,6 +145,19 @@ impl Draft<'_> {
             self.note_hash(hash, index)?;
         }
         Ok(is_kept)
+    }
+
+    /// Checks that what the transaction asks for may take effect at once.
+    fn check_steps(&self) -> Result<(), Refusal> {
+        let Some(producer) = self.transaction else { return Ok(()) };
+        let before = self.schedule.state.open.of(producer).map_or(0, |open| open.steps.len());
+        if before + self.changes.len() <= STEPS_MAX {
+            return Ok(());
+        }
+        let message = format!(
+            "a transaction may ask for {STEPS_MAX} things at a partition: delays, half messages, commands"
+        );
+        Err(Refusal::new(ErrorCode::PolicyViolation, message))
     }
 
     /// Returns where the record with this hash is that makes another one a duplicate.

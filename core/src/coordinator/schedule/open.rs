@@ -74,6 +74,8 @@ pub(super) struct OpenTransaction {
 #[derive(Clone, Default, Debug)]
 pub(super) struct Open {
     by_producer: BTreeMap<ProducerId, OpenTransaction>,
+    /// Their first notes, so that the first of all is found without a walk.
+    firsts: BTreeSet<(Offset, ProducerId)>,
     holders: BTreeMap<Offset, ProducerId>,
     /// Who may use a name until its transaction has ended.
     names: BTreeMap<Name, ProducerId>,
@@ -99,6 +101,7 @@ impl Open {
             hashes: Vec::new(),
         };
         let transaction = self.by_producer.entry(producer).or_insert_with(new);
+        self.firsts.insert((transaction.first, producer));
         transaction.epoch = transaction.epoch.max(epoch);
         transaction
     }
@@ -163,6 +166,7 @@ impl Open {
             return None;
         }
         let transaction = self.by_producer.remove(&producer)?;
+        self.firsts.remove(&(transaction.first, producer));
         self.steps -= transaction.steps.len();
         for name in transaction.names.keys() {
             if self.names.get(name) == Some(&producer) {
@@ -204,7 +208,7 @@ impl Open {
 
     /// Returns the first note that the log may not be without.
     pub(super) fn floor(&self) -> Option<Offset> {
-        self.by_producer.values().map(|transaction| transaction.first).min()
+        self.firsts.first().map(|(first, _)| *first)
     }
 
     /// Takes everything into a digest.
