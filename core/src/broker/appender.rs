@@ -46,10 +46,10 @@ impl PartitionAppender<'_> {
         }
         let epoch = self.partition.leader_epoch();
         let appended = self.log.append(self.now, self.id, epoch, batch, self.fx);
-        appended.map_err(|error| match error {
-            // A coordinator whose log has gone is none any more.
-            AppendError::Unknown => ErrorCode::NotLeaderOrFollower,
-            error => error.code(),
+        // A coordinator whose log has gone is none any more.
+        appended.map_err(|error| {
+            let is_gone = matches!(error, AppendError::Unknown);
+            if is_gone { ErrorCode::NotLeaderOrFollower } else { error.code() }
         })
     }
 }

@@ -204,10 +204,11 @@ impl Partition {
 }
 
 const fn refused_marker(error: &AppendError) -> ErrorCode {
-    match error {
-        // The marker is sent again until it is written.
-        AppendError::Damaged(_) => ErrorCode::KafkaStorageError,
-        error => error.code(),
+    // The marker is sent again until it is written.
+    if matches!(error, AppendError::Damaged(_)) {
+        ErrorCode::KafkaStorageError
+    } else {
+        error.code()
     }
 }
 
