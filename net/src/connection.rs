@@ -77,6 +77,12 @@ struct Connection {
     large: BytesMut,
 }
 
+impl Drop for Connection {
+    fn drop(&mut self) {
+        rt::end(&self.stream);
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
     /// The shard asked for it.

@@ -16,7 +16,7 @@ const LOCK: &str = ".lock";
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
 
 /// Why a data directory cannot be used. Nothing in it was touched.
@@ -70,12 +70,19 @@ impl DataDir {
         let _ = rustix::fs::ftruncate(&lock, 0).and_then(|()| {
             rustix::io::pwrite(&lock, format!("{}\n", std::process::id()).as_bytes(), 0)
         });
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, lock })
     }
 
     /// Returns the directory's full path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        // A forked child has the descriptor too, and would keep the lock.
+        let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
     }
 }
 

@@ -15,18 +15,22 @@ use std::time::Duration;
 
 #[cfg(madsim)]
 pub(crate) mod simulated;
+#[cfg(not(madsim))]
+mod sockets;
 
 #[cfg(madsim)]
 pub(crate) use madsim::task::JoinHandle;
 pub(crate) use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 #[cfg(not(madsim))]
-pub(crate) use tokio::net::{TcpListener, TcpStream};
+pub(crate) use tokio::net::TcpStream;
 pub(crate) use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 #[cfg(not(madsim))]
 pub(crate) use tokio::task::JoinHandle;
 
 #[cfg(madsim)]
-pub(crate) use self::simulated::{TcpListener, TcpStream};
+pub(crate) use self::simulated::{TcpListener, TcpStream, end};
+#[cfg(not(madsim))]
+pub(crate) use self::sockets::{TcpListener, end};
 
 /// Waits for several futures at once, the first one named first.
 macro_rules! select_biased {

@@ -117,6 +117,38 @@ def test_a_forked_child_is_told_that_the_broker_stayed_behind():
         assert broker.is_running
 
 
+def test_a_broker_that_stops_after_a_fork_lets_go_of_its_address_directory_and_clients(tmp_path):
+    code = subprocess.run(
+        [sys.executable, "-c", FORKED_AND_STOPPED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert code.returncode == 0, code.stderr
+
+
+FORKED_AND_STOPPED = """
+import os, signal, socket, sys, mainspring
+broker = mainspring.Broker(data_dir=sys.argv[1])
+port = int(broker.bootstrap.rpartition(":")[2])
+client = socket.create_connection(("127.0.0.1", port))
+mainspring.Producer(broker.bootstrap).send("t", b"v").result(10)
+child = os.fork()
+if child == 0:
+    signal.pause()
+try:
+    broker.stop()
+    client.settimeout(5)
+    assert client.recv(1) == b"", "the connection has not ended"
+    with mainspring.Broker(data_dir=sys.argv[1], port=port) as again:
+        consumer = mainspring.Consumer(again.bootstrap, topics="t", start="earliest")
+        assert consumer.poll(10).value == b"v"
+finally:
+    os.kill(child, signal.SIGKILL)
+"""
+
+
 FORKING = """
 import os, mainspring
 broker = mainspring.Broker()
