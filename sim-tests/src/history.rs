@@ -172,6 +172,8 @@ pub enum Fact {
         waits: Waiting,
         /// Its name among those that replace each other in the partition; without one it has a name of its own.
         name: Option<u32>,
+        /// What is in it, by [`content_hash`].
+        content: u64,
     },
     /// A client sends the same record once more, as another send. A header says that it must not be stored twice.
     SentAgain {
@@ -215,6 +217,22 @@ pub enum Fact {
         /// The code of the answer.
         code: i16,
     },
+    /// A client sends a command that changes when a record comes which it sent before.
+    MoveAsked {
+        /// The command.
+        command: OperationId,
+        /// The send that it is about.
+        about: OperationId,
+        /// When it is to come now, in Unix milliseconds of true time.
+        due_ms: i64,
+    },
+    /// A client was told what became of it.
+    MoveAnswered {
+        /// The command.
+        command: OperationId,
+        /// The code of the answer.
+        code: i16,
+    },
     /// A client was served a record that had waited.
     Came {
         /// Who.
@@ -227,6 +245,8 @@ pub enum Fact {
         offset: i64,
         /// The ticket that it carries.
         ticket: i64,
+        /// What is in it, by [`content_hash`].
+        content: u64,
     },
     /// A client was served a range of a partition that holds what waits.
     Viewed {
@@ -820,4 +840,17 @@ pub fn record_hash(timestamp: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> 
         hash.bytes(part.unwrap_or_default());
     }
     hash.finish()
+}
+
+/// Returns the hash of what a record holds that its sender gave it, wherever and whenever it is stored: key, value
+/// and the headers that are not for the broker.
+pub fn content_hash<'a>(
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+) -> u64 {
+    let own = headers.filter(|(name, _)| !name.starts_with(b"mainspring-"));
+    own.fold(record_hash(0, key, value), |hash, (name, value)| {
+        record_hash(hash.cast_signed(), Some(name), value)
+    })
 }

@@ -29,6 +29,8 @@ const FLOORS: &[(&str, u64)] = &[
     ("entries-came", 3_000),
     ("cancels", 200),
     ("cancels-refused", 100),
+    ("moves", 100),
+    ("moves-refused", 30),
     ("sent-again", 200),
     ("verdicts", 100),
     ("verdicts-refused", 30),

@@ -19,7 +19,7 @@ use super::delayer::read_token;
 use super::line::{Answer, Line};
 use super::reader::{LATEST, list_offsets};
 use super::{Load, SharedRef, place};
-use crate::history::{Fact, OperationId, ServedBatch};
+use crate::history::{Fact, OperationId, ServedBatch, content_hash};
 use crate::world::{Actor, ActorEvent, Hands, MILLISECOND, SECOND};
 
 /// Asks for the first offset of a partition.
@@ -300,9 +300,9 @@ impl DelayReader {
         self.partitions[at].position = Some(to);
         let viewed = (self.topic_of(at).0.to_owned(), index);
         let client = self.client;
-        for (operation, offset, ticket) in came {
+        for SeenEntry { operation, offset, ticket, content } in came {
             if offset >= from {
-                hands.tell(Fact::Came { client, operation, partition, offset, ticket });
+                hands.tell(Fact::Came { client, operation, partition, offset, ticket, content });
             }
         }
         hands.tell(Fact::Viewed {
@@ -317,8 +317,17 @@ impl DelayReader {
     }
 }
 
-/// Opens what was served: batches as they are, and records that had waited, with their offsets and tickets.
-fn open(mut bytes: Bytes) -> (Vec<ServedBatch>, Vec<(OperationId, i64, i64)>) {
+/// A record of a [`Delayer`](super::delayer::Delayer) as it was served.
+struct SeenEntry {
+    operation: OperationId,
+    offset: i64,
+    /// -1 where it has not waited.
+    ticket: i64,
+    content: u64,
+}
+
+/// Opens what was served: batches as they are, and the records of those that send what comes later.
+fn open(mut bytes: Bytes) -> (Vec<ServedBatch>, Vec<SeenEntry>) {
     let (mut batches, mut came) = (Vec::new(), Vec::new());
     while !bytes.is_empty() {
         let batch = Batch::split_from(&mut bytes).expect("a node serves whole batches");
@@ -328,13 +337,15 @@ fn open(mut bytes: Bytes) -> (Vec<ServedBatch>, Vec<(OperationId, i64, i64)>) {
         for placed in open.records() {
             let placed = placed.expect("a node serves records that can be read");
             last_record = Some(placed.offset.0);
-            let mut headers = placed.record.headers.iter();
-            let ticket = headers.find(|header| header.key == b"mainspring-ticket");
+            let record = placed.record;
+            let ticket = record.headers.iter().find(|header| header.key == b"mainspring-ticket");
             let ticket = ticket.and_then(|header| std::str::from_utf8(header.value?).ok());
-            let ticket = ticket.and_then(|ticket| ticket.parse().ok());
-            let operation = placed.record.key.and_then(read_token);
+            let ticket = ticket.and_then(|ticket| ticket.parse().ok()).unwrap_or(-1);
+            let operation = record.key.and_then(read_token);
             if let (Some(operation), false) = (operation, batch.is_control()) {
-                came.push((operation, placed.offset.0, ticket.unwrap_or(-1)));
+                let headers = record.headers.iter().map(|header| (header.key, header.value));
+                let content = content_hash(record.key, record.value, headers);
+                came.push(SeenEntry { operation, offset: placed.offset.0, ticket, content });
             }
         }
         batches.push(ServedBatch {

@@ -1,7 +1,7 @@
-//! The producer machine of core with records that come later, or with commands about such: it cancels them, or gives
-//! the verdict on half messages.
+//! The producer machine of core with records that come later, or with commands about such: it cancels them, lets them
+//! come at another time, or gives the verdict on half messages.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use mainspring_core::wire::KafkaString;
 
 use super::links::{Links, now};
 use super::{Load, SentLater, SharedRef, bootstrap, place};
-use crate::history::{Fact, OperationId, Waiting};
+use crate::history::{Fact, OperationId, Waiting, content_hash};
 use crate::world::{Actor, ActorEvent, Hands, MILLISECOND, SECOND};
 
 /// Mean time by which records are delayed, in nanoseconds.
@@ -42,6 +42,14 @@ fn header(name: &str, value: &str) -> (Bytes, Option<Bytes>) {
     (Bytes::from(name.to_owned()), Some(Bytes::from(value.to_owned())))
 }
 
+/// What a command does.
+#[derive(Clone, Copy, Debug)]
+enum Command {
+    Cancel,
+    Verdict,
+    Move,
+}
+
 /// The producer.
 #[derive(Debug)]
 pub struct Delayer {
@@ -52,8 +60,8 @@ pub struct Delayer {
     links: Links,
     /// Whether it sends commands rather than records.
     cancels: bool,
-    /// Commands that are verdicts and have no answer.
-    verdicts: BTreeSet<OperationId>,
+    /// Commands that have no answer.
+    commands: BTreeMap<OperationId, Command>,
     tickets: BTreeMap<Ticket, OperationId>,
     next_operation: u64,
     sends_left: u64,
@@ -84,7 +92,7 @@ impl Delayer {
             machine: Producer::new(config),
             links: Links::default(),
             cancels,
-            verdicts: BTreeSet::new(),
+            commands: BTreeMap::new(),
             tickets: BTreeMap::new(),
             next_operation: 0,
             next_send: 0,
@@ -145,8 +153,23 @@ impl Delayer {
         if comes_again {
             headers.push(header("mainspring-dedup-id", &own));
         }
+        if hands.rng.chance(500) {
+            headers.push(header("for-the-reader", &own));
+        }
         let due_ms = if is_due { now_ms + delay_ms } else { now_ms };
-        hands.tell(Fact::Scheduled { operation, partition, due_ms, is_delay, waits, name });
+        let size = hands.rng.exponential(self.load.bytes).min(2_000) as usize;
+        let value = Bytes::from(vec![operation.number as u8; size]);
+        let shown = headers.iter().map(|(name, value)| (&name[..], value.as_deref()));
+        let content = content_hash(Some(own.as_bytes()), Some(&value), shown);
+        hands.tell(Fact::Scheduled {
+            operation,
+            partition,
+            due_ms,
+            is_delay,
+            waits,
+            name,
+            content,
+        });
         // A record may be taken as late as its send is given up.
         let taken = if is_delay { DELIVERY.as_nanos() as u64 } else { 0 };
         let latest = hands.now + delay_ms as u64 * MILLISECOND + taken;
@@ -154,10 +177,10 @@ impl Delayer {
         let topic_name = topic.to_owned();
         let sent = SentLater { operation, topic: topic_name, index, latest, waits, is_named };
         self.shared.borrow_mut().delayed.push(sent);
-        self.put(hands, Some(operation), (topic, index), &own, headers.clone());
+        self.put(hands, Some(operation), (topic, index), (&own, value.clone()), headers.clone());
         if comes_again {
             hands.tell(Fact::SentAgain { operation });
-            self.put(hands, None, (topic, index), &own, headers);
+            self.put(hands, None, (topic, index), (&own, value), headers);
         }
     }
 
@@ -178,26 +201,52 @@ impl Delayer {
         self.sends_left -= 1;
         let command = self.operation();
         let SentLater { operation, topic, index, waits, .. } = about;
-        let operator = if waits == Waiting::Verdict {
-            let committed = hands.rng.chance(600);
-            self.verdicts.insert(command);
-            hands.tell(Fact::VerdictAsked { command, about: operation, committed });
-            if committed { "commit" } else { "rollback" }
-        } else {
-            hands.tell(Fact::CancelAsked { command, about: operation });
-            "cancel"
+        let now_ms = now(hands).wall.0;
+        let mut headers = vec![header("mainspring-id", &token(operation))];
+        let (kind, operator) = match (waits, hands.rng.below(4)) {
+            (Waiting::Verdict, number) => {
+                let committed = number > 0;
+                hands.tell(Fact::VerdictAsked { command, about: operation, committed });
+                (Command::Verdict, if committed { "commit" } else { "rollback" })
+            }
+            (_, 0 | 1) => {
+                hands.tell(Fact::CancelAsked { command, about: operation });
+                (Command::Cancel, "cancel")
+            }
+            (_, 2) => {
+                hands.tell(Fact::MoveAsked { command, about: operation, due_ms: now_ms });
+                (Command::Move, "deliver-now")
+            }
+            _ => {
+                let delay = hands.rng.exponential(DELAY_MEAN).min(DELAY_MAX);
+                let due_ms = now_ms + (delay / MILLISECOND) as i64;
+                hands.tell(Fact::MoveAsked { command, about: operation, due_ms });
+                headers.push(header("mainspring-deliver-at", &due_ms.to_string()));
+                self.comes_later(operation, hands.now + delay);
+                (Command::Move, "reschedule")
+            }
         };
-        let name = token(operation);
-        let headers = vec![header("mainspring-op", operator), header("mainspring-id", &name)];
-        self.put(hands, Some(command), (&topic, index), "", headers);
+        headers.push(header("mainspring-op", operator));
+        self.commands.insert(command, kind);
+        self.put(hands, Some(command), (&topic, index), ("", Bytes::new()), headers);
+    }
+
+    /// Notes that something may come as late as that.
+    fn comes_later(&self, operation: OperationId, latest: u64) {
+        let mut shared = self.shared.borrow_mut();
+        let mut lately = shared.delayed.iter_mut().rev();
+        if let Some(sent) = lately.find(|sent| sent.operation == operation) {
+            sent.latest = sent.latest.max(latest);
+        }
     }
 
     /// Tells what became of a command.
     fn answered(&mut self, hands: &mut Hands<'_>, command: OperationId, code: i16) {
-        hands.tell(if self.verdicts.remove(&command) {
-            Fact::VerdictAnswered { command, code }
-        } else {
-            Fact::CancelAnswered { command, code }
+        let Some(kind) = self.commands.remove(&command) else { return };
+        hands.tell(match kind {
+            Command::Verdict => Fact::VerdictAnswered { command, code },
+            Command::Cancel => Fact::CancelAnswered { command, code },
+            Command::Move => Fact::MoveAnswered { command, code },
         });
     }
 
@@ -209,10 +258,10 @@ impl Delayer {
 
     fn put(
         &mut self,
-        hands: &mut Hands<'_>,
+        hands: &Hands<'_>,
         operation: Option<OperationId>,
         (topic, index): (&str, i32),
-        key: &str,
+        (key, value): (&str, Bytes),
         headers: Vec<(Bytes, Option<Bytes>)>,
     ) {
         let now = now(hands);
@@ -221,11 +270,7 @@ impl Delayer {
             partition: Some(PartitionIndex(index)),
             timestamp: Some(now.wall.0),
             key: Some(Bytes::from(key.to_owned())),
-            value: Some(Bytes::from(vec![
-                7;
-                hands.rng.exponential(self.load.bytes).min(2_000)
-                    as usize
-            ])),
+            value: Some(value),
             headers,
         };
         if let (Ok(ticket), Some(operation)) = (self.machine.send(now, record), operation) {

@@ -393,6 +393,8 @@ impl<M: Machine> World<M> {
             Fact::Came { .. } => Some("entries-came"),
             Fact::CancelAnswered { code: 0, .. } => Some("cancels"),
             Fact::CancelAnswered { .. } => Some("cancels-refused"),
+            Fact::MoveAnswered { code: 0, .. } => Some("moves"),
+            Fact::MoveAnswered { .. } => Some("moves-refused"),
             Fact::VerdictAnswered { code: 0, .. } => Some("verdicts"),
             Fact::VerdictAnswered { .. } => Some("verdicts-refused"),
             Fact::SentAgain { .. } => Some("sent-again"),

@@ -3,6 +3,7 @@
 pub mod client_view;
 pub mod dedup;
 pub mod halves;
+mod moves;
 pub mod never_early;
 pub mod on_time;
 pub mod once;
@@ -39,7 +40,23 @@ pub(super) mod testing {
         name: Option<u32>,
     ) -> Fact {
         let operation = op(number);
-        Fact::Scheduled { operation, partition: P, due_ms, is_delay: false, waits, name }
+        Fact::Scheduled {
+            operation,
+            partition: P,
+            due_ms,
+            is_delay: false,
+            waits,
+            name,
+            content: number,
+        }
+    }
+
+    pub(in crate::checkers) fn moving(command: u64, about: u64, due_ms: i64) -> Fact {
+        Fact::MoveAsked { command: op(command), about: op(about), due_ms }
+    }
+
+    pub(in crate::checkers) fn moved(command: u64, code: i16) -> Fact {
+        Fact::MoveAnswered { command: op(command), code }
     }
 
     pub(in crate::checkers) fn again(number: u64) -> Fact {
@@ -59,7 +76,8 @@ pub(super) mod testing {
     }
 
     pub(in crate::checkers) fn came(number: u64, offset: i64, ticket: i64) -> Fact {
-        Fact::Came { client: 1, operation: op(number), partition: P, offset, ticket }
+        let operation = op(number);
+        Fact::Came { client: 1, operation, partition: P, offset, ticket, content: number }
     }
 
     pub(in crate::checkers) fn cancel(command: u64, about: u64) -> Fact {

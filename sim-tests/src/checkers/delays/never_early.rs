@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::Checker;
+use super::moves::Moves;
 use crate::clock::EPOCH_MS;
 use crate::history::{Fact, OperationId};
 
@@ -10,6 +11,7 @@ use crate::history::{Fact, OperationId};
 #[derive(Debug, Default)]
 pub struct NeverEarly {
     due_ms: BTreeMap<OperationId, i64>,
+    moves: Moves,
     ahead_ms: i64,
     evaluations: u64,
 }
@@ -24,6 +26,7 @@ impl Checker for NeverEarly {
     }
 
     fn observe(&mut self, at: u64, fact: &Fact) -> Result<(), String> {
+        self.moves.observe(at, fact);
         match fact {
             Fact::ClocksErr { ahead_ms, .. } => self.ahead_ms = *ahead_ms,
             Fact::Scheduled { operation, due_ms, .. } => {
@@ -32,6 +35,7 @@ impl Checker for NeverEarly {
             }
             Fact::Came { operation, partition, offset, .. } => {
                 let Some(due_ms) = self.due_ms.get(operation) else { return Ok(()) };
+                let due_ms = self.moves.due(operation, *due_ms).earliest_ms;
                 self.evaluations += 1;
                 let now_ms = EPOCH_MS + (at / 1_000_000) as i64;
                 let early_ms = due_ms - now_ms - self.ahead_ms;
@@ -71,6 +75,16 @@ mod tests {
     fn a_record_that_comes_early_is_found() {
         fails(NeverEarly::default(), &[scheduled(1, EPOCH_MS + 5), came(1, 5, 0)]);
         fails(NeverEarly::default(), &[clocks(4), scheduled(1, EPOCH_MS + 5), came(1, 5, 0)]);
+    }
+
+    #[test]
+    fn what_was_moved_comes_at_its_new_time() {
+        let sent = [scheduled(1, EPOCH_MS), moving(2, 1, EPOCH_MS + 5)];
+        let unknown = [&sent[..], &[came(1, 5, 0)]].concat();
+        passes(NeverEarly::default(), &unknown);
+        fails(NeverEarly::default(), &[&sent[..], &[moved(2, 0), came(1, 5, 0)]].concat());
+        let sooner = [scheduled(1, EPOCH_MS + 5), moving(2, 1, EPOCH_MS), came(1, 5, 0)];
+        passes(NeverEarly::default(), &sooner);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::Checker;
+use super::moves::Moves;
 use crate::clock::EPOCH_MS;
 use crate::history::{Fact, OperationId, Waiting};
 
@@ -17,6 +18,7 @@ pub struct OnTime {
     due_ms: BTreeMap<OperationId, i64>,
     /// What has come, perhaps before its send was answered.
     came: BTreeSet<OperationId>,
+    moves: Moves,
     late_ms: i64,
     healed_ms: i64,
     evaluations: u64,
@@ -33,6 +35,7 @@ impl Checker for OnTime {
 
     fn observe(&mut self, at: u64, fact: &Fact) -> Result<(), String> {
         let now_ms = EPOCH_MS + (at / 1_000_000) as i64;
+        self.moves.observe(at, fact);
         match fact {
             Fact::ClocksErr { late_ms, .. } => self.late_ms = *late_ms,
             Fact::Scheduled { operation, due_ms, is_delay, waits: Waiting::Due, .. } => {
@@ -53,6 +56,7 @@ impl Checker for OnTime {
             Fact::Came { operation, partition, offset, .. } => {
                 self.came.insert(*operation);
                 let Some(due_ms) = self.due_ms.remove(operation) else { return Ok(()) };
+                let due_ms = self.moves.due(operation, due_ms).latest_ms;
                 if self.healed_ms == 0 {
                     return Ok(());
                 }
@@ -109,6 +113,24 @@ mod tests {
             (90, came(1, 9, 4)),
         ] {
             assert_eq!(checker.observe(at * second, &fact), Ok(()));
+        }
+    }
+
+    #[test]
+    fn what_was_moved_is_due_at_its_new_time() {
+        for (code, is_late) in [(0, true), (87, false)] {
+            let mut checker = OnTime::default();
+            let second = 1_000_000_000;
+            for (at, fact) in [
+                (0, Fact::Healed { node: 0, serves: true }),
+                (1, scheduled(1, EPOCH_MS + 100_000)),
+                (2, taken(1, 4)),
+                (3, moving(2, 1, EPOCH_MS + 3_000)),
+                (4, moved(2, code)),
+            ] {
+                assert_eq!(checker.observe(at * second, &fact), Ok(()));
+            }
+            assert_eq!(checker.observe(40 * second, &came(1, 9, 4)).is_err(), is_late);
         }
     }
 

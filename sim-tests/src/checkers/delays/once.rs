@@ -14,6 +14,7 @@ const INVALID_RECORD: i16 = 87;
 #[derive(Debug, Default)]
 struct Sent {
     partition: Option<TopicPartition>,
+    content: u64,
     waits: Option<Waiting>,
     /// It may have been replaced by another one of its name.
     has_rivals: bool,
@@ -91,9 +92,10 @@ impl Checker for Once {
 
     fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
         match fact {
-            Fact::Scheduled { operation, partition, waits, name, .. } => {
+            Fact::Scheduled { operation, partition, waits, name, content, .. } => {
                 let sent = self.sent.entry(*operation).or_default();
                 (sent.partition, sent.waits) = (Some(*partition), Some(*waits));
+                sent.content = *content;
                 if let Some(name) = name {
                     self.take_name(*operation, (*partition, *name));
                 }
@@ -120,7 +122,7 @@ impl Checker for Once {
                     sent.unknown.remove(command);
                 }
             }
-            Fact::Came { client, operation, partition, offset, ticket } => {
+            Fact::Came { client, operation, partition, offset, ticket, content } => {
                 let Some(sent) = self.sent.get_mut(operation) else {
                     return Err(format!("{operation:?} came to {partition} and was never sent"));
                 };
@@ -134,6 +136,11 @@ impl Checker for Once {
                 if sent.partition != Some(*partition) {
                     return Err(format!(
                         "{operation:?} came to {partition}, where it was not sent"
+                    ));
+                }
+                if sent.content != *content {
+                    return Err(format!(
+                        "{operation:?} came to {partition} at {offset} with other content than it was sent with"
                     ));
                 }
                 let told = sent.ticket.filter(|_| !sent.again);
@@ -237,6 +244,15 @@ mod tests {
     #[test]
     fn a_second_time_is_found() {
         fails(Once::default(), &[scheduled(1, 5), came(1, 7, 0), came(1, 8, 0)]);
+    }
+
+    #[test]
+    fn one_that_comes_with_other_content_is_found() {
+        let mut other = came(1, 7, 0);
+        if let Fact::Came { content, .. } = &mut other {
+            *content += 1;
+        }
+        fails(Once::default(), &[scheduled(1, 5), taken(1, 0), other]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use mainspring_core::ids::TopicPartition;
 
 use super::super::Checker;
+use super::moves::Moves;
 use crate::history::{Fact, OperationId, Waiting};
 
 /// Keeps what is due at each moment, by ticket.
@@ -12,6 +13,7 @@ use crate::history::{Fact, OperationId, Waiting};
 pub struct Order {
     /// When what was sent with a moment is due, in Unix milliseconds.
     due_ms: BTreeMap<OperationId, i64>,
+    moves: Moves,
     /// Where each came, by its ticket.
     came: BTreeMap<(TopicPartition, i64), BTreeMap<i64, i64>>,
     evaluations: u64,
@@ -26,14 +28,16 @@ impl Checker for Order {
         "What is due at one moment comes in the order in which it was accepted."
     }
 
-    fn observe(&mut self, _at: u64, fact: &Fact) -> Result<(), String> {
+    fn observe(&mut self, at: u64, fact: &Fact) -> Result<(), String> {
+        self.moves.observe(at, fact);
         match fact {
             // When a delay ends depends on when it was taken.
             Fact::Scheduled { operation, due_ms, is_delay: false, waits: Waiting::Due, .. } => {
                 self.due_ms.insert(*operation, *due_ms);
             }
             Fact::Came { operation, partition, offset, ticket, .. } => {
-                let Some(due_ms) = self.due_ms.get(operation) else { return Ok(()) };
+                let due_ms = self.due_ms.get(operation).filter(|_| !self.moves.knows(operation));
+                let Some(due_ms) = due_ms else { return Ok(()) };
                 let came = self.came.entry((*partition, *due_ms)).or_default();
                 let before = came.range(..*ticket).next_back();
                 let after = came.range(ticket + 1..).next();
@@ -82,5 +86,8 @@ mod tests {
     fn another_moment_is_another_order() {
         let facts = [scheduled(1, 6), scheduled(2, 5), came(2, 7, 1), came(1, 8, 0)];
         assert_eq!(verdict(Order::default(), &facts), Ok(0));
+        let sent = [scheduled(1, 5), scheduled(2, 5), moving(3, 1, 6)];
+        let moved = [&sent[..], &[came(1, 8, 0), came(2, 7, 1)]].concat();
+        assert_eq!(verdict(Order::default(), &moved), Ok(0));
     }
 }
