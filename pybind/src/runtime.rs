@@ -67,7 +67,7 @@ pub(crate) fn _told(py: Python<'_>, timeout: f64) -> PyResult<Vec<String>> {
     guarded(|| {
         let limit = seconds(py, Some(timeout))?.unwrap_or_default();
         let told = background(py)?.told();
-        Ok(py.detach(|| told.take(limit)).iter().map(ToString::to_string).collect())
+        Ok(py.detach(|| told.take(limit)))
     })
 }
 

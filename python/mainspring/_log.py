@@ -1,5 +1,5 @@
-"""Warnings in the log `mainspring` about brokers that go away and come back, from one thread that is
-started with the first client.
+"""Warnings in the log `mainspring` about brokers that go away and come back and about positions that are gone
+with their logs, from one thread that is started with the first client.
 """
 
 from __future__ import annotations

@@ -529,6 +529,34 @@ def test_an_outage_is_told_once_in_the_log_and_its_end_once(tmp_path):
     assert "is back" in back.getMessage()
 
 
+def test_a_position_that_is_gone_with_its_log_is_told_in_the_log():
+    first = mainspring.Broker.spawn()
+    port = int(first.bootstrap.rsplit(":")[-1])
+    told: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    handler = logging.handlers.QueueHandler(told)
+    handler.addFilter(lambda record: "log of emptied-0" in record.getMessage())
+    log = logging.getLogger("mainspring")
+    log.addHandler(handler)
+    try:
+        with mainspring.Producer(first.bootstrap) as producer:
+            producer.send_many("emptied", [b"1", b"2"])
+        consumer = mainspring.Consumer(first.bootstrap, topics="emptied", start="earliest")
+        assert [message.value for message in consumer.take(2, timeout=20)] == [b"1", b"2"]
+        first.kill()
+        with mainspring.Broker.spawn(port=port):
+            with mainspring.Producer(first.bootstrap) as producer:
+                producer.send("emptied", b"3").result(20)
+            assert next(iter(consumer)).value == b"3"
+            warning = told.get(timeout=20)
+        consumer.close()
+    finally:
+        log.removeHandler(handler)
+    expected = "offset 2 is not in the log of emptied-0; going on at its start"
+    assert warning.getMessage() == expected
+    assert warning.levelno == logging.WARNING
+    assert told.empty()
+
+
 def test_stop_and_close_are_bounded_while_the_broker_hangs(tmp_path):
     with mainspring.Broker.spawn(tmp_path) as broker:
         producer = mainspring.Producer(broker.bootstrap)

@@ -11,7 +11,6 @@ use std::time::Duration;
 use mainspring_core::time::Now;
 
 use super::call::{Call, Fate, Promise};
-use super::reach::Reach;
 use super::{Driver, Machine, Poke};
 use crate::rt::{Threads, mpsc};
 
@@ -22,22 +21,22 @@ pub struct Background {
     told: Arc<Told>,
 }
 
-/// Most words about brokers that wait for somebody to take them.
+/// Most warnings that wait for somebody to take them.
 const TOLD_MAX: usize = 256;
 
-/// What clients tell of brokers that come and go.
+/// What clients tell people: of brokers that come and go, and of positions that are not in their logs.
 #[derive(Debug, Default)]
 pub struct Told {
-    waiting: Mutex<VecDeque<Reach>>,
+    waiting: Mutex<VecDeque<String>>,
     changed: Condvar,
 }
 
 impl Told {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Reach>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<String>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, told: Vec<Reach>) {
+    fn push(&self, told: Vec<String>) {
         let mut waiting = self.lock();
         waiting.extend(told);
         let surplus = waiting.len().saturating_sub(TOLD_MAX);
@@ -47,7 +46,7 @@ impl Told {
     }
 
     /// Waits for as long as is given, and takes what there is to tell.
-    pub fn take(&self, limit: Duration) -> Vec<Reach> {
+    pub fn take(&self, limit: Duration) -> Vec<String> {
         let waiting = self.lock();
         let waited = self.changed.wait_timeout_while(waiting, limit, |waiting| waiting.is_empty());
         waited.unwrap_or_else(PoisonError::into_inner).0.drain(..).collect()
@@ -63,7 +62,7 @@ impl Background {
         Ok(Self { threads: Arc::new(Threads::start(threads)?), told: Arc::default() })
     }
 
-    /// Gives what clients tell of brokers that come and go.
+    /// Gives what clients tell people.
     pub fn told(&self) -> Arc<Told> {
         Arc::clone(&self.told)
     }
@@ -197,7 +196,8 @@ pub(super) fn run<M: Work>(background: &Background, machine: M) -> Door<M> {
                 break;
             }
             let until = pause.map(|pause| now.mono + pause);
-            let told = driver.take_told();
+            let mut told = driver.machine().take_warnings();
+            told.extend(driver.take_told().iter().map(ToString::to_string));
             if !told.is_empty() {
                 all_told.push(told);
             }

@@ -265,6 +265,10 @@ impl Machine for Reading {
     fn next_deadline(&self) -> Option<Instant> {
         self.consumer.next_deadline()
     }
+
+    fn take_warnings(&mut self) -> Vec<String> {
+        self.consumer.take_resets().iter().map(ToString::to_string).collect()
+    }
 }
 
 impl Work for Reading {

@@ -54,6 +54,10 @@ pub trait Machine {
     fn poll_effect(&mut self) -> Option<Effect>;
     /// Returns when the machine wants to be woken.
     fn next_deadline(&self) -> Option<Instant>;
+    /// Takes what people should be told, a line each.
+    fn take_warnings(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 impl Machine for Admin {

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use self::pattern::Followed;
 pub use self::pattern::TopicPattern;
-use super::fetcher::{FetchEvent, FetchedRecords, Fetcher, FetcherConfig, Start};
+use super::fetcher::{FetchEvent, FetchedRecords, Fetcher, FetcherConfig, Reset, Start};
 use super::group::{Group, GroupConfig, GroupMember, OffsetsId, RevokeToken, StoredOffset};
 use super::metadata::Metadata;
 use super::network::NetworkConfig;
@@ -460,6 +460,11 @@ impl Consumer {
             group.handle(now, input);
         }
         self.drive(now);
+    }
+
+    /// Takes the positions that were not in their logs since this was last asked.
+    pub fn take_resets(&mut self) -> Vec<Reset> {
+        self.fetcher.take_resets()
     }
 
     /// Takes the next thing to be done.

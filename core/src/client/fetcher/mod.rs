@@ -50,6 +50,35 @@ pub enum Start {
     Time(i64),
 }
 
+/// A position was not in its log, and reading goes on elsewhere by [`FetcherConfig::reset`]. Retention has taken
+/// what was there, or the log was lost.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reset {
+    /// The topic and partition.
+    pub place: Place,
+    /// What was to be read.
+    pub position: Offset,
+    /// Where reading goes on.
+    pub start: Start,
+}
+
+impl std::fmt::Display for Reset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (topic, partition) = &self.place;
+        write!(
+            f,
+            "offset {} is not in the log of {topic}-{partition}; going on at ",
+            self.position
+        )?;
+        match self.start {
+            Start::Earliest => f.write_str("its start"),
+            Start::Latest => f.write_str("its end"),
+            Start::Offset(offset) => write!(f, "offset {offset}"),
+            Start::Time(ms) => write!(f, "the first record of {ms} ms"),
+        }
+    }
+}
+
 /// What a fetcher is told at its birth. Names and defaults are those of Kafka's consumer.
 #[derive(Clone, Debug)]
 pub struct FetcherConfig {
@@ -176,6 +205,8 @@ pub struct Fetcher {
     events: VecDeque<(u64, FetchEvent)>,
     /// Whether a broker did not know a topic since this was last asked.
     misses_topics: bool,
+    /// What nobody has taken yet, one of each partition.
+    resets: BTreeMap<Place, Reset>,
     wake_at: Option<Instant>,
 }
 
@@ -190,6 +221,7 @@ impl Fetcher {
             generations: 0,
             events: VecDeque::new(),
             misses_topics: false,
+            resets: BTreeMap::new(),
             wake_at: None,
         }
     }
@@ -243,6 +275,11 @@ impl Fetcher {
     /// Returns whether a broker did not know a topic since this was last asked: it may be gone.
     pub const fn take_misses_topics(&mut self) -> bool {
         std::mem::replace(&mut self.misses_topics, false)
+    }
+
+    /// Takes the positions that were not in their logs since this was last asked.
+    pub fn take_resets(&mut self) -> Vec<Reset> {
+        std::mem::take(&mut self.resets).into_values().collect()
     }
 
     /// Holds a partition back: nothing more of it is asked for or told until it is resumed.
@@ -570,6 +607,7 @@ impl Fetcher {
         };
         match (&error, reset) {
             (ClientError::Broker(ErrorCode::OffsetOutOfRange), Some(start)) => {
+                let before = partition.position;
                 partition.told_to = match start {
                     Start::Offset(offset) => Some(offset),
                     Start::Earliest | Start::Latest | Start::Time(_) => None,
@@ -579,6 +617,10 @@ impl Fetcher {
                     Start::Earliest | Start::Latest | Start::Time(_) => Position::Unknown(start),
                 };
                 partition.retry_at = now + backoff;
+                if let Position::At(position) = before {
+                    let place = asked.place.clone();
+                    self.resets.insert(place.clone(), Reset { place, position, start });
+                }
             }
             _ if error.is_retriable() => {
                 partition.retry_at = now + super::backoff(backoff, longest, partition.failures);

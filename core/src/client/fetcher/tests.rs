@@ -207,6 +207,9 @@ fn an_offset_that_is_gone_begins_again_where_the_settings_say() {
     };
     broker.answer(&asked, fetched(gone));
     settle(&mut fetcher, &mut broker);
+    let told: Vec<String> = fetcher.take_resets().iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["offset 5 is not in the log of orders-0; going on at its start"]);
+    assert_eq!(fetcher.take_resets(), []);
 
     broker.pass(Duration::from_millis(100));
     fetcher.handle(broker.now, Input::Wakeup);
