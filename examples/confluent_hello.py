@@ -33,5 +33,6 @@ for _ in delivered:
     message = consumer.poll(10)
     if message is None or message.error():
         raise SystemExit("nothing came back")
-    print(message.offset(), message.key().decode(), message.value().decode())
+    key, value = message.key() or b"", message.value() or b""
+    print(message.offset(), key.decode(), value.decode())
 consumer.close()

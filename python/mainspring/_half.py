@@ -361,7 +361,7 @@ class CheckerThread(CheckerCore):
         super().__init__(bootstrap, settings, group)
         self._checker = checker
         self._stopping = threading.Event()
-        self._consumer: Consumer[bytes | None, bytes | None] | None = None
+        self._consumer: Consumer[bytes, bytes] | None = None
         self._asks: _native.Admin | None = None
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="mainspring-checker", daemon=True)

