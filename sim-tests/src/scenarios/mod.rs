@@ -57,6 +57,7 @@ impl Scenario {
 /// Every scenario that is clean over many seeds, in order of their names.
 pub const ALL: &[Scenario] = &[
     crash_points::SCENARIO,
+    delays::SCENARIO,
     broker::DISK_FULL,
     broker::FLAPS,
     groups::SCENARIO,
@@ -71,7 +72,6 @@ pub const ON_TRIAL: &[Scenario] = &[
     broker::DISK_FAULTS,
     broker::UNRECOVERABLE,
     cluster::SCENARIO,
-    delays::SCENARIO,
     delays::CLUSTER,
     transactions::SCENARIO,
     transactions::CLUSTER,
