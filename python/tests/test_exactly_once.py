@@ -99,7 +99,8 @@ def test_each_input_has_its_effect_once_through_kills_of_worker_and_broker(
             seen.append(value)
             if seen_so_far in WORKER_DIES_AT:
                 worker.kill()
-                assert worker.wait(20) == -signal.SIGKILL, worker.communicate()[1]
+                said = worker.communicate(timeout=20)[1]
+                assert worker.returncode == -signal.SIGKILL, said
                 killed += 1
                 worker = start_worker()
                 pay()

@@ -1,6 +1,6 @@
 //! The private virtual environment under `target/` that the client programs run in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::root;
@@ -79,6 +79,54 @@ pub(crate) fn package(profile: &str) -> Result<PathBuf, String> {
     let replace = ["--force-reinstall", "--no-deps"];
     call(Command::new(&python).args(pip).args(replace).arg(wheel))?;
     Ok(python)
+}
+
+/// Returns the other interpreters of this machine that the wheel is for, by their versions: those on the path, and
+/// those of pyenv that are not.
+pub(crate) fn others(python: &Path) -> Vec<(String, PathBuf)> {
+    let version = |python: &Path| {
+        let asked = Command::new(python).args(["-c", VERSION]).stderr(Stdio::null()).output();
+        asked
+            .ok()
+            .filter(|it| it.status.success())
+            .map(|it| String::from_utf8_lossy(&it.stdout).trim().to_owned())
+    };
+    let own = version(python);
+    let pyenv = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
+    let pyenv = pyenv.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".pyenv")));
+    let versions = pyenv.into_iter().flat_map(|root| std::fs::read_dir(root.join("versions")));
+    let mut candidates: Vec<PathBuf> =
+        versions.flatten().flatten().map(|entry| entry.path().join("bin/python")).collect();
+    candidates.extend((11..20).map(|minor| PathBuf::from(format!("python3.{minor}"))));
+    let mut found = std::collections::BTreeMap::new();
+    for candidate in candidates {
+        let Some(version) = version(&candidate) else { continue };
+        let minor = version.strip_prefix("3.").and_then(|minor| minor.parse::<u32>().ok());
+        if Some(&version) != own.as_ref() && minor.is_some_and(|minor| minor >= 11) {
+            found.entry(version).or_insert(candidate);
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// What an interpreter says of itself.
+const VERSION: &str = "import sys; print(f'{sys.version_info.major}.{sys.version_info.minor}')";
+
+/// Installs the wheel that was built last for another interpreter, into an environment of its own. Returns its
+/// interpreter.
+pub(crate) fn installed_for(version: &str, python: &Path) -> Result<PathBuf, String> {
+    let folder = root().join(format!("target/venv-{version}"));
+    let own = folder.join("bin/python");
+    let pip = ["-m", "pip", "install", "-q", "--disable-pip-version-check"];
+    if !own.exists() {
+        call(Command::new(python).args(["-m", "venv"]).arg(&folder))?;
+        call(Command::new(&own).args(pip).arg("pytest==9.*"))?;
+    }
+    let wheel =
+        std::fs::read_dir(root().join("target/wheels")).into_iter().flatten().flatten().next();
+    let wheel = wheel.ok_or("there is no wheel")?.path();
+    call(Command::new(&own).args(pip).args(["--force-reinstall", "--no-deps"]).arg(wheel))?;
+    Ok(own)
 }
 
 /// Installs Debian's kcat where it is missing and may be installed.

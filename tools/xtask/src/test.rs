@@ -232,7 +232,27 @@ fn python_package(parts: &mut Parts) {
     types.current_dir(root().join("target")).args(["-m", "mypy", "--strict", "-p", "mainspring"]);
     parts.run("types of the Python package", budget, Counting::Exit, types);
     others_of_python(parts, &python);
+    let others = python::others(&python);
+    if others.is_empty() {
+        parts.skip("the wheel on other interpreters", "there is no other from 3.11 on");
+    }
+    for (version, python) in others {
+        let name = format!("the wheel on CPython {version}");
+        match python::installed_for(&version, &python) {
+            Ok(python) => {
+                let mut tests = Command::new(python);
+                tests.current_dir(root().join("python/tests"));
+                tests.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).args(ANYWHERE);
+                tests.env("PYTHONDONTWRITEBYTECODE", "1");
+                parts.run(&name, Duration::from_mins(2), Counting::Lines, tests);
+            }
+            Err(reason) => parts.check(&name, &Err(reason)),
+        }
+    }
 }
+
+/// Tests of the package that need nothing else but pytest.
+const ANYWHERE: [&str; 3] = ["test_clients.py", "test_transactions.py", "test_testing.py"];
 
 /// Runs the checks that others have written: of types, and that the wheel keeps to the stable ABI.
 fn others_of_python(parts: &mut Parts, python: &Path) {
