@@ -54,6 +54,13 @@ const FAILURES: &[Failure] = &[
                 that spins; wakeups are counted for each owner of a deadline now",
     },
     Failure {
+        scenario: "groups",
+        seed: 122_315_725_362,
+        story: "of the simulator itself: a member whose answer to JoinGroup was lost made up the number of a generation \
+                to commit in, one above its own, and had guessed the one that it was in by then; numbers that are \
+                made up are far away now",
+    },
+    Failure {
         scenario: "disk-full",
         seed: 187_188_374_210,
         story: "of a checker: a disk that was full for 26 ms was taken for a fault that leaves nothing behind, but \
