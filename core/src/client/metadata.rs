@@ -37,6 +37,10 @@ pub struct Topic {
 /// is behind may be among those that answered.
 const FORGET_AFTER: u32 = 4;
 
+/// A topic that is wanted and was never known is told of as missing after so many answers in a row that
+/// do not know it: one that is in the making is there by then.
+const TELL_AFTER: u32 = 5;
+
 /// Where a broker is.
 pub type Address = (Arc<str>, u16);
 
@@ -66,6 +70,10 @@ pub struct Metadata {
     vain: u32,
     /// Answers in a row that did not know a topic, of those that are known.
     missing: BTreeMap<KafkaString, u32>,
+    /// Answers in a row that did not know a topic, of those that are wanted and not known.
+    unknown: BTreeMap<KafkaString, u32>,
+    /// Topics that are missing, and were not told yet.
+    untold: BTreeSet<KafkaString>,
     /// Whether the topics that are wanted have changed since the last question, or answer.
     asked_for_all: bool,
     told_of_all: bool,
@@ -98,6 +106,8 @@ impl Metadata {
             unsettled: 0,
             vain: 0,
             missing: BTreeMap::new(),
+            unknown: BTreeMap::new(),
+            untold: BTreeSet::new(),
             asked_for_all: false,
             told_of_all: false,
             next_update: Instant::ZERO,
@@ -119,6 +129,8 @@ impl Metadata {
     pub fn want_only(&mut self, topics: &BTreeSet<KafkaString>) {
         self.version += 1;
         self.wanted.retain(|topic| topics.contains(topic));
+        self.unknown.retain(|topic, _| topics.contains(topic));
+        self.untold.retain(|topic| topics.contains(topic));
         if !self.every {
             self.topics.retain(|topic, _| topics.contains(topic));
             self.errors.retain(|topic, _| topics.contains(topic));
@@ -236,8 +248,12 @@ impl Metadata {
                 if error.is_retriable() {
                     // The topic may be in the making; what was known of it stays until then.
                     self.errors.remove(&name);
-                    if self.topics.contains_key(&name) && error.is_unknown_topic() {
-                        self.miss(&name);
+                    if self.topics.contains_key(&name) {
+                        if error.is_unknown_topic() {
+                            self.miss(&name);
+                        }
+                    } else if is_wanted {
+                        self.count_unknown(name, &error);
                     }
                 } else {
                     self.topics.remove(&name);
@@ -247,6 +263,8 @@ impl Metadata {
             }
             self.errors.remove(&name);
             self.missing.remove(&name);
+            self.unknown.remove(&name);
+            self.untold.remove(&name);
             let known = self.topics.get(&name).filter(|known| known.topic_id == topic.topic_id);
             let mut leaders = BTreeMap::new();
             for partition in topic.partitions {
@@ -293,6 +311,31 @@ impl Metadata {
             self.missing.remove(name);
             self.topics.remove(name);
         }
+    }
+
+    /// An answer does not know a topic that is wanted, or cannot say yet.
+    fn count_unknown(&mut self, name: KafkaString, error: &ClientError) {
+        if !error.is_unknown_topic() {
+            // It is in the making.
+            self.unknown.remove(&name);
+            self.untold.remove(&name);
+            return;
+        }
+        let count = self.unknown.entry(name.clone()).or_default();
+        *count = count.saturating_add(1);
+        if *count == TELL_AFTER {
+            self.untold.insert(name);
+        }
+    }
+
+    /// Returns whether brokers have said that a topic which is wanted is not there, and nothing else since.
+    pub fn is_missing(&self, name: &str) -> bool {
+        self.unknown.contains_key(name)
+    }
+
+    /// Takes the topics that brokers have not known again and again, each once for as long as it is so.
+    pub fn take_missing(&mut self) -> BTreeSet<KafkaString> {
+        std::mem::take(&mut self.untold)
     }
 
     /// Asks again as soon as the pause since the last question has passed.

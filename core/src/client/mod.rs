@@ -124,6 +124,9 @@ pub enum ClientError {
     /// The group has no offset for a partition, and no rule says where to begin.
     #[error("no offset is stored for the partition, and auto.offset.reset is none")]
     NoStoredOffset,
+    /// The topic has no such partition, as brokers have said again and again.
+    #[error("the topic has no such partition: it has {0}, numbered from 0")]
+    NoPartition(usize),
     /// The record alone is larger than a request may be.
     #[error("the record of {0} bytes is larger than a request may be")]
     TooLarge(usize),
@@ -187,6 +190,7 @@ impl ClientError {
             | Self::Malformed(_)
             | Self::Unknown { .. }
             | Self::NoStoredOffset
+            | Self::NoPartition(_)
             | Self::TooLarge(_)
             | Self::NoTransaction
             | Self::Aborted
@@ -209,6 +213,7 @@ impl ClientError {
             | Self::Malformed(_)
             | Self::Unknown { .. }
             | Self::NoStoredOffset
+            | Self::NoPartition(_)
             | Self::TooLarge(_)
             | Self::NoTransaction
             | Self::Aborted
@@ -247,6 +252,7 @@ impl ClientError {
             | Self::Malformed(_)
             | Self::Unknown { .. }
             | Self::NoStoredOffset
+            | Self::NoPartition(_)
             | Self::TooLarge(_)
             | Self::NoTransaction
             | Self::Aborted
@@ -268,6 +274,7 @@ impl ClientError {
             ),
             Self::UnsupportedApi(_)
             | Self::NoStoredOffset
+            | Self::NoPartition(_)
             | Self::TooLarge(_)
             | Self::NoTransaction
             | Self::Aborted => true,

@@ -200,6 +200,13 @@ impl<T> Network<T> {
         self.metadata.hasten(now);
     }
 
+    /// Takes what people should be told of topics, a line each.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        let missing = self.metadata.take_missing().into_iter();
+        let told = |topic| format!("there is no topic {topic}; asking for it again by itself");
+        missing.map(told).collect()
+    }
+
     /// Takes the next thing to be done.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()

@@ -114,6 +114,9 @@ pub(crate) fn refused(
             (Code::Failed, "send less in one record, or raise max.message.bytes of the topic")
         }
         ClientError::Unknown { .. } => (Code::Failed, "read the topic to see whether it is there"),
+        ClientError::NoPartition(_) => {
+            (Code::Failed, "name one that there is, or add some with mainspring topic alter")
+        }
         ClientError::NoStoredOffset => {
             (Code::Failed, "say where to begin, or store one with mainspring group reset")
         }

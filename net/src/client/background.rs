@@ -196,8 +196,7 @@ pub(super) fn run<M: Work>(background: &Background, machine: M) -> Door<M> {
                 break;
             }
             let until = pause.map(|pause| now.mono + pause);
-            let mut told = driver.machine().take_warnings();
-            told.extend(driver.take_told().iter().map(ToString::to_string));
+            let told = driver.take_told();
             if !told.is_empty() {
                 all_told.push(told);
             }

@@ -267,7 +267,7 @@ impl Machine for Reading {
     }
 
     fn take_warnings(&mut self) -> Vec<String> {
-        self.consumer.take_resets().iter().map(ToString::to_string).collect()
+        self.consumer.take_warnings()
     }
 }
 

@@ -86,6 +86,10 @@ impl Machine for Producer {
     fn next_deadline(&self) -> Option<Instant> {
         Self::next_deadline(self)
     }
+
+    fn take_warnings(&mut self) -> Vec<String> {
+        Self::take_warnings(self)
+    }
 }
 
 impl Machine for Consumer {
@@ -100,6 +104,10 @@ impl Machine for Consumer {
     fn next_deadline(&self) -> Option<Instant> {
         Self::next_deadline(self)
     }
+
+    fn take_warnings(&mut self) -> Vec<String> {
+        Self::take_warnings(self)
+    }
 }
 
 impl Machine for Fetcher {
@@ -113,6 +121,10 @@ impl Machine for Fetcher {
 
     fn next_deadline(&self) -> Option<Instant> {
         Self::next_deadline(self)
+    }
+
+    fn take_warnings(&mut self) -> Vec<String> {
+        Self::take_warnings(self)
     }
 }
 
@@ -196,10 +208,13 @@ impl<M: Machine> Driver<M> {
         }
     }
 
-    /// Takes what there is to tell of brokers that came and went since the last time; the first time
-    /// begins it.
-    pub fn take_told(&mut self) -> Vec<Reach> {
-        std::mem::take(self.told.get_or_insert_default())
+    /// Takes what people should be told since the last time, a line each: brokers that came and went, the first
+    /// time begins that, and what the machine warns of.
+    pub fn take_told(&mut self) -> Vec<String> {
+        let reached = std::mem::take(self.told.get_or_insert_default());
+        let mut told: Vec<String> = reached.iter().map(ToString::to_string).collect();
+        told.extend(self.machine.take_warnings());
+        told
     }
 
     fn tell(&mut self, reach: Option<Reach>) {

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use self::pattern::Followed;
 pub use self::pattern::TopicPattern;
-use super::fetcher::{FetchEvent, FetchedRecords, Fetcher, FetcherConfig, Reset, Start};
+use super::fetcher::{FetchEvent, FetchedRecords, Fetcher, FetcherConfig, Start};
 use super::group::{Group, GroupConfig, GroupMember, OffsetsId, RevokeToken, StoredOffset};
 use super::metadata::Metadata;
 use super::network::NetworkConfig;
@@ -462,9 +462,12 @@ impl Consumer {
         self.drive(now);
     }
 
-    /// Takes the positions that were not in their logs since this was last asked.
-    pub fn take_resets(&mut self) -> Vec<Reset> {
-        self.fetcher.take_resets()
+    /// Takes what people should be told since this was last asked, a line each: positions that were not in
+    /// their logs, and topics that are not there.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        let mut told = self.fetcher.take_warnings();
+        told.extend(self.group.iter_mut().flat_map(Group::take_warnings));
+        told
     }
 
     /// Takes the next thing to be done.

@@ -282,6 +282,14 @@ impl Fetcher {
         std::mem::take(&mut self.resets).into_values().collect()
     }
 
+    /// Takes what people should be told since this was last asked, a line each: positions that were not in
+    /// their logs, and topics that are not there.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        let mut told: Vec<String> = self.take_resets().iter().map(ToString::to_string).collect();
+        told.extend(self.network.take_warnings());
+        told
+    }
+
     /// Holds a partition back: nothing more of it is asked for or told until it is resumed.
     pub fn pause(&mut self, topic: &KafkaString, partition: PartitionIndex) {
         if let Some(state) = self.partitions.get_mut(&(topic.clone(), partition)) {

@@ -348,6 +348,11 @@ impl Group {
         self.network.metadata()
     }
 
+    /// Takes what people should be told since this was last asked, a line each: topics that are not there.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        self.network.take_warnings()
+    }
+
     /// Takes an input in.
     pub fn handle(&mut self, now: Now, input: Input) {
         self.network.handle(now.mono, input);
@@ -454,6 +459,7 @@ const fn is_elsewhere(error: &ClientError) -> bool {
         | ClientError::Malformed(_)
         | ClientError::Unknown { .. }
         | ClientError::NoStoredOffset
+        | ClientError::NoPartition(_)
         | ClientError::TooLarge(_)
         | ClientError::NoTransaction
         | ClientError::Aborted

@@ -14,6 +14,7 @@ use super::partitioner::{Partitioner, Unkeyed};
 use super::{NewRecord, ProducerConfig, RecordRef, Report, ValuesRef};
 use crate::client::ClientError;
 use crate::client::metadata::Metadata;
+use crate::error::ErrorCode;
 use crate::ids::{Offset, PartitionIndex};
 use crate::record::batch::Batch;
 use crate::record::builder::{
@@ -745,7 +746,7 @@ impl Accumulator {
 
     /// Fails what has waited longer than the delivery timeout, and returns the partitions where a
     /// batch was among it whose sequence others may follow.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<QueueId> {
+    pub(super) fn expire(&mut self, now: Instant, metadata: &Metadata) -> Vec<QueueId> {
         let timeout = self.delivery_timeout;
         let mut expired = Vec::new();
         for id in &self.listed {
@@ -764,12 +765,12 @@ impl Accumulator {
             self.finish(id, batch, Err(error), None);
         }
         if self.unplaced > 0 {
-            self.expire_unplaced(now);
+            self.expire_unplaced(now, metadata);
         }
         sequenced
     }
 
-    fn expire_unplaced(&mut self, now: Instant) {
+    fn expire_unplaced(&mut self, now: Instant, metadata: &Metadata) {
         let timeout = self.delivery_timeout;
         for topic in 0..self.topics.len() {
             let state = &mut self.topics[topic];
@@ -785,8 +786,25 @@ impl Accumulator {
             }
             self.unplaced -= usize::from(state.unplaced.is_empty());
             let name = state.name.clone();
-            self.report(name, None, tickets, Err(ClientError::TimedOut), None);
+            let error = if metadata.is_missing(&name) {
+                ClientError::Broker(ErrorCode::UnknownTopicOrPartition)
+            } else {
+                ClientError::TimedOut
+            };
+            self.report(name, None, tickets, Err(error), None);
         }
+    }
+
+    /// Fails what waits in a queue, and returns whether a batch was among it whose sequence others may follow.
+    /// What an earlier attempt may have stored is not reported as refused.
+    pub(super) fn fail_queue(&mut self, id: QueueId, error: &ClientError) -> bool {
+        let batches = std::mem::take(&mut self.queues[id.0 as usize].batches);
+        let is_sequenced = batches.iter().any(|batch| batch.producer.is_some());
+        for batch in batches {
+            let error = batch.failure(error.clone());
+            self.finish(id, batch, Err(error), None);
+        }
+        is_sequenced
     }
 
     pub(super) fn poll_report(&mut self) -> Option<Report> {
@@ -830,12 +848,8 @@ impl Accumulator {
     /// reported as refused.
     pub(super) fn fail_all(&mut self, error: &ClientError) {
         for id in std::mem::take(&mut self.listed) {
-            let queue = &mut self.queues[id.0 as usize];
-            queue.is_listed = false;
-            for batch in std::mem::take(&mut queue.batches) {
-                let error = batch.failure(error.clone());
-                self.finish(id, batch, Err(error), None);
-            }
+            self.queues[id.0 as usize].is_listed = false;
+            self.fail_queue(id, error);
         }
     }
 

@@ -354,6 +354,11 @@ impl Producer {
         self.wake_at = self.accumulator.next_deadline(now);
     }
 
+    /// Takes what people should be told since this was last asked, a line each: topics that are not there.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        self.sender.take_warnings()
+    }
+
     /// Takes the next thing to be done.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.sender.poll_effect()

@@ -41,6 +41,9 @@ pub(super) struct Sent {
     followed: bool,
 }
 
+/// Answers after which a partition that its topic does not have is taken to be no partition of it.
+const ABSENT_AFTER: u64 = 4;
+
 /// Why a request was sent.
 #[derive(Clone, Debug)]
 pub(super) enum Purpose {
@@ -73,6 +76,8 @@ pub struct Sender {
     asked_for_id: bool,
     ask_again_at: Instant,
     turn: usize,
+    /// Queues of partitions that their topics do not have, and the answers there were when that was seen.
+    absent: BTreeMap<QueueId, u64>,
     /// Whether there ever was something to do: before, nothing is connected to.
     pub(super) started: bool,
 }
@@ -102,12 +107,17 @@ impl Sender {
             asked_for_id: false,
             ask_again_at: Instant::ZERO,
             turn: 0,
+            absent: BTreeMap::new(),
             started: false,
         }
     }
 
     pub(super) const fn metadata(&self) -> &Metadata {
         self.network.metadata()
+    }
+
+    pub(super) fn take_warnings(&mut self) -> Vec<String> {
+        self.network.take_warnings()
     }
 
     pub(super) fn poll_effect(&mut self) -> Option<Effect> {
@@ -138,7 +148,7 @@ impl Sender {
     /// Takes answers in and sends what is due. To be called after each input and each record.
     pub(super) fn drive(&mut self, now: Instant, accumulator: &mut Accumulator) {
         self.take_answers(now, accumulator);
-        for queue in accumulator.expire(now) {
+        for queue in accumulator.expire(now, self.network.metadata()) {
             self.break_off(queue);
         }
         for topic in accumulator.take_new_topics() {
@@ -201,6 +211,7 @@ impl Sender {
         loop {
             let mut by_node: BTreeMap<NodeId, Vec<QueueId>> = BTreeMap::new();
             let mut homeless = false;
+            let mut absent: Vec<(QueueId, usize)> = Vec::new();
             for (id, queue) in accumulator.queues() {
                 let may_send = queue
                     .batches
@@ -219,7 +230,14 @@ impl Sender {
                     }
                     Some(_) | None => homeless = true,
                 }
+                if let Some(known) = self.network.metadata().topic(topic)
+                    && !known.leaders.is_empty()
+                    && !known.leaders.contains_key(partition)
+                {
+                    absent.push((id, known.leaders.len()));
+                }
             }
+            self.fail_absent(absent, accumulator);
             if homeless {
                 self.network.mark_stale(now);
             }
@@ -236,6 +254,22 @@ impl Sender {
             }
             if !sent {
                 return;
+            }
+        }
+    }
+
+    /// Fails what is for partitions that topics do not have, once enough answers have said so: a partition
+    /// that was added a moment ago is not known to every broker at once.
+    fn fail_absent(&mut self, absent: Vec<(QueueId, usize)>, accumulator: &mut Accumulator) {
+        let answers = self.network.metadata().answers();
+        self.absent.retain(|id, _| absent.iter().any(|(other, _)| other == id));
+        for (id, partitions) in absent {
+            let since = *self.absent.entry(id).or_insert(answers);
+            if answers - since >= ABSENT_AFTER {
+                self.absent.remove(&id);
+                if accumulator.fail_queue(id, &ClientError::NoPartition(partitions)) {
+                    self.break_off(id);
+                }
             }
         }
     }

@@ -523,6 +523,50 @@ fn records_wait_for_a_topic_that_is_in_the_making() {
 }
 
 #[test]
+fn a_record_for_a_partition_that_its_topic_does_not_have_fails_once_the_brokers_have_said_so() {
+    let mut world = World::ready();
+    let ticket = world.send_to(Some(PartitionIndex(7)), None, "a");
+    assert_eq!(world.deliveries(), []);
+
+    world.pass(Duration::from_secs(5));
+
+    assert_eq!(world.deliveries(), [(ticket, Err(ClientError::NoPartition(1)))]);
+    let next = world.send("b");
+    world.accept(1);
+    assert_eq!(world.deliveries(), [(next, Ok(Some(1)))]);
+}
+
+#[test]
+fn a_record_waits_for_a_partition_that_was_added_a_moment_ago() {
+    let mut world = World::ready();
+    world.send_to(Some(PartitionIndex(7)), None, "a");
+    world.pass(Duration::from_millis(150));
+    world.broker.topics.insert("orders", 8);
+
+    world.pass(Duration::from_secs(1));
+
+    let Request::Produce(asked) = world.broker.next().body else { panic!("a batch") };
+    assert_eq!(asked.topic_data[0].partition_data[0].index, 7);
+    assert_eq!(world.deliveries(), []);
+}
+
+#[test]
+fn a_topic_that_is_not_there_is_told_once_and_its_records_fail_as_what_they_are() {
+    let mut world = World::new(|config| config.delivery_timeout = Duration::from_secs(20));
+    world.broker.topics.clear();
+    let ticket = world.send_to(None, None, "a");
+    world.give_id(70);
+    assert_eq!(world.producer.take_warnings(), Vec::<String>::new());
+
+    world.pass(Duration::from_secs(21));
+
+    let told = "there is no topic orders; asking for it again by itself";
+    assert_eq!(world.producer.take_warnings(), [told]);
+    let error = ClientError::Broker(ErrorCode::UnknownTopicOrPartition);
+    assert_eq!(world.deliveries(), [(ticket, Err(error))]);
+}
+
+#[test]
 fn an_id_that_the_broker_does_not_take_is_exchanged_and_nothing_is_lost() {
     let mut world = World::ready();
     let ticket = world.send("a");

@@ -318,6 +318,10 @@ impl Machine for Sending {
     fn next_deadline(&self) -> Option<Instant> {
         self.producer.next_deadline()
     }
+
+    fn take_warnings(&mut self) -> Vec<String> {
+        self.producer.take_warnings()
+    }
 }
 
 impl Work for Sending {
