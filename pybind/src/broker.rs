@@ -179,6 +179,8 @@ fn wait<T: Send>(
             EmbeddedError::Stopped => "ClosedError",
             EmbeddedError::Start(_) | EmbeddedError::Failed(_) => "BrokerFailed",
         };
-        error(py, class, &problem)
+        // What commands call otherwise.
+        let words = problem.to_string().replace("--data-dir", "data_dir");
+        error(py, class, &words.replace("--listen", "host or port"))
     })
 }

@@ -36,7 +36,7 @@ impl<'a> Payload<'a> {
         copied.map(Self::Owned).map_err(|_| {
             let kind = argument.get_type().name().map(|name| name.to_string()).unwrap_or_default();
             PyTypeError::new_err(format!(
-                "the {what} is a {kind}, and a record holds bytes; serialize it first, or send to a \
+                "the {what} is of type {kind}, and a record holds bytes; serialize it first, or send to a \
                  Topic with a serializer such as Json()"
             ))
         })

@@ -37,6 +37,7 @@ struct State {
     generation: Generation,
     reading: Mutex<Reading>,
     is_stopped: AtomicBool,
+    is_closed: AtomicBool,
     /// Kept until it is stopped.
     stop: Mutex<Option<Promise<()>>>,
     stopped: NetCall<()>,
@@ -95,6 +96,7 @@ impl ConsumerBase {
                 generation: Generation::current(),
                 reading: Mutex::default(),
                 is_stopped: AtomicBool::new(false),
+                is_closed: AtomicBool::new(false),
                 forms: by_topic,
             };
             if self.0.set(state).is_err() {
@@ -317,6 +319,7 @@ impl ConsumerBase {
         guarded(|| {
             let py = slf.py();
             let state = slf.get().state(py)?;
+            state.check_open(py)?;
             let limit = seconds(py, timeout)?;
             loop {
                 if state.is_stopped.load(Ordering::Acquire) {
@@ -336,12 +339,23 @@ impl ConsumerBase {
         })
     }
 
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
+    /// Raises where it is closed.
+    fn _check_open(&self, py: Python<'_>) -> PyResult<()> {
+        guarded(|| self.state(py)?.check_open(py))
+    }
+
+    fn __iter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+        guarded(|| {
+            slf.get().state(slf.py())?.check_open(slf.py())?;
+            Ok(slf.clone())
+        })
     }
 
     fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Message>> {
-        guarded(|| Self::_next(slf, None))
+        guarded(|| {
+            // A loop ends where another thread closes the consumer.
+            if slf.get().is_stopped() { Ok(None) } else { Self::_next(slf, None) }
+        })
     }
 
     /// Stores offsets: all that is processed, a message and what is before it, a batch, or offsets
@@ -440,6 +454,7 @@ impl ConsumerBase {
         guarded(|| {
             let limit = seconds(py, Some(timeout))?.unwrap_or_default();
             let state = self.state(py)?;
+            state.is_closed.store(true, Ordering::Release);
             state.stop();
             Ok(Call::unit(state.consumer.close(limit)))
         })
@@ -496,6 +511,13 @@ impl State {
         if let Some(promise) = promise {
             promise.complete(());
         }
+    }
+
+    fn check_open(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(error(py, "ClosedError", &"this consumer is closed; make another one"));
+        }
+        Ok(())
     }
 
     fn reading(&self) -> MutexGuard<'_, Reading> {

@@ -159,6 +159,10 @@ fn meaning(problem: &ClientError) -> (&'static str, &'static str) {
             "NoStoredOffset",
             "say where to begin by start=\"earliest\" or \"latest\", or store an offset",
         ),
+        ClientError::NoPartition(_) => (
+            "TopicNotFound",
+            "name one that there is, or leave the partition out; Admin.alter_topic adds some",
+        ),
         ClientError::TooLarge(_) => (
             "MessageTooLarge",
             "send less in one record, or raise max_request_size here and max.message.bytes of the \

@@ -78,10 +78,14 @@ impl ProducerBase {
     }
 
     /// Hands one record over.
-    #[pyo3(signature = (
-        topic, value, key=None, *, headers=None, partition=None, timestamp=None, delay=None,
-        deliver_at=None, id=None
-    ))]
+    #[pyo3(
+        signature = (
+            topic, value, key=None, *, headers=None, partition=None, timestamp=None, delay=None,
+            deliver_at=None, id=None, **unknown
+        ),
+        text_signature = "($self, topic, value, key=None, *, headers=None, partition=None, timestamp=None, \
+                          delay=None, deliver_at=None, id=None)"
+    )]
     #[expect(clippy::too_many_arguments, reason = "Python names them")]
     fn send<'py>(
         slf: &Bound<'py, Self>,
@@ -94,9 +98,13 @@ impl ProducerBase {
         delay: Option<&Bound<'py, PyAny>>,
         deliver_at: Option<&Bound<'py, PyAny>>,
         id: Option<&Bound<'py, PyAny>>,
+        unknown: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         guarded(|| {
             let py = slf.py();
+            if let Some(unknown) = unknown {
+                return Err(unknown_keyword(unknown));
+            }
             let Ok(topic) = topic.cast::<PyString>() else {
                 // A typed topic: Python serializes, and comes back with bytes.
                 let arguments =
@@ -524,6 +532,20 @@ fn pair<'py>(item: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Bound<'py
     }
     let message = "with keyed=True each record is a tuple (key, value)";
     Err(PyTypeError::new_err(message))
+}
+
+/// The error of a keyword that `send` does not have; those of other clients' are told what there is here.
+fn unknown_keyword(unknown: &Bound<'_, PyDict>) -> PyErr {
+    let names: Vec<String> = unknown.keys().iter().map(|name| name.to_string()).collect();
+    let name = names.first().map_or("", String::as_str);
+    let hint = match name {
+        "on_delivery" | "callback" => {
+            "; what it returns has add_done_callback(callback), and result() waits"
+        }
+        "timestamp_ms" => "; here it is timestamp",
+        _ => "",
+    };
+    PyTypeError::new_err(format!("send() got an unexpected keyword argument '{name}'{hint}"))
 }
 
 fn check_partition(py: Python<'_>, partition: Option<i32>) -> PyResult<Option<i32>> {

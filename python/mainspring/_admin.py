@@ -189,9 +189,11 @@ class GroupInfo:
     """How far it has come, by topic and partition."""
 
     @property
-    def total_lag(self) -> int:
-        """How many records are still to be read, where offsets are stored."""
-        return sum(row.lag or 0 for row in self.progress)
+    def total_lag(self) -> int | None:
+        """How many records are still to be read, of all partitions where that is known; `None` where it is known of
+        none, as for a group that has stored nothing."""
+        known = [row.lag for row in self.progress if row.lag is not None]
+        return sum(known) if known else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ import atexit
 import os
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mainspring import _log, _native
-from mainspring.errors import OperationTimeout
+from mainspring.errors import ConfigError, OperationTimeout
 
 if TYPE_CHECKING:
     from mainspring._topic import Topic
@@ -33,7 +33,29 @@ def bootstrap_text(bootstrap: Bootstrap) -> str:
     """The brokers to ask first, as text: those that are given, else those of the environment."""
     if bootstrap is None:
         return os.environ.get("MAINSPRING_BOOTSTRAP", "127.0.0.1:9092")
-    return bootstrap if isinstance(bootstrap, str) else ",".join(bootstrap)
+    if isinstance(bootstrap, str):
+        return bootstrap
+    given: object = bootstrap
+    if isinstance(given, Mapping):
+        message = 'the first argument is where brokers are, "HOST:PORT,HOST:PORT"; settings are keywords, or config={"linger.ms": 5}, without bootstrap.servers'
+        raise ConfigError(message)
+    addresses: list[str] = []
+    for address in given if isinstance(given, Iterable) else [given]:
+        if not isinstance(address, str):
+            message = f'where a broker is is a text, "HOST:PORT", and not {address!r}'
+            raise ConfigError(message)
+        addresses.append(address)
+    return ",".join(addresses)
+
+
+def no_attribute(client: object, name: str, elsewhere: Mapping[str, str]) -> AttributeError:
+    """The error of an attribute that is not there; where clients of other packages have it, it says what there is
+    here."""
+    kind = type(client).__name__
+    here = elsewhere.get(name)
+    hint = f"; here it is {here}" if here is not None else ""
+    message = f"{kind!r} object has no attribute {name!r}{hint}"
+    return AttributeError(message, name=name, obj=client)
 
 
 def watch_exit(client: _Closes) -> None:

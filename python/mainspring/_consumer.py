@@ -6,10 +6,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from mainspring import _native
-from mainspring._client import Bootstrap, bootstrap_text, topic_list, topic_name, wait, watch_exit
+from mainspring._client import (
+    Bootstrap,
+    bootstrap_text,
+    no_attribute,
+    topic_list,
+    topic_name,
+    wait,
+    watch_exit,
+)
 from mainspring._config import Setting, to_settings
 from mainspring._native import Message, MessageBatch
 from mainspring._topic import Topic
@@ -21,6 +29,20 @@ __all__ = ["Consumer"]
 K = TypeVar("K")
 V = TypeVar("V")
 
+# What consumers of other packages have, and what there is here.
+_ELSEWHERE = {
+    "consume": "batches(max_records=...)",
+    "getmany": "batches(max_records=...)",
+    "getone": "poll()",
+    "get_watermark_offsets": "lag(), or Admin.topic(name)",
+    "list_topics": "Admin.topics()",
+    "position": "positions()",
+    "store_offsets": "commit(message), with auto_commit=False",
+    "subscription": "the topics that it was made with",
+    "topics": "Admin.topics()",
+    "unsubscribe": "close()",
+}
+
 Start = str | int | datetime
 Place = TopicPartition | tuple[str, int]
 Rebalance = Callable[[list[TopicPartition]], object]
@@ -29,36 +51,47 @@ Rebalance = Callable[[list[TopicPartition]], object]
 class ConsumerCore(_native.ConsumerBase[K, V], Generic[K, V]):
     """What the consumer of threads and that of event loops share."""
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name, _ELSEWHERE)
+
     def __init__(
         self,
         bootstrap: Bootstrap = None,
         *,
         topics: Any = None,
         group: str | None = None,
-        start: Start = "latest",
-        auto_commit: bool = True,
-        isolation: str = "read_uncommitted",
+        start: Start | None = None,
+        auto_commit: bool | None = None,
+        isolation: str | None = None,
         on_assigned: Rebalance | None = None,
         on_revoked: Rebalance | None = None,
         on_lost: Rebalance | None = None,
         config: Mapping[str, Setting] | None = None,
         **settings: Setting,
     ) -> None:
-        given: dict[str, Setting] = {**settings}
-        if group is not None:
-            given["group_id"] = group
-            given.setdefault("enable_auto_commit", auto_commit)
-        if start in ("earliest", "latest", "none"):
-            given.setdefault("auto_offset_reset", str(start))
-        elif group is not None:
+        given: dict[str, Setting] = {
+            **settings,
+            "group": group,
+            "auto_commit": auto_commit,
+            "isolation": isolation,
+            "start": _reset_of(start),
+        }
+        self._bootstrap = bootstrap_text(bootstrap)
+        self._settings = to_settings("consumer", given, config)
+        told = dict(self._settings)
+        # By whatever name it was given.
+        self._group = told.get("group.id") or None
+        if start is None or isinstance(start, str):
+            self._start: Start = told.get("auto.offset.reset", "latest")
+        elif self._group is not None:
             message = 'with a group, start is "earliest", "latest" or "none": the group has offsets'
             raise ConfigError(message)
-        given.setdefault("isolation_level", isolation)
-        self._bootstrap = bootstrap_text(bootstrap)
-        self._group = group
-        self._start = start
+        else:
+            self._start = start
         self._topics = topic_list(topics)
-        if group is None and any(topic_name(topic).startswith("^") for topic in self._topics):
+        if self._group is None and any(topic_name(topic).startswith("^") for topic in self._topics):
             raise ConfigError("a pattern of topics needs a group; or name the topics")
         self._callbacks = {"assigned": on_assigned, "revoked": on_revoked, "lost": on_lost}
         self._events: list[tuple[str, list[TopicPartition]]] = []
@@ -67,7 +100,6 @@ class ConsumerCore(_native.ConsumerBase[K, V], Generic[K, V]):
             for topic in self._topics
             if isinstance(topic, Topic)
         ]
-        self._settings = to_settings("consumer", given, config)
         self._open(self._bootstrap, self._settings, forms)
         watch_exit(self)
 
@@ -118,19 +150,25 @@ class Consumer(ConsumerCore[K, V]):
         topics: Topics by their names or as `Topic`, one or many. With a group also a pattern that begins
             with `^`, such as `^metrics-.*`, for all that match, now and later.
         group: The group to be a member of. Without one all partitions of the topics are read, and
-            nothing is stored.
-        start: Where to begin where the group has no offset: "earliest", "latest", or "none", which
-            fails. Without a group also an offset or a `datetime` with a zone.
-        auto_commit: Whether offsets are stored by themselves.
-        isolation: "read_uncommitted" or "read_committed" (KIP-98).
+            nothing is stored; they are asked for at once, and that waits for a broker, 60 s at most.
+        start: Where to begin where the group has no offset: "earliest", "latest" (the default), or "none",
+            which fails. Without a group also an offset or a `datetime` with a zone.
+        auto_commit: Whether a group's offsets are stored by themselves; they are by default.
+        isolation: "read_uncommitted" (the default) or "read_committed" (KIP-98).
         on_assigned: Called with the partitions that the group gives, in the thread that reads.
         on_revoked: Called with those that it takes away; they can still be committed there.
         on_lost: Called with those that others have already.
         config: Settings by Kafka's names, such as `{"session.timeout.ms": 10000}`.
-        settings: The same as keywords.
+        settings: The same as keywords. Each setting means the same in each of its spellings: `group`, `group_id`
+            and `config={"group.id": ...}` are one.
+
+    Read by a `for` loop, `poll`, or `batches`; `commit` stores offsets, `seek`, `pause` and `resume` move, `stop` ends
+    a loop from elsewhere, and `close`, or the end of a `with` block, leaves the group.
 
     Raises:
         ConfigError: A setting is unknown, given twice, or out of its bounds.
+        TopicNotFound: Without a group: there is no such topic.
+        OperationTimeout: Without a group: no broker has answered.
 
     >>> with mainspring.Broker() as broker:
     ...     with mainspring.Producer(broker.bootstrap) as producer:
@@ -149,9 +187,9 @@ class Consumer(ConsumerCore[K, V]):
         *,
         topics: str | Iterable[str] | None = None,
         group: str | None = None,
-        start: Start = "latest",
-        auto_commit: bool = True,
-        isolation: str = "read_uncommitted",
+        start: Start | None = None,
+        auto_commit: bool | None = None,
+        isolation: str | None = None,
         on_assigned: Rebalance | None = None,
         on_revoked: Rebalance | None = None,
         on_lost: Rebalance | None = None,
@@ -165,9 +203,9 @@ class Consumer(ConsumerCore[K, V]):
         *,
         topics: Topic[K, V] | Iterable[Topic[K, V]],
         group: str | None = None,
-        start: Start = "latest",
-        auto_commit: bool = True,
-        isolation: str = "read_uncommitted",
+        start: Start | None = None,
+        auto_commit: bool | None = None,
+        isolation: str | None = None,
         on_assigned: Rebalance | None = None,
         on_revoked: Rebalance | None = None,
         on_lost: Rebalance | None = None,
@@ -181,9 +219,9 @@ class Consumer(ConsumerCore[K, V]):
         *,
         topics: Iterable[str | Topic[Any, Any]],
         group: str | None = None,
-        start: Start = "latest",
-        auto_commit: bool = True,
-        isolation: str = "read_uncommitted",
+        start: Start | None = None,
+        auto_commit: bool | None = None,
+        isolation: str | None = None,
         on_assigned: Rebalance | None = None,
         on_revoked: Rebalance | None = None,
         on_lost: Rebalance | None = None,
@@ -207,7 +245,13 @@ class Consumer(ConsumerCore[K, V]):
             callback(places)
 
     def poll(self, timeout: float | None = None) -> Message[K, V] | None:
-        """Returns the next message, `None` where none comes for so many seconds, and after `stop`."""
+        """Returns the next message, `None` where none comes for so many seconds, and after `stop`.
+
+        Raises:
+            ClosedError: The consumer is closed.
+            DeserializationError: Not here, but where the `key` or the `value` of the message is looked at.
+            KafkaError: What a broker refused, such as `OffsetOutOfRange` with `start="none"`.
+        """
         return self._next(timeout)
 
     def batches(
@@ -227,6 +271,7 @@ class Consumer(ConsumerCore[K, V]):
         ...         next(c.batches()).values()
         [b'1', b'2', b'3']
         """
+        self._check_open()
         while True:
             batch = self._gather(max_records, max_wait)
             if batch is None:
@@ -358,6 +403,16 @@ class Consumer(ConsumerCore[K, V]):
 def lag_of(position: int | None, end: int | None) -> int | None:
     """How many messages follow."""
     return None if position is None or end is None else max(0, end - position)
+
+
+def _reset_of(start: Start | None) -> str | None:
+    """The setting that a start is, `None` where it is none: there is no start, or an offset, or a time."""
+    if start is None or start in ("earliest", "latest", "none"):
+        return None if start is None else str(start)
+    if isinstance(start, int | datetime) and not isinstance(start, bool):
+        return None
+    message = f'start is "earliest", "latest", "none", an offset or a datetime, and not {start!r}'
+    raise ConfigError(message)
 
 
 def _native_start(start: Start) -> str | int | tuple[str, int]:

@@ -8,10 +8,17 @@ import weakref
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mainspring import _native
-from mainspring._client import Bootstrap, bootstrap_text, topic_name, wait, watch_exit
+from mainspring._client import (
+    Bootstrap,
+    bootstrap_text,
+    no_attribute,
+    topic_name,
+    wait,
+    watch_exit,
+)
 from mainspring._config import Setting, meant, to_settings
 from mainspring._half import Checker, CheckerThread, Half, HeaderPairs, check_group
 from mainspring._later import (
@@ -30,10 +37,29 @@ from mainspring.errors import ClosedError, ConfigError, FlushTimeout, Transactio
 __all__ = ["Producer"]
 
 
+# What producers of other packages have, and what there is here.
+_ELSEWHERE = {
+    "abort_transaction": "an exception in the block of transaction(), or tx.abort()",
+    "begin_transaction": "with producer.transaction() as tx:",
+    "commit_transaction": "the end of the block of transaction(), or tx.commit()",
+    "init_transactions": "not needed: transaction() does it",
+    "list_topics": "Admin.topics()",
+    "poll": "not needed: threads of its own send; flush() waits for all, and a delivery for one",
+    "produce": "send(topic, value, key=...)",
+    "send_and_wait": "send(...).result(), awaited in event loops",
+    "send_offsets_to_transaction": "tx.commit_offsets(consumer, batch)",
+}
+
+
 class ProducerCore(_native.ProducerBase):
     """What the producer of threads and that of event loops share."""
 
     _BLOCKS = True
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name, _ELSEWHERE)
 
     def __init__(
         self,
@@ -205,7 +231,7 @@ class Producer(ProducerCore):
 
         Args:
             topic: The topic, or a typed one.
-            records: Values, or with `keyed` tuples `(key, value)`.
+            records: Values, or with `keyed` tuples `(key, value)`; many of them, and not one.
             keyed: Whether each record brings its key.
             partition: The partition of all of them; by default by the key, or in turn.
 
@@ -217,6 +243,7 @@ class Producer(ProducerCore):
         ...     producer.send_many("numbers", [b"1", b"2", b"3"])
         3
         """
+        check_many(records)
         if isinstance(topic, Topic):
             records = typed_records(topic, records, keyed)
             keyed = True
@@ -381,6 +408,15 @@ class Producer(ProducerCore):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def check_many(records: object) -> None:
+    """Refuses what is one record and not many."""
+    is_one = isinstance(records, str | bytes | bytearray | memoryview | Mapping)
+    if is_one or not isinstance(records, Iterable):
+        message = f"send_many takes many records, such as a list of them, and not one of type \
+{type(records).__name__}; send(topic, value) sends one"
+        raise TypeError(message)
 
 
 def typed_records(topic: Topic[Any, Any], records: Iterable[Any], keyed: bool) -> Iterable[Any]:

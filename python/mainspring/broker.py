@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from mainspring import _native
-from mainspring.errors import BrokerFailed, ClosedError, OperationTimeout
+from mainspring.errors import BrokerFailed, ClosedError, ConfigError, OperationTimeout
 
 if TYPE_CHECKING:
     from mainspring._consumer import Consumer
@@ -134,6 +134,7 @@ class Broker(_Reached):
         nodes: int = 1,
         settings: Mapping[str, Setting] | None = None,
     ) -> None:
+        _check_port(port)
         given = {**_EMBEDDED, **(settings or {})}
         texts = [(key, _text(value)) for key, value in given.items()]
         temporary = None
@@ -304,11 +305,15 @@ class SpawnedBroker(_Reached):
         port: int = 0,
         settings: Mapping[str, Setting] | None = None,
     ) -> None:
+        _check_port(port)
         where = ["--memory"] if data_dir is None else ["--data-dir", os.fspath(data_dir)]
-        command = [sys.executable, "-m", "mainspring", "serve", *where]
-        command += ["--listen", f"{host}:{port}", "--console", "off"]
+        self._command = [sys.executable, "-m", "mainspring", "serve", *where, "--console", "off"]
         for key, value in {**_EMBEDDED, **(settings or {})}.items():
-            command += ["--set", f"{key}={_text(value)}"]
+            self._command += ["--set", f"{key}={_text(value)}"]
+        self._start(f"{host}:{port}")
+
+    def _start(self, listen: str) -> None:
+        command = [*self._command, "--listen", listen]
         # A pipe that nobody reads would stop the broker once it is full.
         with tempfile.TemporaryFile("w+") as said:
             self._process = subprocess.Popen(
@@ -349,6 +354,19 @@ class SpawnedBroker(_Reached):
         """Ends it at once, as a crash would. Nothing acknowledged is lost where it has a directory."""
         self._process.kill()
         self._process.wait()
+
+    def restart(self) -> None:
+        """Starts it again at its address, once it was killed or has stopped. It has its directory again; in memory it
+        begins empty.
+
+        Raises:
+            ConfigError: It runs.
+            BrokerFailed: It cannot serve, for the reason that is given.
+        """
+        if self.is_running:
+            message = "the broker runs; kill() or stop() it first"
+            raise ConfigError(message)
+        self._start(self._bootstrap)
 
     def stop(self, timeout: float = 10.0) -> None:
         """Stops it in good order. Stopping it again does nothing.
@@ -393,6 +411,12 @@ def _discard(broker: _native.Broker, directory: str, process: int) -> None:
         with suppress(ClosedError):
             broker.kill(())
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _check_port(port: int) -> None:
+    if not 0 <= port <= 65_535:
+        message = f"a port is a number from 0 to 65535, and not {port}; 0 takes one that is free"
+        raise ConfigError(message)
 
 
 def _text(value: Setting) -> str:

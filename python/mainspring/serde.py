@@ -83,7 +83,7 @@ class Utf8(_Plain):
     def serialize(self, value: str, /) -> bytes:
         """Makes bytes of a text."""
         if not isinstance(value, str):
-            message = f"it is a {type(value).__name__}, and not a str"
+            message = f"it is of type {type(value).__name__}, and not a str"
             raise TypeError(message)
         return value.encode()
 
@@ -199,7 +199,8 @@ class Json(Generic[T]):
     dictionary, or plain types such as `dict[str, int]`. Without a type, whatever JSON holds.
 
     A dataclass is read by its annotations: a field that is missing or of another type is refused with
-    its path, one that the class does not know is passed over. Nested dataclasses, lists, tuples, sets,
+    its path, one that the class does not know is passed over. What would be refused so is not written either;
+    models of pydantic and structs of msgspec are written as their libraries do it. Nested dataclasses, lists, tuples, sets,
     dictionaries, unions, literals, enumerations, `datetime`, `date`, `time` (ISO 8601), `UUID`, `Decimal`
     (as strings) and `bytes` (as base64) are read back as what they were.
 
@@ -229,7 +230,7 @@ class Json(Generic[T]):
     def serialize(self, value: T, /) -> bytes:
         """Makes JSON of a value, without spaces and in UTF-8."""
         if not isinstance(value, self._instances):
-            message = f"it is a {type(value).__name__}, and not a {self.kind.__name__}"
+            message = f"it is of type {type(value).__name__}, and not {self.kind.__name__}"
             raise TypeError(message)
         return self._write(value)
 
@@ -266,7 +267,17 @@ def _functions(kind: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any
         import msgspec
 
         return msgspec.json.Encoder().encode, msgspec.json.Decoder(kind).decode
-    return _json.encoder(), _json.reader(kind)
+    write, read = _json.encoder(), _json.reader(kind)
+    if kind is Any:
+        return write, read
+
+    def checked(value: Any) -> bytes:
+        # A field that holds something else would be found by whoever reads it, too late.
+        data = write(value)
+        read(data)
+        return data
+
+    return checked, read
 
 
 def _instances(kind: Any) -> type | tuple[type, ...]:

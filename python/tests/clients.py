@@ -53,6 +53,9 @@ class Direct:
         for message in self.inner:
             work(message)
 
+    def following(self) -> Any:
+        return next(self.inner)
+
     def transaction(self) -> Any:
         return DirectTransaction(self.inner.transaction())
 
@@ -136,6 +139,12 @@ class Awaited:
                 return batch
 
         return self.runner.run(first())
+
+    def following(self) -> Any:
+        async def one() -> Any:
+            return await anext(self.inner)
+
+        return self.runner.run(one())
 
     def each(self, work: Any) -> None:
         async def all_of_them() -> None:

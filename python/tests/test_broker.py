@@ -211,6 +211,19 @@ def test_a_killed_process_has_lost_nothing(tmp_path):
         assert read(again.bootstrap, "t", 100) == VALUES
 
 
+def test_a_process_is_started_again_at_its_address(tmp_path):
+    with mainspring.Broker.spawn(tmp_path) as broker:
+        write(broker.bootstrap, "t", VALUES)
+        with pytest.raises(mainspring.ConfigError, match="kill"):
+            broker.restart()
+        address, pid = broker.bootstrap, broker.pid
+        broker.kill()
+        broker.restart()
+        assert (broker.bootstrap, broker.is_running) == (address, True)
+        assert broker.pid != pid
+        assert read(broker.bootstrap, "t", 100) == VALUES
+
+
 def test_a_process_that_cannot_start_says_why(tmp_path):
     with mainspring.Broker(tmp_path), pytest.raises(mainspring.BrokerFailed, match="in use"):
         mainspring.Broker.spawn(tmp_path)

@@ -251,6 +251,59 @@ def test_two_members_share_the_partitions_and_each_is_told(client, broker, topic
     assert told[0] == ("assigned", [(topic, 0)])
 
 
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        {"group": "NAME", "start": "earliest"},
+        {"group_id": "NAME", "auto_offset_reset": "earliest"},
+        {"config": {"group.id": "NAME", "auto.offset.reset": "earliest"}},
+    ],
+    ids=["short", "keyword", "dotted"],
+)
+def test_a_group_is_joined_however_its_name_is_given(client, broker, topic, spelling):
+    filled(client, broker, topic, VALUES[:4])
+    settings = {
+        name: {"group.id": topic, "auto.offset.reset": "earliest"} if name == "config" else value
+        for name, value in spelling.items()
+    }
+    settings = {name: topic if value == "NAME" else value for name, value in settings.items()}
+    with client.consumer(broker.bootstrap, topics=topic, **settings) as consumer:
+        assert [message.value for message in consumer.take(2)] == VALUES[:2]
+        consumer.commit()
+    with client.consumer(broker.bootstrap, topics=topic, group=topic) as consumer:
+        assert [message.value for message in consumer.take(2)] == VALUES[2:4]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"auto_offset_reset": "earliest"},
+        {"enable_auto_commit": False, "start": "earliest", "group": "NAME"},
+        {"config": {"enable.auto.commit": False, "isolation.level": "read_committed"}, "start": "earliest"},
+        {"isolation_level": "read_committed", "config": {"auto.offset.reset": "earliest"}},
+    ],
+)
+def test_what_is_not_given_is_not_given_twice(client, broker, topic, settings):
+    filled(client, broker, topic, VALUES[:2])
+    settings = {name: topic if value == "NAME" else value for name, value in settings.items()}
+    with client.consumer(broker.bootstrap, topics=topic, **settings) as consumer:
+        assert [message.value for message in consumer.take(2)] == VALUES[:2]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"group": "a", "group_id": "a"},
+        {"start": "latest", "config": {"auto.offset.reset": "latest"}},
+        {"group": "a", "auto_commit": True, "enable_auto_commit": True},
+        {"isolation": "read_committed", "isolation_level": "read_committed"},
+    ],
+)
+def test_what_is_given_twice_is_refused(client, broker, settings):
+    with pytest.raises(mainspring.ConfigError, match="given twice"):
+        client.consumer(broker.bootstrap, topics="t", **settings)
+
+
 def test_wrong_use_says_what_to_do(client, broker, topic):
     with pytest.raises(mainspring.ConfigError, match="linger_ms"):
         client.producer(broker.bootstrap, linger_mss=5)
@@ -263,7 +316,7 @@ def test_wrong_use_says_what_to_do(client, broker, topic):
     with client.producer(broker.bootstrap) as producer:
         with pytest.raises(TypeError, match=r"\.encode\(\)"):
             producer.send(topic, "text")
-        with pytest.raises(TypeError, match="the key is a int"):
+        with pytest.raises(TypeError, match="the key is of type int"):
             producer.send(topic, b"", 7)
         with pytest.raises(TypeError, match="header"):
             producer.send(topic, b"", headers={"a": 3})
@@ -275,12 +328,73 @@ def test_wrong_use_says_what_to_do(client, broker, topic):
             producer.send(topic, b"", partition=-1)
         with pytest.raises(mainspring.MainspringError):
             producer.send_and_wait("no/topic", b"")
+        with pytest.raises(TypeError, match="add_done_callback"):
+            producer.send(topic, b"", on_delivery=print)
+        with pytest.raises(TypeError, match="'colour'"):
+            producer.send(topic, b"", colour="red")
+        with pytest.raises(TypeError, match=r"send\(topic, value\) sends one"):
+            producer.send_many(topic, b"123")
+        with pytest.raises(AttributeError, match=r"send\(topic, value"):
+            producer.produce(topic, b"")
         stored = producer.send_and_wait(topic, b"1")
         assert stored.offset == 0
     with pytest.raises(mainspring.ClosedError, match="closed"):
         producer.send(topic, b"2")
     with pytest.raises(mainspring.TopicNotFound):
         client.consumer(broker.bootstrap, topics="there-is-none")
+    for start in ("begin", 1.5, True):
+        with pytest.raises(mainspring.ConfigError, match="start is"):
+            client.consumer(broker.bootstrap, topics=topic, start=start)
+    with pytest.raises(mainspring.ConfigError, match="settings are keywords"):
+        client.consumer({"bootstrap.servers": broker.bootstrap}, topics=topic)
+    with pytest.raises(mainspring.ConfigError, match="9092"):
+        client.producer(9092)
+    with pytest.raises(mainspring.ConfigError, match="needs a group"):
+        client.consumer(broker.bootstrap, topics=topic, auto_commit=True)
+
+
+def test_a_partition_that_is_not_there_is_named_before_the_time_is_over(client, broker, topic):
+    with client.producer(broker.bootstrap) as producer:
+        producer.send_and_wait(topic, b"1")
+        begun = time.monotonic()
+        with pytest.raises(mainspring.TopicNotFound, match="no such partition: it has 1"):
+            producer.send_and_wait(topic, b"2", partition=99)
+        assert time.monotonic() - begun < 15
+
+
+def test_a_topic_that_is_not_there_is_told_and_is_what_the_record_fails_of(client, caplog):
+    with (
+        mainspring.Broker(settings={"auto.create.topics.enable": False}) as broker,
+        client.producer(
+            broker.bootstrap, delivery_timeout_ms=4000, request_timeout_ms=2000
+        ) as producer,
+        pytest.raises(mainspring.TopicNotFound, match="create it first"),
+    ):
+        producer.send_and_wait("nobody", b"1")
+    assert "there is no topic nobody; asking for it again by itself" in caplog.messages
+
+
+def test_a_consumer_that_is_closed_says_so_and_one_that_is_stopped_ends(client, broker, topic):
+    filled(client, broker, topic, VALUES[:2])
+    consumer = client.consumer(broker.bootstrap, topics=topic, start="earliest")
+    with consumer:
+        assert len(consumer.take(1)) == 1
+        consumer.stop()
+        assert consumer.take(1) == []
+    with pytest.raises(mainspring.ClosedError, match="make another one"):
+        consumer.take(1)
+    with pytest.raises(mainspring.ClosedError):
+        consumer.batch()
+    with pytest.raises(mainspring.ClosedError):
+        consumer.each(print)
+    with pytest.raises(AttributeError, match="batches"):
+        consumer.consume()
+
+
+def test_the_next_message_is_asked_for_by_pythons_own_function(client, broker, topic):
+    filled(client, broker, topic, VALUES[:2])
+    with client.consumer(broker.bootstrap, topics=topic, start="earliest") as consumer:
+        assert [consumer.following().value for _ in range(2)] == VALUES[:2]
 
 
 def test_a_flush_that_is_not_done_says_how_many_are_left(client, topic):

@@ -115,6 +115,22 @@ def test_plain_types_are_written_without_spaces(kind, value, text):
     assert json.deserialize(text) == value
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        (Item, Item(7), "$.name must be a string, and is 7"),  # type: ignore[arg-type]
+        (list[Item], [Item("a", 1.5)], r"$[0].count must be a whole number"),  # type: ignore[arg-type]
+        (dict[str, int], {"a": "x"}, "$.a must be a whole number"),
+        (Person, {"age": 3}, "$.name is missing"),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(kind, value, expected):
+    topic = mainspring.Topic("t", value=Json(kind))
+    with pytest.raises(SerializationError) as caught:
+        topic.serialize(value)
+    assert expected in str(caught.value)
+
+
 def test_without_a_type_json_is_what_there_is():
     assert Json().deserialize(b'{"a": [1, 2.5, null, "x"]}') == {"a": [1, 2.5, None, "x"]}
 
@@ -215,10 +231,10 @@ def test_a_typed_topic_reads_what_it_wrote():
 @pytest.mark.parametrize(
     ("topic", "value", "key", "expected"),
     [
-        (mainspring.Topic("t", value=Utf8()), 3, None, "the value cannot be written by Utf8(): it is a"),
+        (mainspring.Topic("t", value=Utf8()), 3, None, "the value cannot be written by Utf8(): it is of type int"),
         (mainspring.Topic("t", value=Utf8()), None, None, "null is sent only by a serializer that is Null"),
         (mainspring.Topic("t", key=Int64()), b"", 2**63, "the key cannot be written by Int64()"),
-        (mainspring.Topic("t", value=Json(Item)), {}, None, "it is a dict, and not a Item"),
+        (mainspring.Topic("t", value=Json(Item)), {}, None, "it is of type dict, and not Item"),
         (mainspring.Topic("t", value=Json()), {1j}, None, "a complex cannot be written as JSON"),
         (mainspring.Topic("t", value=Json()), float("nan"), None, "not JSON compliant"),
         (mainspring.Topic("t"), "text", None, "it is a str, and a record holds bytes"),

@@ -215,6 +215,10 @@ class SpawnedBroker(_Started[_sync.SpawnedBroker]):
         """Ends it at once, as a crash would. Nothing acknowledged is lost where it has a directory."""
         await asyncio.to_thread(self._held.kill)
 
+    async def restart(self) -> None:
+        """Starts it again at its address, as `mainspring.broker.SpawnedBroker.restart`."""
+        await asyncio.to_thread(self._held.restart)
+
 
 class _Starting(Generic[B]):
     """The start of a broker in a thread. Where nobody waits for it any more, the broker is stopped."""

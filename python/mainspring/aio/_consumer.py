@@ -61,9 +61,9 @@ class Consumer(ConsumerCore[K, V]):
         *,
         topics: str | Iterable[str] | None = None,
         group: str | None = None,
-        start: Start = "latest",
-        auto_commit: bool = True,
-        isolation: str = "read_uncommitted",
+        start: Start | None = None,
+        auto_commit: bool | None = None,
+        isolation: str | None = None,
         on_assigned: Rebalance | None = None,
         on_revoked: Rebalance | None = None,
         on_lost: Rebalance | None = None,
@@ -77,9 +77,9 @@ class Consumer(ConsumerCore[K, V]):
         *,
         topics: Topic[K, V] | Iterable[Topic[K, V]],
         group: str | None = None,
-        start: Start = "latest",
-        auto_commit: bool = True,
-        isolation: str = "read_uncommitted",
+        start: Start | None = None,
+        auto_commit: bool | None = None,
+        isolation: str | None = None,
         on_assigned: Rebalance | None = None,
         on_revoked: Rebalance | None = None,
         on_lost: Rebalance | None = None,
@@ -93,9 +93,9 @@ class Consumer(ConsumerCore[K, V]):
         *,
         topics: Iterable[str | Topic[Any, Any]],
         group: str | None = None,
-        start: Start = "latest",
-        auto_commit: bool = True,
-        isolation: str = "read_uncommitted",
+        start: Start | None = None,
+        auto_commit: bool | None = None,
+        isolation: str | None = None,
         on_assigned: Rebalance | None = None,
         on_revoked: Rebalance | None = None,
         on_lost: Rebalance | None = None,
@@ -124,6 +124,7 @@ class Consumer(ConsumerCore[K, V]):
 
     async def poll(self, timeout: float | None = None) -> Message[K, V] | None:
         """Returns the next message, `None` where none comes for so many seconds, and after `stop`."""
+        self._check_open()
         if not self._is_begun and self._topics:
             await self._begin()
         loop = asyncio.get_running_loop()
@@ -158,13 +159,20 @@ class Consumer(ConsumerCore[K, V]):
         return True
 
     async def __aiter__(self) -> AsyncIterator[Message[K, V]]:
+        self._check_open()
         while True:
             message = self._take() if not self.is_stopped else None
             if message is None:
-                message = await self.poll()
+                message = None if self.is_stopped else await self.poll()
                 if message is None:
                     return
             yield message
+
+    async def __anext__(self) -> Message[K, V]:
+        message = await self.poll()
+        if message is None:
+            raise StopAsyncIteration
+        return message
 
     async def batches(
         self, max_records: int = 500, max_wait: float | None = None
@@ -172,6 +180,7 @@ class Consumer(ConsumerCore[K, V]):
         """Yields messages in batches; a batch counts as processed once the next one is asked for. The
         arguments are those of `mainspring.Consumer.batches`.
         """
+        self._check_open()
         if not self._is_begun and self._topics:
             await self._begin()
         while True:

@@ -13,7 +13,7 @@ from mainspring._client import Bootstrap, topic_name
 from mainspring._config import Setting
 from mainspring._half import HeaderPairs, check_group
 from mainspring._later import Delay, ScheduleId, check_altered, handle_of
-from mainspring._producer import ProducerCore, typed_records
+from mainspring._producer import ProducerCore, check_many, typed_records
 from mainspring._topic import Topic
 from mainspring.aio import _loop
 from mainspring.aio._half import Checker, CheckerTask, Half
@@ -73,6 +73,7 @@ class Producer(ProducerCore):
         none, and returns how many were taken. The arguments are those of
         `mainspring.Producer.send_many`.
         """
+        check_many(records)
         if isinstance(topic, Topic):
             records = typed_records(topic, records, keyed)
             keyed = True
