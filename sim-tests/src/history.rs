@@ -196,6 +196,30 @@ pub enum Fact {
         /// The code of the answer.
         code: i16,
     },
+    /// Who is asked for verdicts has read a question.
+    Questioned {
+        /// The half message.
+        operation: OperationId,
+        /// Where that is.
+        partition: TopicPartition,
+        /// Where the question stands in the check topic.
+        offset: i64,
+        /// The ticket that it names.
+        ticket: i64,
+        /// Which question it is, from 1 on.
+        attempt: u32,
+        /// Whether it says that no other follows.
+        is_parked: bool,
+        /// What is in it, by [`content_hash`].
+        content: u64,
+    },
+    /// Whoever asked was told all that waits at a partition, where nothing is due any more and all questions are read.
+    Waits {
+        /// Where.
+        partition: TopicPartition,
+        /// Tickets, and states as the answer numbers them.
+        entries: Vec<(i64, i8)>,
+    },
     /// A client was told that what it sent will come later.
     EntryTaken {
         /// The send.

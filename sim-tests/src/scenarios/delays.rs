@@ -34,6 +34,9 @@ const FLOORS: &[(&str, u64)] = &[
     ("sent-again", 200),
     ("verdicts", 100),
     ("verdicts-refused", 30),
+    ("questions", 100),
+    ("halves-parked", 30),
+    ("waits-listed", 50),
     ("purges", 100),
     ("viewed-whole", 100),
     ("kill", 100),
@@ -41,8 +44,9 @@ const FLOORS: &[(&str, u64)] = &[
     ("starts", 300),
 ];
 
-const ARMED: &[&str] =
-    &["I13", "I32", "I33", "I34", "I35", "I36", "F14", "F19", "I40", "I41", "L1", "L3"];
+const ARMED: &[&str] = &[
+    "I13", "I32", "I33", "I34", "I35", "I36", "I37", "F10", "F14", "F19", "I40", "I41", "L1", "L3",
+];
 
 const KINDS: &[Kind] = &[
     Kind::Kill,
@@ -86,6 +90,10 @@ fn clients(rng: &mut Rng, nodes: usize) -> Vec<ClientPlan> {
     }
     if rng.chance(500) {
         client(Work::DelayPurger, 300 * MILLISECOND, None);
+    }
+    // Where nobody is asked, the topic of the questions is missing.
+    if rng.chance(800) {
+        client(Work::Judge, 50 * MILLISECOND, None);
     }
     clients
 }

@@ -20,6 +20,7 @@ use crate::workload::churner::Churner;
 use crate::workload::committed_reader::CommittedReader;
 use crate::workload::delay_reader::DelayReader;
 use crate::workload::delayer::Delayer;
+use crate::workload::judge::Judge;
 use crate::workload::machine_consumer::{Habits, MachineConsumer};
 use crate::workload::machine_producer::MachineProducer;
 use crate::workload::member::Member;
@@ -91,6 +92,8 @@ pub enum Work {
     },
     /// Whoever deletes records of topics in which something comes later, as far as all have read them.
     DelayPurger,
+    /// Whoever is asked for the verdicts on half messages.
+    Judge,
     /// A reader of what comes later.
     DelayReader {
         /// The version of Fetch, 5 to 17.
@@ -431,6 +434,7 @@ impl WorldPlan {
                 let load = later(&load);
                 Box::new(DelayReader::new(number, load, shared, version, committed, clocks))
             }
+            Work::Judge => Box::new(Judge::new(later(&load), shared, self.clock_error().1)),
             Work::Pipeline(making) => Box::new(Pipeline::new(number, load, shared, making)),
             Work::Churner { recorder } => {
                 let names = (0..self.topics).map(|n| format!("churn-{n}")).collect();
@@ -510,6 +514,7 @@ impl WorldPlan {
                 | Work::Passing
                 | Work::Delayer { .. }
                 | Work::DelayPurger
+                | Work::Judge
                 | Work::Purger
                 | Work::Member { .. }
                 | Work::Churner { .. } => true,

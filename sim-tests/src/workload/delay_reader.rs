@@ -16,6 +16,7 @@ use mainspring_core::wire::api::list_offsets::ListOffsetsResponse;
 use mainspring_core::wire::api::metadata::MetadataResponse;
 
 use super::delayer::read_token;
+use super::judge::{CHECK_AFTER_MS, CHECK_INTERVAL_MS, CHECK_MAX};
 use super::line::{Answer, Line};
 use super::reader::{LATEST, list_offsets};
 use super::{Load, SharedRef, place};
@@ -180,14 +181,21 @@ impl DelayReader {
     }
 
     fn create(&mut self, hands: &mut Hands<'_>) {
+        let config = |name: &str, value: &str| CreatableTopicConfig {
+            name: KafkaString::from(name),
+            value: Some(KafkaString::from(value)),
+        };
+        let configs = vec![
+            config("mainspring.features", "schedule,half,dedup"),
+            config("mainspring.half.check.after.ms", &CHECK_AFTER_MS.to_string()),
+            config("mainspring.half.check.interval.ms", &CHECK_INTERVAL_MS.to_string()),
+            config("mainspring.half.check.max", &CHECK_MAX.to_string()),
+        ];
         let topics = self.load.topics.iter().map(|name| CreatableTopic {
             name: KafkaString::from(name.as_str()),
             num_partitions: self.load.partitions,
             replication_factor: -1,
-            configs: vec![CreatableTopicConfig {
-                name: KafkaString::from("mainspring.features"),
-                value: Some(KafkaString::from("schedule,half,dedup")),
-            }],
+            configs: configs.clone(),
             ..CreatableTopic::default()
         });
         let request =

@@ -23,7 +23,7 @@ const DELAY_MEAN: u64 = 2 * SECOND;
 /// The longest one.
 const DELAY_MAX: u64 = 15 * SECOND;
 /// Who is asked for verdicts that do not come.
-const CHECK_GROUP: &str = "judges";
+pub const CHECK_GROUP: &str = "judges";
 /// How long a record is sent again.
 const DELIVERY: Duration = Duration::from_secs(40);
 
@@ -187,13 +187,14 @@ impl Delayer {
     /// Cancels something that was sent lately, or gives the verdict on it.
     fn command(&mut self, hands: &mut Hands<'_>) {
         let about = {
-            let shared = self.shared.borrow();
+            let mut shared = self.shared.borrow_mut();
+            let asked = hands.rng.chance(300).then(|| shared.questions.pop()).flatten();
             let sent = &shared.delayed;
             if sent.is_empty() {
                 return;
             }
             let back = hands.rng.exponential(20).min(sent.len() as u64 - 1) as usize;
-            sent[sent.len() - 1 - back].clone()
+            asked.unwrap_or_else(|| sent[sent.len() - 1 - back].clone())
         };
         if !about.is_named {
             return;

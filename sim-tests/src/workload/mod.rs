@@ -6,6 +6,7 @@ pub mod committed_reader;
 pub mod delay_reader;
 pub mod delayer;
 pub mod held;
+pub mod judge;
 pub mod line;
 pub mod links;
 pub mod machine_consumer;
@@ -46,6 +47,8 @@ pub struct Shared {
     pub churned: churner::Names,
     /// What was sent to come later.
     pub delayed: Vec<SentLater>,
+    /// What a verdict was asked for.
+    pub questions: Vec<SentLater>,
     /// How many read what comes later, and what of each partition each of them has read.
     pub viewers: usize,
     /// The same by topic and partition, and by client.

@@ -3,11 +3,13 @@
 pub mod client_view;
 pub mod dedup;
 pub mod halves;
+pub mod ledger;
 mod moves;
 pub mod never_early;
 pub mod on_time;
 pub mod once;
 pub mod order;
+pub mod questions;
 
 use super::Checker;
 
@@ -19,6 +21,8 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(once::Once::default()),
         Box::new(order::Order::default()),
         Box::new(halves::Halves::default()),
+        Box::new(questions::Questions::default()),
+        Box::new(ledger::Ledger::default()),
         Box::new(dedup::Dedup::default()),
         Box::new(client_view::ClientView::default()),
     ]
@@ -86,6 +90,20 @@ pub(super) mod testing {
 
     pub(in crate::checkers) fn cancelled(command: u64, code: i16) -> Fact {
         Fact::CancelAnswered { command: op(command), code }
+    }
+
+    pub(in crate::checkers) fn asked(
+        about: u64,
+        offset: i64,
+        attempt: u32,
+        is_parked: bool,
+    ) -> Fact {
+        let (operation, content) = (op(about), about);
+        Fact::Questioned { operation, partition: P, offset, ticket: 4, attempt, is_parked, content }
+    }
+
+    pub(in crate::checkers) fn waits(entries: &[(i64, i8)]) -> Fact {
+        Fact::Waits { partition: P, entries: entries.to_vec() }
     }
 
     pub(in crate::checkers) fn whole(position: i64) -> Fact {
