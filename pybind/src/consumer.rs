@@ -20,6 +20,7 @@ use mainspring_net::client::call::{Abandoned, Call as NetCall, Promise};
 use mainspring_net::client::consumer::BackgroundConsumer;
 use mainspring_net::client::operations::About;
 use mainspring_net::client::producer_transactions::GroupOffsets as NetOffsets;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
@@ -686,7 +687,7 @@ fn bool_call(call: NetCall<bool>) -> Call {
 fn read_start(argument: &Bound<'_, PyAny>) -> PyResult<Option<Start>> {
     let py = argument.py();
     if let Ok(offset) = argument.extract::<i64>() {
-        return Ok(Some(Start::Offset(Offset(offset))));
+        return Ok(Some(Start::Offset(checked_offset(py, offset)?)));
     }
     if let Ok((kind, millis)) = argument.extract::<(String, i64)>()
         && kind == "time"
@@ -704,6 +705,17 @@ fn read_start(argument: &Bound<'_, PyAny>) -> PyResult<Option<Start>> {
     }
 }
 
+/// Refuses what is no offset: to brokers some negative numbers mean something of their own.
+fn checked_offset(py: Python<'_>, offset: i64) -> PyResult<Offset> {
+    if offset < 0 {
+        let message = format!(
+            "{offset} is no offset: they count from 0; \"earliest\" and \"latest\" are the ends of a partition"
+        );
+        return Err(error(py, "ConfigError", &message));
+    }
+    Ok(Offset(offset))
+}
+
 /// Reads offsets to be stored.
 fn read_offsets(what: &Bound<'_, PyAny>) -> PyResult<BTreeMap<Place, StoredOffset>> {
     if let Ok(message) = what.cast::<Message>() {
@@ -715,10 +727,16 @@ fn read_offsets(what: &Bound<'_, PyAny>) -> PyResult<BTreeMap<Place, StoredOffse
         let ends = batch.get().ends().into_iter();
         return Ok(ends.map(|(place, end)| (place, StoredOffset::from(Offset(end)))).collect());
     }
+    let Ok(offsets_by_place) = what.cast::<PyDict>() else {
+        let kind = what.get_type().name()?;
+        return Err(PyTypeError::new_err(format!(
+            "offsets are a message, a batch, or a dict such as {{(\"topic\", 0): 5}}, and not of type {kind}"
+        )));
+    };
     let mut offsets = BTreeMap::new();
-    for (place, offset) in what.cast::<PyDict>()?.iter() {
-        let offset: i64 = offset.extract()?;
-        offsets.insert(read_place(&place)?, StoredOffset::from(Offset(offset)));
+    for (place, offset) in offsets_by_place.iter() {
+        let offset = checked_offset(what.py(), offset.extract()?)?;
+        offsets.insert(read_place(&place)?, StoredOffset::from(offset));
     }
     Ok(offsets)
 }

@@ -59,7 +59,9 @@ impl Told {
     }
 }
 
-/// One record that was read.
+/// One record that was read: `topic`, `partition`, `offset`, `timestamp` (milliseconds since 1970), `key`, `value`,
+/// `headers`, and `raw`, the bytes of the value. Key and value are bytes, or what the serializers of a `Topic` make of
+/// them.
 #[pyclass(frozen, module = "mainspring._native", generic)]
 pub(crate) struct Message {
     told: Arc<Told>,

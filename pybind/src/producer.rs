@@ -77,7 +77,28 @@ impl ProducerBase {
         })
     }
 
-    /// Hands one record over.
+    /// Takes one record, which threads of the producer send, and returns its `Delivery` at once.
+    ///
+    /// Args:
+    ///     topic: The topic's name, or a `Topic`, which serializes the value and the key.
+    ///     value: The value as bytes, `None` for null.
+    ///     key: The key: records with one go to the partition that it stands for.
+    ///     headers: A mapping, or pairs of a name and bytes.
+    ///     partition: The partition, from 0; by default by the key, or in turn.
+    ///     timestamp: Milliseconds since 1970 or a `datetime` with a zone; by default now.
+    ///     delay: Seconds or a `timedelta` after which the record comes, in a topic with the feature `schedule`.
+    ///     deliver_at: In place of it, when it comes: milliseconds since 1970 or a `datetime` with a zone.
+    ///     id: What it is called among those that wait in its partition: another one takes its place.
+    ///
+    /// Returns:
+    ///     The delivery: `result()` waits until the record is stored and raises where it is not; in event loops it is
+    ///     awaited. Whoever keeps none hears of a failure by `flush` or `close`, and in the log `mainspring`.
+    ///
+    /// Raises:
+    ///     BufferFull: There was no room for `max_block_ms`; in event loops at once.
+    ///     MessageTooLarge: The record alone is larger than a request may be.
+    ///     ClosedError: The producer is closed.
+    ///     ConfigError: A delay for a topic that has none.
     #[pyo3(
         signature = (
             topic, value, key=None, *, headers=None, partition=None, timestamp=None, delay=None,
@@ -182,7 +203,8 @@ impl ProducerBase {
                     (None, item)
                 });
             }
-            state.send_window(py, topic, &window, partition, false)
+            let (taken, outcome) = state.send_window(py, topic, &window, partition, false);
+            outcome.map_err(|problem| noted(py, problem, from + taken)).map(|()| taken)
         })
     }
 
@@ -259,6 +281,16 @@ impl ProducerBase {
         guarded(|| {
             self.state(py)?.producer.break_down();
             Ok(())
+        })
+    }
+
+    /// Takes what was not stored of records whose deliveries nobody holds: the error of the first, and how many.
+    fn _take_lost(&self, py: Python<'_>) -> PyResult<Option<(Py<PyAny>, u64)>> {
+        guarded(|| {
+            let Some(lost) = self.state(py)?.producer.take_lost() else { return Ok(None) };
+            let context = context_of(lost.topic.as_str(), lost.partition);
+            let error = client_error(py, &lost.error, &context);
+            Ok(Some((error.into_value(py).into_any(), lost.count)))
         })
     }
 
@@ -383,7 +415,9 @@ impl State {
                 // Other objects, or no room: that is dealt with as for any records.
                 let left = (done + taken..end).map(|index| Ok((None, list.get_item(index)?)));
                 let left = left.collect::<PyResult<Vec<_>>>()?;
-                taken += self.send_window(py, topic, &left, partition, true)?;
+                let (more, outcome) = self.send_window(py, topic, &left, partition, true);
+                taken += more;
+                outcome.map_err(|problem| noted(py, problem, done + taken))?;
             }
             done += taken;
         }
@@ -425,9 +459,10 @@ impl State {
                 return Ok(count);
             }
             self.wait_for_task(py)?;
-            count += self.send_window(py, topic, &window, partition, true)?;
-            if let Some(problem) = failed {
-                return Err(problem);
+            let (taken, outcome) = self.send_window(py, topic, &window, partition, true);
+            count += taken;
+            if let Some(problem) = outcome.err().or(failed) {
+                return Err(noted(py, problem, count));
             }
         }
     }
@@ -439,12 +474,33 @@ impl State {
         window: &[(Option<Bound<'_, PyAny>>, Bound<'_, PyAny>)],
         partition: Option<i32>,
         waits: bool,
-    ) -> PyResult<usize> {
+    ) -> (usize, PyResult<()>) {
         let mut payloads = Vec::with_capacity(window.len());
+        let mut unreadable = None;
         for (key, value) in window {
-            let key = key.as_ref().map(|key| Payload::of(key, "key")).transpose()?;
-            payloads.push((key, Payload::of(value, "value")?));
+            let key = key.as_ref().map(|key| Payload::of(key, "key")).transpose();
+            match key.and_then(|key| Ok((key, Payload::of(value, "value")?))) {
+                Ok(payload) => payloads.push(payload),
+                Err(problem) => {
+                    unreadable = Some(problem);
+                    break;
+                }
+            }
         }
+        let (done, outcome) = self.send_payloads(py, topic, &payloads, partition, waits);
+        let is_all = done == payloads.len();
+        (done, outcome.and_then(|()| unreadable.filter(|_| is_all).map_or(Ok(()), Err)))
+    }
+
+    /// Hands over as many as there is room for, or waits for it; tells how many, and why no more.
+    fn send_payloads(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        payloads: &[(Option<Payload<'_>>, Payload<'_>)],
+        partition: Option<i32>,
+        waits: bool,
+    ) -> (usize, PyResult<()>) {
         let mut done = 0;
         let mut begun = None;
         while done < payloads.len() {
@@ -467,16 +523,18 @@ impl State {
             }
             drop(many);
             match refused {
-                Some(NotTaken::Full) if !waits => return Ok(done),
+                Some(NotTaken::Full) if !waits => return (done, Ok(())),
                 Some(NotTaken::Full) => {
                     let begun = *begun.get_or_insert_with(Instant::now);
-                    self.wait_for_room(py, begun, topic)?;
+                    if let Err(problem) = self.wait_for_room(py, begun, topic) {
+                        return (done, Err(problem));
+                    }
                 }
-                Some(reason) => return Err(self.not_taken(py, reason, topic)),
+                Some(reason) => return (done, Err(self.not_taken(py, reason, topic))),
                 None => {}
             }
         }
-        Ok(done)
+        (done, Ok(()))
     }
 
     fn not_taken(&self, py: Python<'_>, reason: NotTaken, topic: &str) -> PyErr {
@@ -532,6 +590,26 @@ fn pair<'py>(item: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Bound<'py
     }
     let message = "with keyed=True each record is a tuple (key, value)";
     Err(PyTypeError::new_err(message))
+}
+
+/// Says beside an error of one of many records what became of those before it.
+fn noted(py: Python<'_>, problem: PyErr, before: usize) -> PyErr {
+    let note = match before {
+        0 => "no record of send_many was taken before it".to_owned(),
+        1 => "1 record of send_many was taken before it, and is on its way".to_owned(),
+        _ => format!("{before} records of send_many were taken before it, and are on their way"),
+    };
+    match problem.value(py).call_method1(pyo3::intern!(py, "add_note"), (note,)) {
+        Ok(_) => problem,
+        Err(other) => other,
+    }
+}
+
+/// What an error of a record is about. Of a topic that is not known nothing is said.
+fn context_of(topic: &str, partition: i32) -> Vec<(&'static str, String)> {
+    let topic = (!topic.is_empty()).then(|| ("topic", topic.to_owned()));
+    let partition = (partition >= 0).then(|| ("partition", partition.to_string()));
+    topic.into_iter().chain(partition).collect()
 }
 
 /// The error of a keyword that `send` does not have; those of other clients' are told what there is here.
@@ -648,7 +726,9 @@ impl RecordMetadata {
     }
 }
 
-/// The report of one record.
+/// The report of one record, which is there or will be: `result()` waits for it and returns where the record was
+/// stored, or raises why it was not; `exception()` returns that; `done()` tells whether it is there;
+/// `add_done_callback(f)` calls `f(delivery)` then. In an event loop it is awaited.
 #[pyclass(frozen, module = "mainspring._native")]
 pub(crate) struct Delivery {
     inner: NetDelivery,
@@ -665,11 +745,11 @@ impl Delivery {
 
     fn metadata(&self, py: Python<'_>) -> Option<PyResult<RecordMetadata>> {
         let result = self.inner.result()?;
-        Some(
-            result
-                .map(|stored| RecordMetadata::new(&stored, self.comes_later))
-                .map_err(|error| client_error(py, &error, &[])),
-        )
+        Some(result.map(|stored| RecordMetadata::new(&stored, self.comes_later)).map_err(|error| {
+            let place = self.inner.place();
+            let (topic, partition) = place.unwrap_or_default();
+            client_error(py, &error, &context_of(topic.as_str(), partition))
+        }))
     }
 
     fn wait_for(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {

@@ -101,7 +101,10 @@ const fn may_succeed(cause: &ClientError) -> bool {
                 | ErrorCode::UnknownMemberId
                 | ErrorCode::FencedInstanceId
         ),
-        None => !matches!(cause, ClientError::TooLarge(_) | ClientError::UnsupportedApi(_)),
+        None => !matches!(
+            cause,
+            ClientError::TooLarge(_) | ClientError::NoPartition(_) | ClientError::UnsupportedApi(_)
+        ),
     }
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import time
 import weakref
@@ -27,6 +28,8 @@ class _Closes(Protocol):
 
 
 _open: weakref.WeakSet[Any] = weakref.WeakSet()
+# Brokers in processes of their own, which are ended when clients have sent what they had.
+_processes: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def bootstrap_text(bootstrap: Bootstrap) -> str:
@@ -80,18 +83,31 @@ def topic_list(topics: str | Topic[Any, Any] | Iterable[str | Topic[Any, Any]] |
     """Topics as a list of names and typed topics."""
     if topics is None:
         return []
-    if isinstance(topics, str) or not isinstance(topics, Iterable):
-        return [topics]
-    return list(topics)
+    found: list[Any]
+    if isinstance(topics, str | bytes) or not isinstance(topics, Iterable):
+        found = [topics]
+    else:
+        found = list(topics)
+    for topic in found:
+        if not isinstance(topic, str) and not hasattr(topic, "read_value"):
+            message = f"a topic is a str or a Topic, and not a {type(topic).__name__}"
+            raise TypeError(message)
+    return found
 
 
 @atexit.register
 def _close_all() -> None:
     closing = [client._at_exit(_EXIT_SECONDS) for client in list(_open)]
     deadline = time.monotonic() + _EXIT_SECONDS + 1.0
+    left = 0
     for call in closing:
-        if call is not None:
-            call.wait(max(0.0, deadline - time.monotonic()))
+        if call is not None and call.wait(max(0.0, deadline - time.monotonic())):
+            left += call.take() or 0
+    if left:
+        message = "the program ended before %d of its records were acknowledged; close() or flush() waits longer"
+        logging.getLogger("mainspring").warning(message, left)
+    for process in list(_processes):
+        process._ends()
     _native._shutdown()
 
 

@@ -82,7 +82,10 @@ class ConsumerCore(_native.ConsumerBase[K, V], Generic[K, V]):
         self._settings = to_settings("consumer", given, config)
         told = dict(self._settings)
         # By whatever name it was given.
-        self._group = told.get("group.id") or None
+        self._group = told.get("group.id")
+        if self._group == "":
+            message = "the group has an empty name; leave it out where there is none"
+            raise ConfigError(message)
         if start is None or isinstance(start, str):
             self._start: Start = told.get("auto.offset.reset", "latest")
         elif self._group is not None:
@@ -150,7 +153,7 @@ class Consumer(ConsumerCore[K, V]):
         topics: Topics by their names or as `Topic`, one or many. With a group also a pattern that begins
             with `^`, such as `^metrics-.*`, for all that match, now and later.
         group: The group to be a member of. Without one all partitions of the topics are read, and
-            nothing is stored; they are asked for at once, and that waits for a broker, 60 s at most.
+            nothing is stored; they are asked for at once, and that waits for a broker (`request_timeout_ms`).
         start: Where to begin where the group has no offset: "earliest", "latest" (the default), or "none",
             which fails. Without a group also an offset or a `datetime` with a zone.
         auto_commit: Whether a group's offsets are stored by themselves; they are by default.
@@ -248,7 +251,7 @@ class Consumer(ConsumerCore[K, V]):
         """Returns the next message, `None` where none comes for so many seconds, and after `stop`.
 
         Raises:
-            ClosedError: The consumer is closed.
+            ClosedError: The consumer is closed. A loop that is under way ends then.
             DeserializationError: Not here, but where the `key` or the `value` of the message is looked at.
             KafkaError: What a broker refused, such as `OffsetOutOfRange` with `start="none"`.
         """
@@ -271,7 +274,7 @@ class Consumer(ConsumerCore[K, V]):
         ...         next(c.batches()).values()
         [b'1', b'2', b'3']
         """
-        self._check_open()
+        check_batches(self, max_records, max_wait)
         while True:
             batch = self._gather(max_records, max_wait)
             if batch is None:
@@ -398,6 +401,17 @@ class Consumer(ConsumerCore[K, V]):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def check_batches(consumer: ConsumerCore[Any, Any], most: int, max_wait: float | None) -> None:
+    """Refuses batches of nothing, and those of a closed consumer."""
+    if most < 1:
+        message = f"max_records is at least 1, and not {most}"
+        raise ConfigError(message)
+    if max_wait is not None and not max_wait >= 0:
+        message = f"max_wait is a number of seconds from 0 on, and not {max_wait}"
+        raise ConfigError(message)
+    consumer._check_open()
 
 
 def lag_of(position: int | None, end: int | None) -> int | None:

@@ -79,6 +79,7 @@ class ProducerCore(_native.ProducerBase):
         max_block = _seconds(pairs.get("max.block.ms", "60000")) if self._BLOCKS else 0.0
         self._bootstrap = bootstrap_text(bootstrap)
         self._settings = list(pairs.items())
+        self._max_block = max_block or None
         self._helper: _native.Admin | None = None
         self._helping = threading.Lock()
         # Topics with a feature that they have, as far as that was asked.
@@ -159,6 +160,16 @@ class ProducerCore(_native.ProducerBase):
             )
             raise TransactionStateError(message)
 
+    def _tell_lost(self) -> None:
+        """Raises why a record was not stored whose delivery nobody has kept, once."""
+        lost = self._take_lost()
+        if lost is not None:
+            error, count = lost
+            if count > 1:
+                note = f"so it was with the first of {count} records that were not stored, and whose deliveries nobody has kept"
+                error.add_note(note)
+            raise error
+
     def _at_exit(self, limit: float) -> _native.Call | None:
         return self._close(limit) if self._is_here and not self.is_closed else None
 
@@ -237,6 +248,8 @@ class Producer(ProducerCore):
 
         Raises:
             BufferFull: There was no room for `max_block_ms`; records before that are on their way.
+            TypeError, SerializationError: A record is not bytes, or not of the topic's type. Those before it are on
+                their way; a note says how many.
             ClosedError: The producer is closed.
 
         >>> with mainspring.Broker() as broker, mainspring.Producer(broker.bootstrap) as producer:
@@ -350,7 +363,7 @@ class Producer(ProducerCore):
         """Asks whether a topic has a feature."""
         if (topic, feature) not in self._honoured:
             call = self._admin().features(topic)
-            told = wait(call, None, "asking for the features of a topic")
+            told = wait(call, self._max_block, "asking for the features of a topic")
             self._note_features(topic, feature, told)
 
     def flush(self, timeout: float | None = None) -> None:
@@ -362,6 +375,8 @@ class Producer(ProducerCore):
 
         Raises:
             FlushTimeout: Records had no report by then; they are still on their way.
+            MainspringError: A record was not stored whose delivery nobody has kept, as those of `send_many`: the error
+                of the first since the last `flush`. A delivery that is kept tells of its own.
 
         >>> with mainspring.Broker() as broker, mainspring.Producer(broker.bootstrap) as producer:
         ...     _ = producer.send("orders", b"1")
@@ -373,6 +388,7 @@ class Producer(ProducerCore):
         if not call.wait(timeout):
             raise FlushTimeout.of(self.pending, timeout)
         call.take()
+        self._tell_lost()
 
     def close(self, timeout: float = 30.0) -> None:
         """Sends what was taken, waits for its reports, and ends. Closing it again does nothing. A
@@ -384,7 +400,12 @@ class Producer(ProducerCore):
         Raises:
             FlushTimeout: Records had no report by then. They are not sent any more, and may or may
                 not have been stored.
+            MainspringError: A record was not stored whose delivery nobody has kept, as with `flush`.
         """
+        self._finish(timeout)
+        self._tell_lost()
+
+    def _finish(self, timeout: float) -> None:
         begun = time.monotonic()
         if self._checker is not None:
             self._checker.stop()
@@ -407,7 +428,11 @@ class Producer(ProducerCore):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+        else:
+            # What went wrong first is what counts; the log tells of the rest.
+            self._finish(30.0)
 
 
 def check_many(records: object) -> None:

@@ -97,7 +97,7 @@ class Topic(Generic[K, V]):
                 raise TypeError(message)
         except Exception as problem:
             message = f"topic {self.name}: the {part} cannot be written by {serializer!r}: {_said(problem)}; \
-nothing was sent; see that it is of the type that the topic takes"
+it was not sent; see that it is of the type that the topic takes"
             context = {"topic": self.name, "part": part}
             raise SerializationError(message, context=context) from problem
         return raw

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from mainspring import _native
+from mainspring._client import _processes
 from mainspring.errors import BrokerFailed, ClosedError, ConfigError, OperationTimeout
 
 if TYPE_CHECKING:
@@ -295,7 +296,8 @@ class Broker(_Reached):
 
 
 class SpawnedBroker(_Reached):
-    """A broker in a process of its own, made by `Broker.spawn`. It ends with its `with` block."""
+    """A broker in a process of its own, made by `Broker.spawn`. It ends with its `with` block, and at the latest with
+    the program, or once nobody holds it any more."""
 
     def __init__(
         self,
@@ -326,6 +328,10 @@ class SpawnedBroker(_Reached):
                 code = self._process.wait()
                 said.seek(0)
                 raise BrokerFailed(said.read().strip() or f"it ended with {code}")
+        # Also at the end of a program that stops nothing, and where nobody has it any more.
+        self._ends = weakref.finalize(self, _end_process, self._process, os.getpid())
+        self._ends.atexit = False
+        _processes.add(self)
         ready = json.loads(line)
         self._bootstrap: str = ready["listen"]
         self._cluster_id: str = ready["cluster_id"]
@@ -411,6 +417,17 @@ def _discard(broker: _native.Broker, directory: str, process: int) -> None:
         with suppress(ClosedError):
             broker.kill(())
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _end_process(process: subprocess.Popen[str], owner: int) -> None:
+    """Ends a broker that nobody will stop any more; not from a forked child."""
+    if os.getpid() == owner and process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _check_port(port: int) -> None:

@@ -159,7 +159,7 @@ class NoStoredOffset(MainspringError, LookupError):
 
 
 class SerializationError(MainspringError, ValueError):
-    """A key or a value could not be made bytes; nothing was sent."""
+    """A key or a value could not be made bytes; it was not sent."""
 
 
 class DeserializationError(MainspringError, ValueError):

@@ -211,6 +211,14 @@ def test_a_killed_process_has_lost_nothing(tmp_path):
         assert read(again.bootstrap, "t", 100) == VALUES
 
 
+def test_a_process_ends_with_the_program_that_started_it():
+    code = "import mainspring, sys; print(mainspring.Broker.spawn().pid); sys.stdout.flush(); broker = mainspring.Broker.spawn(); print(broker.pid)"
+    program = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for pid in map(int, program.stdout.split()):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
 def test_a_process_is_started_again_at_its_address(tmp_path):
     with mainspring.Broker.spawn(tmp_path) as broker:
         write(broker.bootstrap, "t", VALUES)

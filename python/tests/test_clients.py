@@ -374,6 +374,68 @@ def test_a_topic_that_is_not_there_is_told_and_is_what_the_record_fails_of(clien
     assert "there is no topic nobody; asking for it again by itself" in caplog.messages
 
 
+def test_what_was_not_stored_is_told_where_nobody_keeps_the_delivery(client, broker, topic, caplog):
+    producer = client.producer(broker.bootstrap)
+    producer.send_and_wait(topic, b"0")
+    producer.send_many(topic, [b"1", b"2"], partition=7)
+    with pytest.raises(mainspring.TopicNotFound, match=f"topic {topic}, partition 7") as caught:
+        producer.flush(timeout=20)
+    assert "the first of 2 records" in caught.value.__notes__[0]
+    producer.flush(timeout=20)
+    assert any("2 records were not stored" in message for message in caplog.messages)
+
+    producer.send(topic, b"3", partition=7)
+    with pytest.raises(mainspring.TopicNotFound):
+        producer.close()
+    assert producer.is_closed
+
+
+def test_a_failure_whose_delivery_is_kept_is_told_by_that_alone(client, broker, topic):
+    with client.producer(broker.bootstrap) as producer:
+        producer.send_and_wait(topic, b"0")
+        kept = producer.send(topic, b"1", partition=7)
+        producer.flush(timeout=20)
+        assert kept.done()
+        assert kept.exception().context == {"topic": topic, "partition": 7}
+
+
+def test_an_error_of_one_of_many_says_how_many_were_taken(client, broker, topic):
+    with client.producer(broker.bootstrap) as producer:
+        with pytest.raises(TypeError) as caught:
+            producer.send_many(topic, [b"1", b"2", "3"])
+        assert caught.value.__notes__ == [
+            "2 records of send_many were taken before it, and are on their way"
+        ]
+    with client.consumer(broker.bootstrap, topics=topic, start="earliest") as consumer:
+        assert [message.value for message in consumer.take(2)] == [b"1", b"2"]
+
+
+def test_what_is_no_offset_is_stored_nowhere(client, broker, topic):
+    filled(client, broker, topic, VALUES[:5])
+    with client.consumer(broker.bootstrap, topics=topic, group=topic, start="earliest") as consumer:
+        consumer.take(3)
+        consumer.commit()
+        for wrong in (-1, -2, -1001):
+            with pytest.raises(mainspring.ConfigError, match="count from 0"):
+                consumer.commit({(topic, 0): wrong})
+            with pytest.raises(mainspring.ConfigError, match="count from 0"):
+                consumer.seek(topic, 0, wrong)
+        assert consumer.committed([(topic, 0)]) == {(topic, 0): 3}
+        with pytest.raises(TypeError, match="not of type int"):
+            consumer.commit(5)
+        with pytest.raises(mainspring.ConfigError, match="max_records"):
+            consumer.batch(max_records=0)
+
+
+def test_a_partition_that_is_assigned_and_not_there_is_told(client, broker, topic, caplog):
+    filled(client, broker, topic, VALUES[:1])
+    with client.consumer(broker.bootstrap) as consumer:
+        consumer.assign([(topic, 7)])
+        assert consumer.take(1, 3) == []
+    told = f"partition 7 of topic {topic}: the topic has no such partition: it has 1"
+    assert any(message.startswith(told) for message in caplog.messages)
+
+
 def test_a_consumer_that_is_closed_says_so_and_one_that_is_stopped_ends(client, broker, topic):
     filled(client, broker, topic, VALUES[:2])
     consumer = client.consumer(broker.bootstrap, topics=topic, start="earliest")

@@ -56,6 +56,15 @@ def test_a_commit_or_abort_without_a_beginning(broker, client, name):
                 getattr(producer.transaction(), end)()
 
 
+def test_a_partition_that_is_not_there_would_fail_again(broker, client, name):
+    with client.producer(broker.bootstrap, transactional_id=name) as producer:
+        with producer.transaction() as tx:
+            tx.send(name, b"1")
+        with pytest.raises(ms.TransactionAborted) as caught, producer.transaction() as tx:
+            tx.send(name, b"2", partition=9)
+        assert not caught.value.retriable
+
+
 def test_one_transaction_in_another(broker, client, name):
     with client.producer(broker.bootstrap, transactional_id=name) as producer:
         with producer.transaction() as tx:

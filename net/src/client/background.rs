@@ -209,6 +209,10 @@ pub(super) fn run<M: Work>(background: &Background, machine: M) -> Door<M> {
             order(driver.machine(), now);
         }
         driver.machine().work(now);
+        let told = driver.take_told();
+        if !told.is_empty() {
+            all_told.push(told);
+        }
         driver.drained().await;
     });
     door

@@ -66,6 +66,7 @@ impl BackgroundConsumer {
             questions: BTreeMap::new(),
             closes: Vec::new(),
             close_by: None,
+            is_cut_off: false,
             is_over: false,
         };
         Self { progress, door: run(background, reading) }
@@ -190,6 +191,8 @@ struct Reading {
     questions: BTreeMap<OffsetsId, Promise<Result<Fetched, ClientError>>>,
     closes: Vec<Promise<()>>,
     close_by: Option<Instant>,
+    /// Whether it was closed before its group knew.
+    is_cut_off: bool,
     is_over: bool,
 }
 
@@ -267,7 +270,15 @@ impl Machine for Reading {
     }
 
     fn take_warnings(&mut self) -> Vec<String> {
-        self.consumer.take_warnings()
+        let mut told = self.consumer.take_warnings();
+        if std::mem::take(&mut self.is_cut_off) {
+            told.push(
+                "a consumer was closed before its group had answered: offsets of what it processed last may \
+                 not be stored, and others may read that again"
+                    .to_owned(),
+            );
+        }
+        told
     }
 }
 
@@ -283,6 +294,7 @@ impl Work for Reading {
             while !self.consumer.is_closed() && self.consumer.poll_event(now).is_some() {}
             self.take_answers();
             if self.consumer.is_closed() || now.mono >= by {
+                self.is_cut_off = !self.consumer.is_closed() && self.consumer.has_group();
                 self.end();
                 return None;
             }

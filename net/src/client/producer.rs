@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mainspring_core::client::ClientError;
 use mainspring_core::client::producer::{Producer, ProducerConfig};
 use mainspring_core::record::builder::RECORD_OVERHEAD_MAX;
 use mainspring_core::time::Now;
@@ -96,9 +97,24 @@ pub struct Stored {
     pub timestamp: i64,
 }
 
+/// Records that were not stored, and of which nobody holds a [`Delivery`].
+#[derive(Clone, PartialEq, Debug)]
+pub struct Lost {
+    /// How many.
+    pub count: u64,
+    /// The topic of the first.
+    pub topic: KafkaString,
+    /// Its partition, -1 where none was chosen.
+    pub partition: i32,
+    /// Why it was not stored.
+    pub error: ClientError,
+}
+
 /// What threads and the task share.
 #[derive(Debug)]
 struct Shared {
+    /// What was lost and not told yet.
+    lost: Mutex<Option<Lost>>,
     inbox: Mutex<Inbox>,
     /// Bytes of records without a report.
     reserved: AtomicUsize,
@@ -210,6 +226,7 @@ impl BackgroundProducer {
         let is_transactional = config.transactional_id.is_some();
         let gate = if is_transactional { Gate::Closed } else { Gate::Open };
         let shared = Arc::new(Shared {
+            lost: Mutex::new(None),
             inbox: Mutex::new(Inbox::new(gate)),
             is_transactional,
             reserved: AtomicUsize::new(0),
@@ -352,6 +369,12 @@ impl BackgroundProducer {
             Some(transactions) => act(transactions, &mut sending.producer, now, promise),
             None => promise.complete(Err(Undone::NoTransactionalId)),
         })
+    }
+
+    /// Takes what was not stored since this was last asked, of records whose deliveries nobody holds: those of
+    /// [`Many::push`], and those that were dropped. Transactions tell of theirs by themselves.
+    pub fn take_lost(&self) -> Option<Lost> {
+        self.shared.lost.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Returns how many records have no report yet.

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, NoReturn, Self, TypeVar, overload
 
 from mainspring._client import Bootstrap, topic_list, topic_name
 from mainspring._config import Setting
@@ -17,6 +17,7 @@ from mainspring._consumer import (
     Start,
     _assignment,
     _native_start,
+    check_batches,
     lag_of,
 )
 from mainspring._native import Message, MessageBatch
@@ -168,6 +169,13 @@ class Consumer(ConsumerCore[K, V]):
                     return
             yield message
 
+    def __iter__(self) -> NoReturn:  # type: ignore[override]
+        message = "this consumer is one of event loops: use `async for`, or mainspring.Consumer in threads"
+        raise TypeError(message)
+
+    def __next__(self) -> NoReturn:  # type: ignore[override]
+        self.__iter__()
+
     async def __anext__(self) -> Message[K, V]:
         message = await self.poll()
         if message is None:
@@ -180,7 +188,7 @@ class Consumer(ConsumerCore[K, V]):
         """Yields messages in batches; a batch counts as processed once the next one is asked for. The
         arguments are those of `mainspring.Consumer.batches`.
         """
-        self._check_open()
+        check_batches(self, max_records, max_wait)
         if not self._is_begun and self._topics:
             await self._begin()
         while True:

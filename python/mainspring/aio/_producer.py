@@ -110,7 +110,7 @@ class Producer(ProducerCore):
         """Asks whether a topic has a feature."""
         if (topic, feature) not in self._honoured:
             call = self._admin().features(topic)
-            told = await _loop.wait(call, None, "asking for the features of a topic")
+            told = await _loop.wait(call, self._max_block, "asking for the features of a topic")
             self._note_features(topic, feature, told)
 
     def half(
@@ -176,11 +176,14 @@ class Producer(ProducerCore):
 
         Raises:
             FlushTimeout: Records had no report after so many seconds; they are still on their way.
+            MainspringError: A record was not stored whose delivery nobody has kept, as with
+                `mainspring.Producer.flush`.
         """
         call = self._flush()
         if not await _loop.done(call, timeout):
             raise FlushTimeout.of(self.pending, timeout)
         call.take()
+        self._tell_lost()
 
     async def close(self, timeout: float = 30.0) -> None:
         """Sends what was taken, waits for its reports, and ends. Closing it again does nothing. A
@@ -189,7 +192,12 @@ class Producer(ProducerCore):
         Raises:
             FlushTimeout: Records had no report after so many seconds. They are not sent any more, and
                 may or may not have been stored.
+            MainspringError: A record was not stored whose delivery nobody has kept.
         """
+        await self._finish(timeout)
+        self._tell_lost()
+
+    async def _finish(self, timeout: float) -> None:
         if self._checking is not None:
             checking, self._checking = self._checking, None
             await checking.stop(timeout)
@@ -210,4 +218,8 @@ class Producer(ProducerCore):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.close()
+        if error is None:
+            await self.close()
+        else:
+            # What went wrong first is what counts; the log tells of the rest.
+            await self._finish(30.0)

@@ -434,6 +434,11 @@ impl Consumer {
         self.drive(now);
     }
 
+    /// Returns whether it is a member of a group, or may become one.
+    pub const fn has_group(&self) -> bool {
+        self.group.is_some()
+    }
+
     /// Returns whether it is closed and has said goodbye to its group.
     pub const fn is_closed(&self) -> bool {
         self.is_closed

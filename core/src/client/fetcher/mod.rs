@@ -194,6 +194,9 @@ enum Purpose {
     Fetch(NodeId, Vec<Asked>),
 }
 
+/// Answers after which a partition that its topic does not have is told of as missing.
+const ABSENT_AFTER: u64 = 4;
+
 /// Reads partitions.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
@@ -207,6 +210,11 @@ pub struct Fetcher {
     misses_topics: bool,
     /// What nobody has taken yet, one of each partition.
     resets: BTreeMap<Place, Reset>,
+    /// Partitions that their topics do not have, and the answers there were when that was seen; `None` once it
+    /// is told.
+    absent: BTreeMap<Place, Option<u64>>,
+    /// What is to be told of them, a line each.
+    warnings: Vec<String>,
     wake_at: Option<Instant>,
 }
 
@@ -222,6 +230,8 @@ impl Fetcher {
             events: VecDeque::new(),
             misses_topics: false,
             resets: BTreeMap::new(),
+            absent: BTreeMap::new(),
+            warnings: Vec::new(),
             wake_at: None,
         }
     }
@@ -286,6 +296,7 @@ impl Fetcher {
     /// their logs, and topics that are not there.
     pub fn take_warnings(&mut self) -> Vec<String> {
         let mut told: Vec<String> = self.take_resets().iter().map(ToString::to_string).collect();
+        told.append(&mut self.warnings);
         told.extend(self.network.take_warnings());
         told
     }
@@ -420,6 +431,7 @@ impl Fetcher {
         if homeless {
             self.network.mark_stale(now);
             self.fail_unknown_topics();
+            self.note_absent();
         }
         for (node, places) in offsets {
             if let Some(link) = self.network.ready(now, Target::Node(node)) {
@@ -429,6 +441,30 @@ impl Fetcher {
         for (node, places) in fetches {
             if let Some(link) = self.network.ready(now, Target::Node(node)) {
                 self.ask_records(now, link, node, places);
+            }
+        }
+    }
+
+    /// Tells of partitions that topics do not have, once for each, when enough answers have said so: one that was
+    /// added a moment ago is not known to every broker at once.
+    fn note_absent(&mut self) {
+        let metadata = self.network.metadata();
+        let answers = metadata.answers();
+        let count = |place: &Place| {
+            let known = metadata.topic(&place.0).filter(|known| !known.leaders.is_empty())?;
+            (!known.leaders.contains_key(&place.1)).then_some(known.leaders.len())
+        };
+        let partitions = &self.partitions;
+        self.absent.retain(|place, _| partitions.contains_key(place) && count(place).is_some());
+        for (place, count) in partitions.keys().filter_map(|place| Some((place, count(place)?))) {
+            let since = self.absent.entry(place.clone()).or_insert(Some(answers));
+            if since.is_some_and(|since| answers - since >= ABSENT_AFTER) {
+                *since = None;
+                let error = ClientError::NoPartition(count);
+                let (topic, partition) = (&place.0, place.1);
+                self.warnings.push(format!(
+                    "partition {partition} of topic {topic}: {error}; asking for it again by itself"
+                ));
             }
         }
     }

@@ -147,6 +147,15 @@ impl Delivery {
         waiter();
     }
 
+    /// Returns where the record was to be stored, as far as that was reported: its topic, and its partition, -1 where
+    /// none was chosen.
+    pub fn place(&self) -> Option<(KafkaString, i32)> {
+        let inner = self.reports.lock();
+        let (batch, _) = inner.place(self.index)?;
+        let report = &inner.batches[batch as usize];
+        Some((report.topic.clone(), report.partition))
+    }
+
     /// Returns the report, `None` where there is none yet.
     pub fn result(&self) -> Option<Result<Stored, ClientError>> {
         let inner = self.reports.lock();

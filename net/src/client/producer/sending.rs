@@ -1,9 +1,9 @@
 //! The task of a producer: takes what threads have handed over, has the machine send it, and notes what became
 //! of it.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use mainspring_core::client::producer::accumulator::Ticket;
@@ -14,7 +14,7 @@ use mainspring_core::wire::KafkaString;
 
 use super::chunk::{CHUNK_BYTES, Chunk, Entry};
 use super::report::{BatchReport, Owed, UNREPORTED};
-use super::{AHEAD_MAX, SPARE_MAX, Shared, WAITING_MAX};
+use super::{AHEAD_MAX, Lost, SPARE_MAX, Shared, WAITING_MAX};
 use crate::client::Machine;
 use crate::client::background::Work;
 use crate::client::call::Promise;
@@ -22,6 +22,10 @@ use crate::client::producer_transactions::Transactions;
 
 /// Longest time for which records are gathered before the task takes them, where they may linger.
 const GATHER: Duration = Duration::from_millis(1);
+
+/// Reasons for failures that are told apart, and the least time between two words about them.
+const FAILURES_MAX: usize = 16;
+const TELL_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// A chunk whose records wait for their reports.
 #[derive(Debug)]
@@ -66,6 +70,11 @@ pub(super) struct Sending {
     pub(super) close_by: Option<Instant>,
     pub(super) closes: Vec<Promise<usize>>,
     pub(super) is_over: bool,
+    /// When it last worked.
+    now: Instant,
+    /// What was not stored and is to be told: why, and how many records.
+    failures: BTreeMap<String, u64>,
+    tell_failures_at: Instant,
 }
 
 impl Sending {
@@ -86,6 +95,9 @@ impl Sending {
             close_by: None,
             closes: Vec::new(),
             is_over: false,
+            now: Instant::ZERO,
+            failures: BTreeMap::new(),
+            tell_failures_at: Instant::ZERO,
         }
     }
 
@@ -208,6 +220,7 @@ impl Sending {
         let tickets = &report.tickets;
         let mut at = 0;
         let mut bytes = 0;
+        let mut unseen = 0;
         while at < tickets.len() {
             let first = tickets[at].0;
             let chunk = self.flying.partition_point(|flying| flying.first <= first) - 1;
@@ -220,16 +233,62 @@ impl Sending {
                 .map(|ticket| flying.sizes[index(ticket)] as usize)
                 .sum::<usize>();
             flying.left -= count;
-            if Arc::strong_count(&flying.reports.0) > 1 {
+            let held = Arc::strong_count(&flying.reports.0) - 1;
+            unseen += count.saturating_sub(held) as u64;
+            if held > 0 {
                 let nth = (at as u32..).zip(&tickets[at..at + count]);
                 let records = nth.map(|(nth, ticket)| (index(ticket), nth));
                 flying.reports.0.note(to_keep.clone(), records);
             }
             at += count;
         }
+        if let Err(error) = to_keep.result
+            && !self.shared.is_transactional
+        {
+            let count = tickets.len() as u64;
+            let lost = Lost { count, topic: to_keep.topic, partition: to_keep.partition, error };
+            self.note_lost(lost, unseen);
+        }
         self.shared.reserved.fetch_sub(bytes, Ordering::AcqRel);
         self.shared.pending.fetch_sub(tickets.len(), Ordering::AcqRel);
         self.shared.progress.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that records were not stored, of some of which nobody holds a delivery.
+    fn note_lost(&mut self, lost: Lost, unseen: u64) {
+        let Lost { count, topic, partition, error } = &lost;
+        let what = if *partition < 0 {
+            format!("of topic {topic}: {error}")
+        } else {
+            format!("of topic {topic}, partition {partition}: {error}")
+        };
+        if self.failures.len() < FAILURES_MAX || self.failures.contains_key(&what) {
+            *self.failures.entry(what).or_default() += count;
+        } else {
+            *self.failures.entry("of other topics or partitions".to_owned()).or_default() += count;
+        }
+        if unseen > 0 {
+            let mut known = self.shared.lost.lock().unwrap_or_else(PoisonError::into_inner);
+            match &mut *known {
+                Some(known) => known.count += unseen,
+                None => *known = Some(Lost { count: unseen, ..lost }),
+            }
+        }
+    }
+
+    /// Says what was not stored, once a second at most, and at the end.
+    fn tell_failures(&mut self) -> Vec<String> {
+        let is_time = self.now >= self.tell_failures_at;
+        if self.failures.is_empty() || !(is_time || self.is_over) {
+            return Vec::new();
+        }
+        self.tell_failures_at = self.now + TELL_AGAIN_AFTER;
+        let failures = std::mem::take(&mut self.failures).into_iter();
+        let told = |(what, count): (String, u64)| match count {
+            1 => format!("1 record was not stored, {what}"),
+            _ => format!("{count} records were not stored, {what}"),
+        };
+        failures.map(told).collect()
     }
 
     /// Whether anything that was taken has no report yet.
@@ -320,12 +379,15 @@ impl Machine for Sending {
     }
 
     fn take_warnings(&mut self) -> Vec<String> {
-        self.producer.take_warnings()
+        let mut told = self.producer.take_warnings();
+        told.extend(self.tell_failures());
+        told
     }
 }
 
 impl Work for Sending {
     fn work(&mut self, now: Now) -> Option<Duration> {
+        self.now = now.mono;
         let asked = !self.flushes_asked.is_empty() || std::mem::take(&mut self.hurry);
         if let Some(transactions) = self.transactions.as_mut().filter(|_| self.close_by.is_some()) {
             transactions.abandon();
