@@ -130,6 +130,8 @@ pub enum Waiting {
     Due,
     /// It comes when it is committed.
     Verdict,
+    /// It comes again and again.
+    Recurs,
 }
 
 /// A batch as a client was served it.
@@ -195,6 +197,34 @@ pub enum Fact {
         command: OperationId,
         /// The code of the answer.
         code: i16,
+    },
+    /// A client sends a record that comes again and again.
+    Recurring {
+        /// The send.
+        operation: OperationId,
+        /// Where to.
+        partition: TopicPartition,
+        /// How often, in milliseconds.
+        period_ms: i64,
+        /// Whether its times are those that the period divides.
+        is_aligned: bool,
+        /// What is in it, by [`content_hash`].
+        content: u64,
+    },
+    /// A client was served such a record.
+    Recurred {
+        /// Who.
+        client: usize,
+        /// The send.
+        operation: OperationId,
+        /// Where.
+        partition: TopicPartition,
+        /// Its offset.
+        offset: i64,
+        /// The time that it came for, in Unix milliseconds.
+        due_ms: i64,
+        /// What is in it, by [`content_hash`].
+        content: u64,
     },
     /// Who is asked for verdicts has read a question.
     Questioned {

@@ -37,6 +37,7 @@ const FLOORS: &[(&str, u64)] = &[
     ("questions", 100),
     ("halves-parked", 30),
     ("waits-listed", 50),
+    ("recurred", 300),
     ("purges", 100),
     ("viewed-whole", 100),
     ("kill", 100),
@@ -45,7 +46,8 @@ const FLOORS: &[(&str, u64)] = &[
 ];
 
 const ARMED: &[&str] = &[
-    "I13", "I32", "I33", "I34", "I35", "I36", "I37", "F10", "F14", "F19", "I40", "I41", "L1", "L3",
+    "I13", "I32", "I33", "I34", "I35", "I36", "I37", "F02", "F10", "F14", "F19", "I40", "I41",
+    "L1", "L3",
 ];
 
 const KINDS: &[Kind] = &[
@@ -90,6 +92,9 @@ fn clients(rng: &mut Rng, nodes: usize) -> Vec<ClientPlan> {
     }
     if rng.chance(500) {
         client(Work::DelayPurger, 300 * MILLISECOND, None);
+    }
+    if rng.chance(500) {
+        client(Work::Alterer, 2 * pause, Some(200));
     }
     // Where nobody is asked, the topic of the questions is missing.
     if rng.chance(800) {

@@ -16,6 +16,7 @@ use crate::net::NetOptions;
 use crate::rng::Rng;
 use crate::scenarios::{RunOptions, broker};
 use crate::workload::absent::Absent;
+use crate::workload::alterer::Alterer;
 use crate::workload::churner::Churner;
 use crate::workload::committed_reader::CommittedReader;
 use crate::workload::delay_reader::DelayReader;
@@ -94,6 +95,8 @@ pub enum Work {
     DelayPurger,
     /// Whoever is asked for the verdicts on half messages.
     Judge,
+    /// Whoever alters what comes later by requests of its own.
+    Alterer,
     /// A reader of what comes later.
     DelayReader {
         /// The version of Fetch, 5 to 17.
@@ -434,6 +437,7 @@ impl WorldPlan {
                 let load = later(&load);
                 Box::new(DelayReader::new(number, load, shared, version, committed, clocks))
             }
+            Work::Alterer => Box::new(Alterer::new(number, later(&load), shared)),
             Work::Judge => Box::new(Judge::new(later(&load), shared, self.clock_error().1)),
             Work::Pipeline(making) => Box::new(Pipeline::new(number, load, shared, making)),
             Work::Churner { recorder } => {
@@ -515,6 +519,7 @@ impl WorldPlan {
                 | Work::Delayer { .. }
                 | Work::DelayPurger
                 | Work::Judge
+                | Work::Alterer
                 | Work::Purger
                 | Work::Member { .. }
                 | Work::Churner { .. } => true,

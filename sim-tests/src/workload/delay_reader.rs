@@ -15,7 +15,7 @@ use mainspring_core::wire::api::fetch::{
 use mainspring_core::wire::api::list_offsets::ListOffsetsResponse;
 use mainspring_core::wire::api::metadata::MetadataResponse;
 
-use super::delayer::read_token;
+use super::delayer::{read_recurring_token, read_token};
 use super::judge::{CHECK_AFTER_MS, CHECK_INTERVAL_MS, CHECK_MAX};
 use super::line::{Answer, Line};
 use super::reader::{LATEST, list_offsets};
@@ -308,10 +308,16 @@ impl DelayReader {
         self.partitions[at].position = Some(to);
         let viewed = (self.topic_of(at).0.to_owned(), index);
         let client = self.client;
-        for SeenEntry { operation, offset, ticket, content } in came {
-            if offset >= from {
-                hands.tell(Fact::Came { client, operation, partition, offset, ticket, content });
+        for SeenEntry { operation, recurs_for, offset, ticket, content } in came {
+            if offset < from {
+                continue;
             }
+            hands.tell(match recurs_for {
+                Some(due_ms) => {
+                    Fact::Recurred { client, operation, partition, offset, due_ms, content }
+                }
+                None => Fact::Came { client, operation, partition, offset, ticket, content },
+            });
         }
         hands.tell(Fact::Viewed {
             client,
@@ -328,6 +334,8 @@ impl DelayReader {
 /// A record of a [`Delayer`](super::delayer::Delayer) as it was served.
 struct SeenEntry {
     operation: OperationId,
+    /// The time that it came for, where it comes again and again.
+    recurs_for: Option<i64>,
     offset: i64,
     /// -1 where it has not waited.
     ticket: i64,
@@ -346,14 +354,25 @@ fn open(mut bytes: Bytes) -> (Vec<ServedBatch>, Vec<SeenEntry>) {
             let placed = placed.expect("a node serves records that can be read");
             last_record = Some(placed.offset.0);
             let record = placed.record;
-            let ticket = record.headers.iter().find(|header| header.key == b"mainspring-ticket");
-            let ticket = ticket.and_then(|header| std::str::from_utf8(header.value?).ok());
-            let ticket = ticket.and_then(|ticket| ticket.parse().ok()).unwrap_or(-1);
-            let operation = record.key.and_then(read_token);
+            let number = |name: &[u8]| {
+                let header = record.headers.iter().find(|header| header.key == name);
+                let text = header.and_then(|header| std::str::from_utf8(header.value?).ok());
+                text.and_then(|text| text.parse::<i64>().ok()).unwrap_or(-1)
+            };
+            let ticket = number(b"mainspring-ticket");
+            let recurring = record.key.and_then(read_recurring_token);
+            let recurs_for = recurring.map(|_| number(b"mainspring-scheduled-for"));
+            let operation = recurring.or_else(|| record.key.and_then(read_token));
             if let (Some(operation), false) = (operation, batch.is_control()) {
                 let headers = record.headers.iter().map(|header| (header.key, header.value));
                 let content = content_hash(record.key, record.value, headers);
-                came.push(SeenEntry { operation, offset: placed.offset.0, ticket, content });
+                came.push(SeenEntry {
+                    operation,
+                    recurs_for,
+                    offset: placed.offset.0,
+                    ticket,
+                    content,
+                });
             }
         }
         batches.push(ServedBatch {

@@ -19,9 +19,9 @@ use crate::history::{Fact, OperationId, Waiting, content_hash};
 use crate::world::{Actor, ActorEvent, Hands, MILLISECOND, SECOND};
 
 /// Mean time by which records are delayed, in nanoseconds.
-const DELAY_MEAN: u64 = 2 * SECOND;
+pub const DELAY_MEAN: u64 = 2 * SECOND;
 /// The longest one.
-const DELAY_MAX: u64 = 15 * SECOND;
+pub const DELAY_MAX: u64 = 15 * SECOND;
 /// Who is asked for verdicts that do not come.
 pub const CHECK_GROUP: &str = "judges";
 /// How long a record is sent again.
@@ -36,6 +36,25 @@ pub fn token(operation: OperationId) -> String {
 pub fn read_token(key: &[u8]) -> Option<OperationId> {
     let (client, number) = std::str::from_utf8(key).ok()?.split_once('-')?;
     Some(OperationId { client: client.parse().ok()?, number: number.parse().ok()? })
+}
+
+/// Returns the name of a record that comes again and again, which is its key too.
+pub fn recurring_token(operation: OperationId) -> String {
+    format!("every-{}", token(operation))
+}
+
+/// Reads such a name.
+pub fn read_recurring_token(key: &[u8]) -> Option<OperationId> {
+    read_token(key.strip_prefix(b"every-")?)
+}
+
+/// Returns what was sent is called, where it has a name of its own.
+pub fn name_of(sent: &SentLater) -> String {
+    if sent.waits == Waiting::Recurs {
+        recurring_token(sent.operation)
+    } else {
+        token(sent.operation)
+    }
 }
 
 fn header(name: &str, value: &str) -> (Bytes, Option<Bytes>) {
@@ -121,6 +140,9 @@ impl Delayer {
         index: i32,
         partition: TopicPartition,
     ) {
+        if hands.rng.chance(30) {
+            return self.send_recurring(hands, topic, index, partition);
+        }
         let operation = self.operation();
         let own = token(operation);
         let now_ms = now(hands).wall.0;
@@ -174,14 +196,56 @@ impl Delayer {
         let taken = if is_delay { DELIVERY.as_nanos() as u64 } else { 0 };
         let latest = hands.now + delay_ms as u64 * MILLISECOND + taken;
         let is_named = waits != Waiting::Not && name.is_none();
-        let topic_name = topic.to_owned();
-        let sent = SentLater { operation, topic: topic_name, index, latest, waits, is_named };
+        let (again, ticket) = (comes_again, None);
+        let name = topic.to_owned();
+        let sent =
+            SentLater { operation, topic: name, index, latest, waits, is_named, again, ticket };
         self.shared.borrow_mut().delayed.push(sent);
         self.put(hands, Some(operation), (topic, index), (&own, value.clone()), headers.clone());
         if comes_again {
             hands.tell(Fact::SentAgain { operation });
             self.put(hands, None, (topic, index), (&own, value), headers);
         }
+    }
+
+    /// Sends a record that comes every few seconds: at those that the period divides, or counted from now on.
+    fn send_recurring(
+        &mut self,
+        hands: &mut Hands<'_>,
+        topic: &str,
+        index: i32,
+        partition: TopicPartition,
+    ) {
+        let operation = self.operation();
+        let own = recurring_token(operation);
+        let is_aligned = hands.rng.chance(500);
+        let period_ms = if is_aligned {
+            [2_000, 3_000, 5_000][hands.rng.index(3)]
+        } else {
+            hands.rng.between(1_000, 5_000) as i64
+        };
+        let expression = if is_aligned {
+            format!("*/{} * * * * *", period_ms / 1_000)
+        } else {
+            format!("@every {period_ms}")
+        };
+        let headers = vec![header("mainspring-cron", &expression), header("mainspring-id", &own)];
+        let value = Bytes::from(vec![operation.number as u8; 20]);
+        let shown = headers.iter().map(|(name, value)| (&name[..], value.as_deref()));
+        let content = content_hash(Some(own.as_bytes()), Some(&value), shown);
+        hands.tell(Fact::Recurring { operation, partition, period_ms, is_aligned, content });
+        let sent = SentLater {
+            operation,
+            topic: topic.to_owned(),
+            index,
+            latest: 0,
+            waits: Waiting::Recurs,
+            is_named: true,
+            again: false,
+            ticket: None,
+        };
+        self.shared.borrow_mut().delayed.push(sent);
+        self.put(hands, Some(operation), (topic, index), (&own, value), headers);
     }
 
     /// Cancels something that was sent lately, or gives the verdict on it.
@@ -201,16 +265,16 @@ impl Delayer {
         }
         self.sends_left -= 1;
         let command = self.operation();
+        let mut headers = vec![header("mainspring-id", &name_of(&about))];
         let SentLater { operation, topic, index, waits, .. } = about;
         let now_ms = now(hands).wall.0;
-        let mut headers = vec![header("mainspring-id", &token(operation))];
         let (kind, operator) = match (waits, hands.rng.below(4)) {
             (Waiting::Verdict, number) => {
                 let committed = number > 0;
                 hands.tell(Fact::VerdictAsked { command, about: operation, committed });
                 (Command::Verdict, if committed { "commit" } else { "rollback" })
             }
-            (_, 0 | 1) => {
+            (Waiting::Recurs, _) | (_, 0 | 1) => {
                 hands.tell(Fact::CancelAsked { command, about: operation });
                 (Command::Cancel, "cancel")
             }
@@ -223,22 +287,13 @@ impl Delayer {
                 let due_ms = now_ms + (delay / MILLISECOND) as i64;
                 hands.tell(Fact::MoveAsked { command, about: operation, due_ms });
                 headers.push(header("mainspring-deliver-at", &due_ms.to_string()));
-                self.comes_later(operation, hands.now + delay);
+                self.shared.borrow_mut().comes_later(operation, hands.now + delay);
                 (Command::Move, "reschedule")
             }
         };
         headers.push(header("mainspring-op", operator));
         self.commands.insert(command, kind);
         self.put(hands, Some(command), (&topic, index), ("", Bytes::new()), headers);
-    }
-
-    /// Notes that something may come as late as that.
-    fn comes_later(&self, operation: OperationId, latest: u64) {
-        let mut shared = self.shared.borrow_mut();
-        let mut lately = shared.delayed.iter_mut().rev();
-        if let Some(sent) = lately.find(|sent| sent.operation == operation) {
-            sent.latest = sent.latest.max(latest);
-        }
     }
 
     /// Tells what became of a command.
@@ -291,7 +346,10 @@ impl Delayer {
             let Some(operation) = self.tickets.remove(&delivery.ticket) else { continue };
             match delivery.result {
                 Ok(Some(_)) if self.cancels => self.answered(hands, operation, 0),
-                Ok(Some(offset)) => hands.tell(Fact::EntryTaken { operation, ticket: offset.0 }),
+                Ok(Some(offset)) => {
+                    hands.tell(Fact::EntryTaken { operation, ticket: offset.0 });
+                    self.shared.borrow_mut().took(operation, offset.0);
+                }
                 Err(ClientError::Broker(code) | ClientError::Refused { code, .. }) => {
                     if self.cancels {
                         self.answered(hands, operation, code.code());

@@ -1,6 +1,7 @@
 //! What clients do: they send, send again, read and purge, over byte streams and the wire codec.
 
 pub mod absent;
+pub mod alterer;
 pub mod churner;
 pub mod committed_reader;
 pub mod delay_reader;
@@ -85,6 +86,10 @@ pub struct SentLater {
     pub waits: Waiting,
     /// Whether it has a name of its own, by which it can be cancelled.
     pub is_named: bool,
+    /// Whether it was sent once more: its ticket may be that of either.
+    pub again: bool,
+    /// Its ticket, once that is told.
+    pub ticket: Option<i64>,
 }
 
 impl Shared {
@@ -93,6 +98,22 @@ impl Shared {
         let viewed = self.viewed.get(&(topic.to_owned(), index));
         let all = viewed.filter(|viewed| viewed.len() == self.viewers);
         all.and_then(|viewed| viewed.values().min()).copied().unwrap_or(0)
+    }
+
+    /// Notes that something may come as late as that.
+    pub fn comes_later(&mut self, operation: OperationId, latest: u64) {
+        let mut lately = self.delayed.iter_mut().rev();
+        if let Some(sent) = lately.find(|sent| sent.operation == operation) {
+            sent.latest = sent.latest.max(latest);
+        }
+    }
+
+    /// Notes what a producer was told of what it sent.
+    pub fn took(&mut self, operation: OperationId, ticket: i64) {
+        let mut lately = self.delayed.iter_mut().rev();
+        if let Some(sent) = lately.find(|sent| sent.operation == operation && !sent.again) {
+            sent.ticket = Some(ticket);
+        }
     }
 
     /// Returns whether nobody writes any more, and all that was written is stable.

@@ -401,6 +401,7 @@ impl<M: Machine> World<M> {
             Fact::Questioned { is_parked: true, .. } => Some("halves-parked"),
             Fact::Questioned { .. } => Some("questions"),
             Fact::Waits { .. } => Some("waits-listed"),
+            Fact::Recurred { .. } => Some("recurred"),
             Fact::ViewedWhole { .. } => Some("viewed-whole"),
             Fact::GroupAtRest { .. } => Some("members-at-rest"),
             Fact::ReadFailed { .. } => Some("reads-refused"),

@@ -8,6 +8,8 @@ use mainspring_core::ids::TopicPartition;
 use super::super::Checker;
 use crate::history::{Fact, OperationId, Waiting};
 
+/// What comes by time.
+const FOR_ITS_TIME: i8 = 1;
 /// A half message without a verdict, and one that is parked.
 const WITHOUT_VERDICT: [i8; 2] = [4, 5];
 
@@ -17,9 +19,9 @@ struct Sent {
     waits: Waiting,
     ticket: Option<i64>,
     came: bool,
-    /// Verdicts that were sent and have no clear answer.
+    /// Verdicts that were sent and have no clear answer, and cancels of what recurs.
     unknown: BTreeSet<OperationId>,
-    /// A verdict was acknowledged.
+    /// A verdict was acknowledged, or the cancel of what recurs.
     is_judged: bool,
 }
 
@@ -39,22 +41,24 @@ impl Ledger {
         };
         let Sent { partition, waits, came, is_judged, .. } = sent;
         let state = listed.get(&ticket);
-        let is_half = *waits == Waiting::Verdict;
+        let stays = matches!(waits, Waiting::Verdict | Waiting::Recurs);
         if let Some(state) = state {
-            let why = match (came, is_judged, is_half) {
+            let right: &[i8] =
+                if *waits == Waiting::Recurs { &[FOR_ITS_TIME] } else { &WITHOUT_VERDICT };
+            let why = match (came, is_judged, stays) {
                 (true, _, _) => "and it has come",
-                (_, true, _) => "and it is judged",
+                (_, true, _) => "and it is judged, or cancelled",
                 (_, _, false) => "and its time is long over",
-                _ if !WITHOUT_VERDICT.contains(state) => "and it waits for nothing but a verdict",
+                _ if !right.contains(state) => "and it waits for something else",
                 _ => return Ok(()),
             };
             return Err(format!(
                 "{operation:?} is listed at {partition} with ticket {ticket} in state {state}, {why}"
             ));
         }
-        if is_half && !came && !is_judged && sent.unknown.is_empty() {
+        if stays && !came && !is_judged && sent.unknown.is_empty() {
             return Err(format!(
-                "nobody has judged {operation:?} with ticket {ticket}, and {partition} does not list it"
+                "nobody has judged or cancelled {operation:?} with ticket {ticket}, and {partition} does not list it"
             ));
         }
         Ok(())
@@ -84,18 +88,29 @@ impl Checker for Ledger {
                 };
                 self.sent.insert(*operation, sent);
             }
+            Fact::Recurring { operation, partition, .. } => {
+                let sent = Sent {
+                    partition: *partition,
+                    waits: Waiting::Recurs,
+                    ticket: None,
+                    came: false,
+                    unknown: BTreeSet::new(),
+                    is_judged: false,
+                };
+                self.sent.insert(*operation, sent);
+            }
             Fact::EntryTaken { operation, ticket } => {
                 if let Some(sent) = self.sent.get_mut(operation) {
                     sent.ticket = Some(*ticket);
                 }
             }
-            Fact::VerdictAsked { command, about, .. } => {
+            Fact::VerdictAsked { command, about, .. } | Fact::CancelAsked { command, about } => {
                 self.verdicts.insert(*command, *about);
                 if let Some(sent) = self.sent.get_mut(about) {
                     sent.unknown.insert(*command);
                 }
             }
-            Fact::VerdictAnswered { command, code } => {
+            Fact::VerdictAnswered { command, code } | Fact::CancelAnswered { command, code } => {
                 let about = self.verdicts.get(command);
                 let Some(sent) = about.and_then(|about| self.sent.get_mut(about)) else {
                     return Ok(());
@@ -159,5 +174,22 @@ mod tests {
         fails(Ledger::default(), &[scheduled(1, 5), taken(1, 4), waits(&[(4, 1)])]);
         passes(Ledger::default(), &[scheduled(1, 5), taken(1, 4), came(1, 7, 4), waits(&[])]);
         fails(Ledger::default(), &half(&[waits(&[(4, 3)])]));
+    }
+
+    #[test]
+    fn what_recurs_is_listed_until_it_is_cancelled() {
+        let recurring = Fact::Recurring {
+            operation: op(1),
+            partition: P,
+            period_ms: 2_000,
+            is_aligned: true,
+            content: 1,
+        };
+        let story = |rest: &[Fact]| [&[recurring.clone(), taken(1, 4)], rest].concat();
+        passes(Ledger::default(), &story(&[waits(&[(4, 1)])]));
+        fails(Ledger::default(), &story(&[waits(&[])]));
+        let cancelled = [cancel(2, 1), cancelled(2, 0)];
+        passes(Ledger::default(), &story(&[&cancelled[..], &[waits(&[])]].concat()));
+        fails(Ledger::default(), &story(&[&cancelled[..], &[waits(&[(4, 1)])]].concat()));
     }
 }

@@ -10,6 +10,7 @@ pub mod on_time;
 pub mod once;
 pub mod order;
 pub mod questions;
+pub mod recurring;
 
 use super::Checker;
 
@@ -23,6 +24,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(halves::Halves::default()),
         Box::new(questions::Questions::default()),
         Box::new(ledger::Ledger::default()),
+        Box::new(recurring::Recurring::default()),
         Box::new(dedup::Dedup::default()),
         Box::new(client_view::ClientView::default()),
     ]

@@ -146,7 +146,6 @@ impl Checker for Questions {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::*;
     use super::super::testing::*;
     use super::*;
 
