@@ -57,6 +57,7 @@ impl LogStore {
         if let Some(partition) = self.logs.get_mut(&log) {
             let storage = partition.settings.storage;
             partition.settings = LogSettings { storage, ..settings };
+            self.shorten_memory(log);
         }
     }
 
@@ -127,8 +128,6 @@ impl LogStore {
             return Err(AppendError::Cutting);
         }
         let refused = if self.logs[&log].is_memory() {
-            // More may be stable than when it was appended to last.
-            self.shorten_memory(log);
             self.logs[&log].memory_refusal(&batch)
         } else {
             self.space_refusal(log, &batch, fx).map(AppendError::DiskFull)
@@ -252,7 +251,6 @@ impl LogStore {
             partition.reserved = partition.end.plus(RESERVE_OFFSETS);
             journal.enqueue(Entry::Reserve { log, end: partition.reserved }, Need::Flushed);
         }
-        self.shorten_memory(log);
         self.stabilize_memory(log);
     }
 

@@ -154,3 +154,17 @@ fn a_log_in_memory_that_may_let_nothing_go_is_bounded_and_takes_what_ends_that()
     node.append(log, &[1; 900]);
     assert!(node.store.size(log).expect("known") <= 5_000);
 }
+
+#[test]
+fn a_log_in_memory_that_is_allowed_less_is_shortened_at_once_and_goes_on() {
+    let mut node = Node::new();
+    let small = LogSettings { storage: Storage::Memory, memory_max_bytes: 50_000, ..settings() };
+    let log = node.create(1, small);
+    for _ in 0..40 {
+        node.append(log, &[1; 900]);
+    }
+    node.store.configure(log, LogSettings { memory_max_bytes: 5_000, ..small });
+    assert!(node.store.size(log).expect("known") <= 5_000);
+    node.append(log, &[1; 900]);
+    assert!(node.store.size(log).expect("known") <= 5_000);
+}

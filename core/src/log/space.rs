@@ -144,8 +144,9 @@ impl LogStore {
         let may_use_reserve = self.logs.get(&log).is_some_and(|log| log.settings.may_use_reserve);
         let space = &self.space;
         let refusal = space.refusal()?;
-        let why =
-            if may_use_reserve || needs_reserve(batch) { space.full.as_ref()? } else { refusal };
+        // What is written again makes no room before a whole segment can go.
+        let may_use_reserve = may_use_reserve || is_own(batch, false);
+        let why = if may_use_reserve { space.full.as_ref()? } else { refusal };
         fx.mark(Mark::DiskFull);
         Some(Arc::clone(why))
     }
@@ -157,30 +158,19 @@ impl PartitionLog {
     pub(super) fn memory_refusal(&self, batch: &Batch) -> Option<AppendError> {
         let bytes = self.size();
         let is_full = bytes > self.settings.memory_max_bytes.saturating_mul(2);
-        let refuses = is_full && !self.settings.may_use_reserve && is_of_a_producer(batch);
+        let refuses = is_full && !self.settings.may_use_reserve && !is_own(batch, true);
         refuses.then_some(AppendError::MemoryFull { bytes })
     }
 }
 
-/// Returns whether a batch is what a client has produced, or belongs to such a one.
-fn is_of_a_producer(batch: &Batch) -> bool {
-    !batch.is_control()
-        || match Hidden::of(batch) {
-            None => false,
-            Some(Hidden::Void) => true,
-            Some(Hidden::Note) => Note::read(batch).is_ok_and(|note| note.link.is_some()),
-        }
-}
-
-/// Returns whether a batch ends a transaction, or says something new that no client has just produced. What is
-/// written again so that a log may be shorter makes no room before a whole segment can go.
-fn needs_reserve(batch: &Batch) -> bool {
+/// Returns whether a batch is the log's own: it ends a transaction, or says something that no client has just
+/// produced. What is written again so that a log may be shorter counts where it `may_restate`.
+fn is_own(batch: &Batch, may_restate: bool) -> bool {
     batch.is_control()
         && match Hidden::of(batch) {
             None => true,
             Some(Hidden::Void) => false,
-            Some(Hidden::Note) => {
-                Note::read(batch).is_ok_and(|note| note.link.is_none() && !note.restates())
-            }
+            Some(Hidden::Note) => Note::read(batch)
+                .is_ok_and(|note| note.link.is_none() && (may_restate || !note.restates())),
         }
 }

@@ -447,7 +447,8 @@ impl LogStore {
         self.schedule_write(now, log, fx);
     }
 
-    /// Makes what a memory log holds stable as far as its offsets are reserved.
+    /// Makes what a memory log holds stable as far as its offsets are reserved, and lets go of what may go
+    /// with that.
     pub(super) fn stabilize_memory(&mut self, log: TopicPartition) {
         let Some(partition) = self.logs.get_mut(&log) else { return };
         let end = if self.config.memory_only {
@@ -458,6 +459,7 @@ impl LogStore {
         if end > partition.stable {
             partition.stable = end;
             self.events.push_back(LogEvent::Stable { log, end: Stable::memory(end) });
+            self.shorten_memory(log);
         }
     }
 

@@ -34,22 +34,12 @@ impl Partition {
         self.settle(log);
     }
 
-    /// Returns what clients see of the log, `None` where that is all of it.
-    pub const fn view(&self) -> Option<&ClientView> {
-        self.view.as_ref()
-    }
-
     /// Takes in the next batch of the log, where a view wants to know. Whoever notes the last one calls
     /// [`settle`](Self::settle) and wakes the fetches that wait.
     pub fn note(&mut self, batch: &Batch) {
         if let Some(view) = &mut self.view {
             view.note(batch);
         }
-    }
-
-    /// Returns whether it can be said what of the committed part is shown.
-    pub fn is_shown(&self) -> bool {
-        self.view.as_ref().is_none_or(|view| view.covers(self.high_watermark()))
     }
 
     /// Appends a batch, and takes it into the view.

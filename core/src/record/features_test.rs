@@ -268,15 +268,20 @@ fn no_more_records_are_blamed_than_the_bound() {
 #[test]
 fn a_batch_that_asks_is_bounded_in_its_records_and_its_bytes() {
     let mut builder = BatchBuilder::new(Codec::Zstd);
-    for _ in 0..RECORDS_MAX {
+    for _ in 1..RECORDS_MAX {
         builder.push(NOW, None, None, &[]);
     }
     let mut asks = builder.clone();
     asks.push(NOW, None, None, &[(headers::DELAY_MS, Some(b"1"))]);
+    let wishes = ALL.wishes(&asks.clone().build(), NOW, 1 << 24).expect("as many as may be");
+    assert_eq!(wishes.expect("it asks").0.len(), RECORDS_MAX);
+    asks.push(NOW, None, None, &[]);
+    builder.push(NOW, None, None, &[]);
     builder.push(NOW, None, None, &[]);
     assert!(ALL.wishes(&builder.build(), NOW, 1 << 24).expect("sound").is_none());
     let asks = asks.build();
-    assert!(ALL.wishes(&asks, NOW, 1 << 24).is_err());
+    let refusal = ALL.wishes(&asks, NOW, 1 << 24).expect_err("one record too many");
+    assert_eq!(refusal.code, ErrorCode::MessageTooLarge);
     let refusal = ALL.wishes(&asks, NOW, 1 << 10).expect_err("too large");
     assert_eq!(refusal.code, ErrorCode::MessageTooLarge);
 }

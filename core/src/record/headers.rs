@@ -28,3 +28,15 @@ pub const DEDUP_ID: &[u8] = b"mainspring-dedup-id";
 pub const SENT_AT: &[u8] = b"mainspring-sent-at";
 /// On a delivered record: when it was due, in Unix milliseconds.
 pub const SCHEDULED_FOR: &[u8] = b"mainspring-scheduled-for";
+/// On a question for a verdict: the topic of the half message.
+pub const CHECK_TOPIC: &[u8] = b"mainspring-check-topic";
+/// On a question for a verdict: the partition of the half message.
+pub const CHECK_PARTITION: &[u8] = b"mainspring-check-partition";
+/// On a question for a verdict: the offset at which the half message was produced.
+pub const CHECK_TICKET: &[u8] = b"mainspring-check-ticket";
+/// On a question for a verdict: how many times it has been asked.
+pub const CHECK_ATTEMPT: &[u8] = b"mainspring-check-attempt";
+/// On a question for a verdict: how many times it is asked at most.
+pub const CHECK_MAX: &[u8] = b"mainspring-check-max";
+/// On a question for a verdict: whether it will be asked again.
+pub const CHECK_STATE: &[u8] = b"mainspring-check-state";

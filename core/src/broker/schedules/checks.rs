@@ -14,12 +14,10 @@ use crate::ids::{Offset, PartitionIndex, TopicPartition};
 use crate::peer::{Lane, Question};
 use crate::record::builder::{BatchBuilder, NewHeader};
 use crate::record::compress::Codec;
+use crate::record::headers;
 use crate::time::Now;
 use crate::wire::api::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use crate::wire::{ApiKey, Response};
-
-/// Headers of ours are for the topic of the half message; in the check topic they would be asked for again.
-const OWN_PREFIX: &[u8] = b"mainspring-";
 
 impl Shard {
     /// Begins the questions whose time has come, and puts those that may be.
@@ -85,20 +83,22 @@ impl Shard {
         // With the feature dedup the check topic holds each question once, whoever repeats it.
         let identity = format!("{}/{}/{ticket}/{attempt}", id.topic_id, id.partition);
         let own = [
-            ("mainspring-check-topic", topic),
-            ("mainspring-check-partition", id.partition.to_string()),
-            ("mainspring-check-ticket", ticket.to_string()),
-            ("mainspring-check-attempt", attempt.to_string()),
-            ("mainspring-check-max", max.to_string()),
-            ("mainspring-check-state", state.to_owned()),
-            ("mainspring-dedup-id", identity),
+            (headers::CHECK_TOPIC, topic),
+            (headers::CHECK_PARTITION, id.partition.to_string()),
+            (headers::CHECK_TICKET, ticket.to_string()),
+            (headers::CHECK_ATTEMPT, attempt.to_string()),
+            (headers::CHECK_MAX, max.to_string()),
+            (headers::CHECK_STATE, state.to_owned()),
+            (headers::DEDUP_ID, identity),
         ];
-        let of_half = check.entry.headers.iter().filter(|(name, _)| !name.starts_with(OWN_PREFIX));
-        let mut headers: Vec<NewHeader<'_>> =
+        // Headers of ours are for the topic of the half message; here they would be asked for again.
+        let of_half =
+            check.entry.headers.iter().filter(|(name, _)| !name.starts_with(headers::PREFIX));
+        let mut all: Vec<NewHeader<'_>> =
             of_half.map(|(name, value)| (name.as_ref(), value.as_deref())).collect();
-        headers.extend(own.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes()))));
+        all.extend(own.iter().map(|(name, value)| (*name, Some(value.as_bytes()))));
         let mut builder = BatchBuilder::new(Codec::None);
-        builder.push(now.wall.0, check.id.as_deref(), check.entry.value.as_deref(), &headers);
+        builder.push(now.wall.0, check.id.as_deref(), check.entry.value.as_deref(), &all);
         builder.build().to_bytes()
     }
 

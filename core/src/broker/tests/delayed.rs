@@ -248,6 +248,22 @@ fn what_waits_is_listed_and_altered_by_tools() {
 }
 
 #[test]
+fn a_request_alters_no_more_entries_than_the_bound() {
+    let (mut node, client) = node(1, "schedule");
+    let cancel = EntryAlteration { ticket: 12_345, operation: 1, ..Default::default() };
+    let mut codes = |count: usize| -> BTreeSet<i16> {
+        let topic =
+            |count| EntryAlterTopic { name: "t".into(), alterations: vec![cancel.clone(); count] };
+        let topics = vec![topic(count - 1), topic(1)];
+        let answer = node.call(client, 0, &EntryAlterRequest { topics });
+        let altered = answer.topics.iter().flat_map(|topic| &topic.alterations);
+        altered.map(|altered| altered.error_code).collect()
+    };
+    assert_eq!(codes(10_000), BTreeSet::from([87]), "there is no such entry");
+    assert_eq!(codes(10_001), BTreeSet::from([42]), "all of it is refused");
+}
+
+#[test]
 fn a_retried_batch_of_delayed_records_is_known_and_comes_once() {
     let (mut node, client) = node(1, "schedule");
     let producer = Producer { id: ProducerId(9), epoch: ProducerEpoch(0), base_sequence: 0 };

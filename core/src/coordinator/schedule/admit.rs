@@ -109,10 +109,10 @@ impl Schedule {
                 Refusal::new(ErrorCode::InvalidRecord, error.to_string()).at(index)
             })?;
             let kept = draft.take(index, wish, record, records);
+            let kept = kept.and_then(|is_kept| draft.check_steps().map(|()| is_kept));
             keep.push(kept.map_err(|refusal| refusal.at(index))?);
         }
         assert_eq!(keep.len(), wishes.len(), "there is a wish for each record");
-        draft.check_steps()?;
         Ok(Admission { keep, at_ms: draft.at_ms, changes: draft.changes })
     }
 }
@@ -147,7 +147,7 @@ impl Draft<'_> {
         Ok(is_kept)
     }
 
-    /// Checks that what the transaction asks for may take effect at once.
+    /// Checks that what the transaction asks for so far may take effect at once.
     fn check_steps(&self) -> Result<(), Refusal> {
         let Some(producer) = self.transaction else { return Ok(()) };
         let before = self.schedule.state.open.of(producer).map_or(0, |open| open.steps.len());

@@ -233,3 +233,15 @@ fn what_counts_for_a_record_is_what_it_holds() {
     };
     assert_eq!(bench.schedule.stats().pending_bytes, bytes_of(entry) as u64);
 }
+
+#[test]
+fn a_batch_has_no_more_different_recurring_schedules_than_the_bound() {
+    let mut bench = Bench::new();
+    let of = |count: i64| -> Vec<Rec> {
+        (1..=count).map(|ms| cron("a", &format!("@grid {ms}000"))).collect()
+    };
+    assert_eq!(bench.produce(&of(501)), Err((FULL, 500)));
+    let mut records = of(500);
+    records.extend(of(500));
+    bench.produce(&records).expect("the same ones again are no others");
+}

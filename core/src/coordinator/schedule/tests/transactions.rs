@@ -181,3 +181,21 @@ fn an_open_transaction_keeps_its_notes_in_the_log() {
     assert!(place > Offset(0));
     assert_eq!(bench.schedule.floor(), Some(Offset(0)), "how it ended is remembered");
 }
+
+#[test]
+fn a_transaction_asks_for_no_more_than_takes_effect_at_once() {
+    let mut bench = Bench::new();
+    let most: Vec<Rec> = (0..10_000).map(|_| delayed("a", 10)).collect();
+    for _ in 0..4 {
+        bench.produce_by(P, &most).expect("it has room");
+    }
+    bench.produce_by(P, &most[..9_998]).expect("it has room");
+    let three = &most[..3];
+    assert_eq!(bench.produce_by(P, three), Err((FULL, 2)), "the third is one too many");
+    bench.produce_by(P, &three[..2]).expect("it is full with that");
+    assert_eq!(bench.produce_by(P, &[plain("b"), delayed("c", 10)]), Err((FULL, 1)));
+    bench.produce_by(P, &[plain("b")]).expect("it asks for nothing");
+
+    bench.produce_by(Q, three).expect("that is another transaction");
+    bench.produce(three).expect("that is none");
+}
