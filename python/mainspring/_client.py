@@ -107,7 +107,11 @@ def _close_all() -> None:
         message = "the program ended before %d of its records were acknowledged; close() or flush() waits longer"
         logging.getLogger("mainspring").warning(message, left)
     for process in list(_processes):
-        process._ends()
+        # A finalizer does nothing by itself any more when the interpreter ends.
+        kept = process._ends.detach()
+        if kept is not None:
+            _, end, arguments, _ = kept
+            end(*arguments)
     _native._shutdown()
 
 

@@ -212,7 +212,12 @@ def test_a_killed_process_has_lost_nothing(tmp_path):
 
 
 def test_a_process_ends_with_the_program_that_started_it():
-    code = "import mainspring, sys; print(mainspring.Broker.spawn().pid); sys.stdout.flush(); broker = mainspring.Broker.spawn(); print(broker.pid)"
+    code = """
+import mainspring
+print(mainspring.Broker.spawn().pid, flush=True)
+kept = mainspring.Broker.spawn()
+print(kept.pid)
+"""
     program = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for pid in map(int, program.stdout.split()):
         with pytest.raises(ProcessLookupError):

@@ -140,7 +140,7 @@ impl Delayer {
         index: i32,
         partition: TopicPartition,
     ) {
-        if hands.rng.chance(30) {
+        if hands.rng.chance(8) {
             return self.send_recurring(hands, topic, index, partition);
         }
         let operation = self.operation();

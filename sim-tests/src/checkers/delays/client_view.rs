@@ -1,7 +1,7 @@
 //! F19, F20: clients are served no hidden batch, each batch ends at a record, and who has read to the shown end has
 //! no lag.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mainspring_core::ids::TopicPartition;
 
@@ -13,6 +13,8 @@ use crate::history::Fact;
 pub struct ClientView {
     /// The offsets of batches that were served: the last one of each by the first.
     served: BTreeMap<(TopicPartition, i64), i64>,
+    /// Partitions in which something recurs.
+    grows: BTreeSet<TopicPartition>,
     evaluations: u64,
 }
 
@@ -66,7 +68,13 @@ impl Checker for ClientView {
                     }
                 }
             }
-            Fact::ViewedWhole { partition, position, latest, .. } if position != latest => {
+            Fact::Recurring { partition, .. } => {
+                self.grows.insert(*partition);
+            }
+            // Where something recurs, more has come since the end was told.
+            Fact::ViewedWhole { partition, position, latest, .. }
+                if position < latest || (position > latest && !self.grows.contains(partition)) =>
+            {
                 return Err(format!(
                     "a reader of {partition} has read all up to {position} and is told of the end {latest}"
                 ));
