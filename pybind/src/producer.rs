@@ -476,20 +476,15 @@ impl State {
         waits: bool,
     ) -> (usize, PyResult<()>) {
         let mut payloads = Vec::with_capacity(window.len());
-        let mut unreadable = None;
         for (key, value) in window {
             let key = key.as_ref().map(|key| Payload::of(key, "key")).transpose();
             match key.and_then(|key| Ok((key, Payload::of(value, "value")?))) {
                 Ok(payload) => payloads.push(payload),
-                Err(problem) => {
-                    unreadable = Some(problem);
-                    break;
-                }
+                // None of a window is sent in which one cannot be.
+                Err(problem) => return (0, Err(problem)),
             }
         }
-        let (done, outcome) = self.send_payloads(py, topic, &payloads, partition, waits);
-        let is_all = done == payloads.len();
-        (done, outcome.and_then(|()| unreadable.filter(|_| is_all).map_or(Ok(()), Err)))
+        self.send_payloads(py, topic, &payloads, partition, waits)
     }
 
     /// Hands over as many as there is room for, or waits for it; tells how many, and why no more.

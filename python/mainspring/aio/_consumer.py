@@ -169,11 +169,11 @@ class Consumer(ConsumerCore[K, V]):
                     return
             yield message
 
-    def __iter__(self) -> NoReturn:  # type: ignore[override]
+    def __iter__(self) -> NoReturn:
         message = "this consumer is one of event loops: use `async for`, or mainspring.Consumer in threads"
         raise TypeError(message)
 
-    def __next__(self) -> NoReturn:  # type: ignore[override]
+    def __next__(self) -> NoReturn:
         self.__iter__()
 
     async def __anext__(self) -> Message[K, V]:
