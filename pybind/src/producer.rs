@@ -107,7 +107,11 @@ impl ProducerBase {
         text_signature = "($self, topic, value, key=None, *, headers=None, partition=None, timestamp=None, \
                           delay=None, deliver_at=None, id=None)"
     )]
-    #[expect(clippy::too_many_arguments, reason = "Python names them")]
+    #[expect(
+        clippy::too_many_arguments,
+        clippy::doc_markdown,
+        reason = "Python names them, and reads this"
+    )]
     fn send<'py>(
         slf: &Bound<'py, Self>,
         topic: &Bound<'py, PyAny>,
