@@ -30,8 +30,7 @@ impl Shard {
             match self.transactions_of(&id) {
                 Ok((partition, leader)) if leader == me => {
                     let spoken = is_of_the_first_kind(&request).then_some((speaker, id));
-                    let item =
-                        TransactionItem { index, partition, request, spoken, is_ahead: false };
+                    let item = TransactionItem { index, partition, request, spoken };
                     items.push((self.owner(partition), item));
                 }
                 Ok(_) | Err(_) => {
@@ -77,8 +76,7 @@ impl Shard {
             .zip(0..)
             .map(|(partition, index)| {
                 let request = transaction::Request::ListTransactions(asked.clone());
-                let item =
-                    TransactionItem { index, partition, request, spoken: None, is_ahead: false };
+                let item = TransactionItem { index, partition, request, spoken: None };
                 (self.owner(partition), item)
             })
             .collect();
