@@ -1,4 +1,4 @@
-//! I37: at rest each accepted record has come, is cancelled, replaced or rolled back, or is listed as one that waits;
+//! I37 of what comes later: at rest each accepted record has come, is cancelled, replaced or rolled back, or is listed as one that waits;
 //! and what is listed waits for nothing but a verdict.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,7 +67,7 @@ impl Ledger {
 
 impl Checker for Ledger {
     fn id(&self) -> &'static str {
-        "I37"
+        "I37L"
     }
 
     fn promise(&self) -> &'static str {
