@@ -379,7 +379,8 @@ fn a_signal_and_a_line_that_is_wrong_abort_the_transaction() {
     assert_refused(&output, 1, "the transaction was aborted, its record does not count");
     assert_refused(&output, 1, "2 records were committed before, send from record 3 on");
     let output = bench.feed(&["produce", "t", "--txn", "-p", "7", "--timeout", "1"], b"six\n");
-    assert_refused(&output, 4, "the transaction was aborted");
+    assert_refused(&output, 3, "the transaction was aborted");
+    assert_refused(&output, 3, "the topic has no such partition");
     assert_eq!(bench.committed("t"), "two\nthree\n");
 }
 

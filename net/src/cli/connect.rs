@@ -115,7 +115,7 @@ pub(crate) fn refused(
         }
         ClientError::Unknown { .. } => (Code::Failed, "read the topic to see whether it is there"),
         ClientError::NoPartition(_) => {
-            (Code::Failed, "name one that there is, or add some with mainspring topic alter")
+            (Code::NotFound, "name one that there is, or add some with mainspring topic alter")
         }
         ClientError::NoStoredOffset => {
             (Code::Failed, "say where to begin, or store one with mainspring group reset")
