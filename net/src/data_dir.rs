@@ -25,7 +25,7 @@ pub struct DataDir {
 pub enum DataDirError {
     /// Another process uses it.
     #[error(
-        "the data directory {0} is in use{1}; stop that process or choose another --data-dir",
+        "the data directory {0} is in use{1}; stop that process or choose another directory",
         path.display(), holder.map_or_else(String::new, |pid| format!(" by process {pid}"))
     )]
     Locked {
@@ -36,7 +36,7 @@ pub enum DataDirError {
     },
     /// It cannot be made, opened or written.
     #[error(
-        "cannot use the data directory {0}: {1}; choose another --data-dir or change its rights",
+        "cannot use the data directory {0}: {1}; choose another one or change its rights",
         path.display(), words(source)
     )]
     Unusable {

@@ -65,12 +65,14 @@ pub enum StartError {
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     /// It cannot listen on an address.
-    #[error("cannot listen on {address}: {why}; stop what uses it or choose another {flag}")]
+    #[error(
+        "cannot listen on {address}: {why}; stop what uses it or choose another address {whom}"
+    )]
     Listen {
         /// The address.
         address: HostPort,
-        /// The flag of `serve` that names it.
-        flag: &'static str,
+        /// Who is to reach the node there: `for clients` or `for other nodes`.
+        whom: &'static str,
         /// What the system says.
         why: String,
     },
@@ -385,23 +387,23 @@ async fn accept(
 
 async fn listen(options: &ListenerOptions) -> Result<(TcpListener, SocketAddr), StartError> {
     let address = &options.listen;
-    let flag = if options.peers { "--peer-listen" } else { "--listen" };
-    let failed = |error: io::Error| cannot_listen(address, flag, &error);
+    let whom = if options.peers { "for other nodes" } else { "for clients" };
+    let failed = |error: io::Error| cannot_listen(address, whom, &error);
     let listener =
         TcpListener::bind((address.host.as_str(), address.port)).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
 }
 
-/// Makes the error of an address that cannot be listened on; `flag` is the one of `serve` that names it.
+/// Makes the error of an address that cannot be listened on; `whom` says who is to reach the node there.
 pub(crate) fn cannot_listen(
     address: &HostPort,
-    flag: &'static str,
+    whom: &'static str,
     error: &io::Error,
 ) -> StartError {
     let text = error.to_string();
     let why = text.split(" (os error").next().unwrap_or(&text).to_owned();
-    StartError::Listen { address: address.clone(), flag, why }
+    StartError::Listen { address: address.clone(), whom, why }
 }
 
 fn advertised(options: &ListenerOptions, port: u16) -> ListenerConfig {

@@ -179,8 +179,6 @@ fn wait<T: Send>(
             EmbeddedError::Stopped => "ClosedError",
             EmbeddedError::Start(_) | EmbeddedError::Failed(_) => "BrokerFailed",
         };
-        // What commands call otherwise.
-        let words = problem.to_string().replace("--data-dir", "data_dir");
-        error(py, class, &words.replace("--listen", "host or port"))
+        error(py, class, &problem)
     })
 }

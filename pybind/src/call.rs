@@ -81,6 +81,11 @@ impl Call {
         Self::new(call, |py, ()| Ok(py.None()))
     }
 
+    /// Wraps a call that answers how many there are.
+    pub(crate) fn number(call: NetCall<usize>) -> Self {
+        Self::new(call, |py, count| Ok(count.into_pyobject(py)?.into_any().unbind()))
+    }
+
     /// Calls `waiter` once it is done.
     pub(crate) fn on_done(&self, waiter: Waiter) {
         self.pending.on_done(waiter);

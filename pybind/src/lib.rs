@@ -44,6 +44,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(settings::explain_setting, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::_after_fork, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::_shutdown, module)?)?;
+    module.add_function(wrap_pyfunction!(runtime::_left, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::_told, module)?)?;
     // Not added, since it is no part of what the module offers.
     #[cfg(debug_assertions)]

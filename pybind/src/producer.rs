@@ -275,7 +275,7 @@ impl ProducerBase {
         guarded(|| {
             let limit = seconds(py, Some(timeout))?.unwrap_or_default();
             let call = self.state(py)?.producer.close(limit);
-            Ok(Call::new(call, |py, left| Ok(left.into_pyobject(py)?.into_any().unbind())))
+            Ok(Call::number(call))
         })
     }
 
@@ -322,7 +322,10 @@ impl Drop for State {
         if self.generation != Generation::current() {
             // Its threads are the parent's, and locks may be held by them for ever.
             std::mem::forget(Arc::clone(&self.producer));
+            return;
         }
+        // Nobody can close it any more, and what it has taken is sent all the same.
+        crate::runtime::leave(self.producer.leave());
     }
 }
 

@@ -5,8 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mainspring_net::client::background::Background;
+use mainspring_net::client::call::Call as NetCall;
 use pyo3::prelude::*;
 
+use crate::call::Call;
 use crate::errors::error;
 use crate::guard::guarded;
 
@@ -46,6 +48,26 @@ impl Generation {
 #[pyfunction]
 pub(crate) fn _after_fork() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
+}
+
+/// What producers still do that nobody holds any more, with the process that they are of.
+static LEFT: Mutex<Vec<(Generation, NetCall<usize>)>> = Mutex::new(Vec::new());
+
+/// Remembers what a producer still does that nobody holds any more, for the end of the program.
+pub(crate) fn leave(call: NetCall<usize>) {
+    let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+    left.retain(|(_, call)| !call.is_done());
+    if !call.is_done() {
+        left.push((Generation::current(), call));
+    }
+}
+
+/// Takes what producers still do that nobody holds any more: calls that answer how many records had no report.
+#[pyfunction]
+pub(crate) fn _left() -> Vec<Call> {
+    let left = std::mem::take(&mut *LEFT.lock().unwrap_or_else(PoisonError::into_inner));
+    let own = left.into_iter().filter(|(generation, _)| *generation == Generation::current());
+    own.map(|(_, call)| Call::number(call)).collect()
 }
 
 /// Ends the threads of this process's clients without waiting for them.

@@ -98,6 +98,8 @@ def topic_list(topics: str | Topic[Any, Any] | Iterable[str | Topic[Any, Any]] |
 @atexit.register
 def _close_all() -> None:
     closing = [client._at_exit(_EXIT_SECONDS) for client in list(_open)]
+    # And what those still send that nobody holds any more.
+    closing += _native._left()
     deadline = time.monotonic() + _EXIT_SECONDS + 1.0
     left = 0
     for call in closing:

@@ -415,6 +415,17 @@ def test_what_was_not_stored_is_told_where_nobody_keeps_the_delivery(client, bro
     assert producer.is_closed
 
 
+def test_what_a_producer_has_taken_that_nobody_holds_any_more_is_sent(client, broker, topic):
+    def send() -> None:
+        producer = client.producer(broker.bootstrap, linger_ms=50)
+        producer.send_many(topic, VALUES)
+
+    send()
+    # A group waits for a topic that is in the making.
+    with client.consumer(broker.bootstrap, topics=topic, group=topic, start="earliest") as consumer:
+        assert [message.value for message in consumer.take(1000)] == VALUES
+
+
 def test_a_failure_whose_delivery_is_kept_is_told_by_that_alone(client, broker, topic):
     with client.producer(broker.bootstrap) as producer:
         producer.send_and_wait(topic, b"0")

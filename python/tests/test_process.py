@@ -315,6 +315,48 @@ def test_a_long_send_many_gives_other_coroutines_their_turn(broker):
     assert asyncio.run(work()) > 5
 
 
+@pytest.mark.parametrize("way", ["messages", "batches"])
+def test_an_iterator_goes_on_behind_a_wait_that_was_cancelled(broker, way):
+    topic = f"goes-on-{way}"
+
+    async def main() -> list[bytes]:
+        async with mainspring.aio.Producer(broker.bootstrap) as producer:
+            await producer.send(topic, b"0")
+            async with mainspring.aio.Consumer(
+                broker.bootstrap, topics=topic, start="earliest"
+            ) as consumer:
+                if way == "messages":
+                    messages = aiter(consumer)
+                    values = [(await anext(messages)).value]
+                    with pytest.raises(TimeoutError):
+                        await asyncio.wait_for(anext(messages), 0.1)
+                    await producer.send(topic, b"1")
+                    return [*values, (await anext(messages)).value]
+                batches = consumer.batches(max_records=2, max_wait=60)
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(anext(batches), 0.3)
+                await producer.send(topic, b"1")
+                return (await anext(batches)).values()
+
+    assert asyncio.run(main()) == [b"0", b"1"]
+
+
+def test_many_records_whose_sending_is_cancelled_say_how_many_were_taken():
+    async def main() -> None:
+        producer = mainspring.aio.Producer("127.0.0.1:1", buffer_memory=40_000)
+        sending = asyncio.create_task(producer.send_many("t", [bytes(1000)] * 100))
+        while not producer.pending:
+            await asyncio.sleep(0)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await sending
+        assert f"{producer.pending} of 100 records" in caught.value.__notes__[0]
+        with pytest.raises(mainspring.FlushTimeout):
+            await producer.close(0)
+
+    asyncio.run(main())
+
+
 def test_a_cancelled_wait_loses_no_message(broker):
     async def work() -> list[bytes | None]:
         async with mainspring.aio.Producer(broker.bootstrap) as producer:
@@ -404,6 +446,21 @@ def test_what_was_sent_is_delivered_when_the_interpreter_ends(broker):
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
     with mainspring.Consumer(broker.bootstrap, topics="exit", start="earliest") as consumer:
         assert len(next(consumer.batches(max_records=101, max_wait=5))) == 101
+
+
+def test_the_end_of_the_interpreter_waits_for_what_nobody_holds_any_more():
+    with mainspring.Broker() as broker:
+        code = f"""
+            import mainspring
+            def send():
+                producer = mainspring.Producer({broker.bootstrap!r}, linger_ms=100)
+                producer.send_many("dropped", [b"x"] * 1000)
+            send()
+            """
+        ended = run(code)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        with mainspring.Consumer(broker.bootstrap, topics="dropped", start="earliest") as consumer:
+            assert len(next(consumer.batches(max_records=1000, max_wait=5))) == 1000
 
 
 def test_the_end_of_the_interpreter_waits_once_for_all_clients():

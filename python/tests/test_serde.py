@@ -118,8 +118,8 @@ def test_plain_types_are_written_without_spaces(kind, value, text):
 @pytest.mark.parametrize(
     ("kind", "value", "expected"),
     [
-        (Item, Item(7), "$.name must be a string, and is 7"),  # type: ignore[arg-type]
-        (list[Item], [Item("a", 1.5)], r"$[0].count must be a whole number"),  # type: ignore[arg-type]
+        (Item, Item(7), "$.name must be a string, and is 7"),
+        (list[Item], [Item("a", 1.5)], r"$[0].count must be a whole number"),
         (dict[str, int], {"a": "x"}, "$.a must be a whole number"),
         (Person, {"age": 3}, "$.name is missing"),
     ],

@@ -33,6 +33,8 @@ const AHEAD_MAX: usize = 8;
 /// Bytes that may wait in the machine for their turn before the same holds: requests on their way are then
 /// followed by others at once, and more would only be more memory.
 const WAITING_MAX: usize = 4 << 20;
+/// How long a producer goes on that is dropped and was not closed.
+const LEFT_ALONE: Duration = Duration::from_secs(30);
 /// Chunks whose memory is kept to be used again.
 const SPARE_MAX: usize = AHEAD_MAX + 2;
 
@@ -400,6 +402,18 @@ impl BackgroundProducer {
     }
 }
 
+impl BackgroundProducer {
+    /// Closes it for whoever holds it no more: what was taken is still sent, within 30 s, and a warning tells of what had
+    /// no report by then. One that is closed already ends as it was told to.
+    pub fn leave(&self) -> Call<usize> {
+        if self.shared.inbox().is_closed {
+            return Call::ready(0);
+        }
+        self.door.order(|sending, _| sending.is_left = true);
+        self.close(LEFT_ALONE)
+    }
+}
+
 /// For tests of what becomes of those who wait.
 #[cfg(debug_assertions)]
 impl BackgroundProducer {
@@ -409,9 +423,10 @@ impl BackgroundProducer {
     }
 }
 
+/// Sends what was taken, as [`BackgroundProducer::leave`].
 impl Drop for BackgroundProducer {
     fn drop(&mut self) {
-        self.close(Duration::ZERO);
+        self.leave();
     }
 }
 

@@ -157,11 +157,29 @@ fn a_full_buffer_takes_nothing_and_a_close_tells_what_is_left() {
 #[test]
 fn records_of_a_producer_that_is_dropped_are_reported_all_the_same() {
     let background = Background::start(1).expect("a thread");
-    let producer = BackgroundProducer::start(&background, ProducerConfig::new(nowhere()));
+    let config = ProducerConfig {
+        delivery_timeout: Duration::from_secs(1),
+        ..ProducerConfig::new(nowhere())
+    };
+    let producer = BackgroundProducer::start(&background, config);
     let delivery = producer.send(&record(b"x")).expect("there is room");
     drop(producer);
     assert!(delivery.wait(PATIENCE));
     assert!(delivery.result().expect("it is reported").is_err());
+}
+
+#[test]
+fn what_a_producer_has_taken_that_is_dropped_is_stored_all_the_same() {
+    let (broker, background) = (broker(), Background::start(1).expect("a thread"));
+    let config = ProducerConfig {
+        linger: Duration::from_millis(200),
+        ..ProducerConfig::new(network(&broker))
+    };
+    let producer = BackgroundProducer::start(&background, config);
+    let delivery = producer.send(&record(b"x")).expect("there is room");
+    drop(producer);
+    assert!(delivery.wait(PATIENCE));
+    assert_eq!(delivery.result().expect("it is reported").expect("it is stored").offset, Some(0));
 }
 
 #[test]

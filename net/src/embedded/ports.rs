@@ -21,7 +21,7 @@ pub(super) struct Reserved {
 impl Reserved {
     /// Reserves a port; 0 is any that is free.
     pub(super) fn new(place: &HostPort) -> Result<Self, StartError> {
-        reserve(place).map_err(|error| cannot_listen(place, "--listen", &error))
+        reserve(place).map_err(|error| cannot_listen(place, "for clients", &error))
     }
 
     pub(super) const fn address(&self) -> SocketAddr {

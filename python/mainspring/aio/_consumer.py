@@ -159,15 +159,9 @@ class Consumer(ConsumerCore[K, V]):
         self._waited = None
         return True
 
-    async def __aiter__(self) -> AsyncIterator[Message[K, V]]:
+    def __aiter__(self) -> Self:
         self._check_open()
-        while True:
-            message = self._take() if not self.is_stopped else None
-            if message is None:
-                message = None if self.is_stopped else await self.poll()
-                if message is None:
-                    return
-            yield message
+        return self
 
     def __iter__(self) -> NoReturn:
         message = "this consumer is one of event loops: use `async for`, or mainspring.Consumer in threads"
@@ -177,46 +171,22 @@ class Consumer(ConsumerCore[K, V]):
         self.__iter__()
 
     async def __anext__(self) -> Message[K, V]:
-        message = await self.poll()
+        message = self._take() if not self.is_stopped else None
+        if message is None and not self.is_stopped:
+            message = await self.poll()
         if message is None:
             raise StopAsyncIteration
         return message
 
-    async def batches(
+    def batches(
         self, max_records: int = 500, max_wait: float | None = None
     ) -> AsyncIterator[MessageBatch[K, V]]:
         """Yields messages in batches; a batch counts as processed once the next one is asked for. The
-        arguments are those of `mainspring.Consumer.batches`.
+        arguments are those of `mainspring.Consumer.batches`. Where a wait for one is cancelled, the next goes on with
+        what it had.
         """
         check_batches(self, max_records, max_wait)
-        if not self._is_begun and self._topics:
-            await self._begin()
-        while True:
-            batch = await self._gather(max_records, max_wait)
-            if batch is None:
-                return
-            yield batch
-            self._processed(batch)
-
-    async def _gather(self, most: int, max_wait: float | None) -> MessageBatch[K, V] | None:
-        loop = asyncio.get_running_loop()
-        batch: MessageBatch[K, V] = MessageBatch()
-        deadline: float | None = None
-        size = 0
-        while not self.is_stopped:
-            size += self._fill(batch, most - size)
-            if size >= most:
-                return batch
-            if size and deadline is None:
-                deadline = loop.time() + (max_wait or 0.0)
-            left = None if deadline is None else max(0.0, deadline - loop.time())
-            if not await self._asked(left):
-                break
-            if not self._accept(size > 0):
-                if size:
-                    return batch
-                await self._told()
-        return batch if size else None
+        return _Batches(self, max_records, max_wait)
 
     async def subscribe(self, topics: str | Topic[K, V] | Iterable[str | Topic[K, V]]) -> None:
         """Goes on with these topics as a member of the group."""
@@ -296,3 +266,49 @@ class Consumer(ConsumerCore[K, V]):
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+class _Batches(AsyncIterator[MessageBatch[K, V]]):
+    """Batches of a consumer, one after the other."""
+
+    def __init__(self, consumer: Consumer[K, V], most: int, max_wait: float | None) -> None:
+        self._consumer = consumer
+        self._most = most
+        self._max_wait = max_wait or 0.0
+        # What was given out, and counts as processed once more is asked for.
+        self._given: MessageBatch[K, V] | None = None
+        # What is being gathered, also over a wait that was cancelled.
+        self._filling: MessageBatch[K, V] = MessageBatch()
+
+    async def __anext__(self) -> MessageBatch[K, V]:
+        consumer = self._consumer
+        if self._given is not None:
+            consumer._processed(self._given)
+            self._given = None
+        if not consumer._is_begun and consumer._topics:
+            await consumer._begin()
+        await self._fill()
+        batch, self._filling = self._filling, MessageBatch()
+        if not len(batch):
+            raise StopAsyncIteration
+        self._given = batch
+        return batch
+
+    async def _fill(self) -> None:
+        """Waits until the batch is full or has waited long enough, or until the consumer is stopped."""
+        consumer, batch = self._consumer, self._filling
+        loop = asyncio.get_running_loop()
+        deadline: float | None = None
+        while not consumer.is_stopped:
+            consumer._fill(batch, self._most - len(batch))
+            if len(batch) >= self._most:
+                return
+            if len(batch) and deadline is None:
+                deadline = loop.time() + self._max_wait
+            left = None if deadline is None else max(0.0, deadline - loop.time())
+            if not await consumer._asked(left):
+                return
+            if not consumer._accept(len(batch) > 0):
+                if len(batch):
+                    return
+                await consumer._told()

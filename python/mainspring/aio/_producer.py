@@ -71,7 +71,8 @@ class Producer(ProducerCore):
     ) -> int:
         """Sends many records at a fraction of the cost of one by one, waiting for room where there is
         none, and returns how many were taken. The arguments are those of
-        `mainspring.Producer.send_many`.
+        `mainspring.Producer.send_many`. Where it is cancelled, a note of the `CancelledError` says how many were
+        taken by then, which are sent all the same.
         """
         check_many(records)
         if isinstance(topic, Topic):
@@ -79,14 +80,19 @@ class Producer(ProducerCore):
             keyed = True
         window = records if isinstance(records, list) else list(records)
         taken = 0
-        while taken < len(window):
-            done = self._send_some(topic_name(topic), window, taken, keyed, partition)
-            taken += done
-            if not done:
-                await self.drain()
-            elif taken < len(window):
-                # Others have their turn.
-                await asyncio.sleep(0)
+        try:
+            while taken < len(window):
+                done = self._send_some(topic_name(topic), window, taken, keyed, partition)
+                taken += done
+                if not done:
+                    await self.drain()
+                elif taken < len(window):
+                    # Others have their turn.
+                    await asyncio.sleep(0)
+        except asyncio.CancelledError as cancelled:
+            note = f"{taken} of {len(window)} records of send_many were taken before it, and are on their way"
+            cancelled.add_note(note)
+            raise
         return taken
 
     def transaction(self) -> Transaction:

@@ -70,6 +70,8 @@ pub(super) struct Sending {
     pub(super) close_by: Option<Instant>,
     pub(super) closes: Vec<Promise<usize>>,
     pub(super) is_over: bool,
+    /// Whether nobody holds the producer any more.
+    pub(super) is_left: bool,
     /// When it last worked.
     now: Instant,
     /// What was not stored and is to be told: why, and how many records.
@@ -95,6 +97,7 @@ impl Sending {
             close_by: None,
             closes: Vec::new(),
             is_over: false,
+            is_left: false,
             now: Instant::ZERO,
             failures: BTreeMap::new(),
             tell_failures_at: Instant::ZERO,
@@ -313,6 +316,11 @@ impl Sending {
     pub(super) fn end(&mut self) {
         self.is_over = true;
         let left = self.shared.pending.load(Ordering::Acquire);
+        if left > 0 && self.is_left && !self.shared.is_transactional {
+            let what =
+                "as far as is known: their producer was dropped, and no broker answered in time";
+            *self.failures.entry(what.to_owned()).or_default() += left as u64;
+        }
         let (chunks, waiting) = self.shared.shut();
         self.taken.extend(chunks.into_iter().map(Taken::from));
         let unknown = BatchReport {
