@@ -37,6 +37,10 @@ pub struct Topic {
 /// is behind may be among those that answered.
 const FORGET_AFTER: u32 = 4;
 
+/// A partition that its topic lacks is taken not to be there after so many answers: one that was added a moment ago is
+/// not known to every broker at once.
+pub(super) const ABSENT_AFTER: u64 = FORGET_AFTER as u64;
+
 /// A topic that is wanted and was never known is told of as missing after so many answers in a row that
 /// do not know it: one that is in the making is there by then.
 const TELL_AFTER: u32 = 5;
@@ -326,6 +330,12 @@ impl Metadata {
         if *count == TELL_AFTER {
             self.untold.insert(name);
         }
+    }
+
+    /// Returns how many partitions a known topic has that lacks this one; `None` where it has it.
+    pub(super) fn lacks(&self, topic: &str, partition: PartitionIndex) -> Option<usize> {
+        let leaders = &self.topics.get(topic)?.leaders;
+        (!leaders.is_empty() && !leaders.contains_key(&partition)).then_some(leaders.len())
     }
 
     /// Returns whether brokers have said that a topic which is wanted is not there, and nothing else since.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use self::batches::read_batches;
 pub use self::records::{FetchedRecords, Iter, RecordView};
+use super::metadata::ABSENT_AFTER;
 use super::network::{Network, NetworkConfig, Target};
 use super::producer::accumulator::Place;
 use super::{ClientError, Effect, Input};
@@ -193,9 +194,6 @@ enum Purpose {
     Offsets(Vec<(Asked, Start)>),
     Fetch(NodeId, Vec<Asked>),
 }
-
-/// Answers after which a partition that its topic does not have is told of as missing.
-const ABSENT_AFTER: u64 = 4;
 
 /// Reads partitions.
 #[derive(Clone, Debug)]
@@ -445,15 +443,11 @@ impl Fetcher {
         }
     }
 
-    /// Tells of partitions that topics do not have, once for each, when enough answers have said so: one that was
-    /// added a moment ago is not known to every broker at once.
+    /// Tells of partitions that topics do not have, once for each, when enough answers have said so.
     fn note_absent(&mut self) {
         let metadata = self.network.metadata();
         let answers = metadata.answers();
-        let count = |place: &Place| {
-            let known = metadata.topic(&place.0).filter(|known| !known.leaders.is_empty())?;
-            (!known.leaders.contains_key(&place.1)).then_some(known.leaders.len())
-        };
+        let count = |place: &Place| metadata.lacks(&place.0, place.1);
         let partitions = &self.partitions;
         self.absent.retain(|place, _| partitions.contains_key(place) && count(place).is_some());
         for (place, count) in partitions.keys().filter_map(|place| Some((place, count(place)?))) {

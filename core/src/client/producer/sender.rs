@@ -14,7 +14,7 @@ use super::accumulator::{Accumulator, PendingBatch, Place, QueueId};
 use super::sequences::Sequences;
 use super::transaction::{Question, Transactions};
 use super::{Acks, ProducerConfig};
-use crate::client::metadata::Metadata;
+use crate::client::metadata::{ABSENT_AFTER, Metadata};
 use crate::client::network::{Network, Target};
 use crate::client::{ClientError, Effect, Input};
 use crate::error::ErrorCode;
@@ -40,9 +40,6 @@ pub(super) struct Sent {
     /// Whether an earlier batch of the partition was on its way or waited when this one was sent.
     followed: bool,
 }
-
-/// Answers after which a partition that its topic does not have is taken to be no partition of it.
-const ABSENT_AFTER: u64 = 4;
 
 /// Why a request was sent.
 #[derive(Clone, Debug)]
@@ -230,11 +227,8 @@ impl Sender {
                     }
                     Some(_) | None => homeless = true,
                 }
-                if let Some(known) = self.network.metadata().topic(topic)
-                    && !known.leaders.is_empty()
-                    && !known.leaders.contains_key(partition)
-                {
-                    absent.push((id, known.leaders.len()));
+                if let Some(partitions) = self.network.metadata().lacks(topic, *partition) {
+                    absent.push((id, partitions));
                 }
             }
             self.fail_absent(absent, accumulator);
@@ -258,8 +252,7 @@ impl Sender {
         }
     }
 
-    /// Fails what is for partitions that topics do not have, once enough answers have said so: a partition
-    /// that was added a moment ago is not known to every broker at once.
+    /// Fails what is for partitions that topics do not have, once enough answers have said so.
     fn fail_absent(&mut self, absent: Vec<(QueueId, usize)>, accumulator: &mut Accumulator) {
         let answers = self.network.metadata().answers();
         self.absent.retain(|id, _| absent.iter().any(|(other, _)| other == id));
