@@ -8,24 +8,19 @@ use mainspring_core::wire::api::entry_alter::{
 };
 use mainspring_core::wire::api::metadata::MetadataResponse;
 
-use super::delayer::{DELAY_MAX, DELAY_MEAN, name_of};
+use super::commands::Command;
+use super::delayer::name_of;
 use super::line::{Answer, Line};
 use super::links::now;
-use super::{Load, SentLater, SharedRef, place};
-use crate::history::{Fact, OperationId, Waiting};
+use super::{Load, SharedRef, place};
+use crate::history::OperationId;
 use crate::world::{Actor, ActorEvent, Hands, MILLISECOND};
-
-const CANCEL: i8 = 1;
-const RESCHEDULE: i8 = 2;
-const DELIVER_NOW: i8 = 3;
-const COMMIT: i8 = 4;
-const ROLLBACK: i8 = 5;
 
 #[derive(Clone, Copy, Debug)]
 enum About {
     Metadata,
     /// A command, and what it does.
-    Alter(OperationId, i8),
+    Alter(OperationId, Command),
 }
 
 /// Who alters.
@@ -85,20 +80,9 @@ impl Alterer {
         }
     }
 
-    /// Chooses something that was sent lately, or that a verdict was asked for.
-    fn choose(&self, hands: &mut Hands<'_>) -> Option<SentLater> {
-        let mut shared = self.shared.borrow_mut();
-        let asked = hands.rng.chance(300).then(|| shared.questions.pop()).flatten();
-        let sent = &shared.delayed;
-        let back = hands.rng.exponential(20).min(sent.len().checked_sub(1)? as u64) as usize;
-        let chosen = asked.unwrap_or_else(|| sent[sent.len() - 1 - back].clone());
-        chosen.is_named.then_some(chosen)
-    }
-
     fn alter(&mut self, hands: &mut Hands<'_>) {
-        let Some(about) = self.choose(hands) else { return };
-        let name = name_of(&about);
-        let SentLater { operation, topic, index, waits, ticket, .. } = about;
+        let Some(sent) = Command::choose(hands, &self.shared) else { return };
+        let (topic, index) = (sent.topic.clone(), sent.index);
         // The id of a topic is learnt from those who have made it.
         if place(&self.shared, &topic, index).is_none() || !self.line.reaches(hands, &topic, index)
         {
@@ -107,37 +91,23 @@ impl Alterer {
         self.operations_left -= 1;
         let command = OperationId { client: self.client, number: self.next_operation };
         self.next_operation += 1;
+        let about = (sent.operation, sent.waits);
         let now_ms = now(hands).wall.0;
-        let mut due_ms = -1;
-        let what = match (waits, hands.rng.below(4)) {
-            (Waiting::Verdict, number) => {
-                let committed = number > 0;
-                hands.tell(Fact::VerdictAsked { command, about: operation, committed });
-                if committed { COMMIT } else { ROLLBACK }
-            }
-            (Waiting::Recurs, _) | (_, 0 | 1) => {
-                hands.tell(Fact::CancelAsked { command, about: operation });
-                CANCEL
-            }
-            (_, 2) => {
-                hands.tell(Fact::MoveAsked { command, about: operation, due_ms: now_ms });
-                DELIVER_NOW
-            }
-            _ => {
-                let delay = hands.rng.exponential(DELAY_MEAN).min(DELAY_MAX);
-                due_ms = now_ms + (delay / MILLISECOND) as i64;
-                hands.tell(Fact::MoveAsked { command, about: operation, due_ms });
-                self.shared.borrow_mut().comes_later(operation, hands.now + delay);
-                RESCHEDULE
-            }
+        let what = Command::ask(hands, &self.shared, command, about, now_ms);
+        let (operation, due_ms) = match what {
+            Command::Cancel => (1, -1),
+            Command::Reschedule(due_ms) => (2, due_ms),
+            Command::DeliverNow => (3, -1),
+            Command::Verdict { committed: true } => (4, -1),
+            Command::Verdict { committed: false } => (5, -1),
         };
-        let by_ticket = ticket.filter(|_| hands.rng.chance(500));
-        let id = by_ticket.is_none().then(|| Bytes::from(name));
+        let by_ticket = sent.ticket.filter(|_| hands.rng.chance(500));
+        let id = by_ticket.is_none().then(|| Bytes::from(name_of(&sent)));
         let alteration = EntryAlteration {
             partition_index: index,
             ticket: by_ticket.unwrap_or(-1),
             id,
-            operation: what,
+            operation,
             due_ms,
             delay_ms: -1,
         };
@@ -161,11 +131,7 @@ impl Alterer {
                 let response: EntryAlterResponse = answer.body();
                 let altered = response.topics.first().and_then(|topic| topic.alterations.first());
                 let Some(code) = altered.map(|altered| altered.error_code) else { return };
-                hands.tell(match what {
-                    COMMIT | ROLLBACK => Fact::VerdictAnswered { command, code },
-                    CANCEL => Fact::CancelAnswered { command, code },
-                    _ => Fact::MoveAnswered { command, code },
-                });
+                what.answered(hands, command, code);
                 if code != 0 {
                     self.line.leaders_changed();
                 }

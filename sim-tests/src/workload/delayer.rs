@@ -13,6 +13,7 @@ use mainspring_core::error::ErrorCode;
 use mainspring_core::ids::{PartitionIndex, TopicPartition};
 use mainspring_core::wire::KafkaString;
 
+use super::commands::Command;
 use super::links::{Links, now};
 use super::{Load, SentLater, SharedRef, bootstrap, place};
 use crate::history::{Fact, OperationId, Waiting, content_hash};
@@ -59,14 +60,6 @@ pub fn name_of(sent: &SentLater) -> String {
 
 fn header(name: &str, value: &str) -> (Bytes, Option<Bytes>) {
     (Bytes::from(name.to_owned()), Some(Bytes::from(value.to_owned())))
-}
-
-/// What a command does.
-#[derive(Clone, Copy, Debug)]
-enum Command {
-    Cancel,
-    Verdict,
-    Move,
 }
 
 /// The producer.
@@ -248,62 +241,35 @@ impl Delayer {
         self.put(hands, Some(operation), (topic, index), (&own, value), headers);
     }
 
-    /// Cancels something that was sent lately, or gives the verdict on it.
+    /// Cancels something that was sent lately, moves it, or gives the verdict on it.
     fn command(&mut self, hands: &mut Hands<'_>) {
-        let about = {
-            let mut shared = self.shared.borrow_mut();
-            let asked = hands.rng.chance(300).then(|| shared.questions.pop()).flatten();
-            let sent = &shared.delayed;
-            if sent.is_empty() {
-                return;
-            }
-            let back = hands.rng.exponential(20).min(sent.len() as u64 - 1) as usize;
-            asked.unwrap_or_else(|| sent[sent.len() - 1 - back].clone())
-        };
-        if !about.is_named {
-            return;
-        }
+        let Some(sent) = Command::choose(hands, &self.shared) else { return };
         self.sends_left -= 1;
         let command = self.operation();
-        let mut headers = vec![header("mainspring-id", &name_of(&about))];
-        let SentLater { operation, topic, index, waits, .. } = about;
+        let about = (sent.operation, sent.waits);
         let now_ms = now(hands).wall.0;
-        let (kind, operator) = match (waits, hands.rng.below(4)) {
-            (Waiting::Verdict, number) => {
-                let committed = number > 0;
-                hands.tell(Fact::VerdictAsked { command, about: operation, committed });
-                (Command::Verdict, if committed { "commit" } else { "rollback" })
-            }
-            (Waiting::Recurs, _) | (_, 0 | 1) => {
-                hands.tell(Fact::CancelAsked { command, about: operation });
-                (Command::Cancel, "cancel")
-            }
-            (_, 2) => {
-                hands.tell(Fact::MoveAsked { command, about: operation, due_ms: now_ms });
-                (Command::Move, "deliver-now")
-            }
-            _ => {
-                let delay = hands.rng.exponential(DELAY_MEAN).min(DELAY_MAX);
-                let due_ms = now_ms + (delay / MILLISECOND) as i64;
-                hands.tell(Fact::MoveAsked { command, about: operation, due_ms });
-                headers.push(header("mainspring-deliver-at", &due_ms.to_string()));
-                self.shared.borrow_mut().comes_later(operation, hands.now + delay);
-                (Command::Move, "reschedule")
-            }
+        let kind = Command::ask(hands, &self.shared, command, about, now_ms);
+        let operator = match kind {
+            Command::Cancel => "cancel",
+            Command::DeliverNow => "deliver-now",
+            Command::Reschedule(_) => "reschedule",
+            Command::Verdict { committed: true } => "commit",
+            Command::Verdict { committed: false } => "rollback",
         };
-        headers.push(header("mainspring-op", operator));
+        let mut headers =
+            vec![header("mainspring-id", &name_of(&sent)), header("mainspring-op", operator)];
+        if let Command::Reschedule(due_ms) = kind {
+            headers.push(header("mainspring-deliver-at", &due_ms.to_string()));
+        }
         self.commands.insert(command, kind);
-        self.put(hands, Some(command), (&topic, index), ("", Bytes::new()), headers);
+        self.put(hands, Some(command), (&sent.topic, sent.index), ("", Bytes::new()), headers);
     }
 
     /// Tells what became of a command.
     fn answered(&mut self, hands: &mut Hands<'_>, command: OperationId, code: i16) {
-        let Some(kind) = self.commands.remove(&command) else { return };
-        hands.tell(match kind {
-            Command::Verdict => Fact::VerdictAnswered { command, code },
-            Command::Cancel => Fact::CancelAnswered { command, code },
-            Command::Move => Fact::MoveAnswered { command, code },
-        });
+        if let Some(kind) = self.commands.remove(&command) {
+            kind.answered(hands, command, code);
+        }
     }
 
     fn operation(&mut self) -> OperationId {

@@ -3,6 +3,7 @@
 pub mod absent;
 pub mod alterer;
 pub mod churner;
+pub mod commands;
 pub mod committed_reader;
 pub mod delay_reader;
 pub mod delayer;
