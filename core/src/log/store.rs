@@ -553,11 +553,13 @@ impl LogStore {
                 | Phase::Stopping { .. }
                 | Phase::Closed
                 | Phase::Poisoned(_) => {
+                    // No checkpoint begins before deletions are durable, none is written before.
+                    let awaits_deletions =
+                        self.checkpoint.is_idle() || self.checkpoint.awaits_deletions();
                     self.checkpoint.needs(journal)
                         || !self.cutting.is_empty()
-                        || (self.checkpoint.awaits_deletions()
-                            && (!self.unproven.is_empty()
-                                || !self.doomed.values().all(Doomed::is_durable)))
+                        || (self.checkpoint.awaits_deletions() && !self.unproven.is_empty())
+                        || (awaits_deletions && !self.doomed.values().all(Doomed::is_durable))
                 }
             };
             journal.pump(now, &mut self.ops, fx);
