@@ -64,6 +64,11 @@ impl Alterer {
         if self.done || hands.now < self.next {
             return;
         }
+        // Whoever asks for a topic that is not there makes it, without the features that it is to have.
+        let is_made = |topic: &String| place(&self.shared, topic, 0).is_some();
+        if !self.load.topics.iter().all(is_made) {
+            return;
+        }
         if self.line.wants_leaders(hands) {
             let topics = self.load.topics.clone();
             self.line.ask_metadata(hands, &topics, About::Metadata);
@@ -83,9 +88,7 @@ impl Alterer {
     fn alter(&mut self, hands: &mut Hands<'_>) {
         let Some(sent) = Command::choose(hands, &self.shared) else { return };
         let (topic, index) = (sent.topic.clone(), sent.index);
-        // The id of a topic is learnt from those who have made it.
-        if place(&self.shared, &topic, index).is_none() || !self.line.reaches(hands, &topic, index)
-        {
+        if !self.line.reaches(hands, &topic, index) {
             return;
         }
         self.operations_left -= 1;

@@ -220,7 +220,13 @@ impl Actor for MachineConsumer {
                 self.last_news = hands.now;
                 None
             }
-            event => self.links.input(&event),
+            event => {
+                // A node that died without a word is found connection by connection, each by a time-out.
+                if self.finishing && matches!(event, ActorEvent::Disconnected(_)) {
+                    self.last_news = self.last_news.max(hands.now);
+                }
+                self.links.input(&event)
+            }
         };
         if let Some(input) = input {
             self.machine.handle(now, input);
