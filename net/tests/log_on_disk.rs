@@ -158,6 +158,7 @@ impl Node {
     }
 
     fn settle(&mut self) {
+        self.store.end_turn(self.now, &mut self.fx);
         loop {
             self.collect();
             if self.waiting.is_empty() {

@@ -181,7 +181,12 @@ impl LogBench {
     ) -> Result<T, Stop> {
         let now = self.clock.at(self.now);
         let (store, fx) = (&mut self.store, &mut self.fx);
-        let done = catch_unwind(AssertUnwindSafe(|| act(store, now, fx)))
+        let turn = || {
+            let done = act(store, now, fx);
+            store.end_turn(now, fx);
+            done
+        };
+        let done = catch_unwind(AssertUnwindSafe(turn))
             .map_err(|_| Stop::Panic(crate::process::take_panic()))?;
         self.take_events();
         while let Some(effect) = self.fx.pop() {

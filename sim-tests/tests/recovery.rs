@@ -166,6 +166,8 @@ impl World {
     }
 
     fn drain(&mut self) {
+        let now = self.now();
+        self.store.end_turn(now, &mut self.fx);
         while let Some(effect) = self.fx.pop() {
             match self.disk.submit(self.at, ShardId(0), effect) {
                 Ok((id, ends)) => {

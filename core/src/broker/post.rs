@@ -303,6 +303,9 @@ pub struct TransactionItem {
     pub request: transaction::Request,
     /// Who speaks for which transactional id, where its transactions are of the first kind.
     pub spoken: Option<(Speaker, KafkaString)>,
+    /// Whether to say that partitions are in the transaction ahead of the commit of that: whoever asks writes
+    /// behind it, and tells nobody before what is written is durable, with all before it.
+    pub is_ahead: bool,
 }
 
 /// A marker for a partition.

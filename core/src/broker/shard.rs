@@ -354,6 +354,9 @@ impl Shard {
             if self.note_receive_pool() || self.advance_stop(now) {
                 continue;
             }
+            if self.log.end_turn(now, &mut self.fx) {
+                continue;
+            }
             // What was appended since is stable at once where the log is in memory.
             let Some(event) = self.log.poll_event() else { break };
             self.on_log_event(now, event);

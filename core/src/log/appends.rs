@@ -102,8 +102,8 @@ impl LogStore {
 
     /// Appends a batch at the end of a log, which gives it base offset and leader epoch.
     ///
-    /// The caller has checked the batch (CRC, sequence, size). Its stability comes as
-    /// [`LogEvent::Stable`].
+    /// The caller has checked the batch (CRC, sequence, size). It leaves with the
+    /// [end of the turn](Self::end_turn); its stability comes as [`LogEvent::Stable`].
     ///
     /// # Errors
     /// [`AppendError`]; nothing was written then. For want of room the batch counts as
@@ -154,7 +154,8 @@ impl LogStore {
         fx.count(Counter::RecordsAppended, u64::try_from(batch.records_count()).unwrap_or(0));
         fx.count(Counter::BytesAppended, size);
         self.take_in(now, log, batch, append_ms, rolls);
-        self.pump(now, fx);
+        self.has_appended = true;
+        self.update_congestion(fx);
         Ok(base)
     }
 
@@ -162,7 +163,8 @@ impl LogStore {
     /// its bytes. `append_ms` is when the leader appended it. Control batches come the same way.
     ///
     /// What the log knows of producers follows without a word: the leader has judged sequences. The
-    /// caller has checked the CRC. Stability comes as [`LogEvent::Stable`].
+    /// caller has checked the CRC. It leaves with the [end of the turn](Self::end_turn); stability comes as
+    /// [`LogEvent::Stable`].
     ///
     /// # Errors
     /// [`AppendError`], [`Apart`](AppendError::Apart) where the batch does not continue the log; nothing
@@ -205,7 +207,8 @@ impl LogStore {
         }
         report(self.config.reports, log, &batch, false, fx);
         self.take_in(now, log, batch, append_ms, rolls);
-        self.pump(now, fx);
+        self.has_appended = true;
+        self.update_congestion(fx);
         Ok(())
     }
 

@@ -96,6 +96,8 @@ pub struct LogStore {
     pub(super) foreign: BTreeSet<String>,
     pub(super) retention: RetentionClock,
     pub(super) congested: bool,
+    /// Whether anything was appended since the turn began.
+    pub(super) has_appended: bool,
     pub(super) buggify: Buggify,
 }
 
@@ -132,6 +134,7 @@ impl LogStore {
             foreign: BTreeSet::new(),
             retention: RetentionClock::default(),
             congested: false,
+            has_appended: false,
         }
     }
 
@@ -537,7 +540,18 @@ impl LogStore {
         self.pump(now, fx);
     }
 
-    /// Goes on with everything that can go on. Called after every change.
+    /// Lets leave what was appended, and returns whether anything was. The owner calls it when it has done
+    /// all that an input asks for, so that the appends of one input share a block and its flush.
+    pub fn end_turn(&mut self, now: Now, fx: &mut Effects) -> bool {
+        let has_appended = std::mem::take(&mut self.has_appended);
+        if has_appended {
+            self.pump(now, fx);
+        }
+        has_appended
+    }
+
+    /// Goes on with everything that can go on. Called after every change but an append, which waits for the
+    /// end of the turn.
     pub(super) fn pump(&mut self, now: Now, fx: &mut Effects) {
         if !matches!(self.phase, Phase::Running | Phase::Stopping { .. } | Phase::Recovering(_)) {
             return;
@@ -606,7 +620,7 @@ impl LogStore {
         }
     }
 
-    fn update_congestion(&mut self, fx: &mut Effects) {
+    pub(super) fn update_congestion(&mut self, fx: &mut Effects) {
         // With a full disk producers are told so, instead of waiting without a word.
         let congested = self.space.refusal().is_none()
             && (self.unwritten_bytes > self.config.unwritten_max_bytes

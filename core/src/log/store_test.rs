@@ -121,6 +121,7 @@ impl Node {
     }
 
     fn settle(&mut self) {
+        self.store.end_turn(self.now, &mut self.fx);
         loop {
             let Some(effect) = self.fx.pop() else { break };
             if let (Some(text), Some(file)) = (self.holds, TestDisk::file_of(&effect))
@@ -273,18 +274,24 @@ fn an_append_is_stable_when_the_journal_has_flushed_it() {
 }
 
 #[test]
-fn appends_that_arrive_during_a_flush_share_the_next_one() {
+fn appends_of_a_turn_share_a_flush_and_those_that_arrive_during_one_the_next() {
     let mut node = Node::new();
     let log = node.create(1, settings());
-    let before = node.disk.flushes;
-    for _ in 0..20 {
-        let taken =
-            node.store.append(node.now, log, LeaderEpoch(1), batch(b"v", None), &mut node.fx);
-        taken.expect("the append is taken");
+    for (per_turn, flushes) in [(1, 2), (20, 1)] {
+        let (end, before) = (node.store.log_end_offset(log).expect("known"), node.disk.flushes);
+        for number in 1..=20 {
+            let taken =
+                node.store.append(node.now, log, LeaderEpoch(1), batch(b"v", None), &mut node.fx);
+            taken.expect("the append is taken");
+            if number % per_turn == 0 {
+                assert!(node.store.end_turn(node.now, &mut node.fx));
+            }
+        }
+        assert!(!node.store.end_turn(node.now, &mut node.fx), "nothing came since");
+        node.settle();
+        assert_eq!(node.store.stable_end(log).map(Stable::value), Some(end.plus(20)));
+        assert_eq!(node.disk.flushes - before, flushes, "with {per_turn} in a turn");
     }
-    node.settle();
-    assert_eq!(node.store.stable_end(log).map(Stable::value), Some(Offset(20)));
-    assert_eq!(node.disk.flushes - before, 2, "one for the first, one for all others");
 }
 
 #[test]

@@ -43,6 +43,13 @@ impl LogStore {
         })
     }
 
+    /// Returns whether what is appended to a log goes to the journal, and is stable when that is flushed.
+    pub fn waits_for_flush(&self, log: TopicPartition) -> bool {
+        self.logs.get(&log).is_some_and(|log| {
+            log.settings.storage == Storage::Disk && log.settings.flush == FlushPolicy::Ack
+        })
+    }
+
     /// Returns whether a log knows the producer of what is said to be a batch.
     pub fn knows_producer_of(&self, log: TopicPartition, records: &Bytes) -> bool {
         let batch = Batch::split_from(&mut records.clone());

@@ -205,7 +205,11 @@ impl Shard {
         let Some(partition) = partitions.get(&id) else { return };
         let is_copy = false;
         let before = log.log_end_offset(id);
-        act(coordinator, &mut PartitionAppender { now, id, partition, log, fx, rng, is_copy });
+        let only_journal = None;
+        act(
+            coordinator,
+            &mut PartitionAppender { now, id, partition, log, fx, rng, is_copy, only_journal },
+        );
         let mut replies = Vec::new();
         while let Some(reply) = coordinator.poll_reply() {
             replies.push(reply);

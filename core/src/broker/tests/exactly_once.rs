@@ -30,8 +30,9 @@ use crate::wire::api::produce::{PartitionProduceData, ProduceRequest, TopicProdu
 use crate::wire::api::txn_offset_commit::{
     TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
+use crate::wire::api_key::RequestMessage;
 
-use super::{SHARDS, create, fetch_request, list_offset, metadata};
+use super::{SHARDS, create_with, fetch_request, list_offset, metadata};
 
 const ID: &str = "etl";
 
@@ -104,14 +105,18 @@ impl Writer {
         results.iter().map(|result| result.partition_error_code).collect()
     }
 
-    fn end(&mut self, node: &mut TestNode, committed: bool) -> EndTxnResponse {
-        let version = if self.version >= 12 { 5 } else { 3 };
-        let request = EndTxnRequest {
+    fn commit(self) -> EndTxnRequest {
+        EndTxnRequest {
             transactional_id: ID.into(),
             producer_id: self.id,
             producer_epoch: self.epoch,
-            committed,
-        };
+            committed: true,
+        }
+    }
+
+    fn end(&mut self, node: &mut TestNode, committed: bool) -> EndTxnResponse {
+        let version = if self.version >= 12 { 5 } else { 3 };
+        let request = EndTxnRequest { committed, ..self.commit() };
         let answer = node.call(self.client, version, &request);
         if answer.error_code == 0 && version >= 5 {
             (self.id, self.epoch) = (answer.producer_id, answer.producer_epoch);
@@ -191,9 +196,15 @@ fn init(node: &mut TestNode, client: Client, timeout_ms: i32) -> InitProducerIdR
 }
 
 fn started(shards: u16) -> (TestNode, Client) {
+    started_with(shards, &[])
+}
+
+/// A node whose topic has these settings.
+fn started_with(shards: u16, configs: &[(&str, &str)]) -> (TestNode, Client) {
     let mut node = TestNode::started(shards);
     let client = node.connect(shards - 1);
-    create(&mut node, client, "t", 2);
+    let created = create_with(&mut node, client, "t", 2, configs);
+    assert_eq!(created.topics[0].error_code, 0, "{created:?}");
     for key_type in [0, 1] {
         let coordinator_keys = vec![ID.into()];
         let request = FindCoordinatorRequest { key_type, coordinator_keys, ..Default::default() };
@@ -488,7 +499,8 @@ fn a_batch_of_a_transaction_never_passes_one_that_its_owner_was_not_ready_for() 
 
 #[test]
 fn what_a_coordinator_was_asked_for_an_earlier_leader_epoch_says_nothing_of_what_waits_now() {
-    for shards in SHARDS {
+    // On one shard the coordinator answers at once.
+    for shards in [2, 3] {
         let (mut node, client) = started(shards);
         let writer = Writer::init(&mut node, client, 12);
         let topic_id = metadata(&mut node, client, "t", false).topic_id;
@@ -552,5 +564,157 @@ fn retention_takes_nothing_of_a_transaction_that_is_open() {
 
         let client = node.connect(0);
         assert_eq!(list_offset(&mut node, client, "t", 0, -2).offset, 2);
+    }
+}
+
+/// Asks for something while the disk is held, and returns the answer and how often the disk had to let through
+/// what it held.
+fn waited<M: RequestMessage>(
+    node: &mut TestNode,
+    client: Client,
+    version: i16,
+    request: &M,
+) -> (usize, M::Response) {
+    node.pass(Duration::from_secs(2));
+    node.hold_disk = true;
+    node.send(client, version, request);
+    for flushes in 0..10 {
+        if let Some((_, answer)) = node.take::<M>(client, version) {
+            node.release();
+            return (flushes, answer);
+        }
+        node.release_held();
+    }
+    panic!("{} is not answered", M::NAME);
+}
+
+/// Does a transaction in a partition, and returns how many flushes the records and their end waited for.
+fn flushes_of_a_transaction(node: &mut TestNode, writer: &mut Writer) -> (usize, usize) {
+    let (records, answer) = waited(node, writer.client, 12, &writer.batch(0));
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, 0, "{answer:?}");
+    let (end, answer) = waited(node, writer.client, 5, &writer.commit());
+    assert_eq!(answer.error_code, 0);
+    (writer.id, writer.epoch) = (answer.producer_id, answer.producer_epoch);
+    (records, end)
+}
+
+#[test]
+fn on_one_shard_of_a_lone_node_a_transaction_waits_for_two_flushes() {
+    let (mut node, client) = started(1);
+    let mut writer = Writer::init(&mut node, client, 12);
+    for round in 1..=3 {
+        assert_eq!(flushes_of_a_transaction(&mut node, &mut writer), (1, 1), "in round {round}");
+        let data = fetched(&mut node, client, 0, true);
+        assert_eq!((data.last_stable_offset, data.high_watermark), (2 * round, 2 * round));
+    }
+}
+
+#[test]
+fn offsets_of_a_transaction_and_their_end_wait_for_one_flush_each() {
+    let (mut node, client) = started(1);
+    let writer = Writer::init(&mut node, client, 12);
+    let (flushes, answer) = waited(&mut node, client, 5, &writer.offsets(7));
+    assert_eq!((flushes, answer.topics[0].partitions[0].error_code), (1, 0));
+    assert_eq!(committed_offset(&mut node, client, true).0, 88, "it is open");
+    let (flushes, answer) = waited(&mut node, client, 5, &writer.commit());
+    assert_eq!((flushes, answer.error_code), (1, 0));
+    assert_eq!(committed_offset(&mut node, client, true), (0, 7));
+}
+
+#[test]
+fn where_logs_have_journals_of_their_own_each_step_of_a_transaction_waits_for_the_one_before() {
+    for shards in [2, 3] {
+        let (mut node, client) = started(shards);
+        let mut writer = Writer::init(&mut node, client, 12);
+        assert_eq!(flushes_of_a_transaction(&mut node, &mut writer), (2, 2));
+    }
+}
+
+#[test]
+fn a_topic_that_answers_before_a_flush_gets_no_marker_before_the_decision_is_durable() {
+    for (key, value, records, end) in
+        [("mainspring.storage", "memory", 1, 1), ("mainspring.flush", "lazy", 2, 2)]
+    {
+        let (mut node, client) = started_with(1, &[(key, value)]);
+        let mut writer = Writer::init(&mut node, client, 12);
+        // The first one reserves the offsets of a log in memory too.
+        flushes_of_a_transaction(&mut node, &mut writer);
+        let flushes = flushes_of_a_transaction(&mut node, &mut writer);
+        assert_eq!(flushes, (records, end), "{value}");
+
+        assert_eq!(writer.produce(&mut node, 0).0, 0);
+        let before = list_offset(&mut node, client, "t", 0, -1).offset;
+        node.hold_disk = true;
+        node.send(client, 5, &writer.commit());
+        let other = node.connect(0);
+        let data = fetched(&mut node, other, 0, true);
+        assert_eq!((data.last_stable_offset, data.high_watermark), (before - 1, before), "{value}");
+        node.release();
+        let data = fetched(&mut node, other, 0, true);
+        assert_eq!(data.last_stable_offset, before + 1, "{value}");
+    }
+}
+
+#[test]
+fn nobody_sees_the_end_of_a_transaction_before_its_flush() {
+    for shards in SHARDS {
+        let (mut node, client) = started(shards);
+        let mut writer = Writer::init(&mut node, client, 12);
+        assert_eq!(writer.produce(&mut node, 0), (0, 0));
+        node.hold_disk = true;
+        node.send(client, 5, &writer.commit());
+        let other = node.connect(0);
+        let data = fetched(&mut node, other, 0, true);
+        assert!(!has_records(&data));
+        assert_eq!((data.last_stable_offset, data.high_watermark), (0, 1));
+        assert!(node.take_frame(client).is_none(), "it waits");
+        node.release();
+        assert!(has_records(&fetched(&mut node, other, 0, true)));
+    }
+}
+
+#[test]
+fn wherever_the_power_goes_no_marker_stands_without_its_decision() {
+    for committed in [true, false] {
+        let (mut node, client) = started(1);
+        let mut writer = Writer::init(&mut node, client, 12);
+        assert_eq!(writer.produce(&mut node, 0), (0, 0));
+        node.pass(Duration::from_secs(2));
+        let before = node.disks[0].clone();
+        node.hold_disk = true;
+        node.send(client, 5, &EndTxnRequest { committed, ..writer.commit() });
+        let after = node.disks[0].clone();
+        let changed = |(name, bytes): (&String, &Vec<u8>)| {
+            let old = before.files.get(name).filter(|old| *old != bytes)?;
+            let first = bytes.iter().zip(old).position(|(new, old)| new != old)?;
+            let last = bytes.iter().zip(old).rposition(|(new, old)| new != old)?;
+            Some((name.clone(), first..last + 1))
+        };
+        let changed: Vec<_> = after.files.iter().filter_map(changed).collect();
+        let [(name, range)] = &changed[..] else { panic!("one block is written: {changed:?}") };
+
+        let mut ends = BTreeSet::new();
+        for cut in range.clone().step_by(37).chain([range.end]) {
+            let mut disk = before.clone();
+            let file = disk.files.get_mut(name).expect("it was there");
+            file[..cut].copy_from_slice(&after.files[name][..cut]);
+            node.disks[0] = disk;
+            node.restart();
+            let client = node.connect(0);
+            let request = DescribeTransactionsRequest { transactional_ids: vec![ID.into()] };
+            let status = loop {
+                let answer = node.call(client, 0, &request).transaction_states.remove(0);
+                if answer.error_code == 0 {
+                    break answer.transaction_state;
+                }
+                node.pass(Duration::from_millis(50));
+            };
+            node.pass(Duration::from_secs(1));
+            let end = list_offset(&mut node, client, "t", 0, -1).offset;
+            assert_eq!(status.as_str() == "Ongoing", end == 1, "cut at {cut}: {status}");
+            ends.insert(end);
+        }
+        // Where the decision is there, so is the marker, and it is written again.
+        assert_eq!(ends, BTreeSet::from([1, 3]), "all of the block, or nothing");
     }
 }

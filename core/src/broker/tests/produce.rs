@@ -37,6 +37,23 @@ fn nothing_is_acknowledged_or_read_before_it_is_stable() {
 }
 
 #[test]
+fn a_request_to_several_partitions_waits_for_one_flush() {
+    let mut node = TestNode::started(1);
+    let client = node.connect(0);
+    create(&mut node, client, "t", 3);
+    node.pass(Duration::from_secs(2));
+    let batches: Vec<_> = (0..3).map(|index| (index, batch(&["x"], None))).collect();
+    node.hold_disk = true;
+    let before = node.disks[0].flushes;
+    node.send(client, 9, &produce_request(-1, "t", &batches));
+    assert_eq!(node.disks[0].flushes, before + 1);
+    node.release_held();
+    let (_, answer) = node.take::<ProduceRequest>(client, 9).expect("one flush was enough");
+    let stored = &answer.responses[0].partition_responses;
+    assert!(stored.len() == 3 && stored.iter().all(|it| it.error_code == 0), "{answer:?}");
+}
+
+#[test]
 fn acks_0_has_no_answer_and_an_error_closes_the_connection() {
     let mut node = TestNode::started(3);
     let client = node.connect(0);

@@ -47,6 +47,7 @@ pub(super) fn produce_in_transaction(node: &mut TestNode, id: TopicPartition, re
     let (log, fx) = (&mut shard.log, &mut shard.fx);
     let taken = partition.produce(now, records.clone(), acks, Some(guard), NOBODY, log, fx);
     assert!(taken.is_some_and(|taken| taken.is_ok()));
+    node.wake_for(1);
     node.pass(Duration::from_secs(2));
 }
 
@@ -58,6 +59,7 @@ fn mark(node: &mut TestNode, id: TopicPartition, producer: i64, committed: bool)
     let (producer_id, producer_epoch) = (ProducerId(producer), ProducerEpoch(0));
     let marker = TxnMarker { producer_id, producer_epoch, coordinator_epoch: 0, committed };
     assert_eq!(partition.append_marker(now, &marker, 0, NOBODY, log, fx), Ok(()));
+    node.wake_for(1);
     node.pass(Duration::from_secs(2));
 }
 

@@ -30,7 +30,8 @@ impl Shard {
             match self.transactions_of(&id) {
                 Ok((partition, leader)) if leader == me => {
                     let spoken = is_of_the_first_kind(&request).then_some((speaker, id));
-                    let item = TransactionItem { index, partition, request, spoken };
+                    let item =
+                        TransactionItem { index, partition, request, spoken, is_ahead: false };
                     items.push((self.owner(partition), item));
                 }
                 Ok(_) | Err(_) => {
@@ -76,7 +77,8 @@ impl Shard {
             .zip(0..)
             .map(|(partition, index)| {
                 let request = transaction::Request::ListTransactions(asked.clone());
-                let item = TransactionItem { index, partition, request, spoken: None };
+                let item =
+                    TransactionItem { index, partition, request, spoken: None, is_ahead: false };
                 (self.owner(partition), item)
             })
             .collect();

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::appender::PartitionAppender;
+use crate::broker::appender::{OnlyJournal, PartitionAppender};
 use crate::broker::loading::Loading;
 use crate::broker::post::{Answer, TransactionItem};
 use crate::broker::shard::Shard;
@@ -148,6 +148,9 @@ impl Shard {
         self.transactions.asked.insert(ticket, Asked { partition, waiter });
         self.with_transactions(now, partition, |coordinator, log| {
             coordinator.handle(now, log, ticket, &item.request);
+            if item.is_ahead {
+                coordinator.release(ticket);
+            }
         });
     }
 
@@ -158,7 +161,7 @@ impl Shard {
         id: TopicPartition,
         act: impl FnOnce(&mut TransactionCoordinator, &mut PartitionAppender<'_>),
     ) {
-        let Self { transactions, partitions, log, fx, rng, .. } = self;
+        let Self { transactions, partitions, log, fx, rng, config, image, .. } = self;
         let Some(slot) = transactions.coordinators.get_mut(&id) else { return };
         let (coordinator, is_loading) = match &mut slot.state {
             State::Serving(coordinator) => (&mut **coordinator, false),
@@ -168,7 +171,11 @@ impl Shard {
         let Some(partition) = partitions.get(&id) else { return };
         let is_copy = false;
         let before = log.log_end_offset(id);
-        act(coordinator, &mut PartitionAppender { now, id, partition, log, fx, rng, is_copy });
+        let only_journal = OnlyJournal::of(&config.node, image, partitions);
+        act(
+            coordinator,
+            &mut PartitionAppender { now, id, partition, log, fx, rng, is_copy, only_journal },
+        );
         let mut replies = Vec::new();
         while let Some(reply) = coordinator.poll_reply() {
             replies.push(reply);

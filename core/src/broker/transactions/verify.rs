@@ -4,6 +4,9 @@
 //! A batch that is late would otherwise open a transaction that nobody ends. What comes behind one that waits, of
 //! the same producer, waits with it, so that nothing is overtaken; a marker that is written meanwhile makes the
 //! answer worthless, which the [guard](crate::partition::VerificationGuard) tells.
+//!
+//! Where all logs share one journal, the coordinator says so before that is durable: what is written then stands
+//! behind it, and is acknowledged by the same flush.
 
 use std::collections::BTreeMap;
 
@@ -170,6 +173,7 @@ impl Shard {
                 partition: coordinator,
                 request: request_of,
                 spoken: None,
+                is_ahead: self.comes_behind_all(id),
             };
             return self.ask(now, self.owner(coordinator), request, Ask::Transaction(vec![item]));
         }

@@ -28,6 +28,12 @@ pub trait TransactionLog {
     /// The code that a produce of this batch would be answered with. Nothing was appended then.
     fn append(&mut self, records: &[LogRecord]) -> Result<Offset, ErrorCode>;
 
+    /// Returns whether this log precedes a partition's: what is appended there from now on is durable only
+    /// together with all that was appended here before, and is told to nobody earlier.
+    fn precedes(&self, _topic: &KafkaString, _partition: PartitionIndex) -> bool {
+        false
+    }
+
     /// Reports that a rare state was reached.
     fn mark(&mut self, _mark: Mark) {}
 
@@ -263,7 +269,8 @@ pub struct MarkerId {
 pub enum Action {
     /// Write this marker to that partition: the driver sends it to the leader, on this node or another, and
     /// reports by [`on_marker_written`](super::TransactionCoordinator::on_marker_written), once, however it
-    /// went. The decision behind it is committed.
+    /// went. The decision behind it is committed, or its log [precedes](TransactionLog::precedes) that of the
+    /// partition, and then the marker is written at once.
     WriteMarker {
         /// Names it in the report.
         id: MarkerId,

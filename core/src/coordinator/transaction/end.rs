@@ -32,7 +32,8 @@ impl TransactionCoordinator {
             Ok(decided_at) => {
                 let transaction = self.stored.transaction(id).expect("it was just decided");
                 let response = done(transaction);
-                return self.wait_for_end(cx.now, decided_at, ticket, response);
+                self.wait_for_end(cx.now, decided_at, ticket, response);
+                return self.start_ahead(cx, decided_at);
             }
             Err(Refusal::NeedsProducerId) => {
                 return self.producer_ids.wait(ticket, Request::EndTxn(request.clone()));

@@ -31,7 +31,7 @@ pub(super) struct Marker {
 #[derive(Clone, Debug)]
 pub(super) struct Ending {
     pub(super) transactional_id: KafkaString,
-    /// What is not known to have its marker, by the partition's number; `None` until the decision is committed.
+    /// What is not known to have its marker, by the partition's number; `None` until they are sent.
     pub(super) markers: Option<BTreeMap<u32, Marker>>,
     /// Who is answered when it is complete, or has waited long enough.
     pub(super) waiting: Vec<(Ticket, Response)>,
@@ -76,8 +76,25 @@ impl TransactionCoordinator {
         }
     }
 
+    /// Sends the markers of what was just decided, where each of them is durable only together with the
+    /// decision. Otherwise that waits for the commit of the decision.
+    pub(super) fn start_ahead(&mut self, cx: &mut Cx<'_>, decided_at: Offset) {
+        let Some(ending) = self.endings.get(&decided_at) else { return };
+        let Some(transaction) = self.stored.transaction(&ending.transactional_id) else { return };
+        let precedes_all = transaction.partitions.iter().all(|(topic, partitions)| {
+            let mut partitions = partitions.iter();
+            partitions.all(|&partition| cx.log.precedes(topic, PartitionIndex(partition)))
+        });
+        if precedes_all && !transaction.partitions.is_empty() {
+            self.start_ending(cx, decided_at);
+        }
+    }
+
     fn start_ending(&mut self, cx: &mut Cx<'_>, decided_at: Offset) {
         let Some(ending) = self.endings.get_mut(&decided_at) else { return };
+        if ending.markers.is_some() {
+            return;
+        }
         let transaction = self.stored.transaction(&ending.transactional_id);
         let transaction = transaction.expect("what is decided is kept until it is complete");
         let partitions = transaction.partitions.iter().flat_map(|(topic, partitions)| {
@@ -93,17 +110,22 @@ impl TransactionCoordinator {
         let indexes: Vec<u32> = markers.keys().copied().collect();
         ending.markers = Some(markers);
         for index in indexes {
-            self.send_marker(MarkerId { decided_at, index });
+            self.send_marker(cx, MarkerId { decided_at, index });
         }
         self.complete_if_written(cx, decided_at);
     }
 
-    pub(super) fn send_marker(&mut self, id: MarkerId) {
+    pub(super) fn send_marker(&mut self, cx: &Cx<'_>, id: MarkerId) {
         let Some(ending) = self.endings.get_mut(&id.decided_at) else { return };
         let Some(marker) = ending.markers.as_mut().and_then(|all| all.get_mut(&id.index)) else {
             return;
         };
-        assert!(id.decided_at < self.replies.high_watermark(), "what is told is committed");
+        let is_committed = id.decided_at < self.replies.high_watermark();
+        if !is_committed && !cx.log.precedes(&marker.topic, marker.partition) {
+            // Its topic went meanwhile, and may have come again as another.
+            self.timers.set(Timer::Marker(id), cx.now.mono + self.config.retry_min);
+            return;
+        }
         let transaction = self.stored.transaction(&ending.transactional_id);
         let transaction = transaction.expect("what is decided is kept until it is complete");
         marker.is_sent = true;

@@ -17,10 +17,12 @@
 //! Invariants:
 //! 1. What is [`stored`](TransactionCoordinator::replicated_digest) is a function of the records applied, in
 //!    order, live as in replay.
-//! 2. No reply leaves before the records that it may rest on are committed.
+//! 2. No reply leaves before the records that it may rest on are committed, but one that is
+//!    [released](TransactionCoordinator::release).
 //! 3. The first deciding record of a transaction wins: nothing that is asked later changes how it ends.
-//! 4. A marker is sent only when the record that decided is committed, and a transaction is complete only when
-//!    every partition has its marker, or is gone.
+//! 4. A marker is sent only when the record that decided is committed, or where the log
+//!    [precedes](TransactionLog::precedes) the partition's, and a transaction is complete only when every
+//!    partition has its marker, or is gone.
 //! 5. Epochs of a producer id only rise, and none above 32,766 is given to a producer.
 //! 6. Whatever is open ends by itself: at its timeout at the latest, and its markers are tried for ever.
 //!
@@ -105,7 +107,8 @@ pub struct TransactionCoordinator {
     stored: Stored,
     /// Transactions that are decided and not complete, by the place of the record that decided.
     endings: BTreeMap<Offset, Ending>,
-    /// What was decided below is committed and known to be: its markers are sent.
+    /// What was decided below is committed and known to be: its markers are sent, as may be those of what was
+    /// decided later.
     started_to: Offset,
     actions: VecDeque<Action>,
     producer_ids: ProducerIds,
@@ -216,6 +219,13 @@ impl TransactionCoordinator {
         }
     }
 
+    /// Lets the reply to a request leave at once that was just [handled](Self::handle), if it says that
+    /// partitions are in a transaction. Whoever asks so writes to a log that this one
+    /// [precedes](TransactionLog::precedes), and tells nobody before that is durable.
+    pub fn release(&mut self, ticket: Ticket) {
+        self.replies.release(ticket);
+    }
+
     /// Notes that every record below `up_to` is committed.
     pub fn on_committed(&mut self, now: Now, log: &mut dyn TransactionLog, up_to: Offset) {
         let before = self.replies.high_watermark();
@@ -238,7 +248,7 @@ impl TransactionCoordinator {
             match timer {
                 Timer::Answer(decided_at) => self.answer_waiting(decided_at),
                 Timer::Complete(decided_at) => self.complete(cx, decided_at),
-                Timer::Marker(id) => self.send_marker(id),
+                Timer::Marker(id) => self.send_marker(cx, id),
                 Timer::Timeout(id) => self.on_timeout(cx, id),
                 Timer::Expiration => {
                     self.on_expiration_turn(cx);

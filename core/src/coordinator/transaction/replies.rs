@@ -2,7 +2,7 @@
 //!
 //! A reply may rest on any record that was applied before it was decided, errors and reads too. Only one
 //! whose decision was fixed by an earlier record (the answer to `EndTxn`, which waits for markers) rests on
-//! that record alone.
+//! that record alone. And one may be released, where whoever hears it tells nobody before that.
 
 use std::collections::BTreeMap;
 
@@ -58,6 +58,17 @@ impl Replies {
         self.count += 1;
     }
 
+    /// Lets a reply leave that was just put in, if it says that partitions are in a transaction.
+    pub(super) fn release(&mut self, ticket: Ticket) {
+        // What was put in last rests on all there is, and stands behind all others.
+        let Some(last) = self.held.last_entry() else { return };
+        let count = last.key().1;
+        if last.get().0 == ticket && last.get().1.takes_in_all() {
+            let reply = last.remove();
+            self.held.insert((Offset::ZERO, count), reply);
+        }
+    }
+
     /// Takes the next reply that may leave.
     pub(super) fn pop(&mut self) -> Option<(Ticket, Response)> {
         let entry = self.held.first_entry()?;
@@ -93,6 +104,13 @@ impl Request {
 }
 
 impl Response {
+    /// Returns whether it says of every partition that it is in the transaction.
+    fn takes_in_all(&self) -> bool {
+        let Self::AddPartitionsToTxn(answer) = self else { return false };
+        let mut partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+        partitions.all(|(_, error)| *error == ErrorCode::None)
+    }
+
     /// Returns the answer that says no instead, to the same request.
     #[must_use]
     pub fn refused(&self, error: ErrorCode) -> Self {

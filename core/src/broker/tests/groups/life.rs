@@ -199,7 +199,9 @@ fn offsets_go_with_their_topic_and_do_not_come_back_with_its_name() {
 #[test]
 fn offsets_of_a_topic_whose_deletion_a_kill_cut_short_are_gone_after_the_start() {
     for shards in SHARDS {
-        let mut node = started(shards);
+        // With room for all of it in the first file of the journal, so that one write brings the deletion.
+        let mut node =
+            TestNode::with(shards, |config| config.log.journal_first_file_bytes = 1 << 20);
         let client = node.connect(0);
         create(&mut node, client, "t", 2);
         find(&mut node, client, "a");

@@ -162,3 +162,75 @@ fn the_markers_of_one_transaction_do_not_wait_for_another() {
     assert!(bench.reply(ticket).is_some());
     assert_eq!(bench.status(), TransactionStatus::PrepareCommit);
 }
+
+/// A bench whose log precedes those of partitions 0 and 1.
+fn preceding() -> (Bench, (i64, i16)) {
+    let mut bench = Bench::new();
+    let producer = bench.init().expect("a producer");
+    bench.log.followed_by = vec![0, 1];
+    (bench, producer)
+}
+
+#[test]
+fn markers_that_stand_behind_the_decision_are_sent_with_it_and_answered_for_when_it_is_committed() {
+    let (mut bench, producer) = preceding();
+    assert_eq!(errors(bench.call(add(ADD, producer, &[0, 1], false))), [ErrorCode::None; 2]);
+    let ticket = bench.ask(end(END, producer, true));
+    let sent: Vec<Sent> = bench.sent.drain(..).collect();
+    assert_eq!(sent.iter().map(|sent| sent.partition).collect::<Vec<_>>(), [0, 1]);
+    for sent in &sent {
+        bench.report(sent, Ok(()));
+    }
+    assert_eq!(bench.status(), TransactionStatus::CompleteCommit);
+    assert_eq!(bench.reply(ticket), None, "nothing is committed");
+    bench.commit();
+    assert!(bench.reply(ticket).is_some());
+    assert!(bench.sent.is_empty(), "none is sent again");
+}
+
+#[test]
+fn markers_wait_for_the_commit_of_the_decision_where_one_of_them_might_be_seen_before() {
+    let (mut bench, producer) = preceding();
+    assert_eq!(errors(bench.call(add(ADD, producer, &[0, 1, 2], false))), [ErrorCode::None; 3]);
+    bench.ask(end(END, producer, true));
+    assert!(bench.sent.is_empty());
+    bench.commit();
+    assert_eq!(bench.sent.len(), 3);
+}
+
+#[test]
+fn a_marker_is_tried_again_before_the_commit_only_where_it_still_stands_behind_the_decision() {
+    let (mut bench, producer) = preceding();
+    assert_eq!(errors(bench.call(add(ADD, producer, &[0, 1], false))), [ErrorCode::None; 2]);
+    bench.ask(end(END, producer, true));
+    let sent: Vec<Sent> = bench.sent.drain(..).collect();
+    for sent in &sent {
+        bench.report(sent, Err(ErrorCode::KafkaStorageError));
+    }
+    // The topic of partition 1 was made anew.
+    bench.log.followed_by = vec![0];
+    bench.pass(Duration::from_secs(10));
+    assert_eq!(bench.sent.iter().map(|sent| sent.partition).collect::<Vec<_>>(), [0]);
+    bench.commit();
+    bench.pass(Duration::from_secs(10));
+    assert_eq!(bench.sent.iter().map(|sent| sent.partition).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn a_word_that_partitions_are_taken_in_is_released_ahead_and_no_other() {
+    let (mut bench, producer) = preceding();
+    bench.commit();
+    let ahead = |bench: &mut Bench, request: Request| {
+        bench.tickets += 1;
+        let ticket = Ticket(bench.tickets);
+        bench.coordinator.handle(bench.now, &mut bench.log, ticket, &request);
+        bench.coordinator.release(ticket);
+        bench.collect();
+        bench.reply(ticket)
+    };
+    let added = ahead(&mut bench, add(ADD, producer, &[0], false)).expect("at once");
+    assert_eq!(errors(added), [ErrorCode::None]);
+    let fenced = (producer.0, producer.1 - 1);
+    assert_eq!(ahead(&mut bench, add(ADD, fenced, &[0], false)), None, "a refusal waits");
+    assert_eq!(ahead(&mut bench, end(END, producer, true)), None, "it waits as it did");
+}

@@ -41,6 +41,8 @@ struct TestLog {
     start: i64,
     refuses: Option<ErrorCode>,
     clock_in_doubt: bool,
+    /// Partitions whose logs share the journal of this one.
+    followed_by: Vec<i32>,
 }
 
 impl TransactionLog for TestLog {
@@ -51,6 +53,10 @@ impl TransactionLog for TestLog {
         let base = self.records.len() as i64;
         self.records.extend_from_slice(records);
         Ok(Offset(base))
+    }
+
+    fn precedes(&self, _topic: &KafkaString, partition: PartitionIndex) -> bool {
+        self.followed_by.contains(&partition.0)
     }
 
     fn retention_time(&mut self, now: Now) -> Option<UnixMillis> {
