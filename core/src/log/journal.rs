@@ -8,7 +8,8 @@
 //! 1. A block that holds acknowledged bytes is never written over before its file is released.
 //! 2. The durable mark covers a gapless prefix: a block counts as durable only when every block
 //!    before it is, lazily written ones and those of other files included.
-//! 3. A file's head is durable before its first block is written.
+//! 3. A file's head is durable before its first block is written; where a start cannot tell, it writes
+//!    the head again.
 //! 4. A flush that failed is never tried again.
 
 use std::collections::VecDeque;
@@ -121,6 +122,9 @@ pub(super) struct Journal {
     /// No file is added before this moment, because the last try found no room.
     grow_after: Instant,
     starved: Option<usize>,
+    /// What the head of the active file says, where it may live in the page cache alone: a flush that failed
+    /// before this start left it there. It is written again before any block.
+    head_in_doubt: Option<BlockSequence>,
     enqueued: u64,
     done: u64,
     pub(super) wall: UnixMillis,
@@ -148,6 +152,8 @@ pub(super) struct JournalState {
     /// Up to where something proves that blocks are on the device; those behind may live in the page
     /// cache alone. They all lie in the active file, since a file's head proves what was before it.
     pub(super) durable: BlockSequence,
+    /// The first sequence of the active file where nothing proves that its head is on the device.
+    pub(super) head_in_doubt: Option<BlockSequence>,
 }
 
 impl Journal {
@@ -191,6 +197,7 @@ impl Journal {
             growing: None,
             grow_after: Instant::ZERO,
             starved: None,
+            head_in_doubt: state.head_in_doubt,
             enqueued: 0,
             done: 0,
             wall: now.wall,
@@ -326,6 +333,10 @@ impl Journal {
         if self.waits(now) {
             return;
         }
+        if let (Some(first), Some(active)) = (self.head_in_doubt.take(), self.active) {
+            self.write_head(active, first, ops, fx);
+            return;
+        }
         let (count, entries_len) = self.next_block();
         let length = BlockPlan::sealed_len_of(entries_len) as u64;
         let fits =
@@ -440,13 +451,21 @@ impl Journal {
             return;
         };
         self.starved = None;
-        let head = FileHead {
-            journal_id: self.id,
-            first_sequence: BlockSequence::new(self.incarnation, self.next_counter),
-        };
+        let first = BlockSequence::new(self.incarnation, self.next_counter);
+        self.write_head(free, first, ops, fx);
+    }
+
+    fn write_head(
+        &mut self,
+        file: usize,
+        first_sequence: BlockSequence,
+        ops: &mut Operations,
+        fx: &mut Effects,
+    ) {
+        let head = FileHead { journal_id: self.id, first_sequence };
         ops.submit(
             Op::Write {
-                file: self.files[free].name.clone(),
+                file: self.files[file].name.clone(),
                 position: 0,
                 body: WriteBody::Parts(vec![head.encode()]),
                 sync: Sync::Data,
@@ -454,7 +473,7 @@ impl Journal {
             Purpose::Journal(JournalStep::Head),
             fx,
         );
-        self.busy = Busy::Head { file: free };
+        self.busy = Busy::Head { file };
     }
 
     fn grow_if_needed(&mut self, now: Now, ops: &mut Operations, fx: &mut Effects) {
@@ -594,6 +613,9 @@ impl Journal {
         let Busy::Head { file } = std::mem::replace(&mut self.busy, Busy::Idle) else {
             unreachable!("a head was in flight");
         };
+        if self.active == Some(file) {
+            return;
+        }
         if let Some(old) = self.active {
             self.files[old].state = FileState::Sealed(self.built);
             fx.mark(Mark::JournalRecycled);
@@ -608,6 +630,7 @@ impl Journal {
         digest.number(self.proven.0).number(self.last_content.0).number(self.position);
         digest.shown(&(self.active, &self.unsynced_since, self.idle_since, self.proof_wanted));
         digest.shown(&(self.growing, self.grow_after, self.starved, self.urgent, self.spare));
+        digest.shown(&self.head_in_doubt);
         digest.number(self.enqueued).number(self.done).signed(self.wall.0);
         digest.number(u64::from(self.hold_minutes)).number(self.next_file_number);
         digest.number(match &self.busy {

@@ -394,6 +394,12 @@ impl LogStore {
                 FileState::Free
             };
         }
+        let durable = durable.min(last);
+        // A durable block proves the head before it.
+        let head_in_doubt = active.and_then(|(file, _)| {
+            let first = found.iter().find(|(place, _)| *place == file).map(|(_, first)| *first);
+            first.filter(|first| durable < *first)
+        });
         let state = JournalState {
             id: recovery.journal_id,
             incarnation: starts.incarnation,
@@ -401,7 +407,8 @@ impl LogStore {
             next_file_number: recovery.next_file_number,
             active,
             last,
-            durable: durable.min(last),
+            durable,
+            head_in_doubt,
         };
         let mut journal = Journal::resume(&config, state, now);
         let mut rewritten = false;

@@ -344,3 +344,39 @@ fn directory_id(node: &Node) -> Uuid {
     });
     found.expect("it has started")
 }
+
+/// A head whose flush has failed may be in the page cache alone, where the next start reads it.
+#[test]
+fn a_start_writes_the_head_of_a_file_again_that_no_durable_block_proves() {
+    for with_block in [false, true] {
+        let mut node = Node::new();
+        let log = node.create(1, settings());
+        node.holds = Some("00000001.journal");
+        for _ in 0..40 {
+            node.append(log, &[7; 900]);
+        }
+        let write = |node: &mut Node| {
+            let head = node.held.pop_front().expect("the journal goes on in the next file");
+            assert!(matches!(&head, Effect::Write { position: 0, .. }), "{head:?}");
+            let (token, result) = node.disk.perform(head).expect("a step of the journal");
+            if with_block {
+                node.store.handle_completion(node.now, token, result, &mut node.fx);
+                node.settle();
+                let block = node.held.pop_front().expect("the first block in that file");
+                let written = node.disk.perform(block).expect("a step of the journal");
+                assert!(written.1.is_ok());
+            }
+        };
+        while node.held.iter().all(|effect| !matches!(effect, Effect::Write { .. })) {
+            node.let_one_go();
+        }
+        write(&mut node);
+
+        let order = node.restart_and_note_writes_to("00000001.journal");
+
+        assert_eq!(order.first(), Some(&0), "with a block {with_block}: {order:?}");
+        let again = node.restart_and_note_writes_to("00000001.journal");
+        assert!(!again.contains(&0), "it is proven now: {again:?}");
+        assert!(node.store.stable_end(log).map(Stable::value) >= Some(Offset(4)));
+    }
+}

@@ -120,6 +120,35 @@ impl Node {
         self.settle();
     }
 
+    /// Lets the first come to its end that was held back, and what follows that is not held.
+    fn let_one_go(&mut self) {
+        let effect = self.held.pop_front().expect("something is held back");
+        let (token, result) = self.disk.perform(effect).expect("a file effect");
+        self.store.handle_completion(self.now, token, result, &mut self.fx);
+        self.settle();
+    }
+
+    /// Process crash. Returns where the start wrote to a file of that name, in its order.
+    fn restart_and_note_writes_to(&mut self, name: &str) -> Vec<u64> {
+        self.store = LogStore::new(self.config.clone());
+        self.fx = Effects::default();
+        (self.holds, self.held) = (None, VecDeque::new());
+        self.store.start(self.now, &mut self.fx);
+        let mut positions = Vec::new();
+        while let Some(effect) = self.fx.pop() {
+            match &effect {
+                Effect::Write { file, position, .. } if file.as_str().contains(name) => {
+                    positions.push(*position);
+                }
+                _ => {}
+            }
+            if let Ok((token, result)) = self.disk.perform(effect) {
+                self.store.handle_completion(self.now, token, result, &mut self.fx);
+            }
+        }
+        positions
+    }
+
     fn settle(&mut self) {
         self.store.end_turn(self.now, &mut self.fx);
         loop {
