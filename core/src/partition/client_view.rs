@@ -91,6 +91,12 @@ impl ClientView {
         self.runs.push_back(Run { from, whole, to: next, bytes, before });
     }
 
+    /// Takes in that the log begins at `log_start` now: where the view has not come so far, what lies below is never
+    /// noted any more.
+    pub fn pass_over(&mut self, log_start: Offset) {
+        self.next = self.next.max(log_start);
+    }
+
     /// Returns the end of what was noted.
     pub const fn end(&self) -> Offset {
         self.next

@@ -53,6 +53,9 @@ impl Partition {
         // What lies below was taken away meanwhile, and nothing there counted.
         let start = log.log_start_offset(self.id).unwrap_or(Offset::ZERO);
         scheduled.next = scheduled.next.max(start);
+        if let Some(view) = &mut self.view {
+            view.pass_over(start);
+        }
         let end = log.log_end_offset(self.id).unwrap_or(Offset::ZERO);
         if scheduled.next >= end {
             scheduled.is_loaded = true;

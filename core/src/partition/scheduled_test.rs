@@ -14,7 +14,7 @@ use crate::ids::{
 use crate::log::LogConfig;
 use crate::metadata::PartitionImage;
 use crate::metadata::topic_config::{Overrides, TopicConfig};
-use crate::partition::leader::Acks;
+use crate::partition::leader::{Acks, Reading};
 use crate::partition::loading::LoadStep;
 use crate::partition::{FollowerId, InSync};
 use crate::record::builder::{BatchBuilder, NewHeader};
@@ -230,6 +230,30 @@ fn a_note_whose_batch_failed_counts_for_nothing_whatever_comes_behind_it() {
     assert_eq!(bench.pending(), 0);
     bench.produce(asking(&[NAMED]));
     assert_eq!(bench.pending(), 1);
+}
+
+/// A follower is told of a new start and leads before that is durable.
+#[test]
+fn a_start_that_moves_while_the_log_is_read_hides_nothing_from_clients() {
+    let mut bench = Bench::new();
+    for _ in 0..6 {
+        bench.produce(asking(&[&[]]));
+    }
+    bench.commit();
+    let Bench { partition, log, fx, .. } = &mut bench;
+    *partition = Partition::new(ID, config(), LeaderEpoch(5), in_sync(5), None, log);
+    partition.open_features(log);
+    log.move_log_start(NOW, ID, Offset(3), fx);
+    while log.poll_event().is_some() {}
+    assert_eq!(log.log_start_offset(ID), Some(Offset(3)));
+
+    bench.load();
+    bench.commit();
+
+    let shown = bench.partition.shown_high_watermark(&bench.log);
+    assert_eq!(shown, Some(Offset(6)));
+    let read = bench.partition.read(&item(Offset(3)), &bench.log);
+    assert!(matches!(&read, Ok(Reading::Done(it)) if !it.records.is_empty()), "{read:?}");
 }
 
 #[test]
