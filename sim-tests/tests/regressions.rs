@@ -30,7 +30,9 @@ const FAILURES: &[Failure] = &[
         scenario: "disk-faults",
         seed: 72,
         story: "a flush failed and left its block in the page cache; the next start read it there, wrote it again \
-                and went on; when the power took the first copy, the start after it refused to start",
+                and went on; when the power took the first copy, the start after it refused to start. So it was later \
+                with the head of a file of the journal. \
+                start_test.rs: a_start_writes_the_head_of_a_file_again_that_no_durable_block_proves",
     },
     Failure {
         scenario: "disk-full",
@@ -248,6 +250,18 @@ const FAILURES: &[Failure] = &[
         seed: 16,
         story: "of the simulator itself: whoever alters what waits asked for a topic before it was there, and so made it, \
                 without the features that it was to have",
+    },
+    Failure {
+        scenario: "cluster-delays",
+        seed: 1_795_905_587_853,
+        story: "the start of a log moved while its new leader read it: the view of what clients see waited for ever for what \
+                lay below, and fetches were answered with nothing. \
+                scheduled_test.rs: a_start_that_moves_while_the_log_is_read_hides_nothing_from_clients",
+    },
+    Failure {
+        scenario: "transactions",
+        seed: 1_795_905_590_328,
+        story: "of the simulator itself: pipelines that had fallen far behind went on for more than 200 s",
     },
 ];
 

@@ -191,7 +191,8 @@ fn draw(seed: u64) -> Plan {
         net: swarm::net(&mut rng),
         drift_ppm: rng.below(500),
         heal_at: time,
-        grace: GRACE,
+        // Pipelines behind one another, with transactions that time out, need long for what piled up.
+        grace: 3 * GRACE,
         clients,
         faults: swarm::faults(&mut Rng::new(seed, Stream::Faults), KINDS, scope, time),
     }))
