@@ -39,6 +39,11 @@ const JOURNAL_GONE: &str = "the journal's files are gone although a checkpoint s
 /// Largest small file that is read whole.
 const SMALL_FILE: u64 = 1 << 20;
 
+/// Reads the head of a file of the journal, and that of its first block.
+fn head_of(file: &FileName) -> Op {
+    Op::Read { file: file.clone(), position: 0, length: 2 * ALIGNMENT as u64 }
+}
+
 /// What an empty directory's checkpoint says.
 pub(super) const EMPTY: Checkpoint =
     Checkpoint { cut: BlockSequence(0), vote: None, logs: Vec::new() };
@@ -49,9 +54,12 @@ pub(super) type Outcome = Result<Completion, DiskError>;
 pub(super) enum Stage {
     /// Everything that says what the directory is.
     Survey,
-    /// The heads of the journal's files.
+    /// The heads of the journal's files. What brought none is read `again` once: a read that went astray must
+    /// not make a journal look like one that was never used.
     Heads {
         files: Vec<(u64, FileName, u64)>,
+        read: Vec<Bytes>,
+        again: Vec<usize>,
     },
     Scan(Box<Scan>),
     /// Directories are made, the start is counted.
@@ -240,7 +248,9 @@ impl LogStore {
         };
         match stage {
             Stage::Survey => self.survey(outcomes, fx),
-            Stage::Heads { files } => self.read_heads(files, outcomes, fx),
+            Stage::Heads { files, read, again } => {
+                self.read_heads(files, (read, again), outcomes, fx)
+            }
             Stage::Scan(mut scan) => {
                 let bytes = content(outcomes.remove(0)).map_err(cannot)?.unwrap_or_default();
                 scan.on_read(&bytes).map_err(|error| refuse(&error))?;
@@ -405,15 +415,8 @@ impl LogStore {
             self.make_directories(fx);
             return Ok(());
         }
-        let ops = files
-            .iter()
-            .map(|(_, file, _)| Op::Read {
-                file: file.clone(),
-                position: 0,
-                length: 2 * ALIGNMENT as u64,
-            })
-            .collect();
-        self.enter(Stage::Heads { files }, ops, fx);
+        let ops = files.iter().map(|(_, file, _)| head_of(file)).collect();
+        self.enter(Stage::Heads { files, read: Vec::new(), again: Vec::new() }, ops, fx);
         Ok(())
     }
 
@@ -466,15 +469,38 @@ impl LogStore {
     fn read_heads(
         &mut self,
         files: Vec<(u64, FileName, u64)>,
+        (mut read, again): (Vec<Bytes>, Vec<usize>),
         outcomes: Vec<Option<Outcome>>,
         fx: &mut Effects,
     ) -> Result<(), String> {
         let expected = self.recovery().starts.map(|starts| starts.journal_id);
+        let brought = outcomes.into_iter().map(|outcome| {
+            let bytes =
+                content(outcome).map_err(|error| format!("cannot read the journal: {error}"))?;
+            Ok(bytes.unwrap_or_default())
+        });
+        let brought = brought.collect::<Result<Vec<Bytes>, String>>()?;
+        let has_head =
+            |bytes: &Bytes, place: usize| matches!(read_head(bytes, &files[place].1), Ok(Some(_)));
+        if read.is_empty() {
+            let again: Vec<usize> =
+                (0..brought.len()).filter(|&place| !has_head(&brought[place], place)).collect();
+            if !again.is_empty() {
+                let ops = again.iter().map(|&place| head_of(&files[place].1)).collect();
+                self.enter(Stage::Heads { files, read: brought, again }, ops, fx);
+                return Ok(());
+            }
+            read = brought;
+        } else {
+            for (place, bytes) in again.into_iter().zip(brought) {
+                let claimed = first_block_claim(&read[place], expected).is_some();
+                if has_head(&bytes, place) || !claimed {
+                    read[place] = bytes;
+                }
+            }
+        }
         let (mut found, mut headless) = (Vec::new(), Vec::new());
-        for ((_, name, length), outcome) in files.into_iter().zip(outcomes) {
-            let bytes = content(outcome)
-                .map_err(|error| format!("cannot read the journal: {error}"))?
-                .unwrap_or_default();
+        for ((_, name, length), bytes) in files.into_iter().zip(read) {
             let head = read_head(&bytes, &name).map_err(|error| error.to_string())?;
             let recovery = self.recovery();
             let place = recovery.files.len();

@@ -380,3 +380,26 @@ fn a_start_writes_the_head_of_a_file_again_that_no_durable_block_proves() {
         assert!(node.store.stable_end(log).map(Stable::value) >= Some(Offset(4)));
     }
 }
+
+/// No checkpoint covers anything yet, so that nothing but the head tells that the journal was used.
+#[test]
+fn a_head_that_is_read_wrongly_once_loses_nothing_and_keeps_no_node_from_starting() {
+    for is_astray in [false, true] {
+        let mut node = Node::new();
+        let log = node.create(1, settings());
+        for number in 0..3 {
+            node.append(log, &[number; 900]);
+        }
+        let name = "00000000.journal".to_owned();
+        if is_astray {
+            node.disk.astray = Some(name);
+        } else {
+            node.disk.flips = Some((name, 9));
+        }
+
+        node.restart();
+
+        assert!(node.disk.astray.is_none() && node.disk.flips.is_none(), "it was read wrongly");
+        assert_eq!(node.fetch_all(log).len(), 3, "astray: {is_astray}");
+    }
+}

@@ -22,6 +22,8 @@ pub(crate) struct TestDisk {
     /// The next read of a file whose name contains this text brings a wrong byte at that place, if it
     /// reaches it.
     pub(crate) flips: Option<(String, usize)>,
+    /// The next read of a file whose name contains this text goes astray and brings zeros.
+    pub(crate) astray: Option<String>,
     /// Reads of files whose name contains this text fail.
     pub(crate) unreadable: Option<String>,
     /// Whether no file may grow and nothing be made.
@@ -43,6 +45,7 @@ impl Default for TestDisk {
             directories: BTreeSet::new(),
             failing: None,
             flips: None,
+            astray: None,
             unreadable: None,
             full: false,
             free: 1 << 29,
@@ -137,6 +140,10 @@ impl TestDisk {
                     return Err(DiskErrorKind::Other);
                 }
                 let mut bytes = content[from..to].to_vec();
+                if is_named(self.astray.as_ref()) {
+                    self.astray = None;
+                    bytes.fill(0);
+                }
                 if is_named(self.flips.as_ref().map(|(text, _)| text))
                     && let Some((_, at)) = self.flips.take()
                     && let Some(byte) = bytes.get_mut(at)
