@@ -54,8 +54,8 @@ impl Checker for Refusals {
             // know yet how far the one before had come.
             Fact::ReadFailed { code: 5 | 74 | 75 | 78, .. } if self.is_cluster => {}
             Fact::Troubled { .. } => self.is_troubled = true,
-            // A disk that does not read what it holds, and a log directory that has failed.
-            Fact::ReadFailed { code: 56, .. } if self.is_troubled => {}
+            // A disk that does not read what it holds, or reads something else, and a log directory that has failed.
+            Fact::ReadFailed { code: 2 | 56, .. } if self.is_troubled => {}
             // The client gave up by itself; a node that stops leads nothing any more.
             Fact::Refused { code: 0, .. } | Fact::ReadFailed { code: 6, .. } => {}
             Fact::Refused { operation, code } => {

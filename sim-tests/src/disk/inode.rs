@@ -82,6 +82,10 @@ impl Inode {
         let (from, to) = (position as usize, position as usize + bytes.len());
         if self.page.len() < to {
             self.page.resize(to, 0);
+        }
+        // Where a flush that failed has dropped a length, file systems still make a file as long as what is written
+        // and flushed later needs.
+        if self.length_to_come() < to as u64 {
             self.pending.push(Pending::Length(to as u64));
         }
         self.page[from..to].copy_from_slice(bytes);
@@ -91,6 +95,15 @@ impl Inode {
             let content = self.page[start..end].into();
             self.pending.push(Pending::Sector { index, content });
         }
+    }
+
+    /// Returns how long the file is once all that is pending is durable.
+    fn length_to_come(&self) -> u64 {
+        let last = self.pending.iter().rev().find_map(|pending| match pending {
+            Pending::Length(length) => Some(*length),
+            Pending::Sector { .. } => None,
+        });
+        last.unwrap_or(self.durable.len() as u64)
     }
 
     /// Sets the length; what is cut off reads as zeros if the file grows again.

@@ -208,6 +208,24 @@ fn a_failed_flush_reads_back_and_is_never_durable() {
 }
 
 #[test]
+fn what_is_written_and_flushed_makes_a_file_long_enough_whose_growth_was_dropped() {
+    let mut bench = Bench::new();
+    bench.write("a", 0, &[1; 512], Sync::Data);
+    bench.sync_root();
+    bench.write("a", 512, &[2; 1536], Sync::None);
+    bench.disk.options_mut().flush_error = 1000;
+    bench.sync("a").expect_err("flushes fail");
+    bench.disk.options_mut().flush_error = 0;
+
+    bench.write("a", 1024, &[3; 512], Sync::Data);
+
+    assert_eq!(bench.disk.page_image("a").expect("named").len(), 2048);
+    let durable = bench.disk.durable_image();
+    let durable = durable.page_image("a").expect("named");
+    assert_eq!((durable.len(), durable[512], durable[1024]), (1536, 0, 3));
+}
+
+#[test]
 fn a_write_beyond_the_capacity_writes_nothing() {
     let mut bench =
         Bench::with(DiskOptions { sector: SECTOR, capacity: Some(1000), ..DiskOptions::default() });

@@ -18,6 +18,8 @@ impl<M: Machine> World<M> {
         let shards = self.options.shards;
         let state = &mut self.nodes[node];
         state.no_space_before = state.disk.counters().no_space;
+        // A life that begins now has met no fault; a node whose files may be gone for good may say so for ever.
+        state.excuse &= !self.healed || self.options.unrecoverable;
         let zero = state.chance.below(1_000 * SECOND);
         let drift = self.options.drift_ppm;
         let ppm = state.chance.below(2 * drift + 1) as i64 - drift as i64;
@@ -92,7 +94,7 @@ impl<M: Machine> World<M> {
         self.tell(&Fact::Fatal { node, message, excused });
         let since = self.now;
         self.crash(node, Down { power: false, time: SECOND, counted: false, since });
-        if self.healed && excused {
+        if self.healed && (full || (excused && self.options.unrecoverable)) {
             // It would say the same again, until somebody comes.
             self.nodes[node].given_up = true;
             self.end_if_all_is_done();
@@ -145,8 +147,6 @@ impl<M: Machine> World<M> {
             let disk = state.disk.options_mut();
             *disk = disk.sound();
             disk.capacity = self.options.disk.capacity;
-            // A node whose files may be gone for good may say so for ever.
-            state.excuse &= self.options.unrecoverable;
             self.release(node);
         }
         let mut lost = self.options.cluster.as_ref().map_or(Vec::new(), |it| it.lost.clone());
