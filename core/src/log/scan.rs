@@ -17,6 +17,8 @@ use crate::time::UnixMillis;
 
 /// Bytes of one read.
 const CHUNK: u64 = 1 << 20;
+/// How often the place where the journal seems to end is read, where no two reads in a row agree.
+const READS_MAX: u32 = 9;
 
 /// A journal file as it was found.
 #[derive(Clone, Debug)]
@@ -67,6 +69,16 @@ pub(super) struct Scanned {
     pub(super) torn: bool,
 }
 
+/// A place where the chain seems to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Doubt {
+    file: usize,
+    position: u64,
+    /// The checksum of what the last read from there brought, `None` where none began there yet.
+    brought: Option<u64>,
+    reads: u32,
+}
+
 /// The scan of one journal. Feed it the reads it asks for.
 #[derive(Clone, Debug)]
 pub(super) struct Scan {
@@ -82,7 +94,7 @@ pub(super) struct Scan {
     broken_at: Option<(FileName, u64)>,
     /// Where the chain seemed to end and was read once more: a bit may have flipped on the way and not
     /// on the disk, and what is taken for a torn tail is cut.
-    doubted: Option<(usize, u64)>,
+    doubted: Option<Doubt>,
     /// Whether the chain follows into the next file once the rest of this one holds no proof of more.
     goes_on: bool,
     headless: Vec<(FileName, BlockSequence)>,
@@ -95,7 +107,7 @@ impl Scan {
     /// Takes in where it stands.
     pub(super) fn digest(&self, digest: &mut Digest) {
         digest.number(self.at as u64).number(self.position).number(self.want);
-        digest.number(self.doubted.map_or(0, |(_, position)| position + 1));
+        digest.shown(&self.doubted);
     }
 
     /// Begins where entries above `cut`, which a checkpoint covers, may stand.
@@ -256,8 +268,7 @@ impl Scan {
                 Err(error @ (BlockError::NewerFormat(_) | BlockError::NewerEntry { .. })) => {
                     return Err(ScanError::Unknown { file: file.name, position: here, error });
                 }
-                Ok(_) | Err(_) if self.doubted != Some((place, here)) => {
-                    self.doubted = Some((place, here));
+                Ok(_) | Err(_) if self.is_doubtful(place, here, &rest) => {
                     self.position = here;
                     self.want = CHUNK;
                     return Ok(());
@@ -265,6 +276,19 @@ impl Scan {
                 Ok(_) | Err(_) => return self.end_of_chain_in_file(here, &rest),
             }
         }
+    }
+
+    /// Returns whether the place where the chain seems to end is to be read once more: reads of it must agree.
+    fn is_doubtful(&mut self, file: usize, position: u64, rest: &[u8]) -> bool {
+        let before = self.doubted.filter(|doubt| (doubt.file, doubt.position) == (file, position));
+        let Some(before) = before else {
+            // This read began elsewhere and is as long as it happens to be.
+            self.doubted = Some(Doubt { file, position, brought: None, reads: 1 });
+            return true;
+        };
+        let brought = Some(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, rest));
+        self.doubted = Some(Doubt { brought, reads: before.reads + 1, ..before });
+        before.brought != brought && before.reads < READS_MAX
     }
 
     /// No block follows at `position` of the file: the journal goes on in the next, or it ends.
@@ -306,8 +330,12 @@ impl Scan {
         self.goes_on = false;
         self.position = ALIGNMENT as u64;
         self.want = CHUNK;
-        // A file is taken into use only when everything before it is durable.
-        self.out.durable = self.out.durable.max(self.last);
+        // A file is taken into use only when everything before it is durable, but by a start that still writes again
+        // what it found. Marks tell that it has come further.
+        let first = self.files[self.order[self.at]].first_sequence;
+        if self.out.durable.incarnation() == first.incarnation() {
+            self.out.durable = self.out.durable.max(self.last);
+        }
         self.out.end = Some((self.order[self.at], ALIGNMENT as u64));
     }
 
@@ -467,14 +495,14 @@ mod tests {
         }
 
         fn scan(&self, cut: Option<BlockSequence>) -> Result<Scanned, ScanError> {
-            self.scan_flipping(cut, None)
+            self.scan_flipping(cut, &[])
         }
 
-        /// Scans; one read, counted from 0, has a bit flipped at a place of its own.
+        /// Scans; some reads, counted from 0, have a bit flipped at a place of their own.
         fn scan_flipping(
             &self,
             cut: Option<BlockSequence>,
-            flip: Option<(usize, usize)>,
+            flips: &[(usize, usize)],
         ) -> Result<Scanned, ScanError> {
             let (mut files, mut headless) = (Vec::new(), Vec::new());
             for (number, bytes) in self.0.iter().enumerate() {
@@ -495,11 +523,10 @@ mod tests {
                 let number = usize::from(name.as_str().as_bytes()[10] - b'0');
                 let end = (position + length).min(LENGTH) as usize;
                 let mut bytes = self.0[number][position as usize..end].to_vec();
-                if let Some((read, at)) = flip
-                    && read == reads
-                    && at < bytes.len()
-                {
-                    bytes[at] ^= 1;
+                for (_, at) in flips.iter().filter(|(read, _)| *read == reads) {
+                    if let Some(byte) = bytes.get_mut(*at) {
+                        *byte ^= 1;
+                    }
                 }
                 reads += 1;
                 scan.on_read(&bytes.into())?;
@@ -538,10 +565,23 @@ mod tests {
     #[test]
     fn a_bit_that_flips_on_the_way_from_the_disk_cuts_nothing() {
         for flip in [0, 4096, 2 * 4096 + 3, 2 * 4096 + 20, 2 * 4096 + 100] {
-            let scanned = three_blocks().scan_flipping(None, Some((0, flip))).expect("clean");
+            let scanned = three_blocks().scan_flipping(None, &[(0, flip)]).expect("clean");
             assert_eq!(scanned.last, sequence(1, 3), "a bit at {flip}");
             assert_eq!(scanned.end, Some((0, 4 * 4096)));
         }
+    }
+
+    #[test]
+    fn what_several_reads_tell_differently_cuts_nothing() {
+        let flips = [(0, 2 * 4096 + 20), (1, 20), (2, 100), (3, 21)];
+        let scanned = three_blocks().scan_flipping(None, &flips).expect("clean");
+        assert_eq!((scanned.last, scanned.torn), (sequence(1, 3), false));
+
+        // What is on the disk is told alike.
+        let mut disk = three_blocks();
+        disk.0[0][3 * 4096 + 100] ^= 1;
+        let scanned = disk.scan_flipping(None, &[(1, 20)]).expect("a torn tail is no damage");
+        assert_eq!((scanned.last, scanned.torn), (sequence(1, 2), true));
     }
 
     #[test]
@@ -587,6 +627,23 @@ mod tests {
         let scanned = disk.scan(None).expect("clean");
         assert_eq!((scanned.last, scanned.end), (sequence(2, 1), Some((1, 8192))));
         assert_eq!(scanned.durable, sequence(1, 3));
+    }
+
+    #[test]
+    fn a_head_proves_nothing_that_its_start_had_still_to_write_again() {
+        let mut disk = three_blocks();
+        disk.head(1, sequence(2, 1));
+        assert_eq!(disk.scan(None).expect("clean").durable, sequence(1, 2));
+
+        // Of what it found a part was written again before that file was taken into use.
+        let mut disk = three_blocks();
+        disk.block(0, 4 * 4096, sequence(2, 1), sequence(1, 2));
+        disk.head(1, sequence(2, 2));
+        assert_eq!(disk.scan(None).expect("clean").durable, sequence(1, 2));
+
+        disk.block(0, 5 * 4096, sequence(2, 2), sequence(2, 1));
+        disk.head(1, sequence(2, 3));
+        assert_eq!(disk.scan(None).expect("clean").durable, sequence(2, 2));
     }
 
     #[test]
