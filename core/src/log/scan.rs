@@ -17,6 +17,8 @@ use crate::time::UnixMillis;
 
 /// Bytes of one read.
 const CHUNK: u64 = 1 << 20;
+/// How much of a place where the journal seems to end is read once more; a larger block is read whole.
+const DOUBTED_BYTES: u64 = 64 << 10;
 /// How often the place where the journal seems to end is read, where no two reads in a row agree.
 const READS_MAX: u32 = 9;
 
@@ -270,7 +272,7 @@ impl Scan {
                 }
                 Ok(_) | Err(_) if self.is_doubtful(place, here, &rest) => {
                     self.position = here;
-                    self.want = CHUNK;
+                    self.want = DOUBTED_BYTES;
                     return Ok(());
                 }
                 Ok(_) | Err(_) => return self.end_of_chain_in_file(here, &rest),
