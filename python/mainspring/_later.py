@@ -106,7 +106,10 @@ def later_headers(
     if deliver_at is not None:
         headers.append(("mainspring-deliver-at", b"%d" % moment_millis(deliver_at)))
     if id is not None:
-        name = id.encode() if isinstance(id, str) else bytes(id)
+        if not isinstance(id, str | bytes):
+            message = f"an id is a str or bytes, and not {type(id).__name__}"
+            raise TypeError(message)
+        name = id.encode() if isinstance(id, str) else id
         if not 0 < len(name) <= _ID_BYTES:
             message = f"an id has 1 to {_ID_BYTES} bytes, and not {len(name)}"
             raise ValueError(message)

@@ -32,7 +32,13 @@ from mainspring._later import (
 )
 from mainspring._topic import Topic
 from mainspring._transaction import Transaction
-from mainspring.errors import ClosedError, ConfigError, FlushTimeout, TransactionStateError
+from mainspring.errors import (
+    ClosedError,
+    ConfigError,
+    FlushTimeout,
+    MainspringError,
+    TransactionStateError,
+)
 
 __all__ = ["Producer"]
 
@@ -49,6 +55,9 @@ _ELSEWHERE = {
     "send_and_wait": "send(...).result(), awaited in event loops",
     "send_offsets_to_transaction": "tx.commit_offsets(consumer, batch)",
 }
+
+# How long a producer whose block an interrupt ends sends what it has taken, in seconds.
+INTERRUPTED_WITHIN = 1.0
 
 
 class ProducerCore(_native.ProducerBase):
@@ -430,9 +439,12 @@ class Producer(ProducerCore):
     ) -> None:
         if error is None:
             self.close()
-        else:
-            # What went wrong first is what counts; the log tells of the rest.
-            self._finish(30.0)
+            return
+        # What went wrong first is what counts; the log tells of the rest. Who is interrupted does not wait.
+        try:
+            self._finish(30.0 if isinstance(error, Exception) else INTERRUPTED_WITHIN)
+        except MainspringError as problem:
+            error.add_note(f"The producer was closed with records on their way: {problem}")
 
 
 def check_many(records: object) -> None:

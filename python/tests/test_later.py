@@ -134,6 +134,9 @@ def test_times_and_names_that_make_no_sense_are_refused():
     for name in ("", "n" * 257):
         with pytest.raises(ValueError, match="bytes"):
             later_headers(None, None, name)
+    # bytes(5) would be five zeros.
+    with pytest.raises(TypeError, match="an id is a str or bytes, and not int"):
+        later_headers(1, None, 5)  # type: ignore[arg-type]
 
 
 def test_lists_and_handles_that_make_no_sense_are_refused(admin, topic):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import mainspring
+import mainspring.aio
 import pytest
 from clients import Aio, Sync
 
@@ -238,3 +240,45 @@ def test_a_client_that_tries_again_and_again_does_so_a_few_times_a_second():
                 tries += 1
         # 50 ms at first, doubling up to a second.
         assert tries <= 12
+
+
+def nobody_listens() -> str:
+    """An address at which no broker is."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+def test_what_ends_a_producers_block_is_what_its_caller_sees():
+    # Who is interrupted does not wait for what can not be sent.
+    with (
+        pytest.raises(KeyboardInterrupt) as interrupted,
+        mainspring.Producer(nobody_listens()) as producer,
+    ):
+        producer.send("t", b"x")
+        raise KeyboardInterrupt
+    assert "1 record" in " ".join(interrupted.value.__notes__)
+
+    async def cancelled() -> None:
+        async with mainspring.aio.Producer(nobody_listens()) as producer:
+            producer.send("t", b"x")
+            await asyncio.sleep(60)
+
+    async def main() -> None:
+        async with asyncio.timeout(0.2):
+            await cancelled()
+
+    with pytest.raises(TimeoutError) as ended:
+        asyncio.run(asyncio.wait_for(main(), 20))
+    assert not isinstance(ended.value, mainspring.FlushTimeout)
+
+
+def test_an_error_in_a_producers_block_is_told_with_what_was_not_sent(monkeypatch):
+    producer = mainspring.Producer(nobody_listens())
+    finish = producer._finish
+    monkeypatch.setattr(producer, "_finish", lambda timeout: finish(min(timeout, 0.3)))
+    with pytest.raises(ValueError, match="mine") as told, producer:
+        producer.send("t", b"x")
+        message = "mine"
+        raise ValueError(message)
+    assert "1 record" in " ".join(told.value.__notes__)

@@ -13,12 +13,12 @@ from mainspring._client import Bootstrap, topic_name
 from mainspring._config import Setting
 from mainspring._half import HeaderPairs, check_group
 from mainspring._later import Delay, ScheduleId, check_altered, handle_of
-from mainspring._producer import ProducerCore, check_many, typed_records
+from mainspring._producer import INTERRUPTED_WITHIN, ProducerCore, check_many, typed_records
 from mainspring._topic import Topic
 from mainspring.aio import _loop
 from mainspring.aio._half import Checker, CheckerTask, Half
 from mainspring.aio._transaction import Transaction
-from mainspring.errors import ConfigError, FlushTimeout
+from mainspring.errors import ConfigError, FlushTimeout, MainspringError
 
 __all__ = ["Producer"]
 
@@ -226,6 +226,9 @@ class Producer(ProducerCore):
     ) -> None:
         if error is None:
             await self.close()
-        else:
-            # What went wrong first is what counts; the log tells of the rest.
-            await self._finish(30.0)
+            return
+        # What went wrong first is what counts; the log tells of the rest. Who is interrupted does not wait.
+        try:
+            await self._finish(30.0 if isinstance(error, Exception) else INTERRUPTED_WITHIN)
+        except MainspringError as problem:
+            error.add_note(f"The producer was closed with records on their way: {problem}")
