@@ -423,7 +423,6 @@ impl LogStore {
         } else {
             journal.enqueue(Entry::Close, Need::Flushed);
         }
-        journal.rewrites_tail();
         self.journal = Some(journal);
         self.retention.begin(now, wall, config.retention_check_interval_ms);
         self.note_foreign(fx);
