@@ -544,7 +544,9 @@ impl Partition {
         if epoch > self.leader_epoch || epoch < LeaderEpoch(0) {
             return UNKNOWN;
         }
-        log.end_of_epoch(self.id, epoch).unwrap_or(UNKNOWN)
+        // A log without a record knows no epoch: this leader's begins at its end, and any before it ends there.
+        let begins = || log.log_end_offset(self.id).map(|end| (epoch, end));
+        log.end_of_epoch(self.id, epoch).or_else(begins).unwrap_or(UNKNOWN)
     }
 
     /// Moves the start of the log. `None` where the answer waits until that is durable.

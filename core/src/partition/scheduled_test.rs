@@ -232,6 +232,22 @@ fn a_note_whose_batch_failed_counts_for_nothing_whatever_comes_behind_it() {
     assert_eq!(bench.pending(), 1);
 }
 
+#[test]
+fn a_follower_of_a_leader_without_records_is_told_to_cut_what_it_has_more() {
+    let bench = Bench::new();
+    let ahead = FetchItem {
+        replica: Some(FOLLOWER),
+        last_fetched_epoch: LeaderEpoch(2),
+        ..item(Offset(1))
+    };
+    let read = bench.partition.read(&ahead, &bench.log);
+    let cut = (LeaderEpoch(2), Offset::ZERO);
+    assert!(
+        matches!(read, Err(FetchRefusal::Diverging { epoch, end_offset }) if (epoch, end_offset) == cut),
+        "{read:?}"
+    );
+}
+
 /// A follower is told of a new start and leads before that is durable.
 #[test]
 fn a_start_that_moves_while_the_log_is_read_hides_nothing_from_clients() {
