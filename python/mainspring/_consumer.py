@@ -115,6 +115,15 @@ class ConsumerCore(_native.ConsumerBase[K, V], Generic[K, V]):
     def _names(self) -> list[str]:
         return [topic_name(topic) for topic in self._topics]
 
+    def _check_unsubscribed(self) -> None:
+        """Refuses to assign what the group would take back at once."""
+        if self._group is not None and self._topics:
+            message = (
+                "the group gives this consumer its partitions, since it subscribes to topics; make one "
+                "without topics to assign them, with group=... too where offsets are to be stored"
+            )
+            raise ConfigError(message)
+
     def _join(self) -> _native.Call:
         """Joins the group for the topics, or for a pattern of topics."""
         names = self._names()
@@ -315,7 +324,11 @@ class Consumer(ConsumerCore[K, V]):
         Args:
             partitions: Partitions with an offset, a `datetime`, "earliest", "latest" or "stored"
                 (the group's offset) each; without that, the start of the constructor.
+
+        Raises:
+            ConfigError: It subscribes to topics in a group, which gives partitions out.
         """
+        self._check_unsubscribed()
         wait(self._assign(_assignment(partitions, self._start)), 60.0, "the assignment")
 
     def seek(self, topic: str | Topic[K, V], partition: int, start: Start) -> None:

@@ -518,3 +518,16 @@ def test_a_full_buffer_is_an_error_that_names_the_way_out(client, topic):
             producer.send(topic, bytes(1000))
     with pytest.raises(mainspring.FlushTimeout):
         producer.close(timeout=0)
+
+
+def test_who_subscribes_in_a_group_assigns_nothing(client, broker, topic):
+    with client.producer(broker.bootstrap) as producer:
+        producer.send_and_wait(topic, b"v")
+    settings = {"group": f"{topic}-group", "start": "earliest"}
+    with client.consumer(broker.bootstrap, topics=topic, **settings) as consumer:
+        with pytest.raises(mainspring.ConfigError, match="the group gives this consumer its partitions"):
+            consumer.assign([(topic, 0)])
+        assert [message.value for message in consumer.take(1)] == [b"v"]
+    with client.consumer(broker.bootstrap, **settings) as consumer:
+        consumer.assign({(topic, 0): "earliest"})
+        assert [message.value for message in consumer.take(1)] == [b"v"]

@@ -195,6 +195,7 @@ class Consumer(ConsumerCore[K, V]):
 
     async def assign(self, partitions: Mapping[Place, Start] | Iterable[Place]) -> None:
         """Reads these partitions without being a member of a group, as `mainspring.Consumer.assign`."""
+        self._check_unsubscribed()
         self._is_begun = True
         await _loop.wait(self._assign(_assignment(partitions, self._start)), 60.0, "the assignment")
 
