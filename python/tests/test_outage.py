@@ -262,7 +262,7 @@ def test_what_ends_a_producers_block_is_what_its_caller_sees():
     async def cancelled() -> None:
         async with mainspring.aio.Producer(nobody_listens()) as producer:
             producer.send("t", b"x")
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
 
     async def main() -> None:
         async with asyncio.timeout(0.2):
