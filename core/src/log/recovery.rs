@@ -44,6 +44,19 @@ fn head_of(file: &FileName) -> Op {
     Op::Read { file: file.clone(), position: 0, length: 2 * ALIGNMENT as u64 }
 }
 
+fn heads(outcomes: Vec<Option<Outcome>>) -> Result<Vec<Bytes>, String> {
+    let brought = outcomes.into_iter().map(|outcome| {
+        let bytes =
+            content(outcome).map_err(|error| format!("cannot read the journal: {error}"))?;
+        Ok(bytes.unwrap_or_default())
+    });
+    brought.collect()
+}
+
+fn has_head(bytes: &[u8], name: &FileName) -> bool {
+    matches!(read_head(bytes, name), Ok(Some(_)))
+}
+
 /// What an empty directory's checkpoint says.
 pub(super) const EMPTY: Checkpoint =
     Checkpoint { cut: BlockSequence(0), vote: None, logs: Vec::new() };
@@ -54,11 +67,15 @@ pub(super) type Outcome = Result<Completion, DiskError>;
 pub(super) enum Stage {
     /// Everything that says what the directory is.
     Survey,
-    /// The heads of the journal's files. What brought none is read `again` once: a read that went astray must
-    /// not make a journal look like one that was never used.
+    /// The heads of the journal's files.
     Heads {
         files: Vec<(u64, FileName, u64)>,
-        read: Vec<Bytes>,
+    },
+    /// What brought no head is read `again` once: a read that went astray must not make a journal look like
+    /// one that was never used.
+    DoubtedHeads {
+        files: Vec<(u64, FileName, u64)>,
+        heads: Vec<Bytes>,
         again: Vec<usize>,
     },
     Scan(Box<Scan>),
@@ -248,8 +265,16 @@ impl LogStore {
         };
         match stage {
             Stage::Survey => self.survey(outcomes, fx),
-            Stage::Heads { files, read, again } => {
-                self.read_heads(files, (read, again), outcomes, fx)
+            Stage::Heads { files } => self.read_heads(files, heads(outcomes)?, fx),
+            Stage::DoubtedHeads { files, heads: mut found, again } => {
+                let expected = self.recovery().starts.map(|starts| starts.journal_id);
+                for (place, bytes) in again.into_iter().zip(heads(outcomes)?) {
+                    let claimed = first_block_claim(&found[place], expected).is_some();
+                    if has_head(&bytes, &files[place].1) || !claimed {
+                        found[place] = bytes;
+                    }
+                }
+                self.take_heads(files, found, fx)
             }
             Stage::Scan(mut scan) => {
                 let bytes = content(outcomes.remove(0)).map_err(cannot)?.unwrap_or_default();
@@ -416,7 +441,7 @@ impl LogStore {
             return Ok(());
         }
         let ops = files.iter().map(|(_, file, _)| head_of(file)).collect();
-        self.enter(Stage::Heads { files, read: Vec::new(), again: Vec::new() }, ops, fx);
+        self.enter(Stage::Heads { files }, ops, fx);
         Ok(())
     }
 
@@ -469,38 +494,29 @@ impl LogStore {
     fn read_heads(
         &mut self,
         files: Vec<(u64, FileName, u64)>,
-        (mut read, again): (Vec<Bytes>, Vec<usize>),
-        outcomes: Vec<Option<Outcome>>,
+        heads: Vec<Bytes>,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        let doubted = files.iter().zip(&heads).enumerate();
+        let doubted = doubted.filter(|(_, ((_, name, _), bytes))| !has_head(bytes, name));
+        let again: Vec<usize> = doubted.map(|(place, _)| place).collect();
+        if again.is_empty() {
+            return self.take_heads(files, heads, fx);
+        }
+        let ops = again.iter().map(|&place| head_of(&files[place].1)).collect();
+        self.enter(Stage::DoubtedHeads { files, heads, again }, ops, fx);
+        Ok(())
+    }
+
+    fn take_heads(
+        &mut self,
+        files: Vec<(u64, FileName, u64)>,
+        heads: Vec<Bytes>,
         fx: &mut Effects,
     ) -> Result<(), String> {
         let expected = self.recovery().starts.map(|starts| starts.journal_id);
-        let brought = outcomes.into_iter().map(|outcome| {
-            let bytes =
-                content(outcome).map_err(|error| format!("cannot read the journal: {error}"))?;
-            Ok(bytes.unwrap_or_default())
-        });
-        let brought = brought.collect::<Result<Vec<Bytes>, String>>()?;
-        let has_head =
-            |bytes: &Bytes, place: usize| matches!(read_head(bytes, &files[place].1), Ok(Some(_)));
-        if read.is_empty() {
-            let again: Vec<usize> =
-                (0..brought.len()).filter(|&place| !has_head(&brought[place], place)).collect();
-            if !again.is_empty() {
-                let ops = again.iter().map(|&place| head_of(&files[place].1)).collect();
-                self.enter(Stage::Heads { files, read: brought, again }, ops, fx);
-                return Ok(());
-            }
-            read = brought;
-        } else {
-            for (place, bytes) in again.into_iter().zip(brought) {
-                let claimed = first_block_claim(&read[place], expected).is_some();
-                if has_head(&bytes, place) || !claimed {
-                    read[place] = bytes;
-                }
-            }
-        }
         let (mut found, mut headless) = (Vec::new(), Vec::new());
-        for ((_, name, length), bytes) in files.into_iter().zip(read) {
+        for ((_, name, length), bytes) in files.into_iter().zip(heads) {
             let head = read_head(&bytes, &name).map_err(|error| error.to_string())?;
             let recovery = self.recovery();
             let place = recovery.files.len();

@@ -127,7 +127,10 @@ mod tests {
         fails(Refusals::default(), &failed(1));
         fails(Refusals::default(), &failed(2));
         fails(Refusals::default(), &failed(56));
-        passes(Refusals::default(), &[&[Fact::Troubled { node: 0 }], &failed(56)[..]].concat());
+        let troubled = |code| [&[Fact::Troubled { node: 0 }], &failed(code)[..]].concat();
+        passes(Refusals::default(), &troubled(2));
+        passes(Refusals::default(), &troubled(56));
+        fails(Refusals::default(), &troubled(3));
         let purged = Fact::AskedPurge { partition: P, before: 1 };
         passes(Refusals::default(), &[&[purged], &failed(1)[..]].concat());
     }
