@@ -773,6 +773,16 @@ pub enum Fact {
         /// Whether power was lost too.
         power: bool,
     },
+    /// A node's machine stands still, and its clocks with it.
+    StoodStill {
+        /// The node.
+        node: usize,
+    },
+    /// It goes on, and does not know that time has passed.
+    WentOn {
+        /// The node.
+        node: usize,
+    },
     /// All nodes are one cluster: node 0 is the one with the id 1.
     Cluster {
         /// How many there are.

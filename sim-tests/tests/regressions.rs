@@ -21,6 +21,18 @@ struct Failure {
 
 const FAILURES: &[Failure] = &[
     Failure {
+        scenario: "cluster",
+        seed: 7_710_009,
+        story: "of the simulator itself: a leader whose machine had stood still for eight seconds, clocks and all, told \
+                the end of when it fell asleep, which it may until its lease is over by its own clock",
+    },
+    Failure {
+        scenario: "topics",
+        seed: 7_702_052,
+        story: "of the simulator itself: a description of a topic that came after the answer to its growth took a \
+                partition out of what the last reader reads, and its records counted as lost",
+    },
+    Failure {
         scenario: "log",
         seed: 102_451_567_857,
         story: "a clock leapt ten years ahead, was not believed, and went twenty years back; what producers sent \

@@ -270,6 +270,8 @@ fn lane_of(fact: &Fact) -> Lane {
         | Fact::Reported { node, .. }
         | Fact::Voted { node, .. }
         | Fact::Crashed { node, .. }
+        | Fact::StoodStill { node }
+        | Fact::WentOn { node }
         | Fact::Ready { node }
         | Fact::Fatal { node, .. }
         | Fact::Panicked { node, .. } => Lane::Node(*node),
@@ -285,6 +287,8 @@ fn class_of(fact: &Fact) -> Class {
         }
         Fact::Bounds { .. }
         | Fact::Ready { .. }
+        | Fact::StoodStill { .. }
+        | Fact::WentOn { .. }
         | Fact::Fatal { .. }
         | Fact::Panicked { .. }
         | Fact::Stuck { .. }

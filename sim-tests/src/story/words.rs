@@ -207,6 +207,8 @@ impl Story {
                 (if *power { "has lost power" } else { "was killed" }).to_owned()
             }
             Fact::Ready { .. } => "serves clients".to_owned(),
+            Fact::StoodStill { .. } => "stands still, and so do its clocks".to_owned(),
+            Fact::WentOn { .. } => "goes on, and does not know that time has passed".to_owned(),
             Fact::Fatal { message, excused, .. } => format!(
                 "gives up{}: {message}",
                 if *excused { ", as a fault entitles it to" } else { "" }

@@ -335,7 +335,15 @@ impl Churner {
 
     fn know(&mut self, name: &str, topic_id: TopicId, partitions: i32) {
         self.old.push((topic_id, partitions));
-        self.shared.borrow_mut().churned.current.insert(name.to_owned(), (topic_id, partitions));
+        let mut shared = self.shared.borrow_mut();
+        let churned = &mut shared.churned;
+        let current = churned.current.entry(name.to_owned()).or_insert((topic_id, partitions));
+        // An answer may be late: what it tells of is from before the topic grew, or was made anew.
+        if current.0 == topic_id {
+            current.1 = current.1.max(partitions);
+        } else if !churned.asked.contains(&topic_id) {
+            *current = (topic_id, partitions);
+        }
     }
 
     fn answer(&mut self, hands: &mut Hands<'_>, mut answer: Answer<(About, u64)>) {

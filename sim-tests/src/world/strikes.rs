@@ -165,6 +165,7 @@ impl<M: Machine> World<M> {
                 let life = self.nodes[node].life;
                 let lift = Lift::Suspension { node, life, since: now, set_right };
                 self.push(now + time, Event::Lift(lift));
+                self.tell(&Fact::StoodStill { node });
             }
             Fault::CrashLoop { node, times, effects, power, down } => {
                 let down = Down { power, time: down, counted: true, since: now };
@@ -253,6 +254,7 @@ impl<M: Machine> World<M> {
                     let millis = (self.now - since) / MILLISECOND;
                     self.nodes[node].clock.jump(millis as i64);
                 }
+                self.tell(&Fact::WentOn { node });
                 self.resume(node);
                 self.rearm_all(node);
             }
