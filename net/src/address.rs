@@ -41,6 +41,9 @@ impl FromStr for HostPort {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| format!("{text:?} is not HOST:PORT: {why}");
+        if text.contains("://") {
+            return Err(wrong("it is a URL"));
+        }
         let (host, port) = text.rsplit_once(':').ok_or_else(|| wrong("it has no port"))?;
         let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(inner) if inner.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6()) => inner,

@@ -230,6 +230,9 @@ pub fn parse_bootstrap(text: &str) -> Result<Vec<Address>, SettingError> {
     };
     let mut addresses = Vec::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        if part.contains("://") {
+            return Err(wrong(part, "brokers are not named by URLs"));
+        }
         let (host, port) = part.rsplit_once(':').ok_or_else(|| wrong(part, "it has no port"))?;
         let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(inner) if inner.parse::<Ipv6Addr>().is_ok() => inner,

@@ -41,6 +41,8 @@ pub(super) struct TestBroker {
     pub(super) now: Now,
     /// Partitions of each topic that exists.
     pub(super) topics: BTreeMap<&'static str, i32>,
+    /// Names that it refuses, and with what.
+    pub(super) refused: BTreeMap<&'static str, ErrorCode>,
     /// What it serves.
     pub(super) ranges: Vec<ApiVersion>,
     /// Whether it announces our own APIs.
@@ -79,6 +81,7 @@ impl TestBroker {
         Self {
             now: Now { mono: Instant::from_nanos(1), wall: UnixMillis(1_000) },
             topics: topics.iter().copied().collect(),
+            refused: BTreeMap::new(),
             ranges: every_api(),
             is_ours: true,
             transaction_version: (0, 0),
@@ -204,7 +207,11 @@ impl TestBroker {
                         ..MetadataResponseTopic::default()
                     },
                     None => MetadataResponseTopic {
-                        error_code: ErrorCode::UnknownTopicOrPartition.code(),
+                        error_code: self
+                            .refused
+                            .get(&*name)
+                            .map_or(ErrorCode::UnknownTopicOrPartition, |code| *code)
+                            .code(),
                         name: Some(name),
                         ..MetadataResponseTopic::default()
                     },

@@ -155,6 +155,9 @@ impl Member {
                 let what = format!("cannot read the topic {}, partition {}", place.0, place.1);
                 Err(refused(what, &error, None).into())
             }
+            ConsumerEvent::TopicFailed { topic, error } => {
+                Err(refused(format!("cannot read the topic {topic}"), &error, None).into())
+            }
             ConsumerEvent::Failed(error) => Err(refused(&self.what, &error, None).into()),
             ConsumerEvent::Committed { results, .. } => {
                 let failed = results.into_values().find_map(Result::err);

@@ -232,6 +232,7 @@ impl Reading {
                 | ConsumerEvent::Revoked(_)
                 | ConsumerEvent::Lost(_)
                 | ConsumerEvent::PartitionFailed { .. }
+                | ConsumerEvent::TopicFailed { .. }
                 | ConsumerEvent::Failed(_)
                 | ConsumerEvent::Closed => {}
             }

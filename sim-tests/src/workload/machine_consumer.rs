@@ -171,7 +171,8 @@ impl MachineConsumer {
                 | ConsumerEvent::Lost(_)
                 | ConsumerEvent::Committed { .. }
                 | ConsumerEvent::Fetched { .. }
-                | ConsumerEvent::PartitionFailed { .. } => {}
+                | ConsumerEvent::PartitionFailed { .. }
+                | ConsumerEvent::TopicFailed { .. } => {}
             }
         }
     }

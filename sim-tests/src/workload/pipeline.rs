@@ -216,7 +216,9 @@ impl Pipeline {
                     }
                 }
                 ConsumerEvent::Closed | ConsumerEvent::Failed(_) => self.leave(hands),
-                ConsumerEvent::Committed { .. } | ConsumerEvent::PartitionFailed { .. } => {}
+                ConsumerEvent::Committed { .. }
+                | ConsumerEvent::PartitionFailed { .. }
+                | ConsumerEvent::TopicFailed { .. } => {}
             }
         }
     }

@@ -196,7 +196,11 @@ async fn member(number: u8, crew: Crew) {
                 driver.drained().await;
                 return;
             }
-            Some(ConsumerEvent::Failed(error) | ConsumerEvent::PartitionFailed { error, .. }) => {
+            Some(
+                ConsumerEvent::Failed(error)
+                | ConsumerEvent::PartitionFailed { error, .. }
+                | ConsumerEvent::TopicFailed { error, .. },
+            ) => {
                 panic!("a member goes on: {error}")
             }
             Some(ConsumerEvent::Committed { .. } | ConsumerEvent::Fetched { .. }) => {}

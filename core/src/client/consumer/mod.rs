@@ -117,6 +117,14 @@ pub enum ConsumerEvent {
         /// Why.
         error: ClientError,
     },
+    /// A topic that is subscribed to by its name cannot be read by whoever asks: brokers refuse the name, or the
+    /// reader. Told once for each subscription; the other topics are read on.
+    TopicFailed {
+        /// The topic.
+        topic: KafkaString,
+        /// Why.
+        error: ClientError,
+    },
     /// The group does not take the consumer. It reads nothing any more.
     Failed(ClientError),
     /// The consumer is closed; nothing follows.
@@ -157,6 +165,10 @@ pub struct Consumer {
     /// The pattern that those topics match, if they were not named.
     followed: Option<Followed>,
     baselines: BTreeMap<KafkaString, Baseline>,
+    /// Topics that were told of as refused, since they were subscribed to.
+    refused: BTreeSet<KafkaString>,
+    /// What was known of topics when they were looked at last.
+    looked_at: u64,
     events: VecDeque<Told>,
     /// What the last event told, until the next question.
     told: Option<Pending>,
@@ -199,6 +211,8 @@ impl Consumer {
             subscribed: BTreeSet::new(),
             followed: None,
             baselines: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            looked_at: 0,
             events: VecDeque::new(),
             told: None,
             auto_commit_at: None,
@@ -223,6 +237,7 @@ impl Consumer {
         }
         self.forget_pattern(now);
         self.baselines.retain(|topic, _| topics.contains(topic));
+        self.refused.clear();
         self.subscribed = topics;
         self.is_overdue = false;
         if let Some(group) = &mut self.group {
@@ -594,6 +609,7 @@ impl Consumer {
         self.match_topics(now);
         self.take_group_events(now);
         self.note_baselines();
+        self.tell_refused();
         if self.owed_since.is_none() && (!self.events.is_empty() || self.fetcher.has_events()) {
             self.owed_since = Some(now.mono);
         }
@@ -719,6 +735,29 @@ impl Consumer {
                 };
                 self.baselines.insert(topic.clone(), baseline);
             }
+        }
+    }
+
+    /// Tells of the topics that were named and that brokers refuse, each once.
+    fn tell_refused(&mut self) {
+        let Some(metadata) = self.group.as_ref().map(Group::metadata) else {
+            return;
+        };
+        let version = metadata.version();
+        if version == std::mem::replace(&mut self.looked_at, version)
+            || self.followed.is_some()
+            || self.is_closing
+        {
+            return;
+        }
+        let refused: Vec<(KafkaString, ClientError)> = self
+            .subscribed
+            .difference(&self.refused)
+            .filter_map(|topic| Some((topic.clone(), metadata.error(topic)?.clone())))
+            .collect();
+        for (topic, error) in refused {
+            self.refused.insert(topic.clone());
+            self.tell(ConsumerEvent::TopicFailed { topic, error });
         }
     }
 

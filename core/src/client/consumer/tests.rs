@@ -414,6 +414,31 @@ fn a_topic_that_is_deleted_is_given_up_without_many_questions_and_read_again_whe
 }
 
 #[test]
+fn a_topic_that_brokers_refuse_is_told_of_once_for_each_subscription_and_the_others_are_read() {
+    let mut world = World::new(&[2], |_| {});
+    let bad = KafkaString::from("no name");
+    let topics = BTreeSet::from([ORDERS, bad.clone()]);
+    world.broker.refused.insert("no name", ErrorCode::InvalidTopicException);
+    let error = ClientError::Broker(ErrorCode::InvalidTopicException);
+    let failed = ConsumerEvent::TopicFailed { topic: bad, error };
+
+    for _ in 0..2 {
+        world.consumer.subscribe(world.broker.now, topics.clone());
+        world.settle();
+        let mut told = Vec::new();
+        while let Some(event) = world.poll() {
+            told.push(event);
+        }
+        world.pass(Duration::from_mins(10));
+        while let Some(event) = world.poll() {
+            told.push(event);
+        }
+        assert_eq!(told.iter().filter(|event| **event == failed).count(), 1, "{told:?}");
+    }
+    assert_eq!(world.consumer.assignment(), orders([0]));
+}
+
+#[test]
 fn only_what_was_processed_is_stored_by_itself() {
     let mut world = World::new(&[3], |_| {});
     world.subscribe();

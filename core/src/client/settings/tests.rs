@@ -241,7 +241,7 @@ fn addresses_are_read_as_people_write_them() {
         (":9092", "it has no host"),
         ("::1:9092", "stands in brackets"),
         ("[x]:9092", "no IPv6 address"),
-        ("http://a:9092", "stands in brackets"),
+        ("http://a:9092", "not named by URLs"),
         ("a b:1", "no host has"),
     ] {
         let error = refusal(parse_bootstrap(text));
