@@ -37,6 +37,8 @@ struct State {
     consumer: Arc<BackgroundConsumer>,
     generation: Generation,
     reading: Mutex<Reading>,
+    /// Whether it was told what to read.
+    is_told: AtomicBool,
     is_stopped: AtomicBool,
     is_closed: AtomicBool,
     /// Kept until it is stopped.
@@ -96,6 +98,7 @@ impl ConsumerBase {
                 stop: Mutex::new(Some(stop)),
                 generation: Generation::current(),
                 reading: Mutex::default(),
+                is_told: AtomicBool::new(false),
                 is_stopped: AtomicBool::new(false),
                 is_closed: AtomicBool::new(false),
                 forms: by_topic,
@@ -112,7 +115,8 @@ impl ConsumerBase {
         guarded(|| {
             let topics: BTreeSet<KafkaString> =
                 topics.iter().map(|topic| KafkaString::from(topic.as_str())).collect();
-            let state = self.state(py)?;
+            let state = self.open(py)?;
+            state.is_told.store(!topics.is_empty(), Ordering::Release);
             state.drop_current();
             Ok(Call::unit(state.consumer.with(|consumer, now| consumer.subscribe(now, topics))))
         })
@@ -125,7 +129,8 @@ impl ConsumerBase {
                 error(py, "ConfigError", &format!("{pattern} is no pattern of topics: {problem}"))
             })?;
             let pattern = TopicPattern::new(pattern, move |name| regex.is_match(name));
-            let state = self.state(py)?;
+            let state = self.open(py)?;
+            state.is_told.store(true, Ordering::Release);
             state.drop_current();
             let subscribe = |consumer: &mut Consumer, now| consumer.subscribe_pattern(now, pattern);
             Ok(Call::unit(state.consumer.with(subscribe)))
@@ -141,7 +146,8 @@ impl ConsumerBase {
                 let (place, start): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
                 read.insert(read_place(&place)?, read_start(&start)?);
             }
-            let state = self.state(py)?;
+            let state = self.open(py)?;
+            state.is_told.store(!read.is_empty(), Ordering::Release);
             state.drop_current();
             Ok(Call::unit(state.consumer.with(|consumer, now| consumer.assign(now, read))))
         })
@@ -159,7 +165,7 @@ impl ConsumerBase {
             let start = read_start(start)?.ok_or_else(|| {
                 error(py, "ConfigError", &"seek needs an offset, a time, earliest or latest")
             })?;
-            let state = self.state(py)?;
+            let state = self.open(py)?;
             let asked = {
                 let mut reading = state.reading();
                 if reading.current.as_ref().is_some_and(|(told, _)| told.place == place) {
@@ -180,7 +186,7 @@ impl ConsumerBase {
         guarded(|| {
             let places: BTreeSet<Place> =
                 places.iter().map(|place| read_place(&place)).collect::<PyResult<_>>()?;
-            let state = self.state(py)?;
+            let state = self.open(py)?;
             let asked = {
                 let mut reading = state.reading();
                 if paused
@@ -216,7 +222,7 @@ impl ConsumerBase {
     fn _positions(&self, py: Python<'_>) -> PyResult<Call> {
         guarded(|| {
             type Held = Vec<(Place, Option<Offset>, Option<Offset>)>;
-            let call = self.state(py)?.consumer.with(|consumer, _| -> Held {
+            let call = self.open(py)?.consumer.with(|consumer, _| -> Held {
                 let known = |place: Place| {
                     (place.clone(), consumer.position(&place), consumer.high_watermark(&place))
                 };
@@ -250,6 +256,7 @@ impl ConsumerBase {
     fn _ask(&self, py: Python<'_>) -> PyResult<Call> {
         guarded(|| {
             let state = self.state(py)?;
+            state.check_told(py)?;
             let asked = state.ask();
             Ok(Call::new(asked, |py, _| {
                 Err(error(py, "InternalError", &"an event is taken by _accept alone"))
@@ -319,8 +326,8 @@ impl ConsumerBase {
     fn _next(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Option<Message>> {
         guarded(|| {
             let py = slf.py();
-            let state = slf.get().state(py)?;
-            state.check_open(py)?;
+            let state = slf.get().open(py)?;
+            state.check_told(py)?;
             let limit = seconds(py, timeout)?;
             loop {
                 if state.is_stopped.load(Ordering::Acquire) {
@@ -342,12 +349,12 @@ impl ConsumerBase {
 
     /// Raises where it is closed.
     fn _check_open(&self, py: Python<'_>) -> PyResult<()> {
-        guarded(|| self.state(py)?.check_open(py))
+        guarded(|| self.open(py).map(|_| ()))
     }
 
     fn __iter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         guarded(|| {
-            slf.get().state(slf.py())?.check_open(slf.py())?;
+            slf.get().open(slf.py())?.check_told(slf.py())?;
             Ok(slf.clone())
         })
     }
@@ -363,7 +370,7 @@ impl ConsumerBase {
     /// by partition.
     fn _commit(&self, py: Python<'_>, what: Option<&Bound<'_, PyAny>>) -> PyResult<Call> {
         guarded(|| {
-            let state = self.state(py)?;
+            let state = self.open(py)?;
             let offsets = match what {
                 None => {
                     state.note_last();
@@ -395,7 +402,7 @@ impl ConsumerBase {
     fn _offsets_for_transaction(&self, py: Python<'_>, what: &Bound<'_, PyAny>) -> PyResult<Call> {
         guarded(|| {
             let offsets = read_offsets(what)?;
-            let call = self.state(py)?.consumer.with(move |consumer, _| {
+            let call = self.open(py)?.consumer.with(move |consumer, _| {
                 let member = consumer.transaction_member(offsets.keys())?;
                 Ok(NetOffsets { member, offsets })
             });
@@ -409,7 +416,7 @@ impl ConsumerBase {
     /// Goes back to the stored offsets of all that is held.
     fn _rewind(&self, py: Python<'_>) -> PyResult<Call> {
         guarded(|| {
-            let state = self.state(py)?;
+            let state = self.open(py)?;
             let asked = {
                 let mut reading = state.reading();
                 reading.current = None;
@@ -435,7 +442,7 @@ impl ConsumerBase {
         guarded(|| {
             let places: BTreeSet<Place> =
                 places.iter().map(|place| read_place(&place)).collect::<PyResult<_>>()?;
-            let call = self.state(py)?.consumer.committed(places);
+            let call = self.open(py)?.consumer.committed(places);
             Ok(Call::new(call, |py, result| {
                 let fetched = result.map_err(|error| client_error(py, &error, &[]))?;
                 let all = PyDict::new(py);
@@ -517,6 +524,15 @@ impl State {
     fn check_open(&self, py: Python<'_>) -> PyResult<()> {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(error(py, "ClosedError", &"this consumer is closed; make another one"));
+        }
+        Ok(())
+    }
+
+    /// Nobody waits for what can never come.
+    fn check_told(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.is_told.load(Ordering::Acquire) {
+            let why = "this consumer reads nothing: name topics when it is made, or call subscribe() or assign() first";
+            return Err(error(py, "ConfigError", &why));
         }
         Ok(())
     }
@@ -603,6 +619,13 @@ impl ConsumerBase {
         Ok(state)
     }
 
+    /// Returns what it is, unless it is closed.
+    fn open(&self, py: Python<'_>) -> PyResult<&State> {
+        let state = self.state(py)?;
+        state.check_open(py)?;
+        Ok(state)
+    }
+
     fn accept(slf: &Bound<'_, Self>, only_records: bool) -> PyResult<bool> {
         let py = slf.py();
         let state = slf.get().state(py)?;
@@ -651,6 +674,9 @@ impl ConsumerBase {
             ConsumerEvent::Lost(places) => ("lost", places),
             ConsumerEvent::PartitionFailed { place, error } => {
                 return Err(client_error(py, &error, &context(&place)));
+            }
+            ConsumerEvent::TopicFailed { topic, error } => {
+                return Err(client_error(py, &error, &[("topic", topic.as_str().to_owned())]));
             }
             ConsumerEvent::Failed(error) => return Err(client_error(py, &error, &[])),
             ConsumerEvent::Closed => {

@@ -142,8 +142,9 @@ pub(crate) fn seconds(py: Python<'_>, value: Option<f64>) -> PyResult<Option<Dur
     let Some(value) = value else {
         return Ok(None);
     };
-    let duration = Duration::try_from_secs_f64(value).map_err(|problem| {
-        error(py, "ConfigError", &format!("{value} is no number of seconds to wait: {problem}"))
+    let duration = Duration::try_from_secs_f64(value).map_err(|_| {
+        let why = format!("{value} is no time to wait: give seconds from 0 on, or None to wait as long as it takes");
+        error(py, "ConfigError", &why)
     })?;
     Ok(Some(duration))
 }

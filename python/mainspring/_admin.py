@@ -304,11 +304,14 @@ class AdminCore:
         """Whether it was closed."""
         return self._is_closed
 
-    @property
-    def _native_admin(self) -> _native.Admin:
+    def _check_open(self) -> None:
         if self._is_closed:
             message = "this Admin is closed; make another one"
             raise ClosedError(message)
+
+    @property
+    def _native_admin(self) -> _native.Admin:
+        self._check_open()
         return self._client
 
     def _close(self) -> None:
@@ -714,6 +717,7 @@ class Admin(AdminCore):
         self._close()
 
     def __enter__(self) -> Self:
+        self._check_open()
         return self
 
     def __exit__(

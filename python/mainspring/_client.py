@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 import time
 import weakref
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 Bootstrap = str | Iterable[str] | None
 
+
+# What Kafka takes as a topic's name.
+_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 # How long the end of the program waits for what is on its way, of all clients together.
 _EXIT_SECONDS = 5.0
@@ -90,9 +94,21 @@ def topic_list(topics: str | Topic[Any, Any] | Iterable[str | Topic[Any, Any]] |
         found = list(topics)
     for topic in found:
         if not isinstance(topic, str) and not hasattr(topic, "read_value"):
-            message = f"a topic is a str or a Topic, and not a {type(topic).__name__}"
+            message = f"a topic is a str or a Topic, and not of type {type(topic).__name__}"
             raise TypeError(message)
+        check_topic(topic_name(topic))
     return found
+
+
+def check_topic(name: str) -> None:
+    """Refuses what no broker takes as a topic's name; a pattern is none."""
+    if name.startswith("^"):
+        return
+    if not _TOPIC.fullmatch(name) or name in (".", ".."):
+        message = (
+            f"{name[:300]!r} is no name of a topic: that has 1 to 249 letters, digits, dots, dashes and underscores"
+        )
+        raise ConfigError(message, context={"topic": name})
 
 
 @atexit.register

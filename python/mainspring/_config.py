@@ -26,6 +26,7 @@ _SHORT: dict[str, dict[str, str]] = {
     },
     "admin": {},
 }
+_PHRASE = {"producer": "a producer", "consumer": "a consumer", "admin": "an admin client"}
 
 
 def to_settings(
@@ -54,6 +55,10 @@ def to_settings(
     for said, name, value in given:
         if value is None:
             continue
+        other = next((other for other, short in _SHORT.items() if said in short), kind)
+        if other != kind and said not in _SHORT[kind]:
+            message = f"{said} is a setting of a {other}, not of {_PHRASE[kind]}; leave it out here"
+            raise ConfigError(message, context={"setting": said})
         wrong = _native.explain_setting(kind, name)
         if wrong is not None:
             raise ConfigError(_explain(kind, said, name, *wrong), context={"setting": name})

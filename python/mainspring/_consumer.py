@@ -96,6 +96,8 @@ class ConsumerCore(_native.ConsumerBase[K, V], Generic[K, V]):
         self._topics = topic_list(topics)
         if self._group is None and any(topic_name(topic).startswith("^") for topic in self._topics):
             raise ConfigError("a pattern of topics needs a group; or name the topics")
+        if self._group is None and self._start == "none":
+            raise ConfigError('start="none" is for a group, which has offsets; without one, say where to begin')
         self._callbacks = {"assigned": on_assigned, "revoked": on_revoked, "lost": on_lost}
         self._events: list[tuple[str, list[TopicPartition]]] = []
         forms = [
@@ -122,6 +124,12 @@ class ConsumerCore(_native.ConsumerBase[K, V], Generic[K, V]):
                 "the group gives this consumer its partitions, since it subscribes to topics; make one "
                 "without topics to assign them, with group=... too where offsets are to be stored"
             )
+            raise ConfigError(message)
+
+    def _check_group(self) -> None:
+        """Refuses to store or to look up offsets of no group."""
+        if self._group is None:
+            message = "this consumer is in no group, and so nothing is stored; make one with group=..."
             raise ConfigError(message)
 
     def _join(self) -> _native.Call:
@@ -314,8 +322,12 @@ class Consumer(ConsumerCore[K, V]):
         return batch if size else None
 
     def subscribe(self, topics: str | Topic[K, V] | Iterable[str | Topic[K, V]]) -> None:
-        """Goes on with these topics as a member of the group."""
-        self._topics = topic_list(topics)
+        """Goes on with these topics as a member of the group; without a group, with all their partitions.
+
+        Raises:
+            ConfigError: There is no topic among them, or one that no topic can be called.
+        """
+        self._topics = some_topics(topics)
         self._begin()
 
     def assign(self, partitions: Mapping[Place, Start] | Iterable[Place]) -> None:
@@ -349,8 +361,9 @@ class Consumer(ConsumerCore[K, V]):
         whoever has the partitions now.
 
         Raises:
-            KafkaError: There is no group.
+            ConfigError: There is no group.
         """
+        self._check_group()
         wait(self._rewind(), 60.0, "the way back")
 
     def pause(self, partitions: Iterable[Place]) -> None:
@@ -390,11 +403,18 @@ class Consumer(ConsumerCore[K, V]):
         Raises:
             RebalanceInProgress: The group is at changing hands; ask for the next message first.
             OperationTimeout: It took longer.
+            ConfigError: There is no group.
         """
+        self._check_group()
         wait(self._commit(what), timeout, "the commit")
 
     def committed(self, partitions: Iterable[Place]) -> dict[TopicPartition, int | None]:
-        """For each partition the offset that the group has stored, `None` where there is none."""
+        """For each partition the offset that the group has stored, `None` where there is none.
+
+        Raises:
+            ConfigError: There is no group.
+        """
+        self._check_group()
         committed: dict[TopicPartition, int | None] = wait(
             self._committed(list(partitions)), 60.0, "the question"
         )
@@ -405,6 +425,7 @@ class Consumer(ConsumerCore[K, V]):
         wait(self._close(timeout), timeout + 5.0, "closing the consumer")
 
     def __enter__(self) -> Self:
+        self._check_open()
         return self
 
     def __exit__(
@@ -425,6 +446,14 @@ def check_batches(consumer: ConsumerCore[Any, Any], most: int, max_wait: float |
         message = f"max_wait is a number of seconds from 0 on, and not {max_wait}"
         raise ConfigError(message)
     consumer._check_open()
+
+
+def some_topics(topics: Any) -> list[Any]:
+    """Topics to go on with, of which there is one at least."""
+    found = topic_list(topics)
+    if not found:
+        raise ConfigError("subscribe() takes a topic, or several; close() is how to read none any more")
+    return found
 
 
 def lag_of(position: int | None, end: int | None) -> int | None:

@@ -85,6 +85,9 @@ class ProducerCore(_native.ProducerBase):
                 raise ConfigError(message, context={"setting": name})
         self._producer_group = producer_group
         pairs = dict(to_settings("producer", settings, config))
+        if pairs.get("transactional.id") == "":
+            message = "the transactional_id is empty; give it a name, or leave it out where there are no transactions"
+            raise ConfigError(message, context={"setting": "transactional_id"})
         max_block = _seconds(pairs.get("max.block.ms", "60000")) if self._BLOCKS else 0.0
         self._bootstrap = bootstrap_text(bootstrap)
         self._settings = list(pairs.items())
@@ -109,7 +112,7 @@ class ProducerCore(_native.ProducerBase):
         id: str | bytes | None,
     ) -> _native.Delivery:
         if not isinstance(topic, Topic):
-            message = f"a topic is a str or a Topic, and not a {type(topic).__name__}"
+            message = f"a topic is a str or a Topic, and not of type {type(topic).__name__}"
             raise TypeError(message)
         raw, raw_key = topic.serialize(value, key)
         return self.send(
@@ -144,11 +147,14 @@ class ProducerCore(_native.ProducerBase):
         check_features(topic, feature, features)
         self._honoured.add((topic, feature))
 
-    def _admin(self) -> _native.Admin:
-        """The administrator behind this producer, made at its first use."""
+    def _check_open(self) -> None:
         if self.is_closed:
             message = "this producer is closed; make another one"
             raise ClosedError(message)
+
+    def _admin(self) -> _native.Admin:
+        """The administrator behind this producer, made at its first use."""
+        self._check_open()
         with self._helping:
             if self._helper is None:
                 self._helper = helper(self._bootstrap, self._settings)
@@ -429,6 +435,7 @@ class Producer(ProducerCore):
                 self._checker.join(max(0.0, timeout - (time.monotonic() - begun)))
 
     def __enter__(self) -> Self:
+        self._check_open()
         return self
 
     def __exit__(

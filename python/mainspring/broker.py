@@ -41,6 +41,10 @@ class _Reached(ABC):
     def bootstrap(self) -> str:
         """Where clients reach it, `HOST:PORT`."""
 
+    def _reached(self) -> str:
+        """The same, unless it will never be reached again."""
+        return self.bootstrap
+
     def producer(self, **settings: Any) -> Producer:
         """Opens a producer for this broker; the arguments are those of `Producer`.
 
@@ -50,7 +54,7 @@ class _Reached(ABC):
         """
         from mainspring._producer import Producer
 
-        return Producer(self.bootstrap, **settings)
+        return Producer(self._reached(), **settings)
 
     @overload
     def consumer(
@@ -72,7 +76,7 @@ class _Reached(ABC):
         """
         from mainspring._consumer import Consumer
 
-        return Consumer(self.bootstrap, topics=topics, **options)
+        return Consumer(self._reached(), topics=topics, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,11 @@ class Broker(_Reached):
         settings: Mapping[str, Setting] | None = None,
     ) -> None:
         _check_port(port)
+        asked: object = nodes
+        if not isinstance(asked, int) or isinstance(asked, bool):
+            message = f"nodes is a number from 1 to 9, and not {asked!r}"
+            raise ConfigError(message)
+        self._is_stopped = False
         given = {**_EMBEDDED, **(settings or {})}
         texts = [(key, _text(value)) for key, value in given.items()]
         temporary = None
@@ -271,11 +280,22 @@ class Broker(_Reached):
             OperationTimeout: It took longer; nothing acknowledged is lost.
             BrokerFailed: It, or a node of it, had ended by itself, for the reason that is given.
         """
+        self._is_stopped = True
         self._native.stop(timeout)
         if self._discard is not None:
             self._discard()
 
+    def _check_open(self) -> None:
+        if self._is_stopped:
+            message = "this broker was stopped; make another one"
+            raise ClosedError(message)
+
+    def _reached(self) -> str:
+        self._check_open()
+        return self.bootstrap
+
     def __enter__(self) -> Self:
+        self._check_open()
         return self
 
     def __exit__(
@@ -297,7 +317,7 @@ class Broker(_Reached):
 
 class SpawnedBroker(_Reached):
     """A broker in a process of its own, made by `Broker.spawn`. It ends with its `with` block, and at the latest with
-    the program, or once nobody holds it any more."""
+    the program, however that ends, or once nobody holds it any more."""
 
     def __init__(
         self,
@@ -309,7 +329,7 @@ class SpawnedBroker(_Reached):
     ) -> None:
         _check_port(port)
         where = ["--memory"] if data_dir is None else ["--data-dir", os.fspath(data_dir)]
-        self._command = [sys.executable, "-m", "mainspring", "serve", *where, "--console", "off"]
+        self._command = [sys.executable, "-m", "mainspring._spawned", "serve", *where, "--console", "off"]
         for key, value in {**_EMBEDDED, **(settings or {})}.items():
             self._command += ["--set", f"{key}={_text(value)}"]
         self._start(f"{host}:{port}")
@@ -318,14 +338,16 @@ class SpawnedBroker(_Reached):
         command = [*self._command, "--listen", listen]
         # A pipe that nobody reads would stop the broker once it is full.
         with tempfile.TemporaryFile("w+") as said:
+            # It ends where its standard input does: with this process, however that ends.
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, text=True
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
             )
             assert self._process.stdout is not None
             with self._process.stdout as output:
                 line = output.readline()
             if not line:
                 code = self._process.wait()
+                _let_go(self._process)
                 said.seek(0)
                 raise BrokerFailed(said.read().strip() or f"it ended with {code}")
         # Also at the end of a program that stops nothing, and where nobody has it any more.
@@ -360,6 +382,7 @@ class SpawnedBroker(_Reached):
         """Ends it at once, as a crash would. Nothing acknowledged is lost where it has a directory."""
         self._process.kill()
         self._process.wait()
+        _let_go(self._process)
 
     def restart(self) -> None:
         """Starts it again at its address, once it was killed or has stopped. It has its directory again; in memory it
@@ -390,6 +413,7 @@ class SpawnedBroker(_Reached):
         except subprocess.TimeoutExpired:
             message = f"the broker took longer than {timeout} s to stop; kill() ends it"
             raise OperationTimeout(message) from None
+        _let_go(self._process)
 
     def __enter__(self) -> Self:
         return self
@@ -428,6 +452,14 @@ def _end_process(process: subprocess.Popen[str], owner: int) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        _let_go(process)
+
+
+def _let_go(process: subprocess.Popen[str]) -> None:
+    """Closes what a process was held by that has ended."""
+    if process.stdin is not None:
+        with suppress(OSError):
+            process.stdin.close()
 
 
 def _check_port(port: int) -> None:

@@ -20,6 +20,9 @@ class Sync:
     def consumer(self, *arguments: Any, **settings: Any) -> Any:
         return Direct(mainspring.Consumer(*arguments, **settings))
 
+    def enter(self, opened: Any) -> None:
+        opened.inner.__enter__()
+
     def close(self) -> None:
         pass
 
@@ -93,6 +96,9 @@ class Aio:
             return await make().__aenter__()
 
         return Awaited(self.runner, self.runner.run(made()))
+
+    def enter(self, opened: Any) -> None:
+        self.runner.run(opened.inner.__aenter__())
 
     def close(self) -> None:
         self.runner.close()

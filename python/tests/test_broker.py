@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -195,6 +196,17 @@ def test_a_broker_that_nobody_stopped_does_not_keep_the_interpreter():
     assert not ended.stderr
 
 
+def test_a_broker_that_was_stopped_opens_no_clients():
+    broker = mainspring.Broker()
+    broker.stop()
+    for work in (broker.producer, lambda: broker.consumer("t"), broker.__enter__):
+        with pytest.raises(mainspring.ClosedError, match="was stopped; make another one"):
+            work()
+    for nodes in ("3", 1.0, True, 0, 10):
+        with pytest.raises(mainspring.ConfigError, match="1 to 9"):
+            mainspring.Broker(nodes=nodes)
+
+
 def test_a_broker_is_not_pickled():
     with mainspring.Broker() as broker, pytest.raises(TypeError, match="bootstrap"):
         pickle.dumps(broker)
@@ -222,6 +234,24 @@ print(kept.pid)
     for pid in map(int, program.stdout.split()):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_a_process_ends_with_a_program_that_is_killed():
+    code = """
+import signal
+import mainspring
+kept = mainspring.Broker.spawn()
+print(kept.bootstrap, flush=True)
+signal.pause()
+"""
+    program = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert program.stdout is not None
+    with program, program.stdout as said:
+        host, port = said.readline().strip().split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            program.kill()
+            # The broker closes it when it stops.
+            assert connection.recv(1) == b""
 
 
 def test_a_process_is_started_again_at_its_address(tmp_path):

@@ -520,6 +520,67 @@ def test_a_full_buffer_is_an_error_that_names_the_way_out(client, topic):
         producer.close(timeout=0)
 
 
+def test_nobody_waits_for_what_cannot_come(client, broker, topic):
+    for name in ("", "no name", ".", "x" * 250):
+        with pytest.raises(mainspring.ConfigError, match="is no name of a topic"):
+            client.consumer(broker.bootstrap, topics=[topic, name], group=topic)
+    for settings in ({}, {"group": topic}):
+        with client.consumer(broker.bootstrap, **settings) as consumer:
+            with pytest.raises(mainspring.ConfigError, match="reads nothing: name topics"):
+                consumer.take(1)
+            with pytest.raises(mainspring.ConfigError, match="reads nothing: name topics"):
+                consumer.batch()
+            with pytest.raises(mainspring.ConfigError, match="reads nothing: name topics"):
+                consumer.each(print)
+            with pytest.raises(mainspring.ConfigError, match="takes a topic"):
+                consumer.subscribe([])
+    for seconds in (-1, float("nan")):
+        with (
+            client.consumer(broker.bootstrap, topics=topic, group=topic) as consumer,
+            pytest.raises(mainspring.ConfigError, match="from 0 on, or None"),
+        ):
+            consumer.take(1, timeout=seconds)
+
+
+def test_offsets_of_no_group_are_refused_by_those_words(client, broker, topic):
+    filled(client, broker, topic, VALUES[:1])
+    with client.consumer(broker.bootstrap, topics=topic, start="earliest") as consumer:
+        consumer.take(1)
+        for work in (consumer.commit, consumer.rewind, lambda: consumer.committed([(topic, 0)])):
+            with pytest.raises(mainspring.ConfigError, match="in no group"):
+                work()
+    with pytest.raises(mainspring.ConfigError, match="is for a group"):
+        client.consumer(broker.bootstrap, topics=topic, start="none")
+
+
+def test_what_is_closed_lets_nobody_in(client, broker, topic):
+    producer = client.producer(broker.bootstrap)
+    producer.close()
+    consumer = client.consumer(broker.bootstrap, topics=topic, group=topic)
+    consumer.close()
+    for closed in (producer, consumer):
+        with pytest.raises(mainspring.ClosedError, match="is closed; make another one"):
+            client.enter(closed)
+    for work in (
+        consumer.commit,
+        consumer.positions,
+        lambda: consumer.subscribe(topic),
+        lambda: consumer.seek(topic, 0, 0),
+        lambda: consumer.pause([(topic, 0)]),
+    ):
+        with pytest.raises(mainspring.ClosedError, match="this consumer is closed; make another one"):
+            work()
+
+
+def test_settings_of_the_other_client_and_empty_names_are_refused(client, broker):
+    with pytest.raises(mainspring.ConfigError, match="group is a setting of a consumer, not of a producer"):
+        client.producer(broker.bootstrap, group="g")
+    with pytest.raises(mainspring.ConfigError, match="transactional_id is empty"):
+        client.producer(broker.bootstrap, transactional_id="")
+    with pytest.raises(mainspring.ConfigError, match="not named by URLs"):
+        client.producer("http://localhost:9092")
+
+
 def test_who_subscribes_in_a_group_assigns_nothing(client, broker, topic):
     with client.producer(broker.bootstrap) as producer:
         producer.send_and_wait(topic, b"v")

@@ -152,6 +152,7 @@ class Admin(AdminCore):
         self._close()
 
     async def __aenter__(self) -> Self:
+        self._check_open()
         return self
 
     async def __aexit__(

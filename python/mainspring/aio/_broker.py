@@ -85,7 +85,7 @@ class _Started(Generic[B]):
 
     def producer(self, **settings: Any) -> Producer:
         """Opens a producer for this broker; the arguments are those of `Producer`."""
-        return Producer(self.bootstrap, **settings)
+        return Producer(self._held._reached(), **settings)
 
     @overload
     def consumer(
@@ -97,7 +97,7 @@ class _Started(Generic[B]):
     ) -> Consumer[K, V]: ...
     def consumer(self, topics: Any = None, **options: Any) -> Consumer[Any, Any]:
         """Opens a consumer for this broker; the arguments are those of `Consumer`."""
-        return Consumer(self.bootstrap, topics=topics, **options)
+        return Consumer(self._held._reached(), topics=topics, **options)
 
     async def stop(self, timeout: float = 10.0) -> None:
         """Stops it, as `mainspring.Broker.stop`. Stopping it again does nothing."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, overload
 
-from mainspring._client import Bootstrap, topic_list, topic_name
+from mainspring._client import Bootstrap, topic_name
 from mainspring._config import Setting
 from mainspring._consumer import (
     ConsumerCore,
@@ -19,11 +19,13 @@ from mainspring._consumer import (
     _native_start,
     check_batches,
     lag_of,
+    some_topics,
 )
 from mainspring._native import Message, MessageBatch
 from mainspring._topic import Topic
 from mainspring._types import TopicPartition
 from mainspring.aio import _loop
+from mainspring.errors import ConfigError
 
 __all__ = ["Consumer"]
 
@@ -126,6 +128,9 @@ class Consumer(ConsumerCore[K, V]):
     async def poll(self, timeout: float | None = None) -> Message[K, V] | None:
         """Returns the next message, `None` where none comes for so many seconds, and after `stop`."""
         self._check_open()
+        if timeout is not None and not timeout >= 0:
+            message = f"{timeout} is no time to wait: give seconds from 0 on, or None to wait as long as it takes"
+            raise ConfigError(message)
         if not self._is_begun and self._topics:
             await self._begin()
         loop = asyncio.get_running_loop()
@@ -189,8 +194,8 @@ class Consumer(ConsumerCore[K, V]):
         return _Batches(self, max_records, max_wait)
 
     async def subscribe(self, topics: str | Topic[K, V] | Iterable[str | Topic[K, V]]) -> None:
-        """Goes on with these topics as a member of the group."""
-        self._topics = topic_list(topics)
+        """Goes on with these topics as a member of the group, as `mainspring.Consumer.subscribe`."""
+        self._topics = some_topics(topics)
         await self._begin()
 
     async def assign(self, partitions: Mapping[Place, Start] | Iterable[Place]) -> None:
@@ -212,6 +217,7 @@ class Consumer(ConsumerCore[K, V]):
 
     async def rewind(self) -> None:
         """Goes back to the offsets that the group has stored, as `mainspring.Consumer.rewind`."""
+        self._check_group()
         await _loop.wait(self._rewind(), 60.0, "the way back")
 
     async def pause(self, partitions: Iterable[Place]) -> None:
@@ -242,10 +248,12 @@ class Consumer(ConsumerCore[K, V]):
         timeout: float | None = 60.0,
     ) -> None:
         """Stores offsets in the group and waits for that, as `mainspring.Consumer.commit`."""
+        self._check_group()
         await _loop.wait(self._commit(what), timeout, "the commit")
 
     async def committed(self, partitions: Iterable[Place]) -> dict[TopicPartition, int | None]:
         """For each partition the offset that the group has stored, `None` where there is none."""
+        self._check_group()
         committed: dict[TopicPartition, int | None] = await _loop.wait(
             self._committed(list(partitions)), 60.0, "the question"
         )
@@ -256,6 +264,7 @@ class Consumer(ConsumerCore[K, V]):
         await _loop.wait(self._close(timeout), timeout + 5.0, "closing the consumer")
 
     async def __aenter__(self) -> Self:
+        self._check_open()
         if self._topics and not self._is_begun:
             await self._begin()
         return self

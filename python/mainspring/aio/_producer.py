@@ -215,6 +215,7 @@ class Producer(ProducerCore):
             raise FlushTimeout.of(left, timeout)
 
     async def __aenter__(self) -> Self:
+        self._check_open()
         self._begin_checker()
         return self
 
