@@ -21,6 +21,15 @@ struct Failure {
 
 const FAILURES: &[Failure] = &[
     Failure {
+        scenario: "disk-faults",
+        seed: 2_819,
+        story: "a flush failed, and the next start went on in another file of the journal, whose head then said that what \
+                stood in the page cache alone was durable; killed before it had written that again, it served it in \
+                its next life, and the power took it. start_test.rs: \
+                starts_that_are_killed_before_their_tail_is_proven_do_not_make_it_longer, and scan.rs: \
+                a_head_proves_nothing_that_its_start_had_still_to_write_again",
+    },
+    Failure {
         scenario: "cluster",
         seed: 7_710_009,
         story: "of the simulator itself: a leader whose machine had stood still for eight seconds, clocks and all, told \

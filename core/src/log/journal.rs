@@ -7,7 +7,8 @@
 //! Invariants:
 //! 1. A block that holds acknowledged bytes is never written over before its file is released.
 //! 2. The durable mark covers a gapless prefix: a block counts as durable only when every block
-//!    before it is, lazily written ones and those of other files included.
+//!    before it is, lazily written ones and those of other files included. Until a start has written
+//!    the tail that it found once more, marks say no more than was proven before.
 //! 3. A file's head is durable before its first block is written; where a start cannot tell, it writes
 //!    the head again.
 //! 4. A flush that failed is never tried again.
@@ -113,6 +114,9 @@ pub(super) struct Journal {
     durable: BlockSequence,
     /// What the marks of durable blocks prove.
     proven: BlockSequence,
+    /// While the tail that a start found is written again, what marks may say, and how many entries that tail has.
+    /// What stands there already proves nothing: a flush may have failed before, and one now says nothing of it.
+    rewriting: Option<(BlockSequence, u64)>,
     /// The last block that holds more than a mark.
     last_content: BlockSequence,
     proof_wanted: bool,
@@ -150,7 +154,7 @@ pub(super) struct JournalState {
     pub(super) active: Option<(usize, u64)>,
     pub(super) last: BlockSequence,
     /// Up to where something proves that blocks are on the device; those behind may live in the page
-    /// cache alone. They all lie in the active file, since a file's head proves what was before it.
+    /// cache alone.
     pub(super) durable: BlockSequence,
     /// The first sequence of the active file where nothing proves that its head is on the device.
     pub(super) head_in_doubt: Option<BlockSequence>,
@@ -190,9 +194,10 @@ impl Journal {
             written: state.last,
             durable: state.durable,
             proven: state.durable,
+            rewriting: None,
             last_content: state.durable,
             proof_wanted: false,
-            unsynced_since: (state.durable < state.last).then_some(now.mono),
+            unsynced_since: None,
             idle_since: now.mono,
             growing: None,
             grow_after: Instant::ZERO,
@@ -214,6 +219,11 @@ impl Journal {
         self.gathered_bytes += entry.encoded_len();
         self.gathered.push_back((entry, need));
         self.enqueued += 1;
+    }
+
+    /// Says that all entries so far are those of the tail that the start has found.
+    pub(super) fn rewrites_tail(&mut self) {
+        self.rewriting = (self.durable < self.written).then_some((self.durable, self.enqueued));
     }
 
     /// Asks for a block that carries the mark of everything durable so far.
@@ -402,7 +412,7 @@ impl Journal {
             journal_id: self.id,
             sequence,
             position: self.position,
-            durable_mark: self.durable,
+            durable_mark: self.rewriting.map_or(self.durable, |(mark, _)| mark),
             wall: self.wall,
             hold_minutes: self.hold_minutes,
         };
@@ -595,6 +605,8 @@ impl Journal {
             }
         }
         self.done += plan.entries().len() as u64;
+        let done = self.done;
+        self.rewriting.take_if(|(_, entries)| *entries <= done);
         BlockDone { plan, block }
     }
 
@@ -630,7 +642,7 @@ impl Journal {
         digest.number(self.proven.0).number(self.last_content.0).number(self.position);
         digest.shown(&(self.active, &self.unsynced_since, self.idle_since, self.proof_wanted));
         digest.shown(&(self.growing, self.grow_after, self.starved, self.urgent, self.spare));
-        digest.shown(&self.head_in_doubt);
+        digest.shown(&(self.head_in_doubt, self.rewriting));
         digest.number(self.enqueued).number(self.done).signed(self.wall.0);
         digest.number(u64::from(self.hold_minutes)).number(self.next_file_number);
         digest.number(match &self.busy {

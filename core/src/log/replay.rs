@@ -124,12 +124,22 @@ impl LogStore {
         let mut scanned = recovery.scanned.take();
         if let Some(scanned) = &mut scanned {
             let mut dead = vec![false; scanned.entries.len()];
+            let tail = scanned.entries.partition_point(|(block, _)| *block <= scanned.durable);
             for (at, (sequence, entry)) in scanned.entries.iter().enumerate() {
-                if *sequence > cut && self.replay_entry(now, entry.clone())? {
-                    note_dead(&scanned.entries[..at], entry, &mut dead);
+                if *sequence <= cut {
+                    continue;
+                }
+                match self.replay_entry(now, entry.clone())? {
+                    Replayed::Vain => dead[at] = true,
+                    Replayed::Cut => note_dead(&scanned.entries[..at], entry, &mut dead),
+                    Replayed::Deleted(log) if at >= tail => {
+                        note_deleted(&scanned.entries[tail..at], log, &mut dead[tail..]);
+                    }
+                    Replayed::Done | Replayed::Deleted(_) => {}
                 }
             }
-            // They are not written again: behind the truncation they would come to life once more.
+            // They are not written again. Behind the truncation they would come to life once more; and a start that is
+            // killed while it writes the tail again leaves a part of it twice, of which the next would make thrice.
             let mut dead = dead.into_iter();
             scanned.entries.retain(|_| dead.next() == Some(false));
         }
@@ -142,12 +152,12 @@ impl LogStore {
         Ok(())
     }
 
-    /// Applies an entry. Returns whether it has cut a log back.
-    fn replay_entry(&mut self, now: Now, entry: Entry) -> Result<bool, String> {
+    /// Applies an entry, and tells what it has done.
+    fn replay_entry(&mut self, now: Now, entry: Entry) -> Result<Replayed, String> {
         match entry {
             Entry::Create { log, storage, name } => {
                 if self.logs.contains_key(&log) {
-                    return Ok(false);
+                    return Ok(Replayed::Vain);
                 }
                 let name = std::str::from_utf8(&name)
                     .ok()
@@ -160,19 +170,23 @@ impl LogStore {
                 self.logs.insert(log, PartitionLog::new(log, name, settings, limits));
             }
             Entry::Delete { log } => {
-                let Some(partition) = self.logs.remove(&log) else { return Ok(false) };
+                let Some(partition) = self.logs.remove(&log) else { return Ok(Replayed::Vain) };
                 self.cutting.remove(&log);
                 self.unwritten_bytes -= partition.unwritten_bytes();
                 if !partition.is_memory() {
                     let folder = partition.folder;
                     self.recovered_deletions.push((log, folder));
                 }
+                return Ok(Replayed::Deleted(log));
             }
             Entry::Truncate { log, cut } => return self.replay_cut(now, log, &cut),
             Entry::LogStart { log, start } => {
-                let Some(partition) = self.logs.get_mut(&log) else { return Ok(false) };
+                let Some(partition) = self.logs.get_mut(&log) else { return Ok(Replayed::Vain) };
                 // A start above the end: the batches between lay in blocks that were cut with it.
                 let start = start.min(partition.end);
+                if start <= partition.start {
+                    return Ok(Replayed::Vain);
+                }
                 // The entry may live in the page cache alone: its segments go once it is flushed.
                 let gone = partition.move_start(start);
                 let folder = &partition.folder;
@@ -180,9 +194,9 @@ impl LogStore {
                     .extend(gone.into_iter().map(|extent| (folder.clone(), extent)));
             }
             Entry::Append { log, append_ms, rolls, batch } => {
-                let Some(partition) = self.logs.get_mut(&log) else { return Ok(false) };
+                let Some(partition) = self.logs.get_mut(&log) else { return Ok(Replayed::Vain) };
                 if batch.base_offset() < partition.end {
-                    return Ok(false);
+                    return Ok(Replayed::Vain);
                 }
                 if batch.base_offset() > partition.end {
                     return Err(format!(
@@ -207,35 +221,41 @@ impl LogStore {
                 let is_news = self.vote.is_none_or(|(latest, chosen)| {
                     latest < epoch || (latest == epoch && chosen == NOBODY)
                 });
-                if is_news {
-                    self.vote = Some((epoch, candidate));
+                if !is_news {
+                    return Ok(Replayed::Vain);
                 }
+                self.vote = Some((epoch, candidate));
             }
             Entry::Reserve { log, end } => {
-                if let Some(partition) = self.logs.get_mut(&log) {
-                    // Nothing of a memory log is left; it goes on where no offset was given out.
-                    partition.reserved = partition.reserved.max(end);
-                    partition.start = partition.reserved;
-                    partition.end = partition.reserved;
-                    partition.written_end = partition.reserved;
+                let Some(partition) = self.logs.get_mut(&log) else { return Ok(Replayed::Vain) };
+                // Nothing of a memory log is left; it goes on where no offset was given out.
+                let reserved = partition.reserved.max(end);
+                let is_known =
+                    [partition.reserved, partition.start, partition.end, partition.written_end];
+                if is_known == [reserved; 4] {
+                    return Ok(Replayed::Vain);
                 }
+                partition.reserved = reserved;
+                partition.start = reserved;
+                partition.end = reserved;
+                partition.written_end = reserved;
             }
-            Entry::Close => {}
+            Entry::Close => return Ok(Replayed::Vain),
         }
-        Ok(false)
+        Ok(Replayed::Done)
     }
 
     /// Cuts a log back as it was. One that was carried out already, because a start wrote its entry once
     /// more, is passed over; so is one whose log ends before the cut, because what was between was cut by
     /// a later one and not written again.
-    fn replay_cut(&mut self, now: Now, log: TopicPartition, cut: &Cut) -> Result<bool, String> {
-        let Some(partition) = self.logs.get_mut(&log) else { return Ok(false) };
+    fn replay_cut(&mut self, now: Now, log: TopicPartition, cut: &Cut) -> Result<Replayed, String> {
+        let Some(partition) = self.logs.get_mut(&log) else { return Ok(Replayed::Vain) };
         if cut.number <= partition.last_cut {
-            return Ok(false);
+            return Ok(Replayed::Vain);
         }
         partition.last_cut = cut.number;
         if partition.is_memory() || (!cut.anew && cut.end > partition.end) {
-            return Ok(false);
+            return Ok(Replayed::Done);
         }
         let before = partition.unwritten_bytes();
         let last = partition.segments.iter().rev().map(|segment| segment.extent);
@@ -277,7 +297,7 @@ impl LogStore {
         self.unwritten_bytes -= before - partition.unwritten_bytes();
         self.forget_beyond(log, lowest, cut.end);
         self.note_files(log, segment, &gone);
-        Ok(true)
+        Ok(Replayed::Cut)
     }
 
     /// Looks into the folders that may hold files from after the checkpoint.
@@ -423,6 +443,7 @@ impl LogStore {
         } else {
             journal.enqueue(Entry::Close, Need::Flushed);
         }
+        journal.rewrites_tail();
         self.journal = Some(journal);
         self.retention.begin(now, wall, config.retention_check_interval_ms);
         self.note_foreign(fx);
@@ -507,6 +528,39 @@ impl LogStore {
             vote: self.vote,
         });
         self.advance_cuts(fx);
+    }
+}
+
+/// What an entry of the journal has done to the logs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Replayed {
+    /// Nothing: what it says was so before.
+    Vain,
+    /// What it says.
+    Done,
+    /// It has cut a log back.
+    Cut,
+    /// It has deleted a log.
+    Deleted(TopicPartition),
+}
+
+/// Notes which earlier entries of the tail need not be written again, because their log is deleted. Where the
+/// log was made in the tail, that is: for the files that it may have, the deletion must find it.
+fn note_deleted(earlier: &[(BlockSequence, Entry)], of: TopicPartition, dead: &mut [bool]) {
+    let mut is_first = true;
+    for ((_, entry), dead) in earlier.iter().zip(dead) {
+        let made = matches!(entry, Entry::Create { log, .. } if *log == of);
+        let is_of = match entry {
+            Entry::Append { log, .. }
+            | Entry::LogStart { log, .. }
+            | Entry::Truncate { log, .. }
+            | Entry::Create { log, .. }
+            | Entry::Delete { log }
+            | Entry::Reserve { log, .. } => *log == of,
+            Entry::Vote { .. } | Entry::Close => false,
+        };
+        *dead |= is_of && !(made && is_first);
+        is_first &= !is_of;
     }
 }
 

@@ -332,8 +332,12 @@ impl Scan {
         self.goes_on = false;
         self.position = ALIGNMENT as u64;
         self.want = CHUNK;
-        // A file is taken into use only when everything before it is durable.
-        self.out.durable = self.out.durable.max(self.last);
+        // A file is taken into use only when everything before it is durable, but by a start that still writes again
+        // what it found. Marks tell that it has come further.
+        let first = self.files[self.order[self.at]].first_sequence;
+        if self.out.durable.incarnation() == first.incarnation() {
+            self.out.durable = self.out.durable.max(self.last);
+        }
         self.out.end = Some((self.order[self.at], ALIGNMENT as u64));
     }
 
@@ -625,6 +629,23 @@ mod tests {
         let scanned = disk.scan(None).expect("clean");
         assert_eq!((scanned.last, scanned.end), (sequence(2, 1), Some((1, 8192))));
         assert_eq!(scanned.durable, sequence(1, 3));
+    }
+
+    #[test]
+    fn a_head_proves_nothing_that_its_start_had_still_to_write_again() {
+        let mut disk = three_blocks();
+        disk.head(1, sequence(2, 1));
+        assert_eq!(disk.scan(None).expect("clean").durable, sequence(1, 2));
+
+        // Of what it found a part was written again before that file was taken into use.
+        let mut disk = three_blocks();
+        disk.block(0, 4 * 4096, sequence(2, 1), sequence(1, 2));
+        disk.head(1, sequence(2, 2));
+        assert_eq!(disk.scan(None).expect("clean").durable, sequence(1, 2));
+
+        disk.block(0, 5 * 4096, sequence(2, 2), sequence(2, 1));
+        disk.head(1, sequence(2, 3));
+        assert_eq!(disk.scan(None).expect("clean").durable, sequence(2, 2));
     }
 
     #[test]

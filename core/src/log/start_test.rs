@@ -403,3 +403,52 @@ fn a_head_that_is_read_wrongly_once_loses_nothing_and_keeps_no_node_from_startin
         assert_eq!(node.fetch_all(log).len(), 3, "astray: {is_astray}");
     }
 }
+
+/// Bytes that each of so many starts adds to the journal, where each is killed once it has written the tail again and
+/// before anything proves that.
+fn added_by_killed_starts(node: &mut Node, starts: usize) -> Vec<usize> {
+    let used = |node: &Node| -> usize {
+        let journal = node.disk.files.iter().filter(|(name, _)| name.ends_with(".journal"));
+        let ends = journal.filter_map(|(_, content)| content.iter().rposition(|byte| *byte != 0));
+        ends.map(|end| (end + 1).next_multiple_of(4096)).sum()
+    };
+    let mut added = Vec::new();
+    for _ in 0..starts {
+        let before = used(node);
+        node.restart();
+        added.push(used(node) - before);
+    }
+    added
+}
+
+#[test]
+fn starts_that_are_killed_before_their_tail_is_proven_do_not_make_it_longer() {
+    let mut node = Node::new();
+    let log = node.create(1, settings());
+    node.append(log, &[7; 3_000]);
+
+    let added = added_by_killed_starts(&mut node, 6);
+
+    // A file that is taken into use has a head.
+    assert!(added.iter().all(|&bytes| bytes > 0 && bytes <= 2 * 4096), "{added:?}");
+    assert_eq!(node.fetch_all(log).len(), 1);
+}
+
+#[test]
+fn a_log_that_was_made_and_deleted_in_the_tail_makes_it_no_longer_over_killed_starts() {
+    let mut node = Node::new();
+    let stays = node.create(1, settings());
+    node.holds = Some(".journal");
+    node.append(stays, b"holds the journal up");
+    let goes = node.create(2, settings());
+    node.append(goes, &[7; 3_000]);
+    node.store.delete(node.now, goes, &mut node.fx);
+    node.let_go();
+    node.settle();
+
+    let added = added_by_killed_starts(&mut node, 6);
+
+    assert!(added.iter().all(|&bytes| bytes > 0 && bytes <= 2 * 4096), "{added:?}");
+    assert_eq!(node.store.log_end_offset(goes), None);
+    assert!(!node.disk.directories.contains("topic2-0"));
+}
