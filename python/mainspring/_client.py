@@ -124,6 +124,7 @@ def _close_all() -> None:
     if left:
         message = "the program ended before %d of its records were acknowledged; close() or flush() waits longer"
         logging.getLogger("mainspring").warning(message, left)
+    _log.drain()
     for process in list(_processes):
         # A finalizer does nothing by itself any more when the interpreter ends.
         kept = process._ends.detach()

@@ -20,6 +20,7 @@ from mainspring._client import (
 )
 from mainspring._config import Setting, to_settings
 from mainspring._native import Message, MessageBatch
+from mainspring._producer import INTERRUPTED_WITHIN
 from mainspring._topic import Topic
 from mainspring._types import TopicPartition, _millis
 from mainspring.errors import ConfigError
@@ -421,7 +422,13 @@ class Consumer(ConsumerCore[K, V]):
         return committed
 
     def close(self, timeout: float = 30.0) -> None:
-        """Stores what is processed, where commits are automatic, leaves the group, and ends."""
+        """Stores what is processed, where commits are automatic, leaves the group, and ends.
+
+        Args:
+            timeout: Most seconds to wait for the group, which may not be reached. What could not be stored is read
+                again, and the log `mainspring` has a warning. A block that an error ends waits for 5 s, and one
+                that Ctrl-C ends for 1 s.
+        """
         wait(self._close(timeout), timeout + 5.0, "closing the consumer")
 
     def __enter__(self) -> Self:
@@ -434,7 +441,15 @@ class Consumer(ConsumerCore[K, V]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self.close(closing_within(error))
+
+
+def closing_within(error: BaseException | None) -> float:
+    """How long a consumer whose block ends so waits for its group, in seconds: what went wrong first is what counts, and
+    what is not stored is read again."""
+    if error is None:
+        return 30.0
+    return 5.0 if isinstance(error, Exception) else INTERRUPTED_WITHIN
 
 
 def check_batches(consumer: ConsumerCore[Any, Any], most: int, max_wait: float | None) -> None:

@@ -17,6 +17,8 @@ Delay = float | timedelta
 # The longest name of a record, in bytes.
 _ID_BYTES = 256
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Who names a number below this means seconds since 1970: as milliseconds it is before March 1973.
+_SECONDS_BELOW = 100_000_000_000
 # The end of the year 9999.
 _LAST_MILLIS = 253_402_300_799_999
 
@@ -83,6 +85,12 @@ def moment_millis(deliver_at: datetime | int) -> int:
         raise TypeError(message)
     if isinstance(deliver_at, int):
         millis = deliver_at
+        if 0 < millis < _SECONDS_BELOW:
+            message = (
+                f"deliver_at {deliver_at} is a moment in {1970 + millis // 31_556_952_000} in milliseconds since 1970; "
+                "seconds are multiplied by 1000, and a while from now is delay="
+            )
+            raise ValueError(message)
     else:
         _millis(deliver_at)
         # Rounded up: a record never comes before its time.

@@ -25,6 +25,13 @@ def begin() -> None:
             threading.Thread(target=_run, name="mainspring-log", daemon=True).start()
 
 
+def drain() -> None:
+    """Logs what nobody has taken yet, at the end of the program."""
+    if _process == os.getpid():
+        for told in _native._told(0.0):
+            _log.warning(told)
+
+
 def _run() -> None:
     while True:
         for told in _native._told(3600.0):

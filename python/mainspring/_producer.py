@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import weakref
@@ -10,7 +11,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from mainspring import _native
+from mainspring import _callbacks, _native
 from mainspring._client import (
     Bootstrap,
     bootstrap_text,
@@ -58,6 +59,9 @@ _ELSEWHERE = {
 
 # How long a producer whose block an interrupt ends sends what it has taken, in seconds.
 INTERRUPTED_WITHIN = 1.0
+
+STILL_CALLED = "callbacks of deliveries have not returned in time; they go on"
+_log = logging.getLogger("mainspring")
 
 
 class ProducerCore(_native.ProducerBase):
@@ -382,7 +386,7 @@ class Producer(ProducerCore):
             self._note_features(topic, feature, told)
 
     def flush(self, timeout: float | None = None) -> None:
-        """Sends what was taken so far and waits until all of it is reported.
+        """Sends what was taken so far and waits until all of it is reported, and callbacks of that have returned.
 
         Args:
             timeout: Most seconds to wait, `None` for as long as it takes; each record is reported
@@ -399,15 +403,17 @@ class Producer(ProducerCore):
         ...     producer.pending
         0
         """
+        begun = time.monotonic()
         call = self._flush()
         if not call.wait(timeout):
             raise FlushTimeout.of(self.pending, timeout)
         call.take()
+        _wait_for_callbacks(None if timeout is None else timeout - (time.monotonic() - begun))
         self._tell_lost()
 
     def close(self, timeout: float = 30.0) -> None:
-        """Sends what was taken, waits for its reports, and ends. Closing it again does nothing. A
-        transaction that is open is aborted.
+        """Sends what was taken, waits for its reports and their callbacks, and ends. Closing it again does
+        nothing. A transaction that is open is aborted.
 
         Args:
             timeout: Most seconds to wait.
@@ -430,6 +436,7 @@ class Producer(ProducerCore):
                 left = wait(self._close(timeout), timeout + 5.0, "closing the producer")
                 if left:
                     raise FlushTimeout.of(left, timeout)
+                _wait_for_callbacks(timeout - (time.monotonic() - begun))
         finally:
             if self._checker is not None:
                 self._checker.join(max(0.0, timeout - (time.monotonic() - begun)))
@@ -452,6 +459,13 @@ class Producer(ProducerCore):
             self._finish(30.0 if isinstance(error, Exception) else INTERRUPTED_WITHIN)
         except MainspringError as problem:
             error.add_note(f"The producer was closed with records on their way: {problem}")
+
+
+def _wait_for_callbacks(timeout: float | None) -> None:
+    """Waits for what is called for deliveries that are done. Callbacks that take longer go on, and the log tells."""
+    event = threading.Event()
+    if _callbacks.settle(event.set) and not event.wait(None if timeout is None else max(0.0, timeout)):
+        _log.warning(STILL_CALLED)
 
 
 def check_many(records: object) -> None:

@@ -53,7 +53,19 @@ class TestBroker(Broker):
     @cached_property
     def admin(self) -> Admin:
         """An administrator of this broker."""
+        self._check_open()
         return Admin(self.bootstrap)
+
+    def mend(self) -> str | None:
+        """Has all nodes run again, and tells what one was left as; `None` where all run."""
+        if self._is_stopped:
+            return "stopped"
+        states = {node.state for node in self.nodes.values()}
+        if "paused" in states:
+            self.resume()
+        if states & {"killed", "failed"}:
+            self.restart()
+        return next((state for state in ("failed", "killed", "paused") if state in states), None)
 
     def new_topic(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import shutil
@@ -115,6 +116,8 @@ class Broker(_Reached):
         node_id: The broker's number, 0 to 2147483647. Of several nodes it is the first one's.
         nodes: How many nodes, 1 to 9. A directory is opened with as many as it was made with, or more; those
             that are new, or have lost their folder, hold replicas and do not vote.
+        insecure: Whether the host may be one that other machines reach. There is neither TLS nor authentication:
+            anybody who reaches it can read and write everything.
         settings: Broker settings by Kafka's names, such as `{"num.partitions": 3}`.
 
     Raises:
@@ -137,9 +140,11 @@ class Broker(_Reached):
         port: int = 0,
         node_id: int = 1,
         nodes: int = 1,
+        insecure: bool = False,
         settings: Mapping[str, Setting] | None = None,
     ) -> None:
         _check_port(port)
+        _check_exposed(host, insecure)
         asked: object = nodes
         if not isinstance(asked, int) or isinstance(asked, bool):
             message = f"nodes is a number from 1 to 9, and not {asked!r}"
@@ -170,6 +175,7 @@ class Broker(_Reached):
         *,
         host: str = "127.0.0.1",
         port: int = 0,
+        insecure: bool = False,
         settings: Mapping[str, Setting] | None = None,
     ) -> SpawnedBroker:
         """Starts a broker in a process of its own: for load tests, for programs that hold the
@@ -179,7 +185,7 @@ class Broker(_Reached):
         ...     broker.is_running
         True
         """
-        return SpawnedBroker(data_dir, host=host, port=port, settings=settings)
+        return SpawnedBroker(data_dir, host=host, port=port, insecure=insecure, settings=settings)
 
     @property
     def bootstrap(self) -> str:
@@ -325,11 +331,15 @@ class SpawnedBroker(_Reached):
         *,
         host: str = "127.0.0.1",
         port: int = 0,
+        insecure: bool = False,
         settings: Mapping[str, Setting] | None = None,
     ) -> None:
         _check_port(port)
+        _check_exposed(host, insecure)
         where = ["--memory"] if data_dir is None else ["--data-dir", os.fspath(data_dir)]
         self._command = [sys.executable, "-m", "mainspring._spawned", "serve", *where, "--console", "off"]
+        if insecure:
+            self._command.append("--insecure")
         for key, value in {**_EMBEDDED, **(settings or {})}.items():
             self._command += ["--set", f"{key}={_text(value)}"]
         self._start(f"{host}:{port}")
@@ -466,6 +476,25 @@ def _check_port(port: int) -> None:
     if not 0 <= port <= 65_535:
         message = f"a port is a number from 0 to 65535, and not {port}; 0 takes one that is free"
         raise ConfigError(message)
+
+
+def _check_exposed(host: str, insecure: bool) -> None:
+    address = None
+    with suppress(ValueError):
+        address = ipaddress.ip_address(host.strip("[]"))
+    if address is not None and address.is_unspecified:
+        message = (
+            f"clients are told the host and cannot connect to {host}, which stands for all addresses; "
+            "name one that they reach"
+        )
+        raise ConfigError(message)
+    if insecure or host.lower() == "localhost" or (address is not None and address.is_loopback):
+        return
+    message = (
+        f"will not listen on {host}: without TLS and authentication anybody who reaches it could read and write "
+        "everything; use a loopback address, or insecure=True if the network is trusted"
+    )
+    raise ConfigError(message)
 
 
 def _text(value: Setting) -> str:

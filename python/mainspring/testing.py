@@ -28,7 +28,11 @@ __all__ = [
     "mainspring_cluster",
     "mainspring_topic",
     "pytest_configure",
+    "pytest_runtest_teardown",
 ]
+
+# The broker of the test run, while there is one.
+_shared: TestBroker | None = None
 
 _MARKERS = (
     "mainspring_topic(partitions=None, config=None): how the topic of the fixture mainspring_topic is made",
@@ -44,11 +48,31 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def mainspring_broker() -> Iterator[TestBroker]:
-    """A broker in memory that lives as long as the test run, a `TestBroker`."""
+    """A broker in memory that lives as long as the test run, a `TestBroker`.
+
+    A test may kill it and restart it. One that leaves it killed, paused or stopped fails at its end.
+    """
+    global _shared
     from mainspring._testing import TestBroker
 
     with TestBroker() as broker:
-        yield broker
+        _shared = broker
+        try:
+            yield broker
+        finally:
+            _shared = None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Sees to it that no test suffers from what another has done to the broker of the test run."""
+    left = _shared.mend() if _shared is not None else None
+    if left is not None:
+        message = (
+            f"the test has left the broker of the test run {left}; restart() or resume() it, or use "
+            "mainspring_cluster, or a Broker of the test's own"
+        )
+        item.addfinalizer(lambda: pytest.fail(message, pytrace=False))
 
 
 @pytest.fixture
@@ -60,8 +84,7 @@ def mainspring_cluster(request: pytest.FixtureRequest) -> Iterator[TestBroker]:
     """
     from mainspring._testing import TestBroker
 
-    marker = request.node.get_closest_marker("mainspring_cluster")
-    asked = marker.kwargs if marker is not None else {}
+    asked = _asked_by_marker(request, "mainspring_cluster", ("nodes", "settings"))
     with TestBroker(**{"nodes": 3, **asked}) as broker:
         yield broker
 
@@ -74,12 +97,23 @@ def mainspring_topic(
 
     It has one partition, unless the test is marked: `@pytest.mark.mainspring_topic(partitions=3)`.
     """
-    marker = request.node.get_closest_marker("mainspring_topic")
-    asked = marker.kwargs if marker is not None else {}
+    asked = _asked_by_marker(request, "mainspring_topic", ("partitions", "config"))
     name = re.sub(r"[^a-zA-Z0-9._-]+", "-", request.node.name)
     topic = mainspring_broker.new_topic(name, **asked)
     yield topic
     mainspring_broker.admin.delete_topic(topic, missing_ok=True)
+
+
+def _asked_by_marker(
+    request: pytest.FixtureRequest, name: str, known: tuple[str, ...]
+) -> dict[str, Any]:
+    """What a test asks for by its marker."""
+    marker = request.node.get_closest_marker(name)
+    if marker is None:
+        return {}
+    if marker.args or not set(marker.kwargs) <= set(known):
+        pytest.fail(f"@pytest.mark.{name} takes {' and '.join(known)}, by name", pytrace=False)
+    return dict(marker.kwargs)
 
 
 def __getattr__(name: str) -> Any:

@@ -207,6 +207,17 @@ def test_a_broker_that_was_stopped_opens_no_clients():
             mainspring.Broker(nodes=nodes)
 
 
+def test_a_broker_is_shown_to_the_network_by_order_alone():
+    for open_one in (mainspring.Broker, mainspring.Broker.spawn):
+        with pytest.raises(mainspring.ConfigError, match="insecure=True if the network is trusted"):
+            open_one(host="192.0.2.1")
+        with pytest.raises(mainspring.ConfigError, match="stands for all addresses"):
+            open_one(host="0.0.0.0", insecure=True)
+    for host in ("localhost", "127.0.0.1", "::1"):
+        with mainspring.Broker(host=host) as broker:
+            assert broker.is_running
+
+
 def test_a_broker_is_not_pickled():
     with mainspring.Broker() as broker, pytest.raises(TypeError, match="bootstrap"):
         pickle.dumps(broker)

@@ -6,6 +6,7 @@ import logging
 import os
 import queue
 import random
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -579,6 +580,32 @@ def test_settings_of_the_other_client_and_empty_names_are_refused(client, broker
         client.producer(broker.bootstrap, transactional_id="")
     with pytest.raises(mainspring.ConfigError, match="not named by URLs"):
         client.producer("http://localhost:9092")
+
+
+def test_a_flush_and_the_end_of_a_block_wait_for_callbacks(client, broker, topic):
+    called = []
+    with client.producer(broker.bootstrap) as producer:
+        for expected in (300, 600):
+            for _ in range(300):
+                producer.send(topic, b"v").add_done_callback(lambda done: called.append(done.result().offset))
+            if expected == 300:
+                producer.flush(timeout=20)
+                assert len(called) == expected
+    assert sorted(called) == list(range(600))
+
+
+def test_a_callback_that_never_returns_holds_a_flush_up_for_its_time_alone(client, broker, topic, heard):
+    release = threading.Event()
+    with client.producer(broker.bootstrap) as producer:
+        producer.send(topic, b"v").add_done_callback(lambda _: release.wait(20))
+        producer.flush(timeout=0.3)
+        heard.wait_for("callbacks of deliveries have not returned in time; they go on")
+        release.set()
+        # One that flushes by itself waits for no callback.
+        again = threading.Event()
+        producer.send(topic, b"v").add_done_callback(lambda _: again.set())
+        producer.flush(timeout=20)
+        assert again.is_set()
 
 
 def test_who_subscribes_in_a_group_assigns_nothing(client, broker, topic):

@@ -127,6 +127,9 @@ def test_times_and_names_that_make_no_sense_are_refused():
     for wrong in (-1, 253_402_300_800_000):
         with pytest.raises(ValueError, match="9999"):
             moment_millis(wrong)
+    # Seconds, which would be a moment in 1970.
+    with pytest.raises(ValueError, match="in 1970 in milliseconds since 1970; seconds are multiplied by 1000"):
+        moment_millis(1_790_000_000)
     for wrong in ("tomorrow", True, 1.5, timedelta(hours=1)):
         with pytest.raises(TypeError, match="deliver_at"):
             moment_millis(wrong)

@@ -44,6 +44,49 @@ def test_fixtures_give_one_broker_to_all_tests_and_a_topic_to_each(pytester):
     pytester.runpytest("--strict-markers").assert_outcomes(passed=5)
 
 
+@pytest.mark.parametrize("left", ["kill", "pause", "stop"])
+def test_who_leaves_the_broker_of_the_run_in_ruins_fails_and_no_other(pytester, left):
+    pytester.makepyfile(
+        f"""
+        def test_kills_and_restarts(mainspring_broker, mainspring_topic):
+            mainspring_broker.kill()
+            mainspring_broker.restart()
+
+        def test_leaves_it(mainspring_broker, mainspring_topic):
+            mainspring_broker.{left}()
+
+        def test_after(mainspring_broker, mainspring_topic):
+            mainspring_broker.produce(mainspring_topic, [b"1"])
+        """
+    )
+    outcome = pytester.runpytest()
+    outcome.stdout.fnmatch_lines(["*the test has left the broker of the test run *"])
+    if left == "stop":
+        # Nothing brings it back; that is said at once.
+        outcome.stdout.fnmatch_lines(["*this broker was stopped; make another one*"])
+    else:
+        outcome.assert_outcomes(passed=3, errors=1)
+
+
+def test_a_marker_that_is_not_understood_is_refused(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.mainspring_topic(3)
+        def test_by_place(mainspring_topic):
+            pass
+
+        @pytest.mark.mainspring_topic(partition=3)
+        def test_by_another_name(mainspring_topic):
+            pass
+        """
+    )
+    outcome = pytester.runpytest()
+    outcome.assert_outcomes(errors=2)
+    outcome.stdout.fnmatch_lines(["*takes partitions and config, by name*"])
+
+
 def test_a_cluster_is_the_tests_own_and_made_as_the_marker_says(pytester):
     pytester.makepyfile(
         """

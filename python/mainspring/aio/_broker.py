@@ -141,11 +141,18 @@ class Broker(_Started[_sync.Broker]):
         port: int = 0,
         node_id: int = 1,
         nodes: int = 1,
+        insecure: bool = False,
         settings: Mapping[str, Setting] | None = None,
     ) -> None:
         super().__init__(
             lambda: _sync.Broker(
-                data_dir, host=host, port=port, node_id=node_id, nodes=nodes, settings=settings
+                data_dir,
+                host=host,
+                port=port,
+                node_id=node_id,
+                nodes=nodes,
+                insecure=insecure,
+                settings=settings,
             )
         )
 
@@ -156,6 +163,7 @@ class Broker(_Started[_sync.Broker]):
         *,
         host: str = "127.0.0.1",
         port: int = 0,
+        insecure: bool = False,
         settings: Mapping[str, Setting] | None = None,
     ) -> SpawnedBroker:
         """A broker in a process of its own, which `async with`, or `await start()`, starts.
@@ -166,7 +174,7 @@ class Broker(_Started[_sync.Broker]):
         >>> asyncio.run(main())
         True
         """
-        return SpawnedBroker(data_dir, host=host, port=port, settings=settings)
+        return SpawnedBroker(data_dir, host=host, port=port, insecure=insecure, settings=settings)
 
     @property
     def nodes(self) -> dict[int, NodeInfo]:
@@ -200,10 +208,11 @@ class SpawnedBroker(_Started[_sync.SpawnedBroker]):
         *,
         host: str = "127.0.0.1",
         port: int = 0,
+        insecure: bool = False,
         settings: Mapping[str, Setting] | None = None,
     ) -> None:
         super().__init__(
-            lambda: _sync.SpawnedBroker(data_dir, host=host, port=port, settings=settings)
+            lambda: _sync.SpawnedBroker(data_dir, host=host, port=port, insecure=insecure, settings=settings)
         )
 
     @property

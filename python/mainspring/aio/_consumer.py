@@ -18,6 +18,7 @@ from mainspring._consumer import (
     _assignment,
     _native_start,
     check_batches,
+    closing_within,
     lag_of,
     some_topics,
 )
@@ -275,7 +276,7 @@ class Consumer(ConsumerCore[K, V]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.close()
+        await self.close(closing_within(error))
 
 
 class _Batches(AsyncIterator[MessageBatch[K, V]]):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from mainspring import _native
+from mainspring import _callbacks, _native
 from mainspring._client import Bootstrap, topic_name
 from mainspring._config import Setting
 from mainspring._half import HeaderPairs, check_group
 from mainspring._later import Delay, ScheduleId, check_altered, handle_of
-from mainspring._producer import INTERRUPTED_WITHIN, ProducerCore, check_many, typed_records
+from mainspring._producer import INTERRUPTED_WITHIN, STILL_CALLED, ProducerCore, check_many, typed_records
 from mainspring._topic import Topic
 from mainspring.aio import _loop
 from mainspring.aio._half import Checker, CheckerTask, Half
@@ -23,6 +26,7 @@ from mainspring.errors import ConfigError, FlushTimeout, MainspringError
 __all__ = ["Producer"]
 
 _WINDOW = 4096
+_log = logging.getLogger("mainspring")
 
 
 class Producer(ProducerCore):
@@ -178,17 +182,19 @@ class Producer(ProducerCore):
         await _loop.wait(self._room(), timeout, "waiting for room")
 
     async def flush(self, timeout: float | None = None) -> None:
-        """Sends what was taken so far and waits until all of it is reported.
+        """Sends what was taken so far and waits until all of it is reported, and callbacks of that have returned.
 
         Raises:
             FlushTimeout: Records had no report after so many seconds; they are still on their way.
             MainspringError: A record was not stored whose delivery nobody has kept, as with
                 `mainspring.Producer.flush`.
         """
+        begun = time.monotonic()
         call = self._flush()
         if not await _loop.done(call, timeout):
             raise FlushTimeout.of(self.pending, timeout)
         call.take()
+        await _wait_for_callbacks(None if timeout is None else timeout - (time.monotonic() - begun))
         self._tell_lost()
 
     async def close(self, timeout: float = 30.0) -> None:
@@ -209,10 +215,12 @@ class Producer(ProducerCore):
             await checking.stop(timeout)
         if self.is_closed:
             return
+        begun = time.monotonic()
         self._end_helper()
         left = await _loop.wait(self._close(timeout), timeout + 5.0, "closing the producer")
         if left:
             raise FlushTimeout.of(left, timeout)
+        await _wait_for_callbacks(timeout - (time.monotonic() - begun))
 
     async def __aenter__(self) -> Self:
         self._check_open()
@@ -233,3 +241,19 @@ class Producer(ProducerCore):
             await self._finish(30.0 if isinstance(error, Exception) else INTERRUPTED_WITHIN)
         except MainspringError as problem:
             error.add_note(f"The producer was closed with records on their way: {problem}")
+
+
+async def _wait_for_callbacks(timeout: float | None) -> None:
+    """Waits for what is called for deliveries that are done. Callbacks that take longer go on, and the log tells."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+
+    def settled() -> None:
+        # The loop may have been closed meanwhile.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(lambda: future.done() or future.set_result(None))
+
+    if _callbacks.settle(settled):
+        await asyncio.wait([future], timeout=None if timeout is None else max(0.0, timeout))
+        if not future.done():
+            _log.warning(STILL_CALLED)
