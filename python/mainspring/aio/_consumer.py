@@ -130,8 +130,8 @@ class Consumer(ConsumerCore[K, V]):
         """Returns the next message, `None` where none comes for so many seconds, and after `stop`."""
         self._check_open()
         if timeout is not None and not timeout >= 0:
-            message = f"{timeout} is no time to wait: give seconds from 0 on, or None to wait as long as it takes"
-            raise ConfigError(message)
+            why = f"{timeout} is no time to wait: give seconds from 0 on, or None to wait as long as it takes"
+            raise ConfigError(why)
         if not self._is_begun and self._topics:
             await self._begin()
         loop = asyncio.get_running_loop()

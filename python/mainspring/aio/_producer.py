@@ -248,10 +248,14 @@ async def _wait_for_callbacks(timeout: float | None) -> None:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
 
+    def end() -> None:
+        if not future.done():
+            future.set_result(None)
+
     def settled() -> None:
         # The loop may have been closed meanwhile.
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(lambda: future.done() or future.set_result(None))
+            loop.call_soon_threadsafe(end)
 
     if _callbacks.settle(settled):
         await asyncio.wait([future], timeout=None if timeout is None else max(0.0, timeout))
