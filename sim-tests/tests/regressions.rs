@@ -22,6 +22,20 @@ struct Failure {
 const FAILURES: &[Failure] = &[
     Failure {
         scenario: "disk-faults",
+        seed: 752,
+        story: "a bit flipped on the way from a producer file, and another from a segment that was read in its place: the \
+                partition took nothing more, a checkpoint covered what had come since and still named the producer file \
+                from before it, and the next start, which read that well, knew producers as they had been. Seeds 465, \
+                505, 702, 1962, 2262, 2537, 2634 and 2642 were the same. store_test.rs: \
+                producer_files_of_an_earlier_checkpoint_are_not_taken_for_those_of_a_later_one",
+    },
+    Failure {
+        scenario: "disk-faults",
+        seed: 2_537,
+        story: "the same; before that, what a flush had failed for was lost, as in seed 2819",
+    },
+    Failure {
+        scenario: "disk-faults",
         seed: 2_819,
         story: "a flush failed, and the next start went on in another file of the journal, whose head then said that what \
                 stood in the page cache alone was durable; killed before it had written that again, it served it in \

@@ -15,7 +15,7 @@ use crate::log::api::{AppendError, FlushPolicy, LogEvent, LogSettings, Sequence,
 use crate::log::block::Entry;
 use crate::log::checkpoint::NOBODY;
 use crate::log::journal::Need;
-use crate::log::partition_log::{AppendLimits, PartitionLog};
+use crate::log::partition_log::{AppendLimits, PartitionLog, ProducerFiles};
 use crate::log::store::{LogStore, Phase};
 use crate::observe::ClusterEvent;
 use crate::record::batch::Batch;
@@ -276,7 +276,8 @@ impl LogStore {
     /// for a producer that it does not know.
     ///
     /// # Errors
-    /// The wire code to answer with: 45 for a gap, 47 for an old epoch, and so on.
+    /// The wire code to answer with: 45 for a gap, 47 for an old epoch, and so on; 2 where the log is damaged, so that
+    /// not all is known of its producers.
     pub fn check_sequence(
         &mut self,
         now: Now,
@@ -285,7 +286,12 @@ impl LogStore {
     ) -> Result<Sequence, ErrorCode> {
         let ids_max = self.config.producer_ids_max;
         let partition = self.logs.get_mut(&log).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        let verdict = partition.producers.check(now.mono, batch)?;
+        let verdict = partition.producers.check(now.mono, batch);
+        let is_known = matches!(verdict, Ok(Sequence::Duplicate { .. }));
+        if partition.producer_files == ProducerFiles::Unknown && !is_known {
+            return Err(ErrorCode::CorruptMessage);
+        }
+        let verdict = verdict?;
         if verdict == Sequence::Append {
             partition.producers.admit(now.mono, batch, ids_max)?;
         }

@@ -141,8 +141,11 @@ impl LogStore {
             let mut image = log.image_now();
             // What a durable checkpoint names is not touched; at the same offset it says the same.
             let named = log.image.as_ref().and_then(|old| old.producers_at);
-            if log.producer_files == ProducerFiles::Unknown {
-                image.producers_at = named;
+            let unknown = log.producer_files == ProducerFiles::Unknown;
+            if unknown {
+                // The next start finds no file of ours there, and looks into the segments again. The one before tells
+                // of a log that ended earlier: taken for this one's, it would let a batch in twice.
+                image.producers_at = Some(log.end);
             }
             next.logs.push((*id, image.clone()));
             if !log.is_memory() {
@@ -153,11 +156,13 @@ impl LogStore {
                 log.producer_files = ProducerFiles::Sound;
             }
             if let Some(at) = image.producers_at.filter(|at| lost || named != Some(*at)) {
-                next.snapshots.push((
-                    *id,
-                    segment_file(&log.folder, at, "producers"),
-                    log.producers.encode_sidecar(),
-                ));
+                if !unknown {
+                    next.snapshots.push((
+                        *id,
+                        segment_file(&log.folder, at, "producers"),
+                        log.producers.encode_sidecar(),
+                    ));
+                }
                 next.snapshots.push((
                     *id,
                     segment_file(&log.folder, at, "snapshot"),

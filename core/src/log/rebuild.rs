@@ -6,7 +6,8 @@
 //! counts as heard when its segment ended, which keeps it rather too long than too short.
 //!
 //! Invariants:
-//! 1. A batch counts only if it is whole, follows the one before it and has a right CRC.
+//! 1. A batch counts only if it is whole, follows the one before it and has a right CRC. Where one seems not to,
+//!    the place is read again, for a bit may have flipped on the way and not on the disk.
 //! 2. A log whose segments are damaged takes no produce afterwards, so what was not learned cannot
 //!    let a batch in twice.
 
@@ -28,6 +29,8 @@ use crate::time::Now;
 
 /// Bytes of one read, unless a batch is larger.
 const CHUNK: u64 = 1 << 20;
+/// How often a place is read that seems damaged.
+const READS_MAX: u32 = 3;
 /// Larger than any batch that can have been appended, in bytes; a length beyond is damage.
 const BATCH_MAX: u64 = 64 << 20;
 
@@ -51,6 +54,8 @@ pub(super) struct Walk {
     pub(super) want: u64,
     /// Where the next batch must begin.
     pub(super) expected: Offset,
+    /// How often the place where it stands has seemed damaged.
+    pub(super) doubts: u32,
 }
 
 /// What is wrong with a segment, if its log still needs it.
@@ -92,13 +97,20 @@ impl Rebuild {
 
 impl Walk {
     pub(super) const fn new(base: Offset) -> Self {
-        Self { position: 0, want: CHUNK, expected: base }
+        Self { position: 0, want: CHUNK, expected: base, doubts: 0 }
     }
 
     /// Goes on behind a batch.
     pub(super) fn pass(&mut self, batch: &Batch) {
         self.position += batch.size() as u64;
         self.expected = batch.next_offset();
+        self.doubts = 0;
+    }
+
+    /// Notes that the place where it stands seems damaged; returns whether that is to be believed.
+    const fn is_damaged(&mut self) -> bool {
+        self.doubts += 1;
+        self.doubts >= READS_MAX
     }
 
     /// Asks for so many bytes at least.
@@ -233,6 +245,10 @@ impl LogStore {
                 Next::More(_) => "a batch is cut off",
                 Next::Damage(why) => why,
             };
+            if !rebuild.walk.is_damaged() {
+                fx.mark(Mark::DamageReadAgain);
+                break;
+            }
             let what = format!("is damaged at byte {}: {damage}", rebuild.walk.position);
             let fault = Fault { log: *id, extent, offset: rebuild.walk.expected, what };
             self.recovery().faults.push(fault);

@@ -639,6 +639,67 @@ fn damaged_producer_files_of_a_damaged_log_let_no_batch_in() {
 }
 
 #[test]
+fn a_bit_that_flips_on_the_way_from_a_segment_makes_no_log_damaged() {
+    let (mut node, log) = node_with_damaged_producer_files();
+    node.disk.flips = Some(("topic1-0/00000000000000000000.log".to_owned(), 2_000));
+
+    node.restart();
+
+    assert!(node.disk.flips.is_none(), "it was read wrongly");
+    assert_eq!(node.store.damaged_at(log), None);
+    let verdict = node.store.check_sequence(node.now, log, &batch(b"x", Some(producer(100))));
+    assert_eq!(verdict, Ok(Sequence::Append));
+}
+
+/// Both are damaged at one start, and readable again at the next: what was learned in between was not all.
+#[test]
+fn producer_files_of_an_earlier_checkpoint_are_not_taken_for_those_of_a_later_one() {
+    let (mut node, log) = node_with_damaged_producer_files();
+    node.restart();
+    node.store.stop(node.now, &mut node.fx);
+    node.settle();
+    node.restart();
+    for sequence in 100..105 {
+        let batch = batch(&[3; 400], Some(producer(sequence)));
+        let taken = node.store.append(node.now, log, LeaderEpoch(1), batch, &mut node.fx);
+        taken.expect("the append is taken");
+        node.settle();
+    }
+    let sound = node.disk.files.clone();
+    for (name, content) in &mut node.disk.files {
+        if [".producers", ".snapshot"].iter().any(|ending| name.ends_with(ending)) {
+            content.fill(0);
+        } else if name == "topic1-0/00000000000000000000.log" {
+            content[2_000] ^= 1;
+        }
+    }
+    node.restart();
+    for (back, code) in
+        [(1, Ok(())), (0, Err(ErrorCode::CorruptMessage)), (-7, Err(ErrorCode::CorruptMessage))]
+    {
+        let asked = batch(&[3; 400], Some(producer(105 - back)));
+        let verdict = node.store.check_sequence(node.now, log, &asked);
+        assert_eq!(verdict.map(|_| ()), code, "{back} back");
+    }
+    node.store.stop(node.now, &mut node.fx);
+    node.settle();
+    for (name, content) in sound {
+        if [".producers", ".snapshot"].iter().any(|ending| name.ends_with(ending)) {
+            node.disk.files.insert(name, content);
+        }
+    }
+    node.disk.files.get_mut("topic1-0/00000000000000000000.log").expect("a segment")[2_000] ^= 1;
+
+    node.restart();
+
+    for sequence in 100..105 {
+        let again = batch(&[3; 400], Some(producer(sequence)));
+        let verdict = node.store.check_sequence(node.now, log, &again);
+        assert!(matches!(verdict, Ok(Sequence::Duplicate { .. })), "{sequence}: {verdict:?}");
+    }
+}
+
+#[test]
 fn moving_the_start_removes_whole_segments_and_survives_a_crash() {
     let mut node = Node::new();
     let log = node.create(1, settings());
