@@ -561,8 +561,8 @@ impl State {
             NotTaken::NoTransaction => error_with(
                 py,
                 "TransactionStateError",
-                &"a producer with a transactional_id sends in transactions alone; send by the \
-                  one that producer.transaction() gives, or by a producer without the id",
+                &"a producer with a transactional_id sends in transactions alone; send within `with \
+                  producer.transaction() as tx:`, or by a producer without the id",
                 &context,
             ),
             NotTaken::TransactionFailed => {

@@ -132,7 +132,7 @@ breakable = pytest.mark.skipif(
 def test_a_panic_in_the_background_reaches_every_thread_that_waits():
     nowhere = "127.0.0.1:1"
     producer = mainspring.Producer(nowhere, linger_ms=60_000)
-    consumer = mainspring.Consumer(nowhere)
+    consumer = mainspring.Consumer(nowhere, topics="t", group="g")
     admin = mainspring.Admin(nowhere)
     delivery = producer.send("t", b"")
     called = threading.Event()
@@ -162,7 +162,7 @@ def test_a_panic_in_the_background_reaches_every_coroutine_that_waits():
     async def work() -> list[object]:
         nowhere = "127.0.0.1:1"
         producer = mainspring.aio.Producer(nowhere, linger_ms=60_000)
-        consumer = mainspring.aio.Consumer(nowhere)
+        consumer = mainspring.aio.Consumer(nowhere, topics="t", group="g")
         admin = mainspring.aio.Admin(nowhere)
         waiting = asyncio.gather(
             _result(producer.send("t", b"")),
