@@ -26,7 +26,7 @@ const FAILURES: &[Failure] = &[
         story: "a bit flipped on the way from a producer file, and another from a segment that was read in its place: the \
                 partition took nothing more, a checkpoint covered what had come since and still named the producer file \
                 from before it, and the next start, which read that well, knew producers as they had been. Seeds 465, \
-                505, 702, 1962, 2262, 2537, 2634 and 2642 were the same. store_test.rs: \
+                505, 702, 1962, 2262, 2537, 2634 and 2642 were the same. damage_test.rs: \
                 producer_files_of_an_earlier_checkpoint_are_not_taken_for_those_of_a_later_one",
     },
     Failure {
@@ -272,7 +272,7 @@ const FAILURES: &[Failure] = &[
         seed: 752_829_448_462,
         story: "a deletion stood behind more than the files of the journal took: no checkpoint began before it was \
                 durable, no file was free without one, and the broker took nothing any more. \
-                store_test.rs: a_deletion_behind_more_than_the_ring_holds_does_not_stop_the_journal",
+                deletion_test.rs: a_deletion_behind_more_than_the_ring_holds_does_not_stop_the_journal",
     },
     Failure {
         scenario: "groups",

@@ -210,7 +210,8 @@ impl TestBroker {
                         error_code: self
                             .refused
                             .get(&*name)
-                            .map_or(ErrorCode::UnknownTopicOrPartition, |code| *code)
+                            .copied()
+                            .unwrap_or(ErrorCode::UnknownTopicOrPartition)
                             .code(),
                         name: Some(name),
                         ..MetadataResponseTopic::default()

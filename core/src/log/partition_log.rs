@@ -420,8 +420,8 @@ impl PartitionLog {
         self.written_end = self.written_end.min(end);
         self.run_end = self.run_end.min(end);
         self.dirty = true;
-        if self.producer_files == ProducerFiles::Sound {
-            // Of the same name there may be others.
+        if self.producer_files == ProducerFiles::Sound || self.damaged.is_none() {
+            // Of the same name there may be others; and what could not be learned was behind what is left.
             self.producer_files = ProducerFiles::Lost;
         }
         // These copies say what is flushed; the checkpoint under way has its own.

@@ -108,7 +108,7 @@ impl Walk {
     }
 
     /// Notes that the place where it stands seems damaged; returns whether that is to be believed.
-    const fn is_damaged(&mut self) -> bool {
+    fn is_damaged(&mut self) -> bool {
         self.doubts += 1;
         self.doubts >= READS_MAX
     }

@@ -783,6 +783,7 @@ impl Consumer {
     /// What waits to be told is about partitions that are not held any more, answers apart.
     fn forget_told(&mut self) {
         self.told = None;
+        self.refused.clear();
         self.events.retain(|told| {
             matches!(told.event, ConsumerEvent::Committed { .. } | ConsumerEvent::Fetched { .. })
         });
