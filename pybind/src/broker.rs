@@ -145,6 +145,17 @@ impl Broker {
     }
 }
 
+/// Returns who reaches a listener on a host: this "machine" alone, the "network", or "nobody" by that name.
+#[pyfunction]
+pub(crate) fn reach_of_host(host: String) -> &'static str {
+    let address = HostPort { host, port: 0 };
+    match (address.is_wildcard(), address.is_loopback()) {
+        (true, _) => "nobody",
+        (false, true) => "machine",
+        (false, false) => "network",
+    }
+}
+
 fn ids(nodes: &[i32]) -> Vec<NodeId> {
     nodes.iter().copied().map(NodeId).collect()
 }

@@ -42,6 +42,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(settings::check_settings, module)?)?;
     module.add_function(wrap_pyfunction!(settings::client_settings, module)?)?;
     module.add_function(wrap_pyfunction!(settings::explain_setting, module)?)?;
+    module.add_function(wrap_pyfunction!(settings::explain_topic, module)?)?;
+    module.add_function(wrap_pyfunction!(broker::reach_of_host, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::_after_fork, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::_shutdown, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::_left, module)?)?;

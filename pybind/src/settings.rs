@@ -5,6 +5,7 @@ use mainspring_core::client::producer::ProducerConfig;
 use mainspring_core::client::settings::{
     self, AdminConfig, ClientKind, SettingError, parse_bootstrap,
 };
+use mainspring_core::ids::TopicName;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -53,6 +54,12 @@ pub(crate) fn client_settings(
         let settings = settings::client_settings(kind_of(kind)?);
         Ok(settings.map(|def| (def.name, def.default, def.documentation)).collect())
     })
+}
+
+/// Returns what is wrong with the name of a topic, in words; `None` where nothing is.
+#[pyfunction]
+pub(crate) fn explain_topic(name: &str) -> Option<&'static str> {
+    TopicName::parse(name).err()
 }
 
 /// Returns what is wrong with the name of a setting, and the name that was probably meant;

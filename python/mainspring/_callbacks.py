@@ -64,7 +64,8 @@ def _run(queue: _native.CallbackQueue) -> None:
 def _call(delivery: _native.Delivery, callback: Callable[[Any], object]) -> None:
     try:
         callback(delivery)
-    except Exception:
+    except BaseException:
+        # Also `sys.exit()` ends the callback alone: others, and who waits for them, depend on this thread.
         _log.exception("a callback of a delivery failed")
 
 

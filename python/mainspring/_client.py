@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import re
 import time
 import weakref
 from collections.abc import Iterable, Mapping
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
 
 Bootstrap = str | Iterable[str] | None
 
-
-# What Kafka takes as a topic's name.
-_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 # How long the end of the program waits for what is on its way, of all clients together.
 _EXIT_SECONDS = 5.0
@@ -102,13 +98,9 @@ def topic_list(topics: str | Topic[Any, Any] | Iterable[str | Topic[Any, Any]] |
 
 def check_topic(name: str) -> None:
     """Refuses what no broker takes as a topic's name; a pattern is none."""
-    if name.startswith("^"):
-        return
-    if not _TOPIC.fullmatch(name) or name in (".", ".."):
-        message = (
-            f"{name[:300]!r} is no name of a topic: that has 1 to 249 letters, digits, dots, dashes and underscores"
-        )
-        raise ConfigError(message, context={"topic": name})
+    wrong = None if name.startswith("^") else _native.explain_topic(name)
+    if wrong is not None:
+        raise ConfigError(f"{name[:300]!r} is no name of a topic: {wrong}", context={"topic": name})
 
 
 @atexit.register

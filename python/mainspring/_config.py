@@ -56,8 +56,8 @@ def to_settings(
         if value is None:
             continue
         other = next((other for other, short in _SHORT.items() if said in short), kind)
-        if other != kind and said not in _SHORT[kind]:
-            message = f"{said} is a setting of a {other}, not of {_PHRASE[kind]}; leave it out here"
+        if other != kind:
+            message = f"{said} is a setting of {_PHRASE[other]}, not of {_PHRASE[kind]}; leave it out here"
             raise ConfigError(message, context={"setting": said})
         wrong = _native.explain_setting(kind, name)
         if wrong is not None:

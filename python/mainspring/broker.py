@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import shutil
@@ -479,16 +478,14 @@ def _check_port(port: int) -> None:
 
 
 def _check_exposed(host: str, insecure: bool) -> None:
-    address = None
-    with suppress(ValueError):
-        address = ipaddress.ip_address(host.strip("[]"))
-    if address is not None and address.is_unspecified:
+    reach = _native.reach_of_host(host)
+    if reach == "nobody":
         message = (
             f"clients are told the host and cannot connect to {host}, which stands for all addresses; "
             "name one that they reach"
         )
         raise ConfigError(message)
-    if insecure or host.lower() == "localhost" or (address is not None and address.is_loopback):
+    if insecure or reach == "machine":
         return
     message = (
         f"will not listen on {host}: without TLS and authentication anybody who reaches it could read and write "

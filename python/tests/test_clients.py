@@ -6,6 +6,7 @@ import logging
 import os
 import queue
 import random
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -606,6 +607,16 @@ def test_a_callback_that_never_returns_holds_a_flush_up_for_its_time_alone(clien
         producer.send(topic, b"v").add_done_callback(lambda _: again.set())
         producer.flush(timeout=20)
         assert again.is_set()
+
+
+def test_a_callback_that_exits_ends_itself_alone(client, broker, topic, heard):
+    called = threading.Event()
+    with client.producer(broker.bootstrap) as producer:
+        producer.send(topic, b"v").add_done_callback(lambda _: sys.exit(3))
+        producer.send(topic, b"v").add_done_callback(lambda _: called.set())
+        producer.flush(timeout=20)
+        assert called.is_set()
+    heard.wait_for("a callback of a delivery failed")
 
 
 def test_who_subscribes_in_a_group_assigns_nothing(client, broker, topic):
