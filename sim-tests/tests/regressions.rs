@@ -21,6 +21,12 @@ struct Failure {
 
 const FAILURES: &[Failure] = &[
     Failure {
+        scenario: "crash-points",
+        seed: 1_236_421_562,
+        story: "of the simulator itself: a truncation that did not survive brought back what a producer had sent before its \
+                epoch was raised, and it went on in the new one behind that",
+    },
+    Failure {
         scenario: "disk-faults",
         seed: 752,
         story: "a bit flipped on the way from a producer file, and another from a segment that was read in its place: the \

@@ -6,6 +6,7 @@ use mainspring_core::ids::{
     LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, TopicPartition,
 };
 use mainspring_core::log::{AppendError, FlushPolicy, Sequence};
+use mainspring_core::record::batch::Batch;
 use mainspring_core::record::builder::{BatchBuilder, Producer};
 use mainspring_core::record::compress::Codec;
 
@@ -289,7 +290,15 @@ impl Run {
                     self.promises.bases.insert(id, before.bases);
                     // What came behind the truncation is gone, also of producers that had sent nothing before.
                     self.promises.batches.retain(|(log, _), _| *log != id);
-                    self.promises.batches.extend(before.batches);
+                    // A producer that has gone on in another epoch since stays there.
+                    let epochs = &self.promises.epochs;
+                    let is_current = |place: &(TopicPartition, i64), batches: &[Batch]| {
+                        let epoch = epochs.get(place).copied().unwrap_or(0);
+                        batches.last().is_some_and(|batch| batch.producer_epoch().0 == epoch)
+                    };
+                    let kept = before.batches.into_iter();
+                    let kept = kept.filter(|(place, batches)| is_current(place, batches));
+                    self.promises.batches.extend(kept);
                     self.promises.stable.insert(id, before.stable);
                 }
             }
