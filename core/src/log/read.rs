@@ -414,11 +414,16 @@ impl LogStore {
         self.next_segment(job, fx);
     }
 
-    fn set_indexes(&mut self, job: &ReadJob, indexes: Indexes, rebuilt: bool) {
+    fn set_indexes(&mut self, job: &ReadJob, mut indexes: Indexes, rebuilt: bool) {
         let Some(partition) = self.logs.get_mut(&job.log) else { return };
         let whole =
             |extent: &Extent| extent.base == job.extent.base && extent.bytes == job.extent.bytes;
         if let Some(segment) = partition.segments.iter_mut().find(|s| whole(&s.extent)) {
+            // The segment may go on, and its next entry speaks for what has no entry yet, too.
+            let Extent { base, end, max_timestamp, .. } = segment.extent;
+            if base < end {
+                indexes.times.note_batch(max_timestamp, end.plus(-1));
+            }
             segment.indexes = Some(indexes);
             segment.indexes_dirty = rebuilt;
             partition.dirty |= rebuilt;

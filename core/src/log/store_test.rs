@@ -645,6 +645,36 @@ fn records_are_found_by_time_in_memory_and_in_segments() {
 }
 
 #[test]
+fn a_record_is_found_by_time_where_its_segment_went_on_after_a_start_with_earlier_ones() {
+    let mut node = Node::new();
+    let log = node.create(1, LogSettings { segment_bytes: 1 << 20, ..settings() });
+    let append = |node: &mut Node, time| {
+        let batch = batch_at(&[1; 400], time, None);
+        let taken = node.store.append(node.now, log, LeaderEpoch(1), batch, &mut node.fx);
+        node.settle();
+        taken.expect("the append is taken")
+    };
+    for number in 0..14 {
+        append(&mut node, 1_000 + number);
+    }
+    let latest = append(&mut node, 90_000);
+    node.pass(2_000);
+    node.store.begin_checkpoint(&mut node.fx);
+    node.settle();
+    node.restart();
+    // A read takes the indexes back from their files.
+    assert_eq!(node.fetch_all(log).len(), 15);
+
+    for number in 0..60 {
+        append(&mut node, 2_000 + number);
+    }
+    node.pass(2_000);
+
+    let found = node.find(log, TimeLookup::AtLeast(80_000)).expect("there is one");
+    assert_eq!(found.offset, latest);
+}
+
+#[test]
 fn a_lazy_log_is_stable_once_written_and_survives_a_process_crash() {
     let mut node = Node::with(LogConfig { journal_first_file_bytes: 256 << 10, ..SMALL });
     let log = node.create(1, LogSettings { flush: FlushPolicy::Lazy, ..settings() });
