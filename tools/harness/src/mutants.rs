@@ -9,10 +9,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::broker::root;
 use crate::checks::{Checks, Outcome, ensure};
@@ -21,8 +23,12 @@ use crate::random::Random;
 use crate::recovery::{self, RecoveryTest};
 use crate::simulator::Simulator;
 
-/// Longest time that one mutant is looked for.
-const BUDGET: Duration = Duration::from_secs(30);
+/// Longest time that the scenarios look for one mutant, a seed at a time.
+const BUDGET: Duration = Duration::from_secs(60);
+/// The same for the recovery test, which looks for those of the log room besides.
+const TEST_BUDGET: Duration = Duration::from_secs(30);
+/// How many mutants are looked for at a time.
+const WORKERS: usize = 2;
 /// Seeds that the controls run.
 const CONTROL_SEEDS: u64 = 20;
 
@@ -34,6 +40,11 @@ pub static ACTIVE: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::
 /// Returns whether the planted bug of that number is active.
 pub fn mutant(number: u32) -> bool {
     ACTIVE.load(std::sync::atomic::Ordering::Relaxed) == number
+}
+
+/// Returns whether any of these planted bugs is active.
+pub fn mutants(numbers: &[u32]) -> bool {
+    numbers.contains(&ACTIVE.load(std::sync::atomic::Ordering::Relaxed))
 }
 ";
 
@@ -71,11 +82,40 @@ struct Mutant {
     #[serde(default)]
     scenario: Option<String>,
     /// The file, from the root.
+    #[serde(default)]
     file: String,
     /// A piece of its text that occurs once.
+    #[serde(default)]
     anchor: String,
     /// What stands there instead.
+    #[serde(default)]
     replacement: String,
+    /// In place of an edit of its own: the bugs that are active together with it, each of which hides the others.
+    #[serde(default)]
+    together: Vec<String>,
+}
+
+impl Mutant {
+    fn number(&self) -> Outcome<u32> {
+        match self.id.strip_prefix('P') {
+            Some(number) => number.parse().map_err(|_| format!("{}: no number", self.id)),
+            None if self.id == "canary" => Ok(9999),
+            None => Err(format!("{} is neither P and a number nor canary", self.id)),
+        }
+    }
+
+    /// Returns what stands in place of the anchor: it asks for all numbers under which the bug is active.
+    fn edit(&self, all: &[Self]) -> Outcome<String> {
+        let own = self.number()?;
+        let mut numbers = vec![own];
+        for other in all.iter().filter(|other| other.together.contains(&self.id)) {
+            numbers.push(other.number()?);
+        }
+        if numbers.len() == 1 {
+            return Ok(self.replacement.clone());
+        }
+        Ok(self.replacement.replace(&format!("mutant({own})"), &format!("mutants(&{numbers:?})")))
+    }
 }
 
 /// Which simulations look for a planted bug.
@@ -135,39 +175,99 @@ pub(crate) fn run(checks: &mut Checks, mode: Mode, only: &[&str]) {
         .filter(|mutant| mutant.id != "canary" && is_asked_for(mutant))
         .filter(|mutant| mode != Mode::Network || mutant.tier == Tier::Network)
         .collect();
-    let mut survivors = Vec::new();
-    for mutant in &listed {
-        let name = format!("{} ({}) {}", mutant.id, mutant.difficulty, mutant.note);
-        let found = match mutant.tier {
-            Tier::Core => core.as_ref().and_then(|core| core.look(mutant, first)),
-            Tier::Network => {
-                let tests = network.as_ref().and_then(|network| network.as_ref().ok());
-                tests.and_then(|tests| find_in_network(tests, &mutant.id, first))
-            }
-        };
-        if let Some(kill) = found {
-            let expected = mutant.expected.join(" ");
-            checks.note(&name, Ok(format!("killed by {kill}, expected {expected}")));
-            continue;
-        }
-        survivors.push(mutant.id.clone());
-        checks.note(
-            &name,
-            match &mutant.survives {
-                Some(reason) => Ok(format!("survives: {reason}")),
-                None => Err("survived without a reason".to_owned()),
-            },
-        );
-    }
+    let network = network.and_then(Result::ok);
+    let mut found = Vec::new();
+    hunt(core.as_ref(), network.as_ref(), &listed, first, |mutant, kill| {
+        note(checks, mutant, kill.as_ref());
+        found.push((mutant, kill));
+    });
     if mode == Mode::Json {
-        let summary = json!({
-            "planted": listed.len(),
-            "killed": listed.len() - survivors.len(),
-            "survivors": survivors,
-            "seconds": start.elapsed().as_secs(),
-        });
-        println!("{summary}");
+        println!("{}", summary(&found, start.elapsed()));
     }
+}
+
+/// Looks for bugs, several at a time, and hands out what became of each as soon as it is known.
+fn hunt<'a>(
+    core: Option<&Core>,
+    network: Option<&NetworkTests>,
+    listed: &[&'a Mutant],
+    first: u64,
+    mut told: impl FnMut(&'a Mutant, Option<Kill>),
+) {
+    let next = AtomicUsize::new(0);
+    let (sender, receiver) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            let (next, sender) = (&next, sender.clone());
+            scope.spawn(move || {
+                while let Some(mutant) = listed.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let kill = match mutant.tier {
+                        Tier::Core => core.and_then(|core| core.look(mutant, first)),
+                        Tier::Network => {
+                            network.and_then(|network| find_in_network(network, &mutant.id, first))
+                        }
+                    };
+                    // Whoever receives them does so to the end.
+                    let _ = sender.send((*mutant, kill));
+                }
+            });
+        }
+        drop(sender);
+        for (mutant, kill) in receiver {
+            told(mutant, kill);
+        }
+    });
+}
+
+fn note(checks: &mut Checks, mutant: &Mutant, kill: Option<&Kill>) {
+    let name = format!("{} ({}) {}", mutant.id, mutant.difficulty, mutant.note);
+    let outcome = match (kill, &mutant.survives) {
+        (Some(kill), _) => Ok(format!("killed by {kill}, expected {}", mutant.expected.join(" "))),
+        (None, Some(reason)) => Ok(format!("survives: {reason}")),
+        (None, None) => Err("survived without a reason".to_owned()),
+    };
+    checks.note(&name, outcome);
+}
+
+/// What all of them came to: how many of each difficulty, how soon, and each by itself.
+fn summary(found: &[(&Mutant, Option<Kill>)], elapsed: Duration) -> Value {
+    let of = |difficulty: &str| {
+        let all = found.iter().filter(|(mutant, _)| mutant.difficulty == difficulty);
+        let killed = all.clone().filter(|(_, kill)| kill.is_some()).count();
+        json!({ "planted": all.count(), "killed": killed })
+    };
+    let mut times: Vec<f64> =
+        found.iter().filter_map(|(_, kill)| Some(kill.as_ref()?.after.as_secs_f64())).collect();
+    times.sort_by(f64::total_cmp);
+    let survivors = found.iter().filter(|(_, kill)| kill.is_none());
+    let survivors: Vec<&str> = survivors.map(|(mutant, _)| mutant.id.as_str()).collect();
+    let each: Vec<Value> = found
+        .iter()
+        .map(|(mutant, kill)| {
+            let kill = kill.as_ref();
+            json!({
+                "id": mutant.id,
+                "difficulty": mutant.difficulty,
+                "note": mutant.note,
+                "checker": kill.map(|kill| &kill.checker),
+                "scenario": kill.map(|kill| &kill.scenario),
+                "seed": kill.map(|kill| kill.seed),
+                "seconds": kill.map(|kill| kill.after.as_secs_f64()),
+                "survives": mutant.survives,
+            })
+        })
+        .collect();
+    json!({
+        "planted": found.len(),
+        "killed": times.len(),
+        "easy": of("E"),
+        "medium": of("M"),
+        "hard": of("H"),
+        "median_seconds": times.get(times.len() / 2),
+        "survivors": survivors,
+        "seconds": elapsed.as_secs(),
+        "mutants": each,
+    })
 }
 
 /// Reads the list and makes the edited tree.
@@ -224,10 +324,12 @@ impl Core {
                 Err(problem) => checks.note("the recovery test", Err(problem)),
             }
         }
-        // The standard load is gentle and long; what is on trial may find what its clean seeds pass.
+        // The standard load is gentle and long, the script is long; what is on trial may find what its clean
+        // seeds pass.
         let mut hunting = scenarios;
-        hunting.retain(|scenario| scenario != "standard");
-        hunting.push("disk-faults".to_owned());
+        hunting.retain(|scenario| !["standard", "storage-script"].contains(&scenario.as_str()));
+        hunting.extend(["disk-faults", "storage-script"].map(str::to_owned));
+        let (ordinary, edited) = (ordinary.one_by_one(), edited.one_by_one());
         Some(Self { ordinary, edited, scenarios: hunting, test })
     }
 
@@ -236,10 +338,13 @@ impl Core {
         let id = &mutant.id;
         if let Some(scenario) = &mutant.scenario {
             let only = std::slice::from_ref(scenario);
-            return find(&self.ordinary, &self.edited, only, id, first, 2 * BUDGET);
+            return find(&self.ordinary, &self.edited, only, id, first, BUDGET);
         }
-        find(&self.ordinary, &self.edited, &self.scenarios, id, first, BUDGET)
-            .or_else(|| find_by_test(self.test.as_ref()?, id, first))
+        let is_of_log = mutant.file.starts_with("core/src/log");
+        find(&self.ordinary, &self.edited, &self.scenarios, id, first, BUDGET).or_else(|| {
+            let test = self.test.as_ref().filter(|_| is_of_log)?;
+            find_by_test(test, id, first)
+        })
     }
 }
 
@@ -273,12 +378,15 @@ fn with_edits(command: &mut Command) {
 fn numbers(mutants: &[Mutant]) -> Outcome<String> {
     let mut seen = BTreeSet::new();
     for mutant in mutants {
-        let number = match mutant.id.strip_prefix('P') {
-            Some(number) => number.parse().map_err(|_| format!("{}: no number", mutant.id))?,
-            None if mutant.id == "canary" => 9999,
-            None => return Err(format!("{} is neither P and a number nor canary", mutant.id)),
-        };
+        let number = mutant.number()?;
         ensure(seen.insert(number), || format!("{} stands twice", mutant.id))?;
+        if !mutant.together.is_empty() {
+            let is_known = |id: &String| mutants.iter().any(|other| other.id == *id);
+            ensure(mutant.together.iter().all(is_known) && mutant.replacement.is_empty(), || {
+                format!("{}: it names bugs that are there, or has an edit", mutant.id)
+            })?;
+            continue;
+        }
         let call = format!("mutant({number})");
         ensure(mutant.replacement.contains(&call), || {
             format!("{}: its replacement does not ask for {call}", mutant.id)
@@ -294,16 +402,17 @@ fn copy(mutants: &[Mutant], tree: &Path) -> Outcome {
     let text = |error: std::io::Error| error.to_string();
     let source = root();
     let mut applied = 0;
+    let edits: Vec<&Mutant> = mutants.iter().filter(|mutant| mutant.together.is_empty()).collect();
     for file in files(&source) {
         let name = file.strip_prefix(&source).unwrap_or(&file).to_owned();
         let mut content = std::fs::read(&file).map_err(text)?;
-        for mutant in mutants.iter().filter(|mutant| Path::new(&mutant.file) == name) {
+        for mutant in edits.iter().filter(|mutant| Path::new(&mutant.file) == name) {
             let before = String::from_utf8(content).map_err(|error| error.to_string())?;
             let times = before.matches(&mutant.anchor).count();
             ensure(times == 1, || {
                 format!("{}: its anchor stands {times} times in {}", mutant.id, mutant.file)
             })?;
-            content = before.replacen(&mutant.anchor, &mutant.replacement, 1).into_bytes();
+            content = before.replacen(&mutant.anchor, &mutant.edit(mutants)?, 1).into_bytes();
             applied += 1;
         }
         if name == Path::new("core/src/lib.rs") {
@@ -325,8 +434,8 @@ fn copy(mutants: &[Mutant], tree: &Path) -> Outcome {
         std::fs::create_dir_all(target.parent().unwrap_or(tree)).map_err(text)?;
         std::fs::write(&target, content).map_err(text)?;
     }
-    ensure(applied == mutants.len(), || {
-        format!("{} of {} edits name a file that is there", applied, mutants.len())
+    ensure(applied == edits.len(), || {
+        format!("{} of {} edits name a file that is there", applied, edits.len())
     })
 }
 
@@ -422,7 +531,7 @@ fn find(
 fn find_by_test(test: &RecoveryTest, id: &str, first: u64) -> Option<Kill> {
     let start = Instant::now();
     let number = id.strip_prefix('P')?.parse().ok()?;
-    let seed = test.find(number, first, BUDGET)?;
+    let seed = test.find(number, first, TEST_BUDGET)?;
     Some(Kill {
         checker: "an assertion".to_owned(),
         scenario: "the recovery test".to_owned(),
@@ -435,6 +544,6 @@ fn find_by_test(test: &RecoveryTest, id: &str, first: u64) -> Option<Kill> {
 fn find_in_network(tests: &NetworkTests, id: &str, first: u64) -> Option<Kill> {
     let start = Instant::now();
     let number = id.strip_prefix('P')?.parse().ok()?;
-    let Found { test, seed, said } = tests.find(number, first, 2 * BUDGET)?;
+    let Found { test, seed, said } = tests.find(number, first, BUDGET)?;
     Some(Kill { checker: said, scenario: test, seed, after: start.elapsed() })
 }

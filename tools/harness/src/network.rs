@@ -112,7 +112,7 @@ fn run(test: &Path, name: &str, first: u64, seeds: u64, number: u32) -> Outcome<
         .args(["--exact", name, "--nocapture"])
         .env("MADSIM_TEST_SEED", first.to_string())
         .env("MADSIM_TEST_NUM", seeds.to_string())
-        .env("MADSIM_TEST_JOBS", "2")
+        .env("MADSIM_TEST_JOBS", "1")
         .env("MADSIM_TEST_TIME_LIMIT", "1200")
         .env("MAINSPRING_MUTANT", number.to_string());
     let (status, out, err) = bounded(command, LIMIT, &format!("{name} from seed {first}"))?;

@@ -13,7 +13,12 @@ use crate::checks::{Checks, Outcome, ensure};
 use crate::random::Random;
 
 /// A built simulator.
-pub(crate) struct Simulator(PathBuf);
+#[derive(Clone)]
+pub(crate) struct Simulator {
+    path: PathBuf,
+    /// How many seeds run at a time.
+    jobs: u32,
+}
 
 /// What a range of seeds came to.
 pub(crate) struct Run {
@@ -28,18 +33,23 @@ pub(crate) struct Run {
 impl Simulator {
     /// The one of the ordinary build.
     pub(crate) fn ordinary() -> Self {
-        Self(root().join("target/world/mainspring-sim"))
+        Self::within(&root().join("target"))
     }
 
     /// The one in a target directory.
     pub(crate) fn within(target: &Path) -> Self {
-        Self(target.join("world/mainspring-sim"))
+        Self { path: target.join("world/mainspring-sim"), jobs: 2 }
+    }
+
+    /// The same, which runs one seed at a time.
+    pub(crate) fn one_by_one(&self) -> Self {
+        Self { path: self.path.clone(), jobs: 1 }
     }
 
     /// Returns the names of its scenarios.
     pub(crate) fn scenarios(&self) -> Outcome<Vec<String>> {
-        let output = Command::new(&self.0).arg("list").output();
-        let output = output.map_err(|error| format!("{}: {error}", self.0.display()))?;
+        let output = Command::new(&self.path).arg("list").output();
+        let output = output.map_err(|error| format!("{}: {error}", self.path.display()))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let names: Vec<String> = text
             .lines()
@@ -57,8 +67,8 @@ impl Simulator {
         count: u64,
         mutant: Option<&str>,
     ) -> Outcome<Run> {
-        let mut command = Command::new(&self.0);
-        command.args(["run", scenario, "--json", "--jobs", "2", "--seeds"]);
+        let mut command = Command::new(&self.path);
+        command.args(["run", scenario, "--json", "--jobs", &self.jobs.to_string(), "--seeds"]);
         command.arg(format!("{from}..{}", from + count));
         if let Some(mutant) = mutant {
             command.args(["--mutant", mutant]);
