@@ -258,11 +258,14 @@ pub enum Valid {
     Words(&'static [&'static str]),
     /// `true` or `false`.
     Boolean,
-    /// Any text.
+    /// Any text of at most 1,024 bytes.
     Text,
     /// Only the value that the node behaves as, because nothing enforces another.
     Fixed,
 }
+
+/// Most bytes of a setting that is any text.
+const TEXT_MAX: usize = 1024;
 
 /// What is known of one broker setting.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -339,6 +342,13 @@ pub const BROKER_SETTINGS: &[SettingDef] = {
             "true",
             Valid::Boolean,
             "Whether a Metadata request creates the topics that it names.",
+        ),
+        def(
+            "broker.rack",
+            String,
+            "",
+            Valid::Text,
+            "Where the node stands. Replicas are spread over racks, and clients of a rack read in it.",
         ),
         def(
             "compression.type",
@@ -638,6 +648,13 @@ pub const BROKER_SETTINGS: &[SettingDef] = {
             "Idle milliseconds after which a producer id is forgotten.",
         ),
         def(
+            "replica.selector.class",
+            String,
+            "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+            Fixed,
+            "Which replica a client reads from: one in sync in the client's rack, else the leader.",
+        ),
+        def(
             "socket.request.max.bytes",
             Int,
             "104857600",
@@ -843,6 +860,9 @@ pub fn check(kind: SettingType, valid: Valid, value: &str) -> Result<(), String>
             } else {
                 Err("it must be true or false".to_owned())
             }
+        }
+        Valid::Text if value.len() > TEXT_MAX => {
+            Err(format!("it must have at most {TEXT_MAX} bytes"))
         }
         Valid::Text | Valid::Fixed => Ok(()),
     }

@@ -639,6 +639,10 @@ pub enum Mark {
     ReplicaTruncated,
     /// A follower began anew, because the leader's log begins later than its own ends.
     ReplicaReset,
+    /// A client was told to fetch from the replica in its rack.
+    SentNear,
+    /// A follower served a client.
+    FollowerRead,
 }
 
 /// The one queue of effects, and the source of tokens. Machines write into it and allocate nothing else.

@@ -266,7 +266,8 @@ impl Shard {
                 super::api::entries::fill_alter(&mut response.topics[t].alterations[p], outcome);
             }
             (Response::ListOffsets(response), Answer::Offset(outcome)) => {
-                super::api::list_offsets::fill(&mut response.topics[t].partitions[p], outcome);
+                let entry = &mut response.topics[t].partitions[p];
+                super::api::list_offsets::fill(gather.ctx.version, entry, outcome);
             }
             (Response::DeleteRecords(response), Answer::LogStart(outcome)) => {
                 super::api::delete_records::fill(&mut response.topics[t].partitions[p], outcome);

@@ -199,13 +199,14 @@ impl Shard {
         !self.is_alone() && self.lease_until <= now.mono
     }
 
-    /// Returns why a leader may not act, if so.
+    /// Returns why a leader may not act, or a follower serve clients, if so.
     pub(in crate::broker) fn refused_by_lease(
         &self,
         now: Now,
         id: TopicPartition,
     ) -> Option<ErrorCode> {
-        let shared = self.partitions.get(&id).is_some_and(|it| it.in_sync().has_followers());
+        let shared = self.followers.contains_key(&id)
+            || self.partitions.get(&id).is_some_and(|it| it.in_sync().has_followers());
         (shared && self.is_cut_off(now)).then_some(ErrorCode::NotLeaderOrFollower)
     }
 

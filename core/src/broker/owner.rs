@@ -9,7 +9,7 @@ use crate::broker::early_refusals::Target;
 use crate::broker::post::{
     Answer, Ask, FetchItem, FetchRefusal, ListedOffset, Post, ProduceItem, ProduceRefusal, Produced,
 };
-use crate::broker::shard::{Shard, TicketUse};
+use crate::broker::shard::{Searched, Shard, TicketUse};
 use crate::broker::start::Phase;
 use crate::connection::RequestId;
 use crate::error::ErrorCode;
@@ -19,8 +19,8 @@ use crate::log::{FoundRecord, ReadError, ReadTicket};
 use crate::metadata::TopicImage;
 use crate::metadata::controller::Origin;
 use crate::metadata::topic_config::TopicConfig;
-use crate::partition::Waiter;
 use crate::partition::leader::{Acks, Lookup, Reading};
+use crate::partition::{Partition, Waiter};
 use crate::time::Now;
 use crate::wire::api::describe_producers::DescribedProducer;
 
@@ -186,7 +186,11 @@ impl Shard {
                             self.answer_waiter(now, waiter, Answer::Offset(Ok(found)));
                         }
                         Ok(Lookup::Search(lookup, end)) => {
-                            let ticket = self.ticket(TicketUse::ListOffsets(waiter));
+                            let leading = self.partitions.get(&item.partition);
+                            let is_whole = leading.is_some_and(Partition::knows_committed);
+                            let searched =
+                                if is_whole { Searched::Everything } else { Searched::SoFar };
+                            let ticket = self.ticket(TicketUse::ListOffsets(waiter, searched));
                             let log = &mut self.log;
                             log.find_by_time(
                                 now,
@@ -350,18 +354,30 @@ impl Shard {
     }
 
     fn readable(&self, refused: Option<ErrorCode>, item: &FetchItem) -> Result<u64, FetchRefusal> {
-        match (refused, self.partitions.get(&item.partition)) {
-            (Some(code), _) => Err(FetchRefusal::Code(code)),
+        if let Some(code) = refused {
+            return Err(FetchRefusal::Code(code));
+        }
+        let id = &item.partition;
+        match (self.partitions.get(id), self.followers.get(id)) {
+            (Some(partition), _) => partition.readable(item, &self.log),
+            (None, Some(follower)) => follower.readable(item, &self.log),
             (None, None) => Err(FetchRefusal::Code(ErrorCode::NotLeaderOrFollower)),
-            (None, Some(partition)) => partition.readable(item, &self.log),
         }
     }
 
     fn read(&mut self, now: Now, refused: Option<ErrorCode>, item: &FetchItem, waiter: Waiter) {
-        let read = match (refused, self.partitions.get(&item.partition)) {
-            (Some(code), _) => Err(FetchRefusal::Code(code)),
-            (None, None) => Err(FetchRefusal::Code(ErrorCode::NotLeaderOrFollower)),
-            (None, Some(partition)) => partition.read(item, &self.log),
+        let id = &item.partition;
+        let read = match (refused, self.partitions.get(id), self.followers.get(id)) {
+            (Some(code), ..) => Err(FetchRefusal::Code(code)),
+            (None, Some(partition), _) => partition.read(item, &self.log),
+            (None, None, Some(follower)) => {
+                let read = follower.read(item, &self.log);
+                if read.is_ok() {
+                    self.fx.mark(Mark::FollowerRead);
+                }
+                read
+            }
+            (None, None, None) => Err(FetchRefusal::Code(ErrorCode::NotLeaderOrFollower)),
         };
         self.take_reading(now, item, waiter, read);
     }
@@ -398,13 +414,22 @@ impl Shard {
                     Ok(records) => {
                         let bytes = records.iter().map(|part| part.len() as u64).sum();
                         self.count(Counter::SegmentBytesRead, bytes);
-                        match self.partitions.get(&item.partition) {
-                            Some(partition) => {
+                        let id = &item.partition;
+                        match (self.partitions.get(id), self.followers.get(id)) {
+                            (Some(partition), _) => {
                                 partition.read_on(&item, fetched, records, &self.log)
                             }
-                            // Without a leader's view nobody knows which batches are for clients.
-                            None => Err(FetchRefusal::Code(ErrorCode::NotLeaderOrFollower)),
+                            // Without a leader's view nobody knows which batches are for clients: a
+                            // topic with features is not served here.
+                            (None, Some(follower)) => {
+                                follower.read_on(&item, fetched, records, &self.log)
+                            }
+                            (None, None) => Err(FetchRefusal::Code(ErrorCode::NotLeaderOrFollower)),
                         }
+                    }
+                    // The leader may have it undamaged.
+                    Err(_) if self.followers.contains_key(&item.partition) => {
+                        Err(FetchRefusal::Code(ErrorCode::NotLeaderOrFollower))
                     }
                     Err(error) => Err(FetchRefusal::Code(read_code(&error))),
                 };
@@ -424,7 +449,7 @@ impl Shard {
                 self.on_note_read(now, id, (offset, ticket), result);
             }
             Some(TicketUse::LoadGroups(id)) => self.on_load_read(now, id, result),
-            Some(TicketUse::ListOffsets(_)) | None => {}
+            Some(TicketUse::ListOffsets(..)) | None => {}
         }
     }
 
@@ -434,8 +459,12 @@ impl Shard {
         ticket: ReadTicket,
         result: Result<Option<FoundRecord>, ReadError>,
     ) {
-        let Some(TicketUse::ListOffsets(waiter)) = self.tickets.remove(&ticket) else { return };
+        let Some(TicketUse::ListOffsets(waiter, searched)) = self.tickets.remove(&ticket) else {
+            return;
+        };
         let answer = match result {
+            // What the leaders before this one had committed may hold it (KIP-207).
+            Ok(None) if searched == Searched::SoFar => Err(ErrorCode::OffsetNotAvailable),
             Ok(found) => Ok(found.map_or(ListedOffset::NONE, |found| ListedOffset {
                 offset: found.offset,
                 timestamp: found.timestamp,
@@ -509,7 +538,7 @@ impl Shard {
             let id = TopicPartition { topic_id: topic.id, partition: PartitionIndex(index as i32) };
             let led = self.partitions.contains_key(&id);
             self.resign(now, id, ErrorCode::UnknownTopicOrPartition);
-            if led || self.followers.remove(&id).is_some() {
+            if led || self.stop_following(now, id, ErrorCode::UnknownTopicOrPartition).is_some() {
                 self.log.delete(now, id, &mut self.fx);
                 self.fx.push(Effect::Observe(Event::PartitionGone(id)));
             }

@@ -207,6 +207,11 @@ pub struct FetchItem {
     pub log_start: Offset,
     /// Whether a client is given committed transactions alone (KIP-98).
     pub read_committed: bool,
+    /// Whether a client has said in which rack it is, and this node is in sync: it may read here where another
+    /// leads (KIP-392).
+    pub may_follow: bool,
+    /// The replica in the client's rack that it had better ask, where this node is not in that rack.
+    pub near: Option<NodeId>,
 }
 
 /// What offset is looked for.
@@ -467,6 +472,17 @@ pub enum FetchRefusal {
         epoch: LeaderEpoch,
         /// Its end.
         end_offset: Offset,
+    },
+    /// None: a replica in the client's rack has it too (KIP-392).
+    Near {
+        /// Whom to ask.
+        replica: NodeId,
+        /// The end of what is committed.
+        high_watermark: Offset,
+        /// The end of what is decided.
+        last_stable_offset: Offset,
+        /// The first offset of the log.
+        log_start_offset: Offset,
     },
 }
 

@@ -41,13 +41,22 @@ use super::api::init_producer_id::ProducerIds;
 /// How many slots partitions are spread over; slots are spread over shards.
 const SLOTS: u64 = 256;
 
+/// How much of what is committed a lookup by time has searched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::broker) enum Searched {
+    /// All of it.
+    Everything,
+    /// What a new leader knows to be committed; there may be more.
+    SoFar,
+}
+
 /// What a read or a lookup in the logs is for.
 #[derive(Clone, Debug)]
 pub(in crate::broker) enum TicketUse {
     /// A fetch; the rest of its answer stands beside it.
     Fetch(Waiter, FetchItem, Fetched),
     /// A lookup by time.
-    ListOffsets(Waiter),
+    ListOffsets(Waiter, Searched),
     /// What is committed of the metadata log.
     Committed,
     /// What an elected controller has not seen of it.
@@ -419,6 +428,7 @@ impl Shard {
                 if self.followers.contains_key(&log) {
                     let (partition, log_start_offset) = (log, start);
                     self.fx.cluster(ClusterEvent::StartMoved { partition, log_start_offset });
+                    self.wake_near(now, log);
                 }
                 if let Some(partition) = self.partitions.get_mut(&log) {
                     partition.settle(&mut self.log);
@@ -492,10 +502,14 @@ impl Shard {
 
     /// Remembers that a fetch of a request waits at a partition of this shard.
     pub(in crate::broker) fn watch(&mut self, watcher: (ShardId, RequestId), item: FetchItem) {
-        if let Some(partition) = self.partitions.get_mut(&item.partition) {
-            partition.fetches.watch(watcher, item);
-            self.watched.entry(watcher).or_default().push(item.partition);
-        }
+        let id = item.partition;
+        let fetches = match (self.partitions.get_mut(&id), self.followers.get_mut(&id)) {
+            (Some(partition), _) => &mut partition.fetches,
+            (None, Some(follower)) => &mut follower.fetches,
+            (None, None) => return,
+        };
+        fetches.watch(watcher, item);
+        self.watched.entry(watcher).or_default().push(id);
     }
 
     /// Forgets every fetch of a request that waits at partitions of this shard.
@@ -503,6 +517,9 @@ impl Shard {
         for id in self.watched.remove(&watcher).unwrap_or_default() {
             if let Some(partition) = self.partitions.get_mut(&id) {
                 partition.fetches.unwatch(watcher);
+            }
+            if let Some(follower) = self.followers.get_mut(&id) {
+                follower.fetches.unwatch(watcher);
             }
         }
     }

@@ -219,7 +219,9 @@ impl Shard {
                     max_supported_version: feature.max,
                 })
                 .collect(),
-            rack: None,
+            rack: Some(node.settings.text("broker.rack"))
+                .filter(|rack| !rack.is_empty())
+                .map(Into::into),
             fenced: false,
             log_dirs: vec![self.identity.directory_id],
             ..RegisterBrokerRecord::default()

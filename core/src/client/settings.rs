@@ -364,6 +364,8 @@ pub fn consumer_config(
         _ => None,
     };
 
+    fetcher.rack = given.text_if_any("client.rack").map(Into::into);
+
     let automatic = given.is_true("enable.auto.commit");
     let Some(group) = &mut config.group else {
         for needs_group in ["enable.auto.commit", "group.instance.id"] {

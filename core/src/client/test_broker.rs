@@ -49,6 +49,8 @@ pub(super) struct TestBroker {
     pub(super) is_ours: bool,
     /// The level of `transaction.version` that it tells, and how often that has changed.
     pub(super) transaction_version: (i16, i64),
+    /// Brokers besides node 1, which leads everything.
+    pub(super) others: Vec<i32>,
     /// Whether it accepts connections.
     pub(super) up: bool,
     pub(super) asked: VecDeque<Asked>,
@@ -85,6 +87,7 @@ impl TestBroker {
             ranges: every_api(),
             is_ours: true,
             transaction_version: (0, 0),
+            others: Vec::new(),
             up: true,
             asked: VecDeque::new(),
             inputs: VecDeque::new(),
@@ -182,12 +185,15 @@ impl TestBroker {
             None => self.topics.keys().map(|name| KafkaString::from_static(name)).collect(),
         };
         MetadataResponse {
-            brokers: vec![MetadataResponseBroker {
-                node_id: 1,
-                host: KafkaString::from_static("localhost"),
-                port: 9092,
-                rack: None,
-            }],
+            brokers: std::iter::once(1)
+                .chain(self.others.iter().copied())
+                .map(|node_id| MetadataResponseBroker {
+                    node_id,
+                    host: KafkaString::from_static("localhost"),
+                    port: 9091 + node_id,
+                    rack: None,
+                })
+                .collect(),
             controller_id: 1,
             topics: names
                 .into_iter()

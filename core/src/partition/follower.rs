@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::ids::{LeaderEpoch, NodeId, Offset, TopicPartition};
 use crate::log::{LogStore, Stable};
 use crate::metadata::topic_config::TopicConfig;
+use crate::partition::delayed_fetch::DelayedFetches;
 
 /// What a follower asks for, and what it knew then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,7 +72,7 @@ pub enum FollowStep {
 /// One replica, which follows.
 #[derive(Clone, Debug)]
 pub struct Follower {
-    id: TopicPartition,
+    pub(super) id: TopicPartition,
     config: Arc<TopicConfig>,
     leader: NodeId,
     leader_epoch: LeaderEpoch,
@@ -80,18 +81,29 @@ pub struct Follower {
     agrees: bool,
     /// What the leader was told to be durable here.
     acknowledged: Option<Offset>,
+    /// Clients that wait here for more.
+    pub fetches: DelayedFetches,
 }
 
 impl Follower {
     /// Begins to follow `leader` in its epoch; -1 is nobody yet. `high_watermark` is what was known before.
-    pub const fn new(
+    pub fn new(
         id: TopicPartition,
         config: Arc<TopicConfig>,
         leader: NodeId,
         leader_epoch: LeaderEpoch,
         high_watermark: Offset,
     ) -> Self {
-        Self { id, config, leader, leader_epoch, high_watermark, agrees: false, acknowledged: None }
+        Self {
+            id,
+            config,
+            leader,
+            leader_epoch,
+            high_watermark,
+            agrees: false,
+            acknowledged: None,
+            fetches: DelayedFetches::default(),
+        }
     }
 
     /// Follows another leader, or another epoch.
@@ -213,6 +225,6 @@ impl Follower {
             .signed(i64::from(self.leader_epoch.0))
             .signed(self.high_watermark.0)
             .number(u64::from(self.agrees))
-            .shown(&self.acknowledged);
+            .shown(&(&self.acknowledged, &self.fetches));
     }
 }

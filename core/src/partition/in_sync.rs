@@ -191,6 +191,13 @@ impl InSync {
         self.followers.get(&node).map(|it| it.broker_epoch).filter(|&epoch| epoch >= 0)
     }
 
+    /// Returns whether the log of a follower holds an offset, or ends there.
+    pub fn reaches(&self, node: NodeId, offset: Offset) -> bool {
+        self.followers.get(&node).is_some_and(|progress| {
+            progress.agrees && (progress.log_start..=progress.stable).contains(&offset)
+        })
+    }
+
     /// Takes in that a follower has fetched from `from` on in this epoch, that its log agrees, and where it
     /// begins. What was known of an earlier registration of its node holds no more.
     pub fn fetched(
@@ -369,6 +376,16 @@ mod tests {
         let mut set = set(&[1, 2]);
         set.acknowledged(NOW, id(2), Offset(18), Offset(20));
         assert_eq!(set.committed(Offset(20), 2), Some(Offset(0)));
+    }
+
+    #[test]
+    fn a_follower_is_near_enough_once_it_has_what_is_asked_for() {
+        let mut set = set(&[1, 2]);
+        assert!(!set.reaches(NodeId(2), Offset(0)), "nothing is known of it");
+        follow(&mut set, 2, 5);
+        assert!(set.reaches(NodeId(2), Offset(5)));
+        assert!(!set.reaches(NodeId(2), Offset(6)));
+        assert!(!set.reaches(NodeId(3), Offset(0)));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::broker::post::{
 use crate::connection::RequestId;
 use crate::digest::Digest;
 use crate::error::ErrorCode;
-use crate::ids::{LeaderEpoch, Offset, ShardId, TopicPartition};
+use crate::ids::{LeaderEpoch, NodeId, Offset, ShardId, TopicPartition};
 use crate::io::{Counter, Effects, Mark};
 use crate::log::{AppendError, FetchPlan, FileRange, LogStore, Sequence, Stable, TimeLookup};
 use crate::metadata::topic_config::TopicConfig;
@@ -412,6 +412,14 @@ impl Partition {
         }
     }
 
+    /// Returns whether a follower has what a client asks for. Of a topic with features this node alone knows what
+    /// clients are shown.
+    fn is_served_by(&self, follower: NodeId, item: &FetchItem) -> bool {
+        self.config.features.is_none()
+            && self.view.is_none()
+            && self.in_sync.reaches(follower, item.offset)
+    }
+
     /// Returns where the part of the log ends that may be read: followers read all of it, before it is stable.
     pub(super) fn readable_end(&self, item: &FetchItem, log: &LogStore) -> Offset {
         match item.replica {
@@ -454,6 +462,14 @@ impl Partition {
     /// [`FetchRefusal`], which answers the whole fetch at once.
     pub fn readable(&self, item: &FetchItem, log: &LogStore) -> Result<u64, FetchRefusal> {
         self.check_fetch(item, log)?;
+        if let Some(replica) = item.near.filter(|&near| self.is_served_by(near, item)) {
+            return Err(FetchRefusal::Near {
+                replica,
+                high_watermark: self.high_watermark,
+                last_stable_offset: self.last_stable_offset(log),
+                log_start_offset: log.log_start_offset(self.id).unwrap_or(Offset::ZERO),
+            });
+        }
         if let Some(view) = self.view_for(item) {
             return Ok(self.readable_in(view, item, log));
         }
@@ -493,6 +509,11 @@ impl Partition {
         }
     }
 
+    /// Returns whether its high watermark holds all that the leaders before it had committed (KIP-207).
+    pub fn knows_committed(&self) -> bool {
+        !self.in_sync.has_followers() || self.high_watermark >= self.in_sync.epoch_start()
+    }
+
     /// Finds an offset by its place, or says what to search for (KIP-79, 734, 405, 1005, 1023).
     ///
     /// # Errors
@@ -508,11 +529,7 @@ impl Partition {
         };
         match item.timestamp {
             // What the leaders before it had committed may lie beyond what it knows yet (KIP-207).
-            -1 if self.in_sync.has_followers()
-                && self.high_watermark < self.in_sync.epoch_start() =>
-            {
-                Err(ErrorCode::OffsetNotAvailable)
-            }
+            -1 if !self.knows_committed() => Err(ErrorCode::OffsetNotAvailable),
             -1 => place(
                 self.shown(end, start).ok_or(ErrorCode::OffsetNotAvailable)?,
                 self.leader_epoch,

@@ -15,6 +15,7 @@ pub mod client_view;
 mod copying;
 pub mod delayed_fetch;
 pub mod follower;
+mod follower_reads;
 pub mod in_sync;
 pub mod leader;
 pub mod listing;

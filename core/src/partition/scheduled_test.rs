@@ -83,6 +83,8 @@ fn item(offset: Offset) -> FetchItem {
         replica: None,
         log_start: Offset::ZERO,
         read_committed: false,
+        may_follow: false,
+        near: None,
         known_readable: 0,
     }
 }

@@ -164,6 +164,8 @@ fn item(offset: i64, max_bytes: u64, read_committed: bool) -> FetchItem {
         replica: None,
         log_start: Offset(-1),
         read_committed,
+        may_follow: false,
+        near: None,
     }
 }
 

@@ -73,7 +73,7 @@ impl Shard {
             read_committed: request.isolation_level == 1,
             deadline: now.mono + wait,
         };
-        self.add_slots(&mut fetch, asked, by_id, replica);
+        self.add_slots(&mut fetch, asked, by_id, (replica, &request.rack_id));
         let asks = self.open_items(&fetch);
         fetch.outstanding = asks.values().map(Vec::len).sum();
         let nothing_to_probe = fetch.outstanding == 0;
@@ -150,8 +150,10 @@ impl Shard {
         fetch: &mut PendingFetch,
         asked: Vec<(Place, Asked)>,
         by_id: bool,
-        replica: Option<FollowerId>,
+        (replica, rack): (Option<FollowerId>, &KafkaString),
     ) {
+        let rack = Some(rack.as_str()).filter(|rack| replica.is_none() && !rack.is_empty());
+        let me = self.config.node.node_id;
         let mut found = Err(ErrorCode::UnknownTopicOrPartition);
         for (place, asked) in asked {
             let Key { topic, topic_id, partition: index } = asked.key;
@@ -162,9 +164,19 @@ impl Shard {
                     fetch.topics.push(FetchedTopic { name: topic, id: topic_id, partitions: 1 });
                 }
             }
-            let (partition, outcome) = match self.find_partition(found, index) {
-                Ok(id) => (id, FetchOutcome::Readable(0)),
-                Err(code) => {
+            // Of who has a rack the replica may be asked too that leads nothing.
+            let near = rack.and_then(|rack| {
+                let topic = found.ok()?;
+                Some((topic.id, topic.partition(PartitionIndex(index))?, rack))
+            });
+            let follows = near.filter(|(_, state, _)| state.isr.contains(&me));
+            let (partition, outcome) = match (self.find_partition(found, index), follows) {
+                (Ok(id), _) => (id, FetchOutcome::Readable(0)),
+                (Err(_), Some((topic_id, ..))) => {
+                    let id = TopicPartition { topic_id, partition: PartitionIndex(index) };
+                    (id, FetchOutcome::Readable(0))
+                }
+                (Err(code), None) => {
                     let id = TopicPartition { topic_id, partition: PartitionIndex(index) };
                     (id, FetchOutcome::Refused(FetchRefusal::Code(code)))
                 }
@@ -181,6 +193,8 @@ impl Shard {
                 replica,
                 log_start: Offset(asked.log_start_offset),
                 read_committed: fetch.read_committed && replica.is_none(),
+                may_follow: follows.is_some(),
+                near: near.and_then(|(_, state, rack)| self.near_replica(state, rack)),
             };
             let is_unknown = matches!(outcome, FetchOutcome::Refused(_));
             fetch.slots.push(FetchSlot { partition: index, place, item, is_unknown, outcome });
@@ -224,6 +238,9 @@ impl Shard {
         let Some(slot) = fetch.slots.get_mut(index as usize) else { return };
         match (answer, fetch.stage) {
             (Answer::Readable(readable), FetchStage::Probing) => {
+                if matches!(readable, Err(FetchRefusal::Near { .. })) {
+                    self.fx.mark(Mark::SentNear);
+                }
                 slot.outcome = outcome(readable);
                 fetch.outstanding -= 1;
                 if fetch.outstanding == 0 {
@@ -392,7 +409,9 @@ impl Shard {
             high_watermark: data.high_watermark,
             log_start_offset: data.log_start_offset,
             has_records: data.records.as_ref().is_some_and(|records| !records.is_empty()),
-            is_refused: data.error_code != 0 || data.diverging_epoch.epoch >= 0,
+            is_refused: data.error_code != 0
+                || data.diverging_epoch.epoch >= 0
+                || data.preferred_read_replica >= 0,
         };
         match session {
             SessionUse::None => true,
@@ -439,6 +458,17 @@ impl Shard {
             }
             FetchOutcome::Refused(FetchRefusal::Diverging { epoch, end_offset }) => {
                 data.diverging_epoch = EpochEndOffset { epoch: epoch.0, end_offset: end_offset.0 };
+            }
+            FetchOutcome::Refused(FetchRefusal::Near {
+                replica,
+                high_watermark,
+                last_stable_offset,
+                log_start_offset,
+            }) => {
+                data.preferred_read_replica = replica.0;
+                data.high_watermark = high_watermark.0;
+                data.last_stable_offset = last_stable_offset.0;
+                data.log_start_offset = log_start_offset.0;
             }
             FetchOutcome::Refused(FetchRefusal::OutOfRange { log_start }) => {
                 data.error_code = ErrorCode::OffsetOutOfRange.code();

@@ -104,6 +104,7 @@ const fn knows(version: i16, timestamp: i64) -> bool {
 
 /// Writes the outcome for one partition into the response.
 pub(in crate::broker) fn fill(
+    version: i16,
     entry: &mut ListOffsetsPartitionResponse,
     outcome: Result<ListedOffset, ErrorCode>,
 ) {
@@ -113,6 +114,10 @@ pub(in crate::broker) fn fill(
             entry.offset = found.offset.0;
             entry.timestamp = found.timestamp;
             entry.leader_epoch = found.leader_epoch.0;
+        }
+        // A client that does not know that code yet is told what makes it ask again (KIP-207).
+        Err(ErrorCode::OffsetNotAvailable) if version < 5 => {
+            entry.error_code = ErrorCode::LeaderNotAvailable.code();
         }
         Err(code) => entry.error_code = code.code(),
     }

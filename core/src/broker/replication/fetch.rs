@@ -201,6 +201,7 @@ impl Shard {
                     self.log.move_log_start(now, id, start, &mut self.fx);
                 }
                 self.replication.news.insert(id);
+                self.wake_near(now, id);
                 false
             }
             FollowStep::Truncate(to) => {

@@ -6,6 +6,7 @@
 
 mod fetch;
 mod in_sync;
+mod near;
 mod roles;
 mod serve;
 

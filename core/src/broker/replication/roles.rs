@@ -9,6 +9,7 @@ use crate::ids::{NodeId, Offset, TopicPartition};
 use crate::metadata::image::InternalTopic;
 use crate::metadata::{PartitionImage, TopicImage};
 use crate::observe::ClusterEvent;
+use crate::partition::delayed_fetch::DelayedFetches;
 use crate::partition::{Follower, InSync, Partition, Waiter};
 use crate::time::Now;
 
@@ -28,7 +29,7 @@ impl Shard {
             self.follow(now, id, &topic, state);
         } else {
             self.resign(now, id, ErrorCode::NotLeaderOrFollower);
-            if self.followers.remove(&id).is_some() {
+            if self.stop_following(now, id, ErrorCode::NotLeaderOrFollower).is_some() {
                 self.log.delete(now, id, &mut self.fx);
             }
         }
@@ -76,7 +77,8 @@ impl Shard {
             return;
         }
         let config = self.topic_config(topic);
-        let known = self.followers.remove(&id).map(|follower| follower.high_watermark());
+        let followed = self.stop_following(now, id, ErrorCode::NotLeaderOrFollower);
+        let known = followed.map(|follower| follower.high_watermark());
         if known.is_none() {
             self.open_log(now, id, topic);
         }
@@ -134,6 +136,7 @@ impl Shard {
             return;
         }
         follower.follow(leader, epoch);
+        self.wake_near(now, id);
         self.fx.cluster(ClusterEvent::Followed { partition: id, leader_epoch: epoch, leader });
         self.want_fetch(leader);
     }
@@ -159,7 +162,22 @@ impl Shard {
         for waiter in partition.abandon_moves() {
             self.answer_waiter(now, waiter, Answer::LogStart(Err(code)));
         }
-        let mut fetches = std::mem::take(&mut partition.fetches);
+        self.refuse_fetches(now, std::mem::take(&mut partition.fetches), code);
+    }
+
+    /// Follows a partition no more: clients that wait here ask elsewhere.
+    pub(in crate::broker) fn stop_following(
+        &mut self,
+        now: Now,
+        id: TopicPartition,
+        code: ErrorCode,
+    ) -> Option<Follower> {
+        let mut follower = self.followers.remove(&id)?;
+        self.refuse_fetches(now, std::mem::take(&mut follower.fetches), code);
+        Some(follower)
+    }
+
+    fn refuse_fetches(&mut self, now: Now, mut fetches: DelayedFetches, code: ErrorCode) {
         for ((shard, request), item) in fetches.iter_mut() {
             let refusal = FetchRefusal::Code(code);
             let waiter = Waiter { shard, request, index: item.index };

@@ -454,6 +454,8 @@ fn a_follower_is_given_the_log_as_it_is() {
         }),
         log_start: Offset(0),
         read_committed: false,
+        may_follow: false,
+        near: None,
     };
     let read = log.node.lead(log.id, |_, partition, log, _| {
         assert_eq!(partition.epoch_end(partition.leader_epoch(), log).1, Offset(4));

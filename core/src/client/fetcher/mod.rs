@@ -5,6 +5,7 @@
 //! which nothing waits are asked for, so that memory is bounded and no partition starves.
 
 mod batches;
+mod near;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use self::batches::read_batches;
+use self::near::Near;
 pub use self::records::{FetchedRecords, Iter, RecordView};
 use super::metadata::ABSENT_AFTER;
 use super::network::{Network, NetworkConfig, Target};
@@ -102,6 +104,8 @@ pub struct FetcherConfig {
     pub max_batch_bytes: usize,
     /// Where to go on from an offset that is not there (`auto.offset.reset`); `None` fails.
     pub reset: Option<Start>,
+    /// Where the client stands: a replica in sync there is read from, else the leader (`client.rack`).
+    pub rack: Option<KafkaString>,
 }
 
 impl FetcherConfig {
@@ -117,6 +121,7 @@ impl FetcherConfig {
             prefetch_bytes: 4 << 20,
             max_batch_bytes: 256 << 20,
             reset: Some(Start::Earliest),
+            rack: None,
         }
     }
 }
@@ -176,6 +181,7 @@ struct Partition {
     /// Answers in a row that could not be used.
     failures: u32,
     high_watermark: Option<Offset>,
+    near: Near,
     /// The offset behind what was told, `None` while the first one is being asked for.
     told_to: Option<Offset>,
 }
@@ -257,6 +263,7 @@ impl Fetcher {
             failures: 0,
             // Going elsewhere in a partition changes nothing of its end.
             high_watermark: self.high_watermark(topic, partition),
+            near: Near::default(),
             told_to: match start {
                 Start::Offset(offset) => Some(offset),
                 Start::Earliest | Start::Latest | Start::Time(_) => None,
@@ -420,8 +427,9 @@ impl Fetcher {
                     offsets.entry(leader.node).or_default().push((place.clone(), start));
                 }
                 (Position::At(offset), Some(leader)) => {
-                    if !self.fetching.contains(&leader.node) {
-                        fetches.entry(leader.node).or_default().push((place.clone(), offset));
+                    let node = partition.near.node(now, leader, metadata);
+                    if !self.fetching.contains(&node) {
+                        fetches.entry(node).or_default().push((place.clone(), offset));
                     }
                 }
             }
@@ -528,8 +536,11 @@ impl Fetcher {
     ) {
         let mut topics: Vec<FetchTopic> = Vec::new();
         let mut asked = Vec::with_capacity(places.len());
+        // A rack counts for the whole request.
+        let mut may_name = true;
         for (place, offset) in places {
             let leader = self.network.metadata().leader(&place.0, place.1);
+            may_name &= self.partitions.get(&place).is_some_and(|known| known.near.is_wanted(now));
             let partition = FetchPartition {
                 partition: place.1.0,
                 current_leader_epoch: leader.map_or(-1, |leader| leader.epoch.0),
@@ -556,6 +567,7 @@ impl Fetcher {
             max_bytes: self.config.max_bytes,
             isolation_level: i8::from(self.config.read_committed),
             topics,
+            rack_id: self.config.rack.clone().filter(|_| may_name).unwrap_or_default(),
             ..FetchRequest::default()
         });
         self.fetching.insert(node);
@@ -578,7 +590,7 @@ impl Fetcher {
                             Some(error) => Err(error),
                             None => data_in(&response, &asked),
                         };
-                        self.on_data(now, &asked, data);
+                        self.on_data(now, node, &asked, data);
                     }
                 }
                 (Purpose::Offsets(asked), Err(error)) => {
@@ -589,7 +601,7 @@ impl Fetcher {
                 (Purpose::Fetch(node, asked), Err(error)) => {
                     self.fetching.remove(&node);
                     for asked in asked {
-                        self.on_error(now, &asked, error.clone());
+                        self.on_fetch_error(now, node, &asked, error.clone());
                     }
                 }
                 (Purpose::Offsets(_) | Purpose::Fetch(..), Ok(_)) => {
@@ -672,6 +684,36 @@ impl Fetcher {
         }
     }
 
+    /// Takes in that a fetch has failed: what a replica near by lacks the leader may have.
+    fn on_fetch_error(&mut self, now: Instant, node: NodeId, asked: &Asked, error: ClientError) {
+        let backoff = self.config.network.retry_backoff;
+        let is_misplaced = matches!(error, ClientError::Broker(ErrorCode::OffsetOutOfRange));
+        let Some(partition) = self.settled(asked) else { return };
+        if partition.near.failed(now, node) && is_misplaced {
+            partition.retry_at = now + backoff;
+        } else {
+            self.on_error(now, asked, error);
+        }
+    }
+
+    /// Takes in which replica the leader of a partition has named.
+    fn on_named(&mut self, now: Instant, node: NodeId, asked: &Asked, replica: NodeId) {
+        let metadata = self.network.metadata();
+        let leader = metadata.leader(&asked.place.0, asked.place.1);
+        let epoch = leader.filter(|it| it.node == node).map(|it| it.epoch);
+        let is_known = metadata.brokers().contains_key(&replica);
+        let time = self.config.network.metadata_max_age;
+        let backoff = self.config.network.retry_backoff;
+        let Some(partition) = self.settled(asked) else { return };
+        if let Some(epoch) = epoch.filter(|_| is_known && replica != node) {
+            partition.near.named(now, replica, epoch, time);
+        } else {
+            // The same would be said again at once.
+            partition.retry_at = now + backoff;
+            self.network.mark_stale(now);
+        }
+    }
+
     fn fail(&mut self, place: &Place, error: ClientError) {
         if let Some(partition) = self.partitions.get_mut(place) {
             partition.position = Position::Failed;
@@ -680,10 +722,19 @@ impl Fetcher {
         }
     }
 
-    fn on_data(&mut self, now: Instant, asked: &Asked, data: Result<&PartitionData, ClientError>) {
+    fn on_data(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        asked: &Asked,
+        data: Result<&PartitionData, ClientError>,
+    ) {
         let data = match data {
+            Ok(data) if data.preferred_read_replica >= 0 => {
+                return self.on_named(now, node, asked, NodeId(data.preferred_read_replica));
+            }
             Ok(data) => data,
-            Err(error) => return self.on_error(now, asked, error),
+            Err(error) => return self.on_fetch_error(now, node, asked, error),
         };
         let read_committed = self.config.read_committed;
         let max_batch_bytes = self.config.max_batch_bytes;

@@ -4,7 +4,7 @@ use super::batches::{ReadBatches, read_batches};
 use bytes::Bytes;
 
 use super::*;
-use crate::client::test_broker::{TOPIC_ID, TestBroker, network_config};
+use crate::client::test_broker::{Asked, TOPIC_ID, TestBroker, network_config};
 use crate::ids::{LeaderEpoch, ProducerEpoch, ProducerId};
 use crate::record::builder::{
     BatchBuilder, Producer as ProducerOfBatch, TransactionResult, transaction_marker,
@@ -436,4 +436,100 @@ fn a_committed_reader_asks_for_committed_records_and_passes_what_it_is_not_shown
     assert_eq!(fetcher.told_to(&ORDERS, FIRST), Some(Offset(6)));
     settle(&mut fetcher, &mut broker);
     assert_eq!(asked_offset(&broker.next().body), 6, "nothing is asked for twice");
+}
+
+/// One in a rack, which node 1 has sent to node 2 for the first partition.
+fn reading_near() -> (Fetcher, TestBroker, Asked) {
+    let mut broker = TestBroker::new(&[("orders", 1)]);
+    broker.others = vec![2];
+    let rack = Some("east".into());
+    let mut fetcher = Fetcher::new(FetcherConfig { rack, ..FetcherConfig::new(network_config()) });
+    fetcher.assign(broker.now, &ORDERS, FIRST, Start::Offset(Offset(10)));
+    settle(&mut fetcher, &mut broker);
+    let first = broker.next();
+    broker.answer(&first, fetched(named(2)));
+    settle(&mut fetcher, &mut broker);
+    (fetcher, broker, first)
+}
+
+fn named(node: i32) -> PartitionData {
+    PartitionData {
+        preferred_read_replica: node,
+        high_watermark: 20,
+        records: Some(Parts::default()),
+        ..PartitionData::default()
+    }
+}
+
+fn refused(code: ErrorCode) -> PartitionData {
+    PartitionData { error_code: code.code(), ..PartitionData::default() }
+}
+
+fn rack_of(asked: &Asked) -> &str {
+    let Request::Fetch(request) = &asked.body else { panic!("a fetch, not {asked:?}") };
+    &request.rack_id
+}
+
+#[test]
+fn a_client_in_a_rack_reads_from_the_replica_that_the_leader_names() {
+    let (mut fetcher, mut broker, first) = reading_near();
+
+    let second = broker.next();
+    let records = Some(batch(10, Codec::None, &["a"]).into());
+    let data = PartitionData { high_watermark: 11, records, ..PartitionData::default() };
+    broker.answer(&second, fetched(data));
+    settle(&mut fetcher, &mut broker);
+
+    assert_eq!((rack_of(&first), rack_of(&second)), ("east", "east"));
+    assert_ne!(first.link, second.link);
+    assert_eq!(asked_offset(&second.body), 10);
+    assert_eq!(values(fetcher.poll_event(broker.now)), [(10, "a".to_owned())]);
+    settle(&mut fetcher, &mut broker);
+    assert_eq!(broker.next().link, second.link, "it stays there");
+}
+
+#[test]
+fn what_a_replica_near_by_lacks_the_leader_is_asked_for_without_a_rack() {
+    let (mut fetcher, mut broker, first) = reading_near();
+
+    let second = broker.next();
+    broker.answer(&second, fetched(refused(ErrorCode::OffsetOutOfRange)));
+    settle(&mut fetcher, &mut broker);
+    broker.pass(Duration::from_secs(1));
+    fetcher.handle(broker.now, Input::Wakeup);
+    settle(&mut fetcher, &mut broker);
+
+    let third = broker.next();
+    assert_eq!((third.link, rack_of(&third)), (first.link, ""));
+    assert_eq!(asked_offset(&third.body), 10, "the position is not reset");
+    assert!(fetcher.take_resets().is_empty());
+}
+
+#[test]
+fn a_replica_is_asked_no_longer_than_metadata_is_believed() {
+    let (mut fetcher, mut broker, first) = reading_near();
+    let second = broker.next();
+
+    broker.pass(Duration::from_mins(6));
+    broker.answer(&second, fetched(PartitionData { high_watermark: 10, ..named(-1) }));
+    settle(&mut fetcher, &mut broker);
+
+    let third = broker.next();
+    assert_eq!((third.link, rack_of(&third)), (first.link, "east"));
+}
+
+#[test]
+fn a_replica_that_nobody_knows_is_not_asked_for_without_a_pause() {
+    let mut broker = TestBroker::new(&[("orders", 1)]);
+    let rack = Some("east".into());
+    let mut fetcher = Fetcher::new(FetcherConfig { rack, ..FetcherConfig::new(network_config()) });
+    fetcher.assign(broker.now, &ORDERS, FIRST, Start::Offset(Offset(10)));
+    settle(&mut fetcher, &mut broker);
+
+    let first = broker.next();
+    broker.answer(&first, fetched(named(7)));
+    settle(&mut fetcher, &mut broker);
+
+    assert!(broker.asked.is_empty());
+    assert!(fetcher.next_deadline().is_some_and(|at| at > broker.now.mono));
 }

@@ -107,7 +107,7 @@ pub(super) const SETTINGS: &[Known] = {
             String,
             "",
             TEXT,
-            "Where a member of a group is; leaders of other clients may look at it.",
+            "Where the client is: it reads from a replica in sync there; leaders of groups may look at it.",
         ),
         known(
             PRODUCER,

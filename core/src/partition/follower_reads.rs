@@ -1,0 +1,102 @@
+//! What a replica that follows serves to clients of its rack (KIP-392).
+//!
+//! Never anything beyond the high watermark that its leader has told it, nor of a topic with features: which of its
+//! batches are for clients the leader alone knows. Who cannot be served is sent back to the leader.
+
+use bytes::Bytes;
+
+use crate::broker::post::{FetchItem, FetchRefusal, Fetched};
+use crate::error::ErrorCode;
+use crate::ids::{LeaderEpoch, Offset};
+use crate::log::{FetchPlan, LogStore};
+use crate::partition::Follower;
+use crate::partition::leader::Reading;
+
+impl Follower {
+    fn check_fetch(&self, item: &FetchItem, log: &LogStore) -> Result<(), FetchRefusal> {
+        let known = item.current_leader_epoch;
+        let refused = if !item.may_follow
+            || item.replica.is_some()
+            || self.config().features.is_some()
+            || item.last_fetched_epoch != LeaderEpoch::UNKNOWN
+        {
+            ErrorCode::NotLeaderOrFollower
+        } else if known != LeaderEpoch::UNKNOWN && known < self.leader_epoch() {
+            ErrorCode::FencedLeaderEpoch
+        } else if known > self.leader_epoch() {
+            ErrorCode::UnknownLeaderEpoch
+        } else {
+            return match (log.log_start_offset(self.id), log.log_end_offset(self.id)) {
+                (Some(start), Some(end)) if (start..=end).contains(&item.offset) => Ok(()),
+                (Some(_), Some(_)) => Err(FetchRefusal::Code(ErrorCode::OffsetOutOfRange)),
+                _ => Err(FetchRefusal::Code(ErrorCode::NotLeaderOrFollower)),
+            };
+        };
+        Err(FetchRefusal::Code(refused))
+    }
+
+    fn readable_end(&self, item: &FetchItem, log: &LogStore) -> Offset {
+        if item.read_committed { self.last_stable_offset(log) } else { self.high_watermark() }
+    }
+
+    fn last_stable_offset(&self, log: &LogStore) -> Offset {
+        log.last_stable_offset(self.id, self.high_watermark())
+    }
+
+    /// Returns how many bytes a client's fetch would find, counted up to what it may take.
+    ///
+    /// # Errors
+    /// [`FetchRefusal`], which answers the whole fetch at once.
+    pub fn readable(&self, item: &FetchItem, log: &LogStore) -> Result<u64, FetchRefusal> {
+        self.check_fetch(item, log)?;
+        let end = self.readable_end(item, log);
+        if item.offset >= end {
+            return Ok(0);
+        }
+        Ok(log.readable_bytes(self.id, item.offset, end, item.max_bytes))
+    }
+
+    /// Reads what a client's fetch may have.
+    ///
+    /// # Errors
+    /// [`FetchRefusal`].
+    pub fn read(&self, item: &FetchItem, log: &LogStore) -> Result<Reading, FetchRefusal> {
+        self.check_fetch(item, log)?;
+        let start = log.log_start_offset(self.id).unwrap_or(Offset::ZERO);
+        let mut fetched = Fetched {
+            // A log that has just begun anew may not know yet that what was before its start is committed.
+            high_watermark: self.high_watermark().max(start),
+            last_stable_offset: self.last_stable_offset(log).max(start),
+            log_start_offset: start,
+            records: Vec::new(),
+            aborted: item.read_committed.then(Vec::new),
+        };
+        let end = self.readable_end(item, log);
+        if item.offset >= end || (item.max_bytes == 0 && !item.at_least_one) {
+            return Ok(Reading::Done(fetched));
+        }
+        match log.plan_fetch(self.id, item.offset, end, item.max_bytes, item.at_least_one) {
+            FetchPlan::Memory(records) => {
+                fetched.records = records;
+                fetched.with_aborted(item, log).map(Reading::Done)
+            }
+            FetchPlan::File(range) => Ok(Reading::File(range, fetched)),
+        }
+    }
+
+    /// Takes what was read from a file for a client.
+    ///
+    /// # Errors
+    /// [`FetchRefusal`].
+    pub fn read_on(
+        &self,
+        item: &FetchItem,
+        mut fetched: Fetched,
+        parts: Vec<Bytes>,
+        log: &LogStore,
+    ) -> Result<Reading, FetchRefusal> {
+        self.check_fetch(item, log)?;
+        fetched.records = parts;
+        fetched.with_aborted(item, log).map(Reading::Done)
+    }
+}
