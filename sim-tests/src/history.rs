@@ -403,6 +403,17 @@ pub enum Fact {
         /// The answer: the high watermark.
         offset: i64,
     },
+    /// A client looked for a time that it knew a record of.
+    FoundByTime {
+        /// Where.
+        partition: TopicPartition,
+        /// The time, in Unix milliseconds.
+        time: i64,
+        /// The record that it knew.
+        known: i64,
+        /// What it was told: an offset and its time; `None` where there is said to be no such record.
+        found: Option<(i64, i64)>,
+    },
     /// A client was given a range of a partition.
     Read {
         /// Who read.

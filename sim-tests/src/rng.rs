@@ -21,6 +21,8 @@ pub enum Stream {
     Faults,
     /// The network.
     Net,
+    /// What scenarios draw since they have drawn all else: an option more shifts nothing of the others.
+    Added,
     /// The disk of a node.
     Disk(u32),
     /// The seed that a start of a node is given.
@@ -35,6 +37,7 @@ impl Stream {
             Self::Workload => 3,
             Self::Faults => 4,
             Self::Net => 5,
+            Self::Added => 6,
             Self::Disk(node) => (1 << 32) | u64::from(node),
             Self::Node(node) => (2 << 32) | u64::from(node),
         }

@@ -36,6 +36,8 @@ pub enum Kind {
     WallJump,
     /// The wall clock jumps by an hour, or by ten years.
     WallLeap,
+    /// The wall clock jumps by ten years.
+    WallYears,
     /// The wall clock jumps to and fro.
     Strobe,
     /// The clocks drift.
@@ -158,11 +160,18 @@ fn strike(rng: &mut Rng, kind: Kind, scope: Scope, hard: u32, at: u64, plan: &mu
             let most = if rng.chance(500) { HOUR_MS } else { 10 * YEAR_MS };
             Fault::WallJump { node, millis: if rng.chance(500) { most } else { -most } }
         }
+        Kind::WallYears => {
+            let most = 10 * YEAR_MS;
+            Fault::WallJump { node, millis: if rng.chance(500) { most } else { -most } }
+        }
         Kind::Drift => Fault::Drift { node, ppm: rng.between(0, 200_000) as i64 - 100_000 },
         Kind::ResetStreams => Fault::ResetStreams { node },
         Kind::Cut => Fault::Cut { node, outbound: rng.chance(500), time },
         Kind::DiskFull => Fault::DiskFull { node, room: rng.exponential(20_000), time },
-        Kind::FlushErrors => Fault::FlushErrors { node, time },
+        Kind::FlushErrors => {
+            let file = rng.chance(500).then_some(FileKind::Segment);
+            Fault::FlushErrors { node, time, file }
+        }
         // Reads are rare, so what strikes them does so for long.
         Kind::ReadErrors => Fault::ReadErrors { node, time: 3 * time },
         Kind::SlowDisk => Fault::SlowDisk { node, time },

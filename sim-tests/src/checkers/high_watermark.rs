@@ -40,6 +40,15 @@ impl Checker for HighWatermark {
                 }
                 *largest = *offset;
             }
+            Fact::Bounds { node, partition, log_start, high_watermark } => {
+                self.evaluations += 1;
+                if log_start > high_watermark {
+                    return Err(format!(
+                        "{partition} on node {node} starts at {log_start}, beyond its high watermark \
+                         {high_watermark}"
+                    ));
+                }
+            }
             // A replica begins anew with what it knows to be committed.
             Fact::Reported { node, event: ClusterEvent::Opened { partition, .. } } => {
                 self.nodes.remove(&(*node, *partition));

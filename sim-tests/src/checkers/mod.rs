@@ -18,6 +18,7 @@ pub mod delays;
 pub mod determinism;
 pub mod fencing;
 pub mod fetch_gating;
+pub mod found_by_time;
 pub mod group_rest;
 pub mod high_watermark;
 pub mod honest;
@@ -106,6 +107,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(commit_once::CommitOnce::default()),
         Box::new(no_acked_loss::NoAckedLoss::default()),
         Box::new(offsets::Offsets::default()),
+        Box::new(found_by_time::FoundByTime::default()),
         Box::new(high_watermark::HighWatermark::default()),
         Box::new(committed_stored::CommittedStored::default()),
         Box::new(ack_sound::AckSound::default()),

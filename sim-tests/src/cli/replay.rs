@@ -20,9 +20,9 @@ const LAST: usize = 40;
 /// Returns the lines that repeat a seed and make it smaller.
 pub(super) fn replay_lines(options: &Options, seed: u64, outcome: &Outcome) -> String {
     let (name, particulars) = (options.scenario.name, options.particulars());
-    let alarm = outcome.alarm.as_ref().map_or_else(String::new, |alarm| {
-        let step = alarm.step;
-        format!("   # {} at step {step} (--until {step})", alarm.checker)
+    let alarm = outcome.alarm.as_ref().map_or_else(String::new, |alarm| match alarm.step {
+        0 => format!("   # {}", alarm.checker),
+        step => format!("   # {} at step {step} (--until {step})", alarm.checker),
     });
     format!(
         "replay: mainspring sim replay {name} --seed {seed}{particulars}{alarm}\n\

@@ -22,7 +22,7 @@ mod power;
 mod tests;
 mod tree;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use mainspring_core::ids::{IoToken, ShardId};
@@ -73,7 +73,12 @@ pub struct SimDisk {
     saved: Option<Tree>,
     rng: Rng,
     counters: DiskCounters,
+    /// Where files were read last.
+    recent: VecDeque<(FileName, u64)>,
 }
+
+/// How many places are remembered at which files were read.
+const RECENT: usize = 16;
 
 impl SimDisk {
     /// Makes an empty disk.
@@ -86,6 +91,7 @@ impl SimDisk {
             stuck: BTreeSet::new(),
             next: 0,
             saved: None,
+            recent: VecDeque::new(),
             rng,
             counters: DiskCounters::default(),
         }
@@ -316,13 +322,23 @@ impl SimDisk {
         }
         if misdirected && !bytes.is_empty() {
             let sectors = inode.page().len() as u64 / sector + 1;
-            let elsewhere = (position / sector + 1 + self.rng.below(sectors)) % sectors * sector
+            let mut elsewhere = (position / sector + 1 + self.rng.below(sectors)) % sectors
+                * sector
                 + position % sector;
+            // Or with the answer to what was asked before.
+            if let Some((_, before)) =
+                self.recent.iter().find(|(name, at)| name == file && *at != position)
+                && self.rng.chance(500)
+            {
+                elsewhere = *before;
+            }
             let mut other = slice(inode.page(), elsewhere, length).to_vec();
             other.resize(bytes.len(), 0);
             self.counters.misdirected_reads += u64::from(bytes != other);
             bytes = other;
         }
+        self.recent.push_front((file.clone(), position));
+        self.recent.truncate(RECENT);
         if flipped && !bytes.is_empty() {
             self.counters.flipped_reads += 1;
             let at = self.rng.index(bytes.len());
@@ -376,7 +392,9 @@ impl SimDisk {
     }
 
     fn flush(&mut self, name: &FileName) -> Result<(), Refusal> {
-        let luck = self.check_flush();
+        let only = self.options.flush_error_of;
+        let is_struck = only.is_none_or(|kind| FileKind::of(name.as_str()) == Some(kind));
+        let luck = if is_struck { self.check_flush() } else { Ok(()) };
         let sector = self.options.sector;
         let lost = self.rng.chance(self.options.lost_write);
         let misdirected = self.rng.chance(self.options.misdirected_write);

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::damage::FileKind;
+
 /// What a disk is like and how it misbehaves. Probabilities are in 1/1000 of operations.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -29,6 +31,8 @@ pub struct DiskOptions {
     pub short_write: u32,
     /// How often a flush fails.
     pub flush_error: u32,
+    /// Of which files alone.
+    pub flush_error_of: Option<FileKind>,
     /// How often an operation that needs space finds none, whatever the capacity.
     pub no_space: u32,
     /// How often the process lacks a descriptor, memory or time for an operation (EMFILE, ENFILE,
@@ -62,6 +66,7 @@ impl Default for DiskOptions {
             write_error: 0,
             short_write: 0,
             flush_error: 0,
+            flush_error_of: None,
             no_space: 0,
             exhausted: 0,
             read_only: false,

@@ -124,6 +124,7 @@ impl SimDisk {
             stuck: BTreeSet::new(),
             next: 0,
             saved: None,
+            recent: std::collections::VecDeque::new(),
             rng: self.rng.clone(),
             counters: DiskCounters::default(),
         }

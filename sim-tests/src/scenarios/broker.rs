@@ -78,8 +78,8 @@ pub const LOG: Scenario = Scenario {
         ("lost-piece", 3),
     ],
     armed: &[
-        "I01", "I03", "I04", "I05", "I06", "I07", "I10", "I13", "I14", "I15", "I16", "I18", "I19",
-        "I37", "I40", "I41", "L1", "L3",
+        "I01", "I03", "I04", "I05", "I06", "I07", "I10", "I13", "I14", "I15", "I16", "I17", "I18",
+        "I19", "I37", "I40", "I41", "L1", "L3",
     ],
 };
 
@@ -283,18 +283,23 @@ fn draw(seed: u64, kinds: &[Kind]) -> Plan {
     let time = rng.between(4, 12) * SECOND;
     // Records go by themselves only where wall clocks can be trusted to say when.
     let retention_ms = rng.chance(250).then(|| rng.between(500, 3_000));
-    let kinds: Vec<Kind> = kinds
+    let mut kinds: Vec<Kind> = kinds
         .iter()
         .copied()
         .filter(|kind| retention_ms.is_none() || !changes_time(*kind))
         .collect();
+    let mut added = Rng::new(seed, Stream::Added);
+    if retention_ms.is_some() && kinds.contains(&Kind::Link) && added.chance(500) {
+        // A clock that is so wrong lets nothing go.
+        kinds.push(Kind::WallYears);
+    }
     let unrecoverable = kinds.contains(&Kind::Wipe);
     let mut node = NodePlan::draw(&mut rng, retention_ms, 0);
     if kinds.contains(&Kind::ReadErrors) {
         // What is read from memory meets no fault.
         node.tail_cache_bytes = 0;
     }
-    node.any_time = kinds.contains(&Kind::WallLeap);
+    node.any_time = kinds.contains(&Kind::WallLeap) || kinds.contains(&Kind::WallYears);
     let nodes = if kinds.contains(&Kind::Link) { [1, 1, 1, 3, 5][rng.index(5)] } else { 1 };
     let mut clients = Vec::new();
     let mut client = |work, pause, operations| {
@@ -327,6 +332,11 @@ fn draw(seed: u64, kinds: &[Kind]) -> Plan {
         client(Work::Purger, [100, 500, 2_000][rng.index(3)] * MILLISECOND, None);
     }
     let scope = Scope { nodes, clients: clients.len() };
+    if added.chance(200) {
+        let (number, pause) = (clients.len(), 50 * MILLISECOND);
+        let work = Work::Stranger;
+        clients.push(ClientPlan { number, work, pause, operations: None, home: 0 });
+    }
     let mut faults = swarm::faults(&mut Rng::new(seed, Stream::Faults), &kinds, scope, time);
     if kinds.contains(&Kind::PowerCut) && rng.chance(500) {
         // What was acknowledged last must survive, too.

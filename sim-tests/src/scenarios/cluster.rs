@@ -29,11 +29,12 @@ pub const SCENARIO: Scenario = Scenario {
         ("link-cut", 100),
         ("pause", 20),
         ("wipe", 10),
+        ("FollowerRead", 500),
     ],
     armed: &[
         "I01", "I01R", "I02", "I03", "I04", "I05", "I06R", "I07", "I08", "I09", "I10", "I10R",
-        "I11", "I12", "I13", "I14", "I16", "I18", "I19", "I37", "I38", "I40", "I41", "L1", "L1C",
-        "L2", "L3", "L4",
+        "I11", "I12", "I13", "I14", "I16", "I17", "I18", "I19", "I37", "I38", "I40", "I41", "L1",
+        "L1C", "L2", "L3", "L4",
     ],
 };
 
@@ -131,7 +132,8 @@ pub(super) fn draw_on(seed: u64, sizes: &[usize], more: &[Kind]) -> Plan {
     } else {
         faults.retain(|strike| strike.at > FORMED);
     }
-    let cluster = ClusterPlan { min_in_sync: MIN, lost, linger: LINGER };
+    let racks = [0, 0, 2, 3][Rng::new(seed, Stream::Added).index(4)];
+    let cluster = ClusterPlan { min_in_sync: MIN, lost, linger: LINGER, racks };
     Plan::World(Box::new(WorldPlan {
         nodes,
         cluster: Some(cluster),

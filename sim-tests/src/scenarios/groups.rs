@@ -75,6 +75,11 @@ fn draw(seed: u64) -> Plan {
         machines(&mut rng, &mut clients);
     }
     let scope = Scope { nodes: 1, clients: clients.len() };
+    if Rng::new(seed, Stream::Added).chance(500) {
+        let (number, pause) = (clients.len(), 30 * MILLISECOND);
+        let work = Work::Watcher { group: 0 };
+        clients.push(ClientPlan { number, work, pause, operations: None, home: 0 });
+    }
     Plan::World(Box::new(WorldPlan {
         cluster: None,
         nodes: 1,

@@ -139,6 +139,8 @@ pub const MARKS: &[Mark] = &[
     Mark::MetadataTruncated,
     Mark::ReplicaTruncated,
     Mark::ReplicaReset,
+    Mark::SentNear,
+    Mark::FollowerRead,
 ];
 
 /// Returns a scenario by its name.

@@ -12,6 +12,8 @@ mod profile;
 mod steps;
 mod world;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use serde::{Deserialize, Serialize};
 
 pub use error::ScheduleError;
@@ -20,6 +22,9 @@ pub use steps::{SlicePlan, StepPlan, StepsPlan};
 pub(crate) use world::GRACE;
 pub use world::{ClientPlan, ClusterPlan, NodePlan, Strike, Work, WorldPlan};
 
+use crate::checkers::no_stop::NoStop;
+use crate::checkers::{Alarm, Checker as _};
+use crate::process::take_panic;
 use crate::scenarios::{RunOptions, crash_points};
 use crate::world::Outcome;
 
@@ -46,13 +51,23 @@ pub enum Plan {
 }
 
 impl Schedule {
-    /// Runs it.
+    /// Runs it. A panic of a client, or of the simulator itself, is an alarm of a run without a trace.
     pub fn run(&self, how: &RunOptions) -> Outcome {
-        match &self.plan {
+        or_panic(|| match &self.plan {
             Plan::World(plan) => plan.run(self.seed, how),
             Plan::Steps(plan) => crash_points::run(plan, self.seed, how),
-        }
+        })
     }
+}
+
+fn or_panic(run: impl FnOnce() -> Outcome) -> Outcome {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        let checker = NoStop::default();
+        let (id, promise) = (checker.id(), checker.promise());
+        let message = format!("a client or the simulator panicked: {}", take_panic());
+        let alarm = Alarm { checker: id, promise, message, step: 0, at: 0 };
+        Outcome { alarm: Some(alarm), ..Outcome::default() }
+    })
 }
 
 #[cfg(test)]

@@ -143,3 +143,14 @@ fn a_profile_leaves_its_own_faults_and_no_others() {
     assert!(kinds(Profile::All).len() > 8);
     assert!(!Profile::None.apply(&mut drawn("crash-points", 1).plan));
 }
+
+#[test]
+fn a_panic_of_the_simulator_is_an_alarm_that_names_it() {
+    crate::process::keep_panics_quiet();
+
+    let outcome = or_panic(|| panic!("no such stream"));
+
+    let alarm = outcome.alarm.expect("an alarm");
+    assert_eq!(alarm.checker, "I41");
+    assert!(alarm.message.contains("panicked: no such stream at "), "{}", alarm.message);
+}

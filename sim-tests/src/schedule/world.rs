@@ -30,7 +30,9 @@ use crate::workload::pipeline::{Making, Pipeline};
 use crate::workload::producer::Producer;
 use crate::workload::purger::Purger;
 use crate::workload::reader::Reader;
+use crate::workload::stranger::Stranger;
 use crate::workload::transactional::{Conduct, Transactional};
+use crate::workload::watcher::Watcher;
 use crate::workload::{CLIENT_PORT, Load, PEER_PORT, SharedRef, TRANSACTION_TIMEOUT_MAX};
 use crate::world::{
     Actor, ClusterOptions, Fault, MILLISECOND, Outcome, SECOND, World, WorldOptions,
@@ -86,6 +88,13 @@ pub enum Work {
     Pipeline(Making),
     /// Whoever makes a topic that transactions write to, and deletes it.
     Passing,
+    /// Somebody who speaks no Kafka.
+    Stranger,
+    /// Whoever asks for the committed offsets of a group of members.
+    Watcher {
+        /// The group.
+        group: u32,
+    },
     /// Whoever sends records that come later, or commands that cancel them.
     Delayer {
         /// Whether it sends commands.
@@ -219,6 +228,17 @@ pub struct ClusterPlan {
     /// How long the run goes on at the least once all else is healed, in nanoseconds.
     #[serde(default)]
     pub linger: u64,
+    /// Over how many racks nodes and clients are spread in turn; 0 for none.
+    #[serde(default)]
+    pub racks: usize,
+}
+
+impl ClusterPlan {
+    /// Returns the rack of a node or a client.
+    fn rack(&self, number: usize) -> Option<String> {
+        let rack = number.checked_rem(self.racks)?;
+        Some(format!("rack-{rack}"))
+    }
 }
 
 /// Nodes, their clients, and what strikes them.
@@ -357,8 +377,13 @@ impl WorldPlan {
                     advertised_port,
                     peers,
                 };
+                let mut settings = common.settings.clone();
+                if let Some(rack) = cluster.rack(id as usize) {
+                    settings.set("broker.rack", &rack).expect("a setting that is known");
+                }
                 Arc::new(NodeConfig {
                     node_id: NodeId(id),
+                    settings,
                     listeners: vec![
                         listener("PLAINTEXT", CLIENT_PORT, false),
                         listener("PEERS", PEER_PORT, true),
@@ -406,6 +431,7 @@ impl WorldPlan {
             operations: client.operations.unwrap_or(u64::MAX),
             cluster: if self.cluster.is_some() { self.nodes } else { 1 },
             gives_up: self.unrecoverable,
+            rack: self.cluster.as_ref().and_then(|cluster| cluster.rack(number)),
         };
         match client.work {
             Work::Producer { acks } => Box::new(Producer::new(number, load, shared, acks)),
@@ -415,6 +441,8 @@ impl WorldPlan {
                 Box::new(Reader::new(number, load, shared, version, recorder, age))
             }
             Work::Passing => Box::new(Passing::new(load, shared)),
+            Work::Stranger => Box::new(Stranger::new(client.pause)),
+            Work::Watcher { group } => Box::new(Watcher::new(number, group, load, shared)),
             Work::DelayPurger => Box::new(Purger::sparing(number, later(&load), shared)),
             Work::Purger => Box::new(Purger::new(number, load, shared)),
             Work::Member { group, is_static } => {
@@ -516,6 +544,8 @@ impl WorldPlan {
                 }
                 Work::MachineProducer
                 | Work::Passing
+                | Work::Stranger
+                | Work::Watcher { .. }
                 | Work::Delayer { .. }
                 | Work::DelayPurger
                 | Work::Judge

@@ -120,6 +120,10 @@ impl Story {
             Fact::Latest { operation, offset } => {
                 format!("is told that {} ends at {offset}", self.place_of(*operation))
             }
+            Fact::FoundByTime { partition, time, known, found } => format!(
+                "looks in {} for {time} ms, which offset {known} has, and is told {found:?}",
+                self.name(*partition)
+            ),
             Fact::Read { partition, from, records, crc_valid, high_watermark, .. } => format!(
                 "reads {} from {from}: {}{} (high watermark {high_watermark})",
                 self.name(*partition),

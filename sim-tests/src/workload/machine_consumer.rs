@@ -61,7 +61,7 @@ impl MachineConsumer {
     /// Makes a consumer.
     pub fn new(client: usize, load: Load, shared: SharedRef, habits: Habits) -> Self {
         Self {
-            machine: Self::machine(&habits, load.cluster),
+            machine: Self::machine(&habits, &load),
             client,
             load,
             shared,
@@ -74,11 +74,11 @@ impl MachineConsumer {
         }
     }
 
-    fn machine(habits: &Habits, cluster: usize) -> Consumer {
+    fn machine(habits: &Habits, load: &Load) -> Consumer {
         let network = NetworkConfig {
             request_timeout: Duration::from_secs(8),
             connect_timeout: Duration::from_secs(4),
-            ..NetworkConfig::new(bootstrap(cluster))
+            ..NetworkConfig::new(bootstrap(load.cluster))
         };
         let group_id = KafkaString::from(format!("machines-{}", habits.group).as_str());
         let mut config = ConsumerConfig::new(network, Some(group_id));
@@ -86,6 +86,7 @@ impl MachineConsumer {
         config.close_timeout = Duration::from_secs(5);
         config.fetcher.reset = Some(Start::Earliest);
         config.fetcher.prefetch_bytes = habits.prefetch as usize;
+        config.fetcher.rack = load.rack.as_deref().map(KafkaString::from);
         if let Some(group) = &mut config.group {
             group.session_timeout = Duration::from_secs(6);
             group.heartbeat_interval = Duration::from_millis(1_500);
@@ -102,7 +103,7 @@ impl MachineConsumer {
     /// Puts a new one in the place of one that is closed or dead.
     fn begin_anew(&mut self, hands: &mut Hands<'_>) {
         self.links.close_all(hands);
-        self.machine = Self::machine(&self.habits, self.load.cluster);
+        self.machine = Self::machine(&self.habits, &self.load);
         self.subscribe(hands);
     }
 

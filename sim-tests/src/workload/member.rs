@@ -111,6 +111,11 @@ pub struct Member {
     last_error: Option<(&'static str, i16)>,
 }
 
+/// Returns the name of a group.
+pub(super) fn group_id(group: u32) -> KafkaString {
+    KafkaString::from(format!("group-{group}").as_str())
+}
+
 impl Member {
     /// Makes a member; `is_static` gives it an instance id, under which it comes back after its death.
     pub fn new(client: usize, group: u32, is_static: bool, load: Load, shared: SharedRef) -> Self {
@@ -118,7 +123,7 @@ impl Member {
         Self {
             client,
             group,
-            group_id: KafkaString::from(format!("group-{group}").as_str()),
+            group_id: group_id(group),
             turns_left: load.operations,
             load,
             shared,

@@ -19,7 +19,9 @@ pub mod pipeline;
 pub mod producer;
 pub mod purger;
 pub mod reader;
+pub mod stranger;
 pub mod transactional;
+pub mod watcher;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -172,6 +174,8 @@ pub struct Load {
     /// Whether it gives up in the end what a node refuses again and again, because the node may have lost
     /// it for good.
     pub gives_up: bool,
+    /// The rack that a client of a cluster is in.
+    pub rack: Option<String>,
 }
 
 /// How often a client that gives up tries before it does.

@@ -613,6 +613,7 @@ fn consumer(load: &Load, group: u32) -> Consumer {
     config.fetcher.reset = Some(Start::Earliest);
     config.fetcher.read_committed = true;
     config.fetcher.prefetch_bytes = 64 << 10;
+    config.fetcher.rack = load.rack.as_deref().map(KafkaString::from);
     if let Some(group) = &mut config.group {
         group.require_stable = true;
         group.session_timeout = Duration::from_secs(6);

@@ -39,6 +39,8 @@ enum About {
     Fetch(usize),
     Earliest(usize),
     Latest(usize, OperationId),
+    /// The place, a record that is known, and its time.
+    Time(usize, i64, i64),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -48,6 +50,8 @@ struct Partition {
     log_start: i64,
     /// Where the final reading ends, once that is known.
     end: Option<i64>,
+    /// A record that was read last, or one before it, and its time.
+    known: Option<(i64, i64)>,
     records: Vec<SeenRecord>,
     told: bool,
 }
@@ -172,6 +176,8 @@ impl Reader {
             self.ask_earliest(hands, at);
         } else if hands.rng.chance(100) {
             self.ask_latest(hands, at);
+        } else if self.partitions[at].known.is_some() && hands.rng.chance(100) {
+            self.ask_time(hands, at);
         } else {
             self.fetch(hands, at);
         }
@@ -193,6 +199,16 @@ impl Reader {
         self.next_operation += 1;
         hands.tell(Fact::AskedLatest { operation, partition });
         let about = About::Latest(at, operation);
+        self.line.send_to_leader(hands, (&place.0, place.1), &request, 6, about);
+    }
+
+    /// Looks for the time of what was read last.
+    fn ask_time(&mut self, hands: &mut Hands<'_>, at: usize) {
+        let Some((known, time)) = self.partitions[at].known else { return };
+        let (topic, index) = self.topic_of(at);
+        let request = list_offsets(topic, index, time);
+        let place = (topic.to_owned(), index);
+        let about = About::Time(at, known, time);
         self.line.send_to_leader(hands, (&place.0, place.1), &request, 6, about);
     }
 
@@ -252,6 +268,18 @@ impl Reader {
                     self.line.leaders_changed();
                 }
             }
+            About::Time(at, known, time) => {
+                let response: ListOffsetsResponse = answer.body();
+                let found = &response.topics[0].partitions[0];
+                let (topic, index) = self.topic_of(at);
+                let Some(partition) = place(&self.shared, topic, index) else { return };
+                if found.error_code == 0 {
+                    let found = (found.offset >= 0).then_some((found.offset, found.timestamp));
+                    hands.tell(Fact::FoundByTime { partition, time, known, found });
+                } else {
+                    self.line.leaders_changed();
+                }
+            }
             About::Fetch(at) => {
                 let response: FetchResponse = answer.body();
                 let Some(topic) = response.responses.into_iter().next() else { return };
@@ -291,6 +319,7 @@ impl Reader {
         }
         let bytes = data.records.map(|parts| parts.to_bytes()).unwrap_or_default();
         let Some(from) = self.partitions[at].position else { return };
+        self.partitions[at].known = last_time(bytes.clone()).or(self.partitions[at].known);
         let (records, crc_valid) = read_batches(bytes, from);
         let next = records.last().map_or(from, |last| last.offset + 1);
         let log_start = data.log_start_offset.max(0);
@@ -353,6 +382,17 @@ pub(super) fn list_offsets(
         }],
         ..ListOffsetsRequest::default()
     }
+}
+
+/// Returns the end of the last batch with records, and a time that one of them has.
+fn last_time(mut bytes: Bytes) -> Option<(i64, i64)> {
+    let mut last = None;
+    while let Ok(batch) = Batch::split_from(&mut bytes) {
+        if !batch.is_control() {
+            last = Some((batch.last_offset().0, batch.max_timestamp()));
+        }
+    }
+    last
 }
 
 /// Opens fetched batches; what lies before `from` is left out. Also tells whether every CRC holds.

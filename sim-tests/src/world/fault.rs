@@ -206,6 +206,9 @@ pub enum Fault {
         node: usize,
         /// For how long, in nanoseconds.
         time: u64,
+        /// Of which files alone.
+        #[serde(default)]
+        file: Option<FileKind>,
     },
     /// Reads of a node fail at times for a while.
     ReadErrors {

@@ -129,6 +129,9 @@ impl<M: Machine> World<M> {
                 }
             }
             Effect::Want { connection, bytes } => {
+                // What is read at a time is set aside for it.
+                let (what, size, bound) = ("what is read at a time", bytes as u64, 1 << 20);
+                self.tell(&Fact::Size { what, size, bound });
                 if let Some((stream, side)) = self.nodes[node].streams.get(&connection).copied() {
                     self.net.set_want(stream, side, bytes);
                 }

@@ -84,9 +84,10 @@ impl<M: Machine> World<M> {
                 disk.options_mut().capacity = Some(used + room);
                 self.push(now + time, Event::Lift(Lift::Capacity(node)));
             }
-            Fault::FlushErrors { node, time } => {
+            Fault::FlushErrors { node, time, file } => {
                 self.excuse(node);
-                self.nodes[node].disk.options_mut().flush_error = 300;
+                let options = self.nodes[node].disk.options_mut();
+                (options.flush_error, options.flush_error_of) = (300, file);
                 self.push(now + time, Event::Lift(Lift::FlushErrors(node)));
             }
             Fault::ReadErrors { node, time } => {
