@@ -16,6 +16,7 @@ use mainspring_core::io::Input;
 
 use crate::lane::{Dial, Orders, SharedLane};
 use crate::rt::{self, AsyncReadExt, AsyncWrite, TcpStream};
+use crate::secure::Stream;
 
 /// Bytes read in one go before the other connections of the lane have their turn.
 const BYTES_PER_TURN: usize = 256 << 10;
@@ -32,22 +33,26 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
 /// Makes a connection that the shard has asked for, and serves it until it ends.
 pub(crate) async fn dial(dial: Dial, lane: SharedLane) {
-    let Dial { connection, host, port } = dial;
+    let connection = dial.connection;
+    let security = lane.lock().security();
     let stream = {
-        let mut connecting = pin!(TcpStream::connect((&*host, port)));
-        let mut patience = pin!(rt::sleep(CONNECT_WITHIN));
+        let mut connecting = pin!(async {
+            let stream = rt::select_biased! {
+                stream = TcpStream::connect((&*dial.host, dial.port)) => stream.ok()?,
+                () = rt::sleep(CONNECT_WITHIN) => return None,
+            };
+            rt::set_options(&stream).ok()?;
+            security.begin(stream, &dial).await
+        });
         poll_fn(|context| {
             if !lane.lock().is_wanted(connection, context.waker()) {
                 return Poll::Ready(None);
             }
-            if let Poll::Ready(stream) = connecting.as_mut().poll(context) {
-                return Poll::Ready(stream.ok());
-            }
-            patience.as_mut().poll(context).map(|()| None)
+            connecting.as_mut().poll(context)
         })
         .await
     };
-    match stream.filter(|stream| rt::set_options(stream).is_ok()) {
+    match stream {
         Some(stream) => {
             lane.lock().opened(connection);
             serve(stream, connection, lane).await;
@@ -57,9 +62,15 @@ pub(crate) async fn dial(dial: Dial, lane: SharedLane) {
 }
 
 /// Serves a connection that the lane has been told of, until it ends, and tells the lane.
-pub(crate) async fn serve(stream: TcpStream, id: ConnectionId, lane: SharedLane) {
-    let mut connection =
-        Connection { stream, id, lane, out: VecDeque::new(), large: BytesMut::new() };
+pub(crate) async fn serve(stream: Stream, id: ConnectionId, lane: SharedLane) {
+    let mut connection = Connection {
+        stream,
+        id,
+        lane,
+        out: VecDeque::new(),
+        unflushed: false,
+        large: BytesMut::new(),
+    };
     let end = poll_fn(|context| connection.poll(context)).await;
     connection.lane.lock().disconnected(id);
     if end == End::Closed {
@@ -68,11 +79,13 @@ pub(crate) async fn serve(stream: TcpStream, id: ConnectionId, lane: SharedLane)
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     id: ConnectionId,
     lane: SharedLane,
     /// What is being written.
     out: VecDeque<Bytes>,
+    /// Whether something that was written still waits between here and the socket, as TLS has it.
+    unflushed: bool,
     /// Where a read larger than the lane's buffer goes, so that a large frame lies in few pieces.
     large: BytesMut,
 }
@@ -106,7 +119,7 @@ impl Connection {
                 self.lane.lock().handle(Input::Transmitted(self.id, written));
                 continue;
             }
-            if orders.closing && self.out.is_empty() {
+            if orders.closing && self.out.is_empty() && !self.unflushed {
                 return Poll::Ready(End::Closed);
             }
             if orders.closing || !orders.reading {
@@ -143,11 +156,11 @@ impl Connection {
             written += count as u64;
             advance(&mut self.out, count);
         }
-        if written > 0 {
-            // Pending cannot be: nothing of ours is buffered before the socket.
-            if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(context) {
-                return Err(error);
-            }
+        if written > 0 || self.unflushed {
+            self.unflushed = match Pin::new(&mut self.stream).poll_flush(context) {
+                Poll::Ready(flushed) => flushed.map(|()| false)?,
+                Poll::Pending => true,
+            };
         }
         Ok(written)
     }

@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use mainspring_core::ids::{ConnectionId, IoToken, ListenerIndex, ShardId, Uuid};
+use mainspring_core::ids::{ConnectionId, IoToken, ListenerIndex, NodeId, ShardId, Uuid};
 use mainspring_core::io::{Effect, Event, Input};
 use mainspring_core::time::{Instant, Now};
 
@@ -25,6 +25,7 @@ use crate::connection;
 use crate::disk::{Disk, Operation, Outcome};
 use crate::metrics::Metrics;
 use crate::rt::{self, Notify};
+use crate::secure::Security;
 use crate::watched::Writer;
 
 /// The shape of a shard, as its driver sees it.
@@ -97,6 +98,8 @@ pub(crate) struct LaneParts {
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) phase: Writer<Phase>,
+    /// How it speaks with other nodes.
+    pub(crate) security: Arc<Security>,
 }
 
 /// One shard with all that it drives.
@@ -138,6 +141,8 @@ impl Line {
 #[derive(Debug)]
 pub(crate) struct Dial {
     pub(crate) connection: ConnectionId,
+    #[cfg_attr(madsim, expect(dead_code, reason = "TLS alone verifies who is there"))]
+    pub(crate) node: NodeId,
     pub(crate) host: Arc<str>,
     pub(crate) port: u16,
 }
@@ -246,6 +251,11 @@ impl Lane {
         if !self.dials.is_empty() {
             self.notify();
         }
+    }
+
+    /// Returns how this node speaks with others.
+    pub(crate) fn security(&self) -> Arc<Security> {
+        Arc::clone(&self.parts.security)
     }
 
     /// Lets the task that runs the lane look again.
@@ -368,9 +378,9 @@ impl Lane {
             Err(effect) => effect,
         };
         match effect {
-            Effect::Connect { connection, host, port, .. } => {
+            Effect::Connect { connection, node, host, port } => {
                 self.connections.insert(connection, Line::new());
-                self.dials.push(Dial { connection, host, port });
+                self.dials.push(Dial { connection, node, host, port });
             }
             Effect::Transmit { connection, parts } => {
                 self.instruct(connection, |line| {

@@ -25,6 +25,7 @@ mod metrics;
 mod nearby;
 mod reins;
 mod rt;
+mod secure;
 #[cfg(test)]
 mod test_support;
 mod watched;

@@ -1,6 +1,7 @@
 //! One listener: accepts connections and hands each to the lane.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::metrics::Metrics;
 #[cfg(not(madsim))]
 use crate::nearby;
 use crate::rt::{self, TcpListener, TcpStream};
+use crate::secure::{Security, Stream};
 use crate::watched::Reader;
 
 /// Pause after a failed accept, so that a lack of descriptors does not become a busy loop.
@@ -71,12 +73,14 @@ impl Drop for Guest<'_> {
     }
 }
 
-/// Accepts connections until told to stop. No error of an accept ends it.
+/// Accepts connections until told to stop. No error of an accept ends it. With `security` they are those of other
+/// nodes.
 pub(crate) async fn serve(
     listener: TcpListener,
     index: ListenerIndex,
     lane: SharedLane,
     admission: Arc<Admission>,
+    security: Option<Arc<Security>>,
     stop: Reader<bool>,
 ) {
     let mut failing = false;
@@ -88,7 +92,7 @@ pub(crate) async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 failing = false;
-                begin(stream, &peer.to_string(), index, &lane, &admission);
+                begin(stream, peer, index, &lane, &admission, security.clone());
             }
             Err(error) => {
                 if !failing && !is_of_one_connection(&error) {
@@ -109,21 +113,29 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 fn begin(
     stream: TcpStream,
-    peer: &str,
+    peer: SocketAddr,
     listener: ListenerIndex,
     lane: &SharedLane,
     admission: &Arc<Admission>,
+    security: Option<Arc<Security>>,
 ) {
     if let Err(error) = rt::set_options(&stream) {
-        tracing::debug!(peer, "connection gone before it was served: {error}");
+        tracing::debug!(%peer, "connection gone before it was served: {error}");
         return;
     }
     #[cfg(not(madsim))]
     nearby::tune(&stream);
-    let (lane, peer, admission) = (lane.clone(), Arc::from(peer), Arc::clone(admission));
+    let (lane, admission) = (lane.clone(), Arc::clone(admission));
     rt::spawn(async move {
         let Some((id, _guest)) = admission.admit() else { return };
-        lane.lock().connected(id, listener, peer);
+        let stream = match security {
+            None => Stream::from(stream),
+            Some(security) => match security.accept(stream, peer).await {
+                Some(stream) => stream,
+                None => return,
+            },
+        };
+        lane.lock().connected(id, listener, peer.to_string().into());
         connection::serve(stream, id, lane).await;
     });
 }

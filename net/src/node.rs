@@ -23,6 +23,9 @@ use crate::listener::{self, Admission};
 use crate::metrics::Metrics;
 use crate::reins::{ReinedFiles, Reins};
 use crate::rt::{self, TcpListener, oneshot};
+use crate::secure::Security;
+#[cfg(not(madsim))]
+pub use crate::secure::{ClusterSecret, SecretError};
 use crate::watched::{self, Reader, Writer};
 
 /// Most descriptors set aside for the files of the log.
@@ -41,6 +44,10 @@ pub struct NodeOptions {
     pub listeners: Vec<ListenerOptions>,
     /// Its data directory; `None` keeps everything in memory and opens no file.
     pub data_dir: Option<PathBuf>,
+    /// What the nodes of the cluster are verified by: the first is presented, all are accepted. With none of them
+    /// the nodes speak without TLS.
+    #[cfg(not(madsim))]
+    pub secrets: Vec<ClusterSecret>,
 }
 
 /// One listener of a node.
@@ -303,6 +310,7 @@ struct Begin {
 impl Begin {
     /// Listens, makes disk and shard, and starts to accept once the shard is ready.
     async fn lane(self) -> Result<(SharedLane, Vec<SocketAddr>), StartError> {
+        let security = Arc::new(security(&self.options)?);
         let mut node = self.options.node;
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
@@ -327,12 +335,13 @@ impl Begin {
             inboxes: vec![self.inbox],
             metrics: Arc::clone(&self.metrics),
             phase: self.phase,
+            security: Arc::clone(&security),
         });
         let admission = Arc::new(Admission::new(
             connections_max.min(Descriptors::of_process().connections),
             self.metrics,
         ));
-        rt::spawn(accept(listeners, lane.clone(), admission, self.phases, self.stopping));
+        rt::spawn(accept(listeners, lane.clone(), admission, security, self.phases, self.stopping));
         Ok((lane, addresses))
     }
 }
@@ -361,17 +370,18 @@ async fn accept(
     listeners: Vec<(TcpListener, bool)>,
     lane: SharedLane,
     admission: Arc<Admission>,
+    security: Arc<Security>,
     phases: Reader<Phase>,
     stopping: Reader<bool>,
 ) {
-    let serve = |index, listener| {
+    let serve = |index, listener, security| {
         let (lane, admission) = (lane.clone(), Arc::clone(&admission));
-        rt::spawn(listener::serve(listener, index, lane, admission, stopping.clone()));
+        rt::spawn(listener::serve(listener, index, lane, admission, security, stopping.clone()));
     };
     let mut later = Vec::new();
     for (index, (listener, peers)) in (0..).map(ListenerIndex).zip(listeners) {
         if peers {
-            serve(index, listener);
+            serve(index, listener, Some(Arc::clone(&security)));
         } else {
             later.push((index, listener));
         }
@@ -381,8 +391,20 @@ async fn accept(
         return;
     }
     for (index, listener) in later {
-        serve(index, listener);
+        serve(index, listener, None);
     }
+}
+
+#[cfg(not(madsim))]
+fn security(options: &NodeOptions) -> Result<Security, StartError> {
+    Security::new(&options.secrets, options.node.node_id)
+        .map_err(|source| StartError::System { what: "TLS between nodes", source })
+}
+
+#[cfg(madsim)]
+#[expect(clippy::unnecessary_wraps, reason = "there is nothing to be made, and so nothing to fail")]
+fn security(_: &NodeOptions) -> Result<Security, StartError> {
+    Ok(Security)
 }
 
 async fn listen(options: &ListenerOptions) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -530,6 +552,7 @@ mod tests {
                 peers: false,
             }],
             data_dir,
+            secrets: Vec::new(),
         }
     }
 

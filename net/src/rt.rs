@@ -20,6 +20,8 @@ mod sockets;
 
 #[cfg(madsim)]
 pub(crate) use madsim::task::JoinHandle;
+#[cfg(not(madsim))]
+pub(crate) use tokio::io::{AsyncRead, ReadBuf};
 pub(crate) use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 #[cfg(not(madsim))]
 pub(crate) use tokio::net::TcpStream;

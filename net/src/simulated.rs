@@ -39,9 +39,10 @@ pub async fn drive(machine: Box<dyn Machine>, address: (&str, u16)) -> io::Resul
         inboxes: vec![Inbox::new()],
         metrics: Arc::clone(&metrics),
         phase,
+        security: Arc::default(),
     });
     let admission = Arc::new(Admission::new(u64::MAX, metrics));
-    rt::spawn(listener::serve(listener, ListenerIndex(0), lane.clone(), admission, stopping));
+    rt::spawn(listener::serve(listener, ListenerIndex(0), lane.clone(), admission, None, stopping));
     lane::run(lane.clone()).await;
     lane.close_all(std::time::Duration::from_millis(500)).await;
     keep.change(|stop| !std::mem::replace(stop, true));

@@ -10,6 +10,7 @@ use super::cluster_moves::{self, Drain, Elect, Reassign};
 use super::connect;
 use super::failure::{Code, Failure};
 use super::output::{Format, Output, Stop};
+use super::secret;
 use super::topic::{Common, operations, print};
 use crate::clock::Clock;
 
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Drain(Drain),
     /// Move a partition to other nodes, or show what is on the move
     Reassign(Reassign),
+    /// Make the secret by which the nodes of a cluster verify each other
+    Secret(secret::Args),
 }
 
 /// Runs the command.
@@ -52,6 +55,7 @@ pub(crate) fn run(command: Command) -> Result<(), Stop> {
             Command::Elect(elect) => cluster_moves::elect(&elect).await,
             Command::Drain(drain) => cluster_moves::drain(&drain).await,
             Command::Reassign(reassign) => cluster_moves::reassign(&reassign).await,
+            Command::Secret(args) => secret::run(&args),
         }
     })
 }

@@ -19,6 +19,7 @@ mod output;
 mod produce;
 mod produce_txn;
 mod schedule;
+mod secret;
 mod serve;
 mod settings;
 #[cfg(feature = "sim")]

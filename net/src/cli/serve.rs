@@ -12,10 +12,11 @@ use serde::Serialize;
 
 use super::failure::{Code, Failure, words};
 use super::output::{Output, Stop};
+use super::secret;
 use super::settings::{Settings, Values};
 use crate::address::HostPort;
 use crate::console;
-use crate::node::{self, End, Node, NodeOptions, StartError};
+use crate::node::{self, ClusterSecret, End, Node, NodeOptions, StartError};
 use crate::rt::{self, StopSignals};
 
 /// How long a stopping node may take, within the ten seconds that container runtimes allow.
@@ -49,6 +50,9 @@ pub(crate) struct Args {
     /// Where the other nodes connect [default: this node's entry of --voters]
     #[arg(long, value_name = "HOST:PORT")]
     peer_listen: Option<String>,
+    /// File with the secret by which nodes verify each other; repeat it to accept a second one
+    #[arg(long, value_name = "FILE")]
+    cluster_secret: Vec<PathBuf>,
     /// Configuration file [default: ./mainspring.toml where there is one]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -69,8 +73,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Stop> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let settings = settings(args, &variables)?;
+    let secrets = secret::load(&settings.cluster_secret)?;
     if args.check_config {
-        return print(&Checked::new(&settings));
+        return print(&Checked::new(&settings, &secrets));
     }
     for variable in &settings.unknown_variables {
         tracing::warn!("the variable {variable} begins like a setting, but none has its name");
@@ -78,13 +83,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Stop> {
     if let Some(doubt) = settings.voters.doubt() {
         tracing::warn!("{doubt}");
     }
-    rt::block_on(serve(settings)).map_err(|error| system("a runtime", &error))?
+    rt::block_on(serve(settings, secrets)).map_err(|error| system("a runtime", &error))?
 }
 
 fn settings(args: &Args, variables: &BTreeMap<String, String>) -> Result<Settings, Failure> {
     let mut flags = Values::default();
     if let Some(path) = &args.data_dir {
         flags.add("data-dir", path.to_string_lossy(), "--data-dir");
+    }
+    for path in &args.cluster_secret {
+        flags.add("cluster-secret", path.to_string_lossy(), "--cluster-secret");
     }
     for (key, given) in [("memory", args.memory), ("insecure", args.insecure)] {
         if given {
@@ -148,7 +156,7 @@ fn file(args: &Args, variables: &BTreeMap<String, String>) -> Result<Values, Fai
     }
 }
 
-async fn serve(settings: Settings) -> Result<(), Stop> {
+async fn serve(settings: Settings, secrets: Vec<ClusterSecret>) -> Result<(), Stop> {
     let began = node::monotonic_now();
     let mut signals = StopSignals::new().map_err(|error| system("signal handling", &error))?;
     let http = match &settings.console {
@@ -162,7 +170,7 @@ async fn serve(settings: Settings) -> Result<(), Stop> {
             )
         })?),
     };
-    let node = Node::start(options(&settings)).await;
+    let node = Node::start(options(&settings, secrets)).await;
     let node = Arc::new(node.map_err(|error| not_started(&error))?);
     let console = http.map(|listener| {
         let address = listener.local_addr().map(|address| address.to_string());
@@ -220,7 +228,7 @@ async fn serve(settings: Settings) -> Result<(), Stop> {
     }
 }
 
-fn options(settings: &Settings) -> NodeOptions {
+fn options(settings: &Settings, secrets: Vec<ClusterSecret>) -> NodeOptions {
     let mut node = NodeConfig {
         node_id: settings.node_id,
         peers: settings.voters.peers.clone(),
@@ -231,7 +239,7 @@ fn options(settings: &Settings) -> NodeOptions {
     settings.broker.apply_to(&mut node.limits);
     let clients = settings.listeners.iter().cloned();
     let listeners = clients.chain(settings.voters.listener.clone()).collect();
-    NodeOptions { node, listeners, data_dir: settings.data_dir.clone() }
+    NodeOptions { node, listeners, data_dir: settings.data_dir.clone(), secrets }
 }
 
 fn ended(end: End) -> Result<(), Stop> {
@@ -288,11 +296,14 @@ struct Checked {
     voters: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     peer_listen: Option<String>,
+    /// Fingerprints.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cluster_secrets: Vec<String>,
     settings: BTreeMap<&'static str, String>,
 }
 
 impl Checked {
-    fn new(settings: &Settings) -> Self {
+    fn new(settings: &Settings, secrets: &[ClusterSecret]) -> Self {
         let explicit = BROKER_SETTINGS.iter().filter_map(|def| {
             settings.broker.explicit(def.name).map(|value| (def.name, value.to_owned()))
         });
@@ -320,6 +331,7 @@ impl Checked {
                 })
                 .collect(),
             peer_listen: settings.voters.listener.as_ref().map(|one| one.listen.to_string()),
+            cluster_secrets: secrets.iter().map(ClusterSecret::fingerprint).collect(),
             settings: explicit.collect(),
         }
     }

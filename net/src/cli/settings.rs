@@ -16,7 +16,7 @@ use crate::address::{HostPort, NamedAddress};
 use crate::node::ListenerOptions;
 
 /// The settings of `serve` that are no broker settings of Kafka's. `_` stands for `-` in variables.
-const OWN: [&str; 9] = [
+const OWN: [&str; 10] = [
     "data-dir",
     "memory",
     "listen",
@@ -25,6 +25,7 @@ const OWN: [&str; 9] = [
     "node-id",
     "voters",
     "peer-listen",
+    "cluster-secret",
     "insecure",
 ];
 /// Kafka's names for some of them.
@@ -51,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) console: Option<HostPort>,
     pub(crate) node_id: NodeId,
     pub(crate) voters: Voters,
+    /// Files with the cluster's secrets.
+    pub(crate) cluster_secret: Vec<PathBuf>,
     pub(crate) broker: BrokerSettings,
     /// Variables that begin like ours and mean nothing to us.
     pub(crate) unknown_variables: Vec<String>,
@@ -205,6 +208,7 @@ impl Settings {
                 })?)
             }
         };
+        let secrets = values.0.remove("cluster-secret").unwrap_or_default();
         let voters = Voters::resolve(Given {
             voters: values.0.remove("voters").unwrap_or_default(),
             listen: single(&mut values, "peer-listen")?
@@ -212,6 +216,7 @@ impl Settings {
                 .transpose()?,
             node_id,
             in_memory: memory,
+            has_secret: !secrets.is_empty(),
             insecure,
         })?;
         let listeners = listeners(&mut values, insecure)?;
@@ -227,6 +232,7 @@ impl Settings {
             console,
             node_id: node_id.unwrap_or(NodeId(1)),
             voters,
+            cluster_secret: secrets.into_iter().map(|(path, _)| path.into()).collect(),
             broker,
             unknown_variables,
         })
@@ -473,6 +479,24 @@ mod tests {
         assert_eq!(of(resolve(&[node], &[], file).expect("by file")), 2);
         let kafkas = format!("controller.quorum.voters = \"{two}\"");
         assert_eq!(of(resolve(&[node], &[], &kafkas).expect("by Kafka's name")), 2);
+    }
+
+    #[test]
+    fn files_with_the_secret_come_from_flag_variable_or_file() {
+        let voters = [("node-id", "1"), ("voters", "1@one.example:7,2@two.example:7")];
+        let of =
+            |settings: Result<Settings, Failure>| settings.expect("it is there").cluster_secret;
+        let twice = [&voters[..], &[("cluster-secret", "new"), ("cluster-secret", "old")]].concat();
+        let both: [PathBuf; 2] = ["new".into(), "old".into()];
+        assert_eq!(of(resolve(&twice, &[], "")), both);
+        assert_eq!(of(resolve(&voters, &[], "cluster-secret = [\"new\", \"old\"]")), both);
+        let variable = [("MAINSPRING_CLUSTER_SECRET", "new")];
+        assert_eq!(of(resolve(&voters, &variable, "cluster-secret = \"old\"")), both[..1]);
+        let text = line(resolve(&voters, &[], ""));
+        assert!(
+            text.contains("mainspring cluster secret") && text.contains("--insecure"),
+            "{text}"
+        );
     }
 
     #[test]

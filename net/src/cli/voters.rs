@@ -31,6 +31,8 @@ pub(crate) struct Given {
     /// This node, `None` where nobody said which it is.
     pub(crate) node_id: Option<NodeId>,
     pub(crate) in_memory: bool,
+    /// Whether nodes verify each other.
+    pub(crate) has_secret: bool,
     pub(crate) insecure: bool,
 }
 
@@ -41,7 +43,7 @@ impl Voters {
         for (value, source) in &given.voters {
             for part in value.split(',').map(str::trim).filter(|part| !part.is_empty()) {
                 let (node, address) = voter(part, source)?;
-                refuse_exposed(&address, given.insecure)?;
+                refuse_exposed(&address, &given)?;
                 let twin = all.iter().find(|(other, place)| **other != node && **place == address);
                 if let Some((other, _)) = twin {
                     return Err(Failure::usage(
@@ -61,6 +63,11 @@ impl Voters {
         }
         if all.is_empty() {
             return match given.listen {
+                None if given.has_secret => Err(Failure::usage(
+                    "cannot use a cluster secret",
+                    "this node is alone",
+                    "add --voters with all nodes of the cluster, or leave --cluster-secret out",
+                )),
                 None => Ok(Self::default()),
                 Some(address) => Err(Failure::usage(
                     format!("cannot listen for peers on {address}"),
@@ -98,8 +105,8 @@ impl Voters {
                 "give it a --data-dir; topics may live in memory, by mainspring.storage=memory",
             ));
         }
-        let listen = given.listen.unwrap_or_else(|| mine.clone());
-        refuse_exposed(&listen, given.insecure)?;
+        let listen = given.listen.clone().unwrap_or_else(|| mine.clone());
+        refuse_exposed(&listen, &given)?;
         // A node alone has nobody to take in.
         let listener = (all.len() > 1).then(|| ListenerOptions {
             name: "PEERS".to_owned(),
@@ -146,14 +153,15 @@ fn voter(text: &str, source: &str) -> Result<(NodeId, HostPort), Failure> {
     Ok((NodeId(node), address))
 }
 
-fn refuse_exposed(address: &HostPort, insecure: bool) -> Result<(), Failure> {
-    if address.is_loopback() || insecure {
+fn refuse_exposed(address: &HostPort, given: &Given) -> Result<(), Failure> {
+    if address.is_loopback() || given.has_secret || given.insecure {
         return Ok(());
     }
     Err(Failure::usage(
         format!("will not talk to peers on {address}"),
-        "without TLS anybody on the way could read and write everything",
-        "use loopback addresses, or add --insecure if the network is trusted",
+        "without a cluster secret anybody on the way could read and write everything",
+        "make one with mainspring cluster secret and start every node with --cluster-secret FILE, or add \
+         --insecure if the network is trusted",
     ))
 }
 
@@ -169,6 +177,7 @@ mod tests {
             listen: None,
             node_id: node_id.map(NodeId),
             in_memory: false,
+            has_secret: false,
             insecure: false,
         }
     }
@@ -205,6 +214,18 @@ mod tests {
     }
 
     #[test]
+    fn nodes_that_verify_each_other_need_no_word_for_addresses_that_others_reach() {
+        let secured = Given {
+            listen: Some("0.0.0.0:7".parse().expect("an address")),
+            has_secret: true,
+            ..given("1@one.example:7,2@two.example:7", Some(1))
+        };
+        assert!(Voters::resolve(secured).is_ok());
+        let alone = Given { voters: Vec::new(), has_secret: true, ..given("", None) };
+        assert!(refused(alone).contains("--cluster-secret"));
+    }
+
+    #[test]
     fn nobody_named_is_a_node_alone_and_one_named_has_nobody_to_take_in() {
         let none = Given { voters: Vec::new(), ..given("", None) };
         assert_eq!(Voters::resolve(none), Ok(Voters::default()));
@@ -231,7 +252,7 @@ mod tests {
             ("-1@127.0.0.1:1", Some(1), "is no node id"),
             ("1@127.0.0.1:0", Some(1), "no other node could connect"),
             ("1@0.0.0.0:1", Some(1), "no other node could connect"),
-            ("1@192.0.2.1:1", Some(1), "--insecure"),
+            ("1@192.0.2.1:1", Some(1), "mainspring cluster secret"),
         ] {
             let text = refused(given(voters, node));
             assert!(text.contains(said), "{text}");

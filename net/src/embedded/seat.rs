@@ -101,7 +101,7 @@ pub(super) fn seats(options: EmbeddedOptions) -> Result<Vec<Seat>, EmbeddedError
             ports.push(reserved);
         }
         seats.push(Seat {
-            options: NodeOptions { node, listeners, data_dir },
+            options: NodeOptions { node, listeners, data_dir, secrets: Vec::new() },
             address,
             slot: Mutex::new(Slot::Down(NodeState::Stopped)),
             turn: Semaphore::new(1),

@@ -10,6 +10,8 @@ use super::*;
 use crate::listener::{self, Admission};
 use crate::watched::{self, Reader};
 
+mod peers;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 type Script = Box<dyn FnMut(Now, &Input, &mut Tools) + Send>;
@@ -82,8 +84,24 @@ impl Running {
         Self::with_connections(u64::MAX, script)
     }
 
+    /// Listens for other nodes.
+    fn for_peers(
+        security: Security,
+        script: impl FnMut(Now, &Input, &mut Tools) + Send + 'static,
+    ) -> Self {
+        Self::with(u64::MAX, Some(Arc::new(security)), script)
+    }
+
     fn with_connections(
         most: u64,
+        script: impl FnMut(Now, &Input, &mut Tools) + Send + 'static,
+    ) -> Self {
+        Self::with(most, None, script)
+    }
+
+    fn with(
+        most: u64,
+        security: Option<Arc<Security>>,
         script: impl FnMut(Now, &Input, &mut Tools) + Send + 'static,
     ) -> Self {
         let (seen_by, seen) = mpsc::channel();
@@ -98,6 +116,7 @@ impl Running {
             inboxes: vec![Arc::clone(&inbox)],
             metrics: Arc::clone(&metrics),
             phase,
+            security: security.clone().unwrap_or_default(),
         });
         let (tell_port, port) = mpsc::channel();
         rt::spawn_lane("lane", async move {
@@ -111,6 +130,7 @@ impl Running {
                 ListenerIndex(0),
                 lane.clone(),
                 admission,
+                security,
                 stopping,
             ));
             run(lane.clone()).await;
@@ -338,7 +358,7 @@ fn a_post_comes_back_as_an_input_of_the_shard_it_names() {
 const OUT: ConnectionId = ConnectionId::outgoing(1);
 
 fn dial(port: u16) -> Effect {
-    let node = mainspring_core::ids::NodeId(2);
+    let node = NodeId(2);
     Effect::Connect { connection: OUT, node, host: "localhost".into(), port }
 }
 

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use rustix::net::{Shutdown, shutdown};
 use tokio::net::{TcpStream, ToSocketAddrs};
 
+use crate::secure::Stream;
+
 /// A socket that listens until it is dropped.
 #[derive(Debug)]
 pub(crate) struct TcpListener(tokio::net::TcpListener);
@@ -33,6 +35,6 @@ impl Drop for TcpListener {
 }
 
 /// Ends a connection. What was written before still arrives.
-pub(crate) fn end(stream: &TcpStream) {
-    let _ = shutdown(stream, Shutdown::Both);
+pub(crate) fn end(stream: &Stream) {
+    let _ = shutdown(stream.socket(), Shutdown::Both);
 }
