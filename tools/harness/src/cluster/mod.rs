@@ -57,7 +57,8 @@ const STRIKES: [Strike; 10] = [
 /// Runs the cycles.
 pub(crate) fn kills(checks: &mut Checks, cycles: u64, seed: Option<u64>) {
     let seed = seed.unwrap_or_else(Random::fresh_seed);
-    println!("seed {seed}");
+    let links = if is_secured(seed) { "TLS" } else { "plain" };
+    println!("seed {seed}, {links} between the nodes");
     let python = programs::interpreter();
     if python.is_none() {
         checks.skip("librdkafka writes to a cluster", "confluent-kafka is not installed");
@@ -73,6 +74,11 @@ pub(crate) fn kills(checks: &mut Checks, cycles: u64, seed: Option<u64>) {
             done.map_err(|problem| format!("{problem}{}", run.nodes.said()))
         })
     });
+}
+
+/// Whether the nodes of a run verify each other by a secret: every other seed has them do so.
+const fn is_secured(seed: u64) -> bool {
+    seed.is_multiple_of(2)
 }
 
 struct Cycles {
@@ -92,7 +98,11 @@ impl Cycles {
     fn new(seed: u64, python: Option<std::path::PathBuf>) -> Outcome<Self> {
         let folder = Folder::new();
         let settings = ["log.segment.bytes=1048576"];
-        let nodes = Nodes::start(folder.path(), NODES, &settings)?;
+        let mut nodes = Nodes::prepare(folder.path(), NODES, &settings)?;
+        if is_secured(seed) {
+            nodes.secure(folder.path())?;
+        }
+        nodes.start_missing()?;
         let partitions = WRITERS + 1 + i32::from(python.is_some());
         Client::connect(&nodes.addresses[0])?.create_replicated(
             TOPIC,

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mainspring_core::wire::api::describe_cluster::DescribeClusterRequest;
 use mainspring_core::wire::api::metadata::MetadataResponse;
 
-use crate::broker::{Broker, Serve, Starting};
+use crate::broker::{Broker, Serve, Starting, binary};
 use crate::checks::{Outcome, ensure};
 use crate::client::Client;
 
@@ -71,6 +72,20 @@ impl Nodes {
             })
             .collect();
         Ok(Self { running: serves.iter().map(|_| None).collect(), serves, addresses })
+    }
+
+    /// Has the nodes verify each other by a secret from their next start on.
+    pub(crate) fn secure(&mut self, folder: &Path) -> Outcome {
+        let secret = folder.join("cluster.secret");
+        let made =
+            Command::new(binary()).args(["cluster", "secret", "--out"]).arg(&secret).output();
+        let made = made.map_err(|error| format!("mainspring cluster secret: {error}"))?;
+        ensure(made.status.success(), || String::from_utf8_lossy(&made.stderr).into_owned())?;
+        for serve in &mut self.serves {
+            let flag = ["--cluster-secret".to_owned(), secret.display().to_string()];
+            serve.arguments.extend(flag);
+        }
+        Ok(())
     }
 
     /// Starts the first node as one that knows of no other.
