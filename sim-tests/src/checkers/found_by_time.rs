@@ -76,7 +76,8 @@ mod tests {
     #[test]
     fn what_was_to_go_need_not_be_found() {
         let purged = Fact::AskedPurge { partition: P, before: 8 };
-        passes(FoundByTime::default(), &[purged, told(None)]);
-        passes(FoundByTime::default(), &[Fact::Retention { age: 5 }, told(None)]);
+        let found = told(Some((7, 50)));
+        passes(FoundByTime::default(), &[found.clone(), purged, told(None)]);
+        passes(FoundByTime::default(), &[found, Fact::Retention { age: 5 }, told(None)]);
     }
 }
