@@ -247,9 +247,61 @@ impl fmt::Display for TopicPartition {
     }
 }
 
+/// Names a snapshot of the metadata log (KIP-630).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct SnapshotId {
+    /// The first offset that it does not hold.
+    pub end_offset: Offset,
+    /// The epoch of the last record that it holds.
+    pub epoch: LeaderEpoch,
+}
+
+impl SnapshotId {
+    /// Returns the name of its file, which is Kafka's: 20 digits of the offset and 10 of the epoch.
+    pub fn file_name(self) -> String {
+        format!("{:020}-{:010}.checkpoint", self.end_offset.0, self.epoch.0)
+    }
+
+    /// Reads the name of a file; `None` where it is not that of a snapshot.
+    pub fn of_file_name(name: &str) -> Option<Self> {
+        let (end_offset, epoch) = name.strip_suffix(".checkpoint")?.split_once('-')?;
+        let is_number = |text: &str, digits| {
+            text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        if !is_number(end_offset, 20) || !is_number(epoch, 10) {
+            return None;
+        }
+        let end_offset = Offset(end_offset.parse().ok()?);
+        Some(Self { end_offset, epoch: LeaderEpoch(epoch.parse().ok()?) })
+    }
+}
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file_name())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_of_a_snapshot_is_kafkas() {
+        let id = SnapshotId { end_offset: Offset(1_234), epoch: LeaderEpoch(7) };
+        assert_eq!(id.file_name(), "00000000000000001234-0000000007.checkpoint");
+        assert_eq!(SnapshotId::of_file_name(&id.file_name()), Some(id));
+        for bad in [
+            "00000000000000001234.checkpoint",
+            "00000000000000001234-0000000007.checkpoint.tmp",
+            "0000000000000000123-0000000007.checkpoint",
+            "00000000000000001234-00000000+7.checkpoint",
+            "00000000000000001234-9999999999.checkpoint",
+            "99999999999999999999-0000000007.checkpoint",
+        ] {
+            assert_eq!(SnapshotId::of_file_name(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn uuid_text_is_kafkas_url_safe_base64() {

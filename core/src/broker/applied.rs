@@ -118,6 +118,8 @@ impl Shard {
             | MetadataRecord::FeatureLevelRecord(_)
             | MetadataRecord::ProducerIdsRecord(_)
             | MetadataRecord::UncleanElectionRecord(_)
+            | MetadataRecord::RemovedTopicsRecord(_)
+            | MetadataRecord::SnapshotEndRecord(_)
             | MetadataRecord::NoOpRecord(_) => {}
         }
     }

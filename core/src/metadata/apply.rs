@@ -89,8 +89,30 @@ impl MetadataImage {
             }
             MetadataRecord::UncleanElectionRecord(r) => self.note_unclean_election(r)?,
             MetadataRecord::NoOpRecord(_) => {}
+            MetadataRecord::RemovedTopicsRecord(_) | MetadataRecord::SnapshotEndRecord(_) => {
+                return Err("it belongs into a snapshot");
+            }
         }
         Ok(())
+    }
+
+    /// Takes in a record of a snapshot: what it says is so, and nothing follows from it.
+    pub(in crate::metadata) fn restore(
+        &mut self,
+        record: &MetadataRecord,
+    ) -> Result<(), &'static str> {
+        if let MetadataRecord::RegisterBrokerRecord(r) = record {
+            self.brokers.insert(NodeId(r.broker_id), broker(Offset(r.broker_epoch), r));
+            return Ok(());
+        }
+        if let MetadataRecord::RemovedTopicsRecord(r) = record {
+            if r.topic_ids.iter().any(|id| self.topics.contains_key(id)) {
+                return Err("a topic is there and was removed");
+            }
+            self.removed.extend(&r.topic_ids);
+            return Ok(());
+        }
+        self.change(Offset::ZERO, record)
     }
 
     fn registered(&mut self, id: i32) -> Result<&mut BrokerImage, &'static str> {
@@ -100,36 +122,7 @@ impl MetadataImage {
     /// A registration is a new life of the node: the epoch of every partition that it led rises.
     fn register(&mut self, offset: Offset, record: &RegisterBrokerRecord) {
         let id = NodeId(record.broker_id);
-        let endpoints = record
-            .end_points
-            .iter()
-            .map(|endpoint| Endpoint {
-                name: endpoint.name.as_str().to_owned(),
-                host: endpoint.host.as_str().to_owned(),
-                port: endpoint.port,
-            })
-            .collect();
-        let features = record
-            .features
-            .iter()
-            .map(|it| {
-                let levels = (it.min_supported_version, it.max_supported_version);
-                (it.name.as_str().to_owned(), levels)
-            })
-            .collect();
-        self.brokers.insert(
-            id,
-            BrokerImage {
-                incarnation_id: record.incarnation_id,
-                broker_epoch: offset.0,
-                endpoints,
-                fenced: record.fenced,
-                in_controlled_shutdown: record.in_controlled_shutdown,
-                directories: record.log_dirs.clone(),
-                rack: record.rack.as_ref().map(|rack| rack.as_str().to_owned()),
-                features,
-            },
-        );
+        self.brokers.insert(id, broker(offset, record));
         for topic in self.topics.values_mut() {
             if topic.partitions.iter().any(|partition| partition.leader == id) {
                 for partition in &mut Arc::make_mut(topic).partitions {
@@ -257,6 +250,29 @@ impl MetadataImage {
                 configs.remove(record.name.as_str());
             }
         }
+    }
+}
+
+/// Returns a broker as its registration at an offset says.
+fn broker(offset: Offset, record: &RegisterBrokerRecord) -> BrokerImage {
+    let endpoints = record.end_points.iter().map(|endpoint| Endpoint {
+        name: endpoint.name.as_str().to_owned(),
+        host: endpoint.host.as_str().to_owned(),
+        port: endpoint.port,
+    });
+    let features = record.features.iter().map(|it| {
+        let levels = (it.min_supported_version, it.max_supported_version);
+        (it.name.as_str().to_owned(), levels)
+    });
+    BrokerImage {
+        incarnation_id: record.incarnation_id,
+        broker_epoch: offset.0,
+        endpoints: endpoints.collect(),
+        fenced: record.fenced,
+        in_controlled_shutdown: record.in_controlled_shutdown,
+        directories: record.log_dirs.clone(),
+        rack: record.rack.as_ref().map(|rack| rack.as_str().to_owned()),
+        features: features.collect(),
     }
 }
 

@@ -280,8 +280,11 @@ impl MetadataImage {
                 .signed(i64::from(id.0))
                 .signed(broker.broker_epoch)
                 .number(u64::from(broker.fenced))
-                .number(u64::from(broker.in_controlled_shutdown));
+                .number(u64::from(broker.in_controlled_shutdown))
+                .shown(&(broker.incarnation_id, &broker.endpoints, &broker.directories))
+                .shown(&(&broker.rack, &broker.features));
         }
+        digest.shown(&(&self.removed, &self.features, &self.defaults, &self.unclean));
     }
 }
 

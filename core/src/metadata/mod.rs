@@ -26,9 +26,11 @@ pub mod features;
 pub mod image;
 pub mod placement;
 pub mod reassign;
+pub mod snapshot;
 #[cfg(test)]
 mod tests;
 pub mod topic_config;
 
 pub use controller::{Command, CommandAnswer, Controller};
 pub use image::{BrokerImage, Endpoint, MetadataImage, PartitionImage, TopicImage};
+pub use snapshot::{Snapshot, SnapshotError, SnapshotReader};

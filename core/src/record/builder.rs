@@ -268,6 +268,16 @@ pub fn quorum_control(kind: i16, value: &[u8], timestamp: i64) -> Batch {
     control(kind as u8, value, timestamp, BatchBuilder::new(Codec::None))
 }
 
+/// Builds a control batch of the metadata log from the kinds and the values of its records.
+pub fn quorum_controls(records: &[(i16, Bytes)], timestamp: i64) -> Batch {
+    let mut builder = BatchBuilder::new(Codec::None);
+    builder.attributes |= CONTROL_BIT;
+    for (kind, value) in records {
+        builder.push(timestamp, Some(&[0, 0, 0, *kind as u8]), Some(value), &[]);
+    }
+    builder.build()
+}
+
 fn control(kind: u8, value: &[u8], timestamp: i64, mut builder: BatchBuilder) -> Batch {
     builder.attributes |= CONTROL_BIT;
     builder.push(timestamp, Some(&[0, 0, 0, kind]), Some(value), &[]);

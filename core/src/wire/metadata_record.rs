@@ -138,6 +138,18 @@ messages! {
         /// The first offset that may be lost; -1 where nobody knows.
         lost_from [0+]: i64 = -1;
     }
+    /// Topics whose deletion is on record: nobody takes their names' later owners for them, and their logs may
+    /// go. Ours, in snapshots alone; Kafka forgets them.
+    RemovedTopicsRecord versions [0] flexible [0] {
+        topic_ids [0+]: Vec<Uuid>;
+    }
+    /// What the snapshot is one of, so that another file in its place is known. Ours, in snapshots alone.
+    SnapshotEndRecord versions [0] flexible [0] {
+        /// The first offset that it does not hold.
+        end_offset [0+]: i64;
+        /// The epoch of the last record that it holds.
+        epoch [0+]: i32;
+    }
     /// Value of the control record with which a leader begins its epoch (KIP-595).
     LeaderChangeMessage versions [0-1] flexible [0] {
         version [0+]: i16;
@@ -268,6 +280,8 @@ metadata_records! {
     17 BrokerRegistrationChangeRecord 3;
     20 NoOpRecord 0;
     31000 UncleanElectionRecord 0;
+    31001 RemovedTopicsRecord 0;
+    31002 SnapshotEndRecord 0;
 }
 
 fn decode_frame(reader: &mut Reader) -> Result<(u32, i16), DecodeError> {

@@ -6,6 +6,7 @@ mod model;
 mod partitions;
 mod reassignments;
 mod sessions;
+mod snapshots;
 
 use crate::error::ErrorCode;
 use crate::ids::{Incarnation, NodeId, PartitionIndex, TopicPartition, Uuid};
