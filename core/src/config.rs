@@ -170,6 +170,11 @@ pub struct Limits {
     pub quorum_election_min: Duration,
     /// Longest election timeout.
     pub quorum_election_max: Duration,
+    /// Bytes of the metadata log that are applied between two snapshots of it
+    /// (`metadata.log.max.record.bytes.between.snapshots`).
+    pub metadata_snapshot_bytes: u64,
+    /// Most bytes of a snapshot that nodes send each other at a time.
+    pub metadata_snapshot_piece_bytes: u64,
     /// How often a broker tells the controller that it lives (`broker.heartbeat.interval.ms`).
     pub broker_heartbeat: Duration,
     /// How long a broker may be silent before the controller fences it (`broker.session.timeout.ms`).
@@ -219,6 +224,8 @@ impl Default for Limits {
             quorum_lost_leader: Duration::from_millis(300),
             quorum_election_min: Duration::from_millis(300),
             quorum_election_max: Duration::from_millis(600),
+            metadata_snapshot_bytes: 20 << 20,
+            metadata_snapshot_piece_bytes: 1 << 20,
             broker_heartbeat: Duration::from_millis(500),
             broker_session: Duration::from_secs(3),
             leader_lease: Duration::from_secs(2),
@@ -585,6 +592,13 @@ pub const BROKER_SETTINGS: &[SettingDef] = {
             "Largest record batch in bytes.",
         ),
         def(
+            "metadata.log.max.record.bytes.between.snapshots",
+            Long,
+            "20971520",
+            Range(1, MAX),
+            "Bytes of the metadata log between two snapshots of it.",
+        ),
+        def(
             "min.insync.replicas",
             Int,
             "1",
@@ -783,6 +797,9 @@ impl BrokerSettings {
         }
         if let Some(count) = number("max.incremental.fetch.session.cache.slots") {
             limits.fetch_sessions_max = count as usize;
+        }
+        if let Some(bytes) = number("metadata.log.max.record.bytes.between.snapshots") {
+            limits.metadata_snapshot_bytes = bytes as u64;
         }
         if let Some(count) = number("mainspring.partitions.max") {
             limits.partitions_max = count as usize;

@@ -643,6 +643,16 @@ pub enum Mark {
     SentNear,
     /// A follower served a client.
     FollowerRead,
+    /// A snapshot of the metadata log was made.
+    SnapshotWritten,
+    /// A start began with a snapshot of the metadata log.
+    SnapshotLoaded,
+    /// A start found a snapshot that its metadata log does not go on behind, and begins anew behind it.
+    SnapshotResumed,
+    /// A snapshot of the leader has taken the place of a metadata log.
+    SnapshotInstalled,
+    /// A snapshot of the metadata log was found damaged.
+    SnapshotDamaged,
 }
 
 /// The one queue of effects, and the source of tokens. Machines write into it and allocate nothing else.

@@ -46,6 +46,12 @@ pub enum ClusterEvent {
         /// The offset after the last record that is left.
         end: Offset,
     },
+    /// A snapshot has taken the place of all of the metadata log: nothing of what was before is kept, and the log
+    /// begins and ends at its end.
+    SnapshotInstalled {
+        /// The first offset that the snapshot does not hold.
+        end: Offset,
+    },
     /// The log of a replica that follows begins later from now on: durably, or where it begins anew, as far as
     /// that cut is durable.
     StartMoved {

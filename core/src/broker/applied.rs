@@ -10,9 +10,9 @@ use crate::broker::post::Post;
 use crate::broker::shard::Shard;
 use crate::digest::Digest;
 use crate::ids::{NodeId, Offset, PartitionIndex, ShardId, TopicId, TopicPartition};
-use crate::metadata::TopicImage;
 use crate::metadata::apply::RESOURCE_TOPIC;
 use crate::metadata::controller::Delta;
+use crate::metadata::{MetadataImage, TopicImage};
 use crate::observe::ClusterEvent;
 use crate::time::Now;
 use crate::wire::MetadataRecord;
@@ -36,6 +36,34 @@ impl Shard {
         for delta in deltas {
             self.apply_delta(delta, &mut touched);
         }
+        self.settle_touched(now, touched);
+        if let Some(last) = deltas.last() {
+            self.applied(now, last.end_offset);
+        }
+    }
+
+    /// Takes over a later image as a whole, from a snapshot: what differs has changed.
+    pub(in crate::broker) fn replace_image(&mut self, now: Now, image: &MetadataImage) {
+        let before = std::mem::replace(&mut self.image, image.clone());
+        let mut touched = Touched { all_configured: true, ..Touched::default() };
+        let gone = before.topics().filter(|topic| image.topic(topic.id).is_none());
+        touched.removed.extend(gone.cloned());
+        for topic in image.topics() {
+            let known = before.topic(topic.id);
+            for (state, index) in topic.partitions.iter().zip(0..) {
+                let partition = PartitionIndex(index);
+                if known.and_then(|known| known.partition(partition)) != Some(state) {
+                    touched.partitions.insert(TopicPartition { topic_id: topic.id, partition });
+                }
+            }
+        }
+        let nodes = before.brokers().chain(image.brokers()).map(|(node, _)| node);
+        touched.nodes.extend(nodes.filter(|&node| before.broker(node) != image.broker(node)));
+        self.settle_touched(now, touched);
+        self.applied(now, image.end_offset());
+    }
+
+    fn settle_touched(&mut self, now: Now, mut touched: Touched) {
         for topic in std::mem::take(&mut touched.removed) {
             self.give_up(now, &topic);
         }
@@ -55,9 +83,6 @@ impl Shard {
         }
         for id in touched.partitions {
             self.take_up(now, id);
-        }
-        if let Some(last) = deltas.last() {
-            self.applied(now, last.end_offset);
         }
     }
 

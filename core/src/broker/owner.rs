@@ -48,6 +48,7 @@ impl Shard {
             }
             Post::Form { request, told } => self.on_form_asked(now, from, request, told),
             Post::Deltas(deltas) => self.apply_deltas(now, &deltas),
+            Post::Snapshot(image) => self.replace_image(now, &image),
             Post::QuorumLeader(leader) => self.take_quorum_leader(now, leader),
             Post::NodeAsk { request, asked } => self.on_node_ask(now, from, request, asked),
             Post::QuorumReply { request, reply } => self.on_quorum_reply(request, reply),
@@ -435,7 +436,7 @@ impl Shard {
                 };
                 self.take_reading(now, &item, waiter, reading);
             }
-            Some(TicketUse::Committed) => self.on_committed_read(now, result),
+            Some(TicketUse::Committed(life)) => self.on_committed_read(now, life, result),
             Some(TicketUse::Voters) => self.on_voters_read(now, result),
             Some(TicketUse::Accession(epoch)) => self.on_accession_read(now, epoch, result),
             Some(TicketUse::Metadata(shard, request)) => {
@@ -449,7 +450,8 @@ impl Shard {
                 self.on_note_read(now, id, (offset, ticket), result);
             }
             Some(TicketUse::LoadGroups(id)) => self.on_load_read(now, id, result),
-            Some(TicketUse::ListOffsets(..)) | None => {}
+            Some(TicketUse::ListOffsets(..) | TicketUse::LoadSnapshot | TicketUse::Snapshot(..))
+            | None => {}
         }
     }
 

@@ -91,6 +91,8 @@ impl Shard {
             request.broker_id
         } else if let Request::ReplicaAck(request) = request {
             request.node_id
+        } else if let Request::FetchSnapshot(request) = request {
+            request.replica_id
         } else {
             return false;
         };

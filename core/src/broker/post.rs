@@ -72,6 +72,8 @@ pub enum Post {
         /// The other's cluster.
         told: Option<Arc<Cluster>>,
     },
+    /// The whole committed metadata, in the place of what was known before.
+    Snapshot(Arc<MetadataImage>),
     /// Metadata that became committed together.
     Deltas(Arc<[Delta]>),
     /// Who leads the metadata log, as far as it is known.

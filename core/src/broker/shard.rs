@@ -14,6 +14,8 @@ use crate::broker::peers::PeerTable;
 use crate::broker::pending::Pending;
 use crate::broker::post::{Answer, FetchItem, Fetched, Post};
 use crate::broker::quorum::QuorumDriver;
+use crate::broker::quorum::serve::SnapshotReply;
+use crate::broker::quorum::snapshots::SnapshotDriver;
 use crate::broker::quorum::voters::VoterScan;
 use crate::broker::receive_pool::ReceivePool;
 use crate::broker::replication::Replication;
@@ -57,8 +59,12 @@ pub(in crate::broker) enum TicketUse {
     Fetch(Waiter, FetchItem, Fetched),
     /// A lookup by time.
     ListOffsets(Waiter, Searched),
-    /// What is committed of the metadata log.
-    Committed,
+    /// What is committed of the metadata log, in this life of its reader.
+    Committed(u64),
+    /// The snapshot with which this start begins.
+    LoadSnapshot,
+    /// A piece of a snapshot, for another node's request at a shard.
+    Snapshot(ShardId, RequestId, Box<SnapshotReply>),
     /// What an elected controller has not seen of it.
     Accession(LeaderEpoch),
     /// What the metadata log says of voters.
@@ -89,6 +95,8 @@ pub struct Shard {
     pub(in crate::broker) controller: Option<Controller>,
     /// On shard 0, once the logs are there.
     pub(in crate::broker) quorum: Option<QuorumDriver>,
+    /// On shard 0.
+    pub(in crate::broker) snapshots: SnapshotDriver,
     /// On shard 0 of one of several nodes, while it reads who votes.
     pub(in crate::broker) voter_scan: Option<VoterScan>,
     /// On shard 0 of one of several nodes, once the logs are there.
@@ -188,6 +196,7 @@ impl Shard {
             image: MetadataImage::default(),
             controller: None,
             quorum: None,
+            snapshots: SnapshotDriver::default(),
             voter_scan: None,
             formation: None,
             quorum_leader: None,
@@ -331,6 +340,7 @@ impl Shard {
         if let Some(quorum) = &self.quorum {
             quorum.digest(&mut digest);
         }
+        self.snapshots.digest(&mut digest);
         digest.shown(&(self.lease_until, self.sessions_armed));
         if let Some(formation) = &self.formation {
             formation.digest(&mut digest);
@@ -425,6 +435,9 @@ impl Shard {
                 }
             }
             LogEvent::LogStartMoved { log, start } => {
+                if log == TopicPartition::CLUSTER_METADATA {
+                    return self.on_metadata_start_moved(now, start);
+                }
                 if self.followers.contains_key(&log) {
                     let (partition, log_start_offset) = (log, start);
                     self.fx.cluster(ClusterEvent::StartMoved { partition, log_start_offset });
@@ -440,12 +453,24 @@ impl Shard {
             LogEvent::RetentionWish(log) => self.serve_schedule(now, log),
             LogEvent::Read { ticket, result } => self.on_read(now, ticket, result),
             LogEvent::Found { ticket, result } => self.on_found(now, ticket, result),
+            LogEvent::SnapshotsFound => self.on_snapshots_found(now),
+            LogEvent::SnapshotPiece(id) => self.on_snapshot_piece_written(now, id),
+            LogEvent::SnapshotWritten(id) => self.on_snapshot_written(now, id),
+            LogEvent::SnapshotRead { ticket, result } => {
+                let purpose = self.tickets.remove(&ticket);
+                self.on_snapshot_read(now, purpose, result);
+            }
             LogEvent::Poisoned(why) => self.on_poisoned(now, &why, true),
             LogEvent::Closed => self.on_closed(now),
             LogEvent::Truncated { log, end } => {
                 // The place may lie lower than was asked for, where it had to be searched for.
                 if !self.is_alone() && self.log.log_end_offset(log) == Some(end) {
                     self.fx.cluster(ClusterEvent::Truncated { partition: log, end });
+                }
+                if log == TopicPartition::CLUSTER_METADATA && !self.log.begins_anew(log) {
+                    // What a snapshot has taken the place of needs no earlier ones.
+                    let start = self.log.log_start_offset(log).unwrap_or(Offset::ZERO);
+                    self.log.remove_snapshots_before(start, &mut self.fx);
                 }
                 // Its bounds count from now on.
                 self.on_replica_stable(log);

@@ -1,4 +1,4 @@
-//! The start of a shard: recovery of its logs, then the metadata.
+//! The start of a shard: recovery of its logs, then the metadata: the newest snapshot, and the log behind it.
 //!
 //! Shard 0 takes part in the metadata quorum, reads what is committed, and registers the broker; once
 //! its registration is committed it hands the image to all shards. The others wait for the image. No client is
@@ -99,7 +99,13 @@ impl Shard {
             return;
         }
         self.open_metadata_log(now);
-        if is_alone {
+        self.log.find_snapshots(&mut self.fx);
+    }
+
+    /// Begins to take part, once the newest snapshot of the metadata log is loaded.
+    pub(in crate::broker) fn begin_with_metadata(&mut self, now: Now) {
+        self.tell_opened(TopicPartition::CLUSTER_METADATA);
+        if self.is_alone() {
             self.make_quorum();
             self.phase = Phase::Replaying;
             let id = TopicPartition::CLUSTER_METADATA;
@@ -117,7 +123,8 @@ impl Shard {
         let settings = LogSettings {
             storage: if self.config.node.memory_only { Storage::Memory } else { Storage::Disk },
             flush: FlushPolicy::Ack,
-            segment_bytes: 1 << 30,
+            // So that a segment goes with each snapshot or two.
+            segment_bytes: self.limits().metadata_snapshot_bytes.clamp(4 << 10, 1 << 30),
             segment_ms: i64::MAX,
             retention_ms: -1,
             retention_bytes: -1,
@@ -132,7 +139,6 @@ impl Shard {
         } else {
             self.log.configure(id, settings);
         }
-        self.tell_opened(id);
     }
 
     /// Takes in that everything committed, as far as it is known, has been read.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::cluster::Cluster;
 use crate::error::ErrorCode;
+use crate::ids::SnapshotId;
 use crate::ids::{Incarnation, LeaderEpoch, NodeId, Offset, ShardId, TopicPartition, Uuid};
 use crate::log::stable::Stable;
 
@@ -293,6 +294,19 @@ pub enum LogEvent {
         ticket: ReadTicket,
         /// What was read, or the range that is damaged.
         result: Result<Vec<Bytes>, ReadError>,
+    },
+    /// The snapshots that are there from before [count](crate::log::LogStore::snapshots).
+    SnapshotsFound,
+    /// What was handed over of a snapshot is written, not durably.
+    SnapshotPiece(SnapshotId),
+    /// A snapshot is whole and durable, and counts.
+    SnapshotWritten(SnapshotId),
+    /// A piece of a snapshot was read, shorter than asked for at its end alone. Nothing of it is checked.
+    SnapshotRead {
+        /// Which read.
+        ticket: ReadTicket,
+        /// What was read.
+        result: Result<Bytes, ReadError>,
     },
     /// A lookup by time ended.
     Found {

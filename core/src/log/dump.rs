@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use crate::ids::Offset;
+use crate::ids::{Offset, SnapshotId};
 use crate::log::leader_epoch::{CHECKPOINT_FILE, LeaderEpochs};
 use crate::log::offset_index::{self, OffsetIndex, SegmentExtent};
 use crate::log::producer_snapshot::{SIDECAR_SUFFIX, SNAPSHOT_SUFFIX, SnapshotError};
@@ -14,6 +14,7 @@ use crate::log::producer_state::ProducerStates;
 use crate::log::time_index::{self, TimeIndex};
 use crate::log::txn_index;
 use crate::log::verify::{ScannedBatch, SegmentFault, SegmentScan};
+use crate::metadata::SnapshotReader;
 use crate::record::batch::Batch;
 use crate::record::compress::Codec;
 use crate::record::hidden::{Change, Hidden, Note, Ticket};
@@ -42,6 +43,8 @@ pub enum FileKind {
     Sidecar(Offset),
     /// Start offsets of leader epochs: `leader-epoch-checkpoint`.
     EpochCheckpoint,
+    /// A snapshot of the metadata log: `.checkpoint`.
+    MetadataSnapshot(SnapshotId),
 }
 
 impl FileKind {
@@ -49,6 +52,9 @@ impl FileKind {
     pub fn of(name: &str) -> Option<Self> {
         if name == CHECKPOINT_FILE {
             return Some(Self::EpochCheckpoint);
+        }
+        if let Some(id) = SnapshotId::of_file_name(name) {
+            return Some(Self::MetadataSnapshot(id));
         }
         let (digits, _) = name.split_at_checked(20)?;
         let suffix = name.strip_prefix(digits)?;
@@ -75,6 +81,22 @@ pub fn dump(kind: FileKind, bytes: &[u8], with_records: bool, line: &mut dyn FnM
             let mut segment = SegmentDump::new(base_offset, with_records);
             segment.push(bytes, line);
             segment.finish(line);
+        }
+        FileKind::MetadataSnapshot(id) => {
+            let mut batches = SegmentDump::new(Offset::ZERO, with_records);
+            batches.push(bytes, line);
+            batches.finish(line);
+            let mut reader = SnapshotReader::new(id);
+            match reader.push(bytes).and_then(|()| reader.finish()) {
+                Ok(snapshot) => line(&format!(
+                    "whole: {} topics, {} brokers, up to offset {} of epoch {}",
+                    snapshot.image.topics().count(),
+                    snapshot.image.brokers().count(),
+                    id.end_offset,
+                    id.epoch
+                )),
+                Err(error) => line(&format!("NOT WHOLE: {error}")),
+            }
         }
         FileKind::OffsetIndex(base_offset) => dump_offset_index(base_offset, bytes, line),
         FileKind::TimeIndex(base_offset) => dump_time_index(base_offset, bytes, line),
@@ -571,12 +593,28 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_of_the_metadata_log_is_shown_and_judged() {
+        let mut image = crate::metadata::MetadataImage::default();
+        image.apply_leader_change(Offset(41), LeaderEpoch(3));
+        let snapshot = crate::metadata::Snapshot { image, voters: None, timestamp: 5 };
+        let (kind, bytes) = (FileKind::MetadataSnapshot(snapshot.id()), snapshot.encode().concat());
+        let told = lines(kind, &bytes, true);
+        assert!(told.iter().any(|line| line.contains("SNAPSHOT_HEADER")), "{told:?}");
+        let last = told.last().map(String::as_str);
+        assert_eq!(last, Some("whole: 0 topics, 0 brokers, up to offset 42 of epoch 3"));
+        let told = lines(kind, &bytes[..bytes.len() - 1], false);
+        assert!(told.last().is_some_and(|line| line.starts_with("NOT WHOLE")), "{told:?}");
+    }
+
+    #[test]
     fn a_file_is_known_by_its_name() {
         let kind = |suffix| FileKind::of(&format!("00000000000000000042{suffix}"));
         assert_eq!(kind(".log"), Some(FileKind::Segment(Offset(42))));
         assert_eq!(kind(".timeindex"), Some(FileKind::TimeIndex(Offset(42))));
         assert_eq!(kind(".snapshot"), Some(FileKind::Snapshot(Offset(42))));
         assert_eq!(kind(".txnindex"), Some(FileKind::TxnIndex(Offset(42))));
+        let id = SnapshotId { end_offset: Offset(42), epoch: LeaderEpoch(3) };
+        assert_eq!(kind("-0000000003.checkpoint"), Some(FileKind::MetadataSnapshot(id)));
         assert_eq!(kind(".other"), None);
         assert_eq!(FileKind::of("leader-epoch-checkpoint"), Some(FileKind::EpochCheckpoint));
         assert_eq!(FileKind::of("99999999999999999999.log"), None);

@@ -27,6 +27,7 @@ mod replay;
 mod retention;
 mod scan;
 mod segment;
+mod snapshots;
 mod space;
 pub mod stable;
 pub mod store;

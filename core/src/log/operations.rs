@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::digest::Digest;
 use crate::ids::{IoToken, TopicPartition};
 use crate::io::{CreateKind, Effect, Effects, FileName, Mark, Sync, WriteBody};
+use crate::log::snapshots::SnapshotStep;
 use crate::time::Instant;
 
 /// How long to wait before an operation that lacked space or descriptors is tried again.
@@ -72,6 +73,8 @@ pub(super) enum Purpose {
     Space,
     /// A step on the way of the identity file.
     Identity,
+    /// Something about snapshots of the metadata log.
+    Snapshot(SnapshotStep),
 }
 
 /// Steps of cutting a log back.

@@ -22,6 +22,7 @@ use crate::log::read::ReadJob;
 use crate::log::recovery::Recovery;
 use crate::log::retention::RetentionClock;
 use crate::log::segment::Extent;
+use crate::log::snapshots::Snapshots;
 use crate::log::space::SpaceWatch;
 use crate::log::stable::Stable;
 use crate::log::truncation::Cutting;
@@ -92,6 +93,7 @@ pub struct LogStore {
     /// Logs that are being cut back, and how many truncations there were in this start.
     pub(super) cutting: BTreeMap<TopicPartition, Cutting>,
     pub(super) cuts_made: u64,
+    pub(super) snapshots: Snapshots,
     /// Names in the data directory that are not ours.
     pub(super) foreign: BTreeSet<String>,
     pub(super) retention: RetentionClock,
@@ -129,6 +131,7 @@ impl LogStore {
             moving: BTreeSet::new(),
             cutting: BTreeMap::new(),
             cuts_made: 0,
+            snapshots: Snapshots::default(),
             recovered_deletions: Vec::new(),
             recovered_removals: Vec::new(),
             foreign: BTreeSet::new(),
@@ -209,6 +212,7 @@ impl LogStore {
             Purpose::Cut(log, CutStep::File) => self.on_file_cut(log, fx),
             Purpose::Space => self.on_space(now, Some(&completion), fx),
             Purpose::Identity => self.on_identity_step(op, fx),
+            Purpose::Snapshot(step) => self.on_snapshot_done(step, completion, fx),
         }
     }
 
@@ -258,6 +262,7 @@ impl LogStore {
                 self.on_space(now, None, fx);
                 return;
             }
+            &Purpose::Snapshot(step) if self.on_snapshot_failed(step, &error) => return,
             Purpose::Cleanup if error.kind == DiskErrorKind::AlreadyExists => {
                 // Somebody put a thing of theirs where a deleted log should go.
                 fx.warn(format!("{error}; it is left alone"));
@@ -282,6 +287,7 @@ impl LogStore {
             | Purpose::Checkpoint
             | Purpose::Cleanup
             | Purpose::CleanupList(_)
+            | Purpose::Snapshot(_)
             | Purpose::Cut(..) => {}
         }
         match error.kind {

@@ -96,6 +96,17 @@ impl LogStore {
         log.epochs.end_of(epoch, log.end).or_else(older_than_all)
     }
 
+    /// Returns the largest epoch at most `epoch` that the log knows and the offset where it ends, `None` where it
+    /// knows none.
+    pub fn known_end_of_epoch(
+        &self,
+        log: TopicPartition,
+        epoch: LeaderEpoch,
+    ) -> Option<(LeaderEpoch, Offset)> {
+        let log = self.logs.get(&log)?;
+        log.epochs.end_of(epoch, log.end)
+    }
+
     /// Returns the epoch of the record at an offset, `None` where it is not known.
     pub fn epoch_at(&self, log: TopicPartition, offset: Offset) -> Option<LeaderEpoch> {
         self.logs.get(&log)?.epochs.epoch_at(offset)
@@ -166,7 +177,7 @@ impl LogStore {
         digest.shown(&self.write_due).shown(&self.unproven).shown(&self.vote);
         digest.shown(&(self.cleanups, &self.leaving, &self.moving, &self.doomed, &self.emptying));
         digest.shown(&(&self.recovered_deletions, &self.recovered_removals, &self.foreign));
-        digest.shown(&(&self.cutting, self.cuts_made));
+        digest.shown(&(&self.cutting, self.cuts_made)).shown(&self.snapshots);
         digest.shown(&self.retention).shown(&self.space).number(u64::from(self.congested));
     }
 }

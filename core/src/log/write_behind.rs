@@ -16,6 +16,7 @@ use crate::log::api::{LogEvent, Storage};
 use crate::log::operations::{Op, Purpose};
 use crate::log::partition_log::{Folder, PartitionLog};
 use crate::log::segment::{Extent, segment_file};
+use crate::log::snapshots::is_snapshot;
 use crate::log::store::LogStore;
 use crate::time::Now;
 
@@ -380,6 +381,9 @@ impl LogStore {
 /// Returns whether a name in a partition's folder is one that this build makes.
 pub(super) fn is_ours(name: &str) -> bool {
     if matches!(name, METADATA_FILE | "leader-epoch-checkpoint" | "leader-epoch-checkpoint.tmp") {
+        return true;
+    }
+    if is_snapshot(name) {
         return true;
     }
     let Some((digits, ending)) = name.split_once('.') else { return false };

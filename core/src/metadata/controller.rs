@@ -132,6 +132,8 @@ pub struct Delta {
     pub base_offset: Offset,
     /// The offset after the last record.
     pub end_offset: Offset,
+    /// When it was appended, in Unix milliseconds.
+    pub timestamp: i64,
     /// The epoch that it begins, for a control batch; it has no other records then.
     pub epoch: Option<LeaderEpoch>,
     /// The records, in order.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::ids::{LeaderEpoch, NodeId, Offset};
-use crate::quorum::messages::{Ask, FetchAnswer, FetchAsk, FetchOutcome, Standing};
-use crate::quorum::{Action, Following, LogView, Quorum, Role};
+use crate::ids::{LeaderEpoch, NodeId, Offset, SnapshotId};
+use crate::quorum::messages::{Ask, FetchAnswer, FetchAsk, FetchOutcome, SnapshotAnswer};
+use crate::quorum::messages::{SnapshotAsk, Standing};
+use crate::quorum::{Action, Following, LogView, Quorum, ReplicaKey, Role};
 use crate::time::Instant;
 
 /// What is to be done with the answer to a fetch, before [`Quorum::appended`] is called.
@@ -18,8 +19,8 @@ pub enum Step {
     },
     /// Cut the log to this offset.
     Truncate(Offset),
-    /// Drop the log and begin anew at this offset.
-    Reset(Offset),
+    /// Make room for this snapshot, then call [`Quorum::ask_for_piece`], or [`Quorum::give_up_receiving`].
+    Receive(SnapshotId),
     /// Nothing.
     Nothing,
     /// The leader's log lacks what is committed: nothing may go on.
@@ -70,6 +71,7 @@ impl Quorum {
             fetching: false,
             retry_at: None,
             agrees: false,
+            receiving: None,
         });
         self.actions.push_back(Action::Leader { epoch, leader: Some(leader) });
         self.fetch(log);
@@ -77,10 +79,17 @@ impl Quorum {
 
     /// Asks for what follows in the log, if nothing is under way.
     pub(super) fn fetch(&mut self, log: &impl LogView) {
-        let epoch = self.epoch;
+        let (epoch, installing) = (self.epoch, self.installing);
         let Role::Follower(following) = &mut self.role else { return };
+        if installing {
+            following.retry_at = None;
+            return;
+        }
         if following.fetching {
             return;
+        }
+        if following.receiving.is_some() {
+            return self.ask_for_piece();
         }
         following.fetching = true;
         following.retry_at = None;
@@ -142,7 +151,8 @@ impl Quorum {
         self.standing()
     }
 
-    pub(super) const fn standing(&self) -> Standing {
+    /// Returns where this node stands.
+    pub const fn standing(&self) -> Standing {
         Standing { epoch: self.epoch, leader: self.leader() }
     }
 
@@ -216,10 +226,16 @@ impl Quorum {
                 }
                 Step::Truncate(to)
             }
-            FetchOutcome::TooEarly { start } => {
+            FetchOutcome::Snapshot(id) => {
                 following.heard = true;
                 following.fetch_by = now + fetch_timeout;
-                Step::Reset(start)
+                if id.end_offset < high_watermark {
+                    return Step::Broken(format!(
+                        "it would have this node begin with {id}, and everything below {high_watermark} is committed"
+                    ));
+                }
+                following.receiving = Some((id, 0));
+                Step::Receive(id)
             }
             FetchOutcome::NotLeader => {
                 self.leave(now, node);
@@ -232,7 +248,8 @@ impl Quorum {
     /// of the high watermark, where the log was found to agree with its.
     pub fn appended(&mut self, now: Instant, agreed: Option<Offset>, log: &impl LogView) {
         let Role::Follower(following) = &mut self.role else { return };
-        if following.fetching || following.retry_at.is_some_and(|at| at > now) {
+        let waits = following.fetching || following.receiving.is_some();
+        if waits || following.retry_at.is_some_and(|at| at > now) {
             return;
         }
         if let Some(high_watermark) = agreed {
@@ -245,6 +262,114 @@ impl Quorum {
             if newly {
                 self.acknowledge(log);
             }
+        }
+        self.fetch(log);
+    }
+
+    /// Asks for the next piece of the snapshot, if nothing is under way.
+    pub fn ask_for_piece(&mut self) {
+        let epoch = self.epoch;
+        let Role::Follower(following) = &mut self.role else { return };
+        let Some((id, position)) = following.receiving.filter(|_| !following.fetching) else {
+            return;
+        };
+        following.fetching = true;
+        following.retry_at = None;
+        let ask = Ask::Snapshot(SnapshotAsk { epoch, id, position });
+        self.actions.push_back(Action::Ask { node: following.leader, ask });
+    }
+
+    /// Returns the snapshot that is being received.
+    pub const fn receiving(&self) -> Option<SnapshotId> {
+        match &self.role {
+            Role::Follower(Following { receiving: Some((id, _)), .. }) => Some(*id),
+            Role::Follower(_)
+            | Role::Unattached { .. }
+            | Role::Prospective(_)
+            | Role::Candidate(_)
+            | Role::Leader(_) => None,
+        }
+    }
+
+    /// Takes the answer to a piece of a snapshot in. Returns whether its bytes are what was waited for; the driver
+    /// then calls [`piece_written`](Self::piece_written), [`install`](Self::install) or
+    /// [`give_up_receiving`](Self::give_up_receiving).
+    pub fn on_snapshot_answer(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        ask: &SnapshotAsk,
+        answer: SnapshotAnswer,
+        log: &impl LogView,
+    ) -> bool {
+        if self.learn(now, answer.epoch, answer.leader, log) {
+            return false;
+        }
+        let (fetch_timeout, epoch) = (self.config.fetch_timeout, self.epoch);
+        let Role::Follower(following) = &mut self.role else { return false };
+        if following.leader != node
+            || ask.epoch != epoch
+            || following.receiving != Some((ask.id, ask.position))
+            || !following.fetching
+        {
+            return false;
+        }
+        following.fetching = false;
+        if answer.epoch != epoch || answer.leader != Some(node) {
+            // It has resigned, or lives anew.
+            self.leave(now, node);
+            return false;
+        }
+        following.heard = true;
+        following.fetch_by = now + fetch_timeout;
+        if !answer.is_there {
+            // It has a newer one by now.
+            self.give_up_receiving(now);
+        }
+        answer.is_there
+    }
+
+    /// Takes in that a piece is written, and asks for the one behind it.
+    pub fn piece_written(&mut self, upto: u64) {
+        if let Role::Follower(Following { receiving: Some((_, position)), .. }) = &mut self.role {
+            *position = upto;
+        }
+        self.ask_for_piece();
+    }
+
+    /// Receives nothing any more, and asks once more what follows.
+    pub fn give_up_receiving(&mut self, now: Instant) {
+        let retry = self.config.retry;
+        if let Role::Follower(following) = &mut self.role
+            && following.receiving.take().is_some()
+        {
+            following.fetching = false;
+            following.retry_at = Some(now + retry);
+        }
+    }
+
+    /// Takes in that all of a snapshot has come and is whole. Until [`installed`](Self::installed) is called it is
+    /// not known which log this node has: it asks for nothing and stands for nothing.
+    pub fn install(&mut self) {
+        self.installing = true;
+        if let Role::Follower(following) = &mut self.role {
+            following.receiving = None;
+        }
+    }
+
+    /// Takes in that a snapshot is durable and the log begins with it, and who votes as it says.
+    pub fn installed(
+        &mut self,
+        id: SnapshotId,
+        voters: Option<BTreeSet<ReplicaKey>>,
+        log: &impl LogView,
+    ) {
+        assert!(self.installing && log.end() == id.end_offset, "the log begins with the snapshot");
+        self.installing = false;
+        self.restore_voters(id.end_offset, voters);
+        if id.end_offset > self.high_watermark {
+            self.high_watermark = id.end_offset;
+            self.actions.push_back(Action::Committed(id.end_offset));
         }
         self.fetch(log);
     }
@@ -271,9 +396,10 @@ impl Quorum {
     pub fn on_failed(&mut self, now: Instant, node: NodeId, ask: &Ask) {
         let retry = self.config.retry;
         match (&mut self.role, ask) {
-            (Role::Follower(following), Ask::Fetch(fetch))
-                if following.leader == node && fetch.epoch == self.epoch =>
-            {
+            (
+                Role::Follower(following),
+                Ask::Fetch(FetchAsk { epoch, .. }) | Ask::Snapshot(SnapshotAsk { epoch, .. }),
+            ) if following.leader == node && *epoch == self.epoch => {
                 following.fetching = false;
                 following.retry_at = Some(now + retry);
             }

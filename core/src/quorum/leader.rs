@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::ids::{LeaderEpoch, NodeId, Offset};
-use crate::quorum::messages::{Ask, FetchAnswer, FetchAsk, FetchOutcome};
+use crate::quorum::messages::{Ask, FetchAnswer, FetchAsk, FetchOutcome, SnapshotAnswer};
 use crate::quorum::{Action, LogView, Progresses, Quorum, ReplicaKey, Role};
 use crate::time::Instant;
 
@@ -185,16 +185,16 @@ impl Quorum {
             progress.fetched_at = Some(now);
             progress.tell_at = None;
         }
-        if ask.last_epoch != LeaderEpoch::UNKNOWN || ask.from > log.start() {
-            if ask.from < log.start() {
-                return answer(FetchOutcome::TooEarly { start: log.start() });
+        let is_empty = ask.from == Offset::ZERO && ask.last_epoch == LeaderEpoch::UNKNOWN;
+        if !is_empty || log.start() > Offset::ZERO {
+            if needs_snapshot(ask, log) {
+                let id = log.latest_snapshot();
+                return answer(id.map_or(FetchOutcome::NotLeader, FetchOutcome::Snapshot));
             }
             let (known, end) = log.end_of_epoch(ask.last_epoch);
             if known != ask.last_epoch || end < ask.from {
                 return answer(FetchOutcome::Diverging { epoch: known, end });
             }
-        } else if ask.from < log.start() {
-            return answer(FetchOutcome::TooEarly { start: log.start() });
         }
         if let Some(progress) = progress {
             progress.agrees = true;
@@ -204,6 +204,28 @@ impl Quorum {
             leading.observers.retain(|_, it| now.since(it.fetched_at) < FORGOTTEN_AFTER);
         }
         FetchVerdict::Read
+    }
+
+    /// Judges who asks for a piece of a snapshot: returns the answer, for which it is to be looked whether the piece
+    /// is there, or `None` for one that leads nothing for it.
+    pub fn on_snapshot_asked(
+        &mut self,
+        now: Instant,
+        from: ReplicaKey,
+        epoch: LeaderEpoch,
+    ) -> Option<SnapshotAnswer> {
+        let is_voter = self.voters().contains(&from);
+        let answer = SnapshotAnswer { epoch: self.epoch, leader: self.leader(), is_there: true };
+        let Role::Leader(leading) = &mut self.role else { return None };
+        if epoch != self.epoch {
+            return None;
+        }
+        // Whoever asks for it is there and knows who leads.
+        if let Some(progress) = leading.voters.get_mut(&from.node).filter(|_| is_voter) {
+            progress.fetched_at = Some(now);
+            progress.tell_at = None;
+        }
+        Some(answer)
     }
 
     /// Returns the answer that goes with records, or with none yet.
@@ -278,4 +300,19 @@ impl Quorum {
             None => self.resign(now),
         }
     }
+}
+
+/// Returns whether the log does not reach back to what is asked for, or to where both logs part, so that a snapshot
+/// comes first (KIP-630).
+fn needs_snapshot(ask: &FetchAsk, log: &impl LogView) -> bool {
+    let start = log.start();
+    if start == Offset::ZERO {
+        return false;
+    }
+    let (known, _) = log.end_of_epoch(ask.last_epoch);
+    // At the start itself the last record before it tells.
+    let before = log.snapshot_at_start().filter(|_| ask.from == start);
+    ask.from < start
+        || known == LeaderEpoch::UNKNOWN
+        || before.is_some_and(|before| before.epoch != ask.last_epoch)
 }

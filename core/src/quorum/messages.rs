@@ -1,6 +1,6 @@
 //! What nodes of a quorum say to each other, apart from its form on the wire.
 
-use crate::ids::{LeaderEpoch, NodeId, Offset};
+use crate::ids::{LeaderEpoch, NodeId, Offset, SnapshotId};
 use crate::quorum::ReplicaKey;
 
 /// What a node asks another.
@@ -22,6 +22,8 @@ pub enum Ask {
     },
     /// What follows in the log. Answered by [`FetchAnswer`].
     Fetch(FetchAsk),
+    /// A piece of a snapshot. Answered by [`SnapshotAnswer`].
+    Snapshot(SnapshotAsk),
     /// This much of my log is proven. Not answered.
     Ack {
         /// The epoch in which I follow you.
@@ -90,6 +92,28 @@ pub struct FetchAnswer {
     pub outcome: FetchOutcome,
 }
 
+/// Asks for a piece of a snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnapshotAsk {
+    /// The epoch of the one who asks.
+    pub epoch: LeaderEpoch,
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// The first byte of the piece.
+    pub position: u64,
+}
+
+/// Answers it; the bytes travel beside it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnapshotAnswer {
+    /// The epoch of the one who answers.
+    pub epoch: LeaderEpoch,
+    /// The leader that it knows.
+    pub leader: Option<NodeId>,
+    /// Whether the piece was there.
+    pub is_there: bool,
+}
+
 /// What a fetch came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FetchOutcome {
@@ -106,11 +130,9 @@ pub enum FetchOutcome {
         /// Its end.
         end: Offset,
     },
-    /// The log begins later than was asked for.
-    TooEarly {
-        /// Its start.
-        start: Offset,
-    },
+    /// What follows is in the log no more, or the log of the one who asks parts from this one where this one
+    /// does not reach back to: this snapshot comes first, and then what follows it.
+    Snapshot(SnapshotId),
     /// The one who answers does not lead, or another epoch.
     NotLeader,
 }

@@ -18,7 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::digest::Digest;
-use crate::ids::{LeaderEpoch, NodeId, Offset, Uuid};
+use crate::ids::{LeaderEpoch, NodeId, Offset, SnapshotId, Uuid};
 use crate::time::Instant;
 
 mod follower;
@@ -42,13 +42,18 @@ pub trait LogView {
     fn start(&self) -> Offset;
     /// Returns the offset after the last record, durable or not.
     fn end(&self) -> Offset;
-    /// Returns the epoch of the last record, -1 where there is none.
+    /// Returns the epoch of the last record, be it in a snapshot, -1 where there is none.
     fn last_epoch(&self) -> LeaderEpoch;
     /// Returns the largest epoch at most this one that has records, and the offset after its last; -1 and
-    /// the start of the log where there is none.
+    /// the start of the log where there is none. The last record before the start counts, where a snapshot tells
+    /// of it.
     fn end_of_epoch(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset);
     /// Returns the offset below which everything is proven durable here.
     fn proven(&self) -> Offset;
+    /// Returns the newest snapshot that is durable here.
+    fn latest_snapshot(&self) -> Option<SnapshotId>;
+    /// Returns the one that ends where the log starts, where it is there.
+    fn snapshot_at_start(&self) -> Option<SnapshotId>;
 }
 
 /// A replica of the metadata log: a node with one certain directory.
@@ -171,6 +176,8 @@ struct Following {
     retry_at: Option<Instant>,
     /// Whether the log is known to be a prefix of the leader's.
     agrees: bool,
+    /// The snapshot that comes first, and how many of its bytes have come.
+    receiving: Option<(SnapshotId, u64)>,
 }
 
 /// The machine.
@@ -187,6 +194,9 @@ pub struct Quorum {
     high_watermark: Offset,
     /// Whether it is on its way out and stands for nothing.
     leaving: bool,
+    /// Whether a snapshot that was received is about to take the place of the log: whether it has is not known
+    /// before it is durable.
+    installing: bool,
     rng: ChaCha8Rng,
     actions: VecDeque<Action>,
 }
@@ -214,8 +224,9 @@ impl Quorum {
             vote,
             waiting: Vec::new(),
             role: Role::Unattached { election_at: None },
-            high_watermark: Offset::ZERO,
+            high_watermark: log.latest_snapshot().map_or(Offset::ZERO, |id| id.end_offset),
             leaving: false,
+            installing: false,
             rng,
             actions: VecDeque::new(),
         }
@@ -378,7 +389,8 @@ impl Quorum {
             .shown(&self.waiting)
             .shown(&self.role)
             .shown(&self.voters)
-            .number(u64::from(self.leaving));
+            .number(u64::from(self.leaving))
+            .number(u64::from(self.installing));
     }
 }
 

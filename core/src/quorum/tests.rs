@@ -33,6 +33,12 @@ impl LogView for Log {
     fn proven(&self) -> Offset {
         Offset(self.proven as i64)
     }
+    fn latest_snapshot(&self) -> Option<SnapshotId> {
+        None
+    }
+    fn snapshot_at_start(&self) -> Option<SnapshotId> {
+        None
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -340,6 +346,7 @@ impl World {
             Message::Ask(Ask::Ack { epoch, proven }) => {
                 quorum.on_ack(replica, epoch, proven, log);
             }
+            Message::Ask(Ask::Snapshot(ask)) => panic!("nobody has snapshots: {ask:?}"),
             Message::Ask(Ask::Fetch(ask)) => {
                 let (answer, records) = match quorum.on_fetch(now, replica, &ask, log) {
                     FetchVerdict::Read => {
@@ -383,7 +390,7 @@ impl World {
                         None
                     }
                     Step::Nothing => None,
-                    Step::Reset(_) | Step::Broken(_) => panic!("{step:?}"),
+                    Step::Receive(_) | Step::Broken(_) => panic!("{step:?}"),
                 };
                 quorum.appended(now, agreed, log);
             }

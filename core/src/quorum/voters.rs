@@ -40,6 +40,12 @@ impl Voters {
     fn cut(&mut self, end: Offset) {
         self.changes.retain(|(offset, _)| *offset < end);
     }
+
+    /// Returns those that vote by what the log says below an offset, `None` where it says nothing.
+    fn before(&self, end: Offset) -> Option<&BTreeSet<ReplicaKey>> {
+        let changes = self.changes.iter().rev();
+        changes.into_iter().find(|(offset, _)| *offset < end).map(|(_, voters)| voters)
+    }
 }
 
 impl Quorum {
@@ -99,6 +105,19 @@ impl Quorum {
             };
             self.advance(log);
         }
+    }
+
+    /// Returns those that vote by what the log says below an offset; `None` where it says nothing, so that those vote
+    /// that the cluster was formed with.
+    pub fn voters_before(&self, end: Offset) -> Option<&BTreeSet<ReplicaKey>> {
+        self.voters.before(end)
+    }
+
+    /// Takes in what a snapshot that ends at `end` says of voters, in the place of all that the log has said.
+    pub fn restore_voters(&mut self, end: Offset, voters: Option<BTreeSet<ReplicaKey>>) {
+        self.voters.changes.clear();
+        // Where the record stood nobody needs to know, but that it is committed.
+        self.voters.changes.extend(voters.map(|voters| (Offset(end.0 - 1), voters)));
     }
 
     /// Takes in that the log now ends at `end`.

@@ -10,7 +10,7 @@ use crate::time::Instant;
 impl Quorum {
     /// Asks the others whether they would vote for this node.
     pub(super) fn ask_for_pre_votes(&mut self, now: Instant, log: &impl LogView) {
-        if self.leaving || !self.is_voter() {
+        if self.leaving || self.installing || !self.is_voter() {
             return self.detach(now, self.epoch);
         }
         let until = now + self.election_wait();

@@ -397,6 +397,7 @@ impl ApiKey {
                 | Self::BeginQuorumEpoch
                 | Self::EndQuorumEpoch
                 | Self::Fetch
+                | Self::FetchSnapshot
                 | Self::PeerHello
                 | Self::Form
                 | Self::ReplicaAck

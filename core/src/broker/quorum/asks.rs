@@ -4,15 +4,16 @@ use bytes::Bytes;
 
 use crate::broker::peers::PeerTag;
 use crate::broker::quorum::METADATA;
+use crate::broker::quorum::snapshots::snapshot_request;
 use crate::broker::quorum::voters::voters_of;
 use crate::broker::shard::Shard;
-use crate::ids::{LeaderEpoch, NodeId, Offset};
+use crate::ids::{LeaderEpoch, NodeId, Offset, SnapshotId};
 use crate::observe::ClusterEvent;
 use crate::peer::{Lane, Question};
-use crate::quorum::Step;
 use crate::quorum::messages::{
     Ask, FetchAnswer, FetchAsk, FetchOutcome, Standing, VoteAnswer, VoteAsk,
 };
+use crate::quorum::{ReplicaKey, Step};
 use crate::record::batch::Batch;
 use crate::time::Now;
 use crate::wire::api::begin_quorum_epoch::{
@@ -47,6 +48,12 @@ impl Shard {
                 let wait = self.config.node.limits.replica_fetch_wait;
                 let request = fetch_request(me, fetch, wait.as_millis() as i32);
                 (Lane::Quorum, request, Some(wait))
+            }
+            Ask::Snapshot(asked) => {
+                let directory = self.identity.directory_id;
+                let most = self.config.node.limits.metadata_snapshot_piece_bytes;
+                let request = snapshot_request(ReplicaKey { node: me, directory }, asked, most);
+                (Lane::Quorum, request, None)
             }
             Ask::Ack { epoch, proven } => {
                 let request = ack_request(me, *epoch, *proven);
@@ -105,6 +112,13 @@ impl Shard {
                     None => self.on_ask_failed(now, node, ask),
                 }
             }
+            (Ask::Snapshot(asked), Some(Response::FetchSnapshot(response))) => {
+                let topic = response.topics.into_iter().next();
+                match topic.and_then(|topic| topic.partitions.into_iter().next()) {
+                    Some(piece) => self.on_snapshot_piece(now, node, asked, &piece),
+                    None => self.on_ask_failed(now, node, ask),
+                }
+            }
             (ask, _) => self.on_ask_failed(now, node, ask),
         }
     }
@@ -154,10 +168,7 @@ impl Shard {
                 self.log.truncate(now, METADATA, to, &mut self.fx);
                 self.with_quorum(now, |machine, _| machine.cut(to));
             }
-            Some(Step::Reset(start)) => {
-                self.log.reset(now, METADATA, start, &mut self.fx);
-                self.with_quorum(now, |machine, _| machine.cut(start));
-            }
+            Some(Step::Receive(id)) => return self.receive_snapshot(now, id),
             Some(Step::Broken(why)) => {
                 let message = format!(
                     "this node cannot follow node {node} in the metadata log: {why}; nothing was \
@@ -199,10 +210,14 @@ pub(super) fn leader(id: i32) -> Option<NodeId> {
 fn fetch_answer(partition: &PartitionData) -> FetchAnswer {
     let current = &partition.current_leader;
     let diverging = &partition.diverging_epoch;
-    let outcome = if partition.error_code == crate::error::ErrorCode::OffsetOutOfRange.code() {
-        FetchOutcome::TooEarly { start: Offset(partition.log_start_offset) }
-    } else if partition.error_code != 0 {
+    let snapshot = &partition.snapshot_id;
+    let outcome = if partition.error_code != 0 {
         FetchOutcome::NotLeader
+    } else if snapshot.end_offset > 0 && snapshot.epoch >= 0 {
+        FetchOutcome::Snapshot(SnapshotId {
+            end_offset: Offset(snapshot.end_offset),
+            epoch: LeaderEpoch(snapshot.epoch),
+        })
     } else if diverging.end_offset >= 0 {
         FetchOutcome::Diverging {
             epoch: LeaderEpoch(diverging.epoch),

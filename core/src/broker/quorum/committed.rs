@@ -31,11 +31,18 @@ pub(in crate::broker) struct Reader {
     /// Everything below may be.
     target: Offset,
     is_reading: bool,
+    /// How often it began anew; what was read before counts for nothing.
+    life: u64,
 }
 
 impl Reader {
     pub(super) fn digest(&self, digest: &mut Digest) {
         digest.signed(self.next.0).signed(self.target.0).number(u64::from(self.is_reading));
+    }
+
+    /// Goes on at `next`, because a snapshot holds everything before.
+    pub(super) fn begin_anew(&mut self, next: Offset) {
+        *self = Self { next, target: next, is_reading: false, life: self.life + 1 };
     }
 
     /// Returns whether everything that may be read has been.
@@ -45,7 +52,7 @@ impl Reader {
 }
 
 impl Shard {
-    /// Reads the log from its start up to `end`, all of which counts as committed.
+    /// Reads the log from its start, or from what a snapshot holds, up to `end`, all of which counts as committed.
     pub(in crate::broker) fn read_metadata_up_to(&mut self, now: Now, end: Offset) {
         let start = self.log.log_start_offset(METADATA).unwrap_or(Offset::ZERO);
         let Some(quorum) = &mut self.quorum else { return };
@@ -78,7 +85,8 @@ impl Shard {
                 }
                 FetchPlan::File(range) => {
                     quorum.reader.is_reading = true;
-                    let ticket = self.ticket(TicketUse::Committed);
+                    let life = quorum.reader.life;
+                    let ticket = self.ticket(TicketUse::Committed(life));
                     self.log.read(now, range, ticket, &mut self.fx);
                 }
             }
@@ -90,11 +98,14 @@ impl Shard {
     pub(in crate::broker) fn on_committed_read(
         &mut self,
         now: Now,
+        life: u64,
         result: Result<Vec<Bytes>, ReadError>,
     ) {
-        if let Some(quorum) = &mut self.quorum {
-            quorum.reader.is_reading = false;
+        let Some(quorum) = &mut self.quorum else { return };
+        if quorum.reader.life != life {
+            return;
         }
+        quorum.reader.is_reading = false;
         match result {
             Ok(parts) => {
                 let mut read = Vec::new();
@@ -114,7 +125,9 @@ impl Shard {
             Ok(deltas) => {
                 if let Some(last) = deltas.last() {
                     quorum.reader.next = last.end_offset;
+                    self.snapshots.timestamp = last.timestamp;
                 }
+                self.snapshots.behind += parts.iter().map(|part| part.len() as u64).sum::<u64>();
                 read.extend(deltas);
                 true
             }
@@ -133,13 +146,15 @@ impl Shard {
         if self.has_role {
             let deltas: Arc<[Delta]> = read.into();
             self.broadcast(&Post::Deltas(Arc::clone(&deltas)));
-            return self.apply_deltas(now, &deltas);
+            self.apply_deltas(now, &deltas);
+            return self.make_snapshot_where_due();
         }
         for delta in read {
             if let Err(why) = delta.apply_to(&mut self.image) {
                 return self.fail_on_metadata(&why);
             }
         }
+        self.make_snapshot_where_due();
     }
 
     /// The node cannot go on without its metadata.
@@ -173,9 +188,10 @@ pub(super) fn deltas(parts: &[Bytes], next: Offset) -> Result<Vec<Delta>, String
 
 fn delta(batch: &Batch) -> Result<Delta, String> {
     let (base_offset, end_offset) = (batch.base_offset(), batch.next_offset());
+    let timestamp = batch.max_timestamp();
     if batch.is_control() {
         let epoch = Some(batch.leader_epoch());
-        return Ok(Delta { base_offset, end_offset, epoch, records: Arc::from([]) });
+        return Ok(Delta { base_offset, end_offset, timestamp, epoch, records: Arc::from([]) });
     }
     let open = OpenBatch::open(batch, usize::MAX).map_err(|error| error.to_string())?;
     let mut records = Vec::new();
@@ -185,5 +201,5 @@ fn delta(batch: &Batch) -> Result<Delta, String> {
         let value = open.payload().slice_ref(value);
         records.push(MetadataRecord::decode(value).map_err(|error| error.to_string())?);
     }
-    Ok(Delta { base_offset, end_offset, epoch: None, records: records.into() })
+    Ok(Delta { base_offset, end_offset, timestamp, epoch: None, records: records.into() })
 }

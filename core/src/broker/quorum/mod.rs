@@ -3,7 +3,7 @@
 //!
 //! Who does what: `mod` carries actions out, `asks` speaks to other nodes, `serve` answers them, `committed`
 //! reads what is committed back and hands it to all shards, `office` takes the controller's office up and
-//! down, `voters` says who votes.
+//! down, `voters` says who votes, `snapshots` makes, loads and passes on snapshots.
 //!
 //! What never happens here: a decision about votes, epochs or what is committed.
 
@@ -12,6 +12,7 @@ mod committed;
 mod describe;
 mod office;
 pub mod serve;
+pub(in crate::broker) mod snapshots;
 pub(in crate::broker) mod voters;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ use crate::broker::shard::Shard;
 use crate::broker::timers::Timer;
 use crate::connection::RequestId;
 use crate::digest::Digest;
-use crate::ids::{LeaderEpoch, NodeId, Offset, ShardId, TopicPartition};
+use crate::ids::{LeaderEpoch, NodeId, Offset, ShardId, SnapshotId, TopicPartition};
 use crate::io::{Effect, Event};
 use crate::log::{LogStore, Stable};
 use crate::observe::ClusterEvent;
@@ -33,6 +34,7 @@ use crate::time::{Instant, Now};
 pub(in crate::broker) use committed::Reader;
 use office::Accession;
 use serve::{Parked, Reply};
+use voters::replicas;
 
 /// Pause before something that failed is asked again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -77,16 +79,30 @@ impl LogView for MetadataLog<'_> {
     }
 
     fn last_epoch(&self) -> LeaderEpoch {
-        self.0.latest_epoch(METADATA).unwrap_or(LeaderEpoch::UNKNOWN)
+        // An empty log goes on behind a snapshot.
+        let before = || self.snapshot_at_start().map(|id| id.epoch);
+        self.0.latest_epoch(METADATA).or_else(before).unwrap_or(LeaderEpoch::UNKNOWN)
     }
 
     fn end_of_epoch(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
-        let nothing = (LeaderEpoch::UNKNOWN, self.start());
-        self.0.end_of_epoch(METADATA, epoch).unwrap_or(nothing)
+        let start = self.start();
+        let known = self.0.known_end_of_epoch(METADATA, epoch);
+        let before = || self.snapshot_at_start().filter(|id| id.epoch <= epoch);
+        let before = || before().map(|id| (id.epoch, id.end_offset));
+        known.or_else(before).unwrap_or((LeaderEpoch::UNKNOWN, start))
     }
 
     fn proven(&self) -> Offset {
         self.0.stable_end(METADATA).map_or(Offset::ZERO, Stable::value)
+    }
+
+    fn latest_snapshot(&self) -> Option<SnapshotId> {
+        self.0.latest_snapshot()
+    }
+
+    fn snapshot_at_start(&self) -> Option<SnapshotId> {
+        let start = self.start();
+        self.0.snapshots().map(|(id, _)| id).find(|id| id.end_offset == start)
     }
 }
 
@@ -129,6 +145,15 @@ impl Shard {
             reader: Reader::default(),
             accession: None,
         });
+        // A snapshot holds what comes before.
+        let end = self.image.end_offset();
+        let voters = self.snapshots.voters.take();
+        if let Some(quorum) = &mut self.quorum {
+            quorum.reader.begin_anew(end);
+            if let Some(voters) = voters.and_then(|record| replicas(&record).ok()) {
+                quorum.machine.restore_voters(end, Some(voters));
+            }
+        }
     }
 
     /// Begins to take part in the quorum.
@@ -176,6 +201,7 @@ impl Shard {
                 Action::Leader { epoch, leader } => self.on_quorum_leader(now, epoch, leader),
             }
         }
+        self.drop_stale_reception();
         self.arm_quorum_timer();
     }
 
@@ -214,6 +240,7 @@ impl Shard {
 
     /// Takes in that more of the metadata log is proven here.
     pub(in crate::broker) fn on_metadata_proven(&mut self, now: Now) {
+        self.finish_snapshot_where_proven();
         self.with_quorum(now, |machine, log| machine.on_proven(log));
         self.answer_parked(now);
     }

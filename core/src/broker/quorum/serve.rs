@@ -9,12 +9,13 @@ use crate::broker::formation::form_response;
 use crate::broker::pending::{Pending, RequestContext};
 use crate::broker::post::Post;
 use crate::broker::quorum::asks::{TOPIC, leader};
+use crate::broker::quorum::snapshots::{snapshot_ask, snapshot_response};
 use crate::broker::quorum::{METADATA, MetadataLog};
 use crate::broker::shard::{Shard, TicketUse};
 use crate::cluster::Cluster;
 use crate::connection::RequestId;
 use crate::error::ErrorCode;
-use crate::ids::{LeaderEpoch, NodeId, Offset, ShardId, TopicPartition};
+use crate::ids::{LeaderEpoch, NodeId, Offset, ShardId, SnapshotId, TopicPartition};
 use crate::log::{FetchPlan, ReadError};
 use crate::quorum::messages::{
     Ask, FetchAnswer, FetchAsk, FetchOutcome, Standing, VoteAnswer, VoteAsk,
@@ -29,8 +30,9 @@ use crate::wire::api::end_quorum_epoch::{
 };
 use crate::wire::api::fetch::{
     EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
-    PartitionData,
+    PartitionData, SnapshotId as WireSnapshotId,
 };
+use crate::wire::api::fetch_snapshot::{FetchSnapshotRequest, FetchSnapshotResponse};
 use crate::wire::api::replica_ack::ReplicaAckRequest;
 use crate::wire::api::vote::{VotePartitionResponse, VoteRequest, VoteResponse, VoteTopicResponse};
 use crate::wire::{Request, Response};
@@ -70,8 +72,27 @@ pub enum Reply {
     Ended(Standing),
     /// To a fetch, with the log's start and whole batches.
     Fetched(FetchAnswer, Offset, Vec<Bytes>),
+    /// To one that asks for a piece of a snapshot.
+    Snapshot(Box<SnapshotReply>),
     /// To one that tells of a cluster or asks for it: that of this node, or why it takes no other.
     Formed(Result<Option<Arc<Cluster>>, String>),
+}
+
+/// A piece of a snapshot, or why there is none.
+#[derive(Clone, Debug)]
+pub struct SnapshotReply {
+    /// Why there is none.
+    pub code: ErrorCode,
+    /// Who leads.
+    pub standing: Standing,
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// How large it is, in bytes.
+    pub size: u64,
+    /// The first byte of the piece.
+    pub position: u64,
+    /// The piece.
+    pub bytes: Bytes,
 }
 
 impl Shard {
@@ -83,6 +104,13 @@ impl Shard {
         request: &Request,
     ) -> bool {
         let Some(peer) = self.peer_of(ctx.id.connection) else { return false };
+        if let Request::FetchSnapshot(request) = request
+            && let Some(code) = self.snapshot_refusal(request)
+        {
+            let error_code = code.code();
+            self.respond(ctx, FetchSnapshotResponse { error_code, ..Default::default() });
+            return true;
+        }
         let Some(asked) = node_ask(peer, request) else { return false };
         let answered = !matches!(asked.ask, Ask::Ack { .. });
         if answered {
@@ -96,6 +124,15 @@ impl Shard {
             self.post(ShardId(0), Post::NodeAsk { request: ctx.id, asked });
         }
         true
+    }
+
+    /// Returns why nothing is looked up for a request for a piece of a snapshot.
+    fn snapshot_refusal(&self, request: &FetchSnapshotRequest) -> Option<ErrorCode> {
+        let ours = self.identity.cluster_id.to_string();
+        if request.cluster_id.as_ref().is_some_and(|theirs| *theirs != ours.as_str()) {
+            return Some(ErrorCode::InconsistentClusterId);
+        }
+        snapshot_ask(request).is_none().then_some(ErrorCode::InvalidRequest)
     }
 
     /// Decides what another node asks. On shard 0.
@@ -137,6 +174,9 @@ impl Shard {
             Ask::Ack { epoch, proven } => {
                 self.with_quorum(now, |machine, log| machine.on_ack(replica, epoch, proven, log));
                 self.answer_parked(now);
+            }
+            Ask::Snapshot(ask) => {
+                self.serve_snapshot(now, (shard, request), replica, (ask, max_bytes));
             }
             Ask::Fetch(ask) => {
                 let until = now.mono + std::time::Duration::from_millis(wait_ms);
@@ -206,6 +246,8 @@ impl Shard {
         let start = MetadataLog(&self.log).start();
         let records = match result {
             Ok(records) => records,
+            // It begins later by now, which the next answer tells.
+            Err(ReadError::Gone) => Vec::new(),
             Err(error) => {
                 self.fx.warn(format!("the metadata log cannot be read for another node: {error}"));
                 Vec::new()
@@ -239,6 +281,7 @@ impl Shard {
             Reply::Begun(standing) => begin_response(standing),
             Reply::Ended(standing) => end_response(standing),
             Reply::Fetched(answer, start, records) => fetch_response(answer, start, records),
+            Reply::Snapshot(reply) => snapshot_response(*reply),
             Reply::Formed(answer) => form_response(answer),
         };
         self.respond(&ctx, response);
@@ -251,6 +294,10 @@ fn node_ask(replica: ReplicaKey, request: &Request) -> Option<NodeAsk> {
         let (ask, max_bytes) = metadata_fetch(request)?;
         let wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
         return Some(NodeAsk { replica, ask, max_bytes, wait_ms });
+    }
+    if let Request::FetchSnapshot(request) = request {
+        let (ask, max_bytes) = snapshot_ask(request)?;
+        return Some(NodeAsk { replica, ask: Ask::Snapshot(ask), max_bytes, wait_ms: 0 });
     }
     let ask = if let Request::Vote(request) = request {
         // Nobody stands for another.
@@ -371,8 +418,8 @@ fn fetch_response(answer: FetchAnswer, start: Offset, records: Vec<Bytes>) -> Re
         FetchOutcome::Diverging { epoch, end } => {
             partition.diverging_epoch = EpochEndOffset { epoch: epoch.0, end_offset: end.0 };
         }
-        FetchOutcome::TooEarly { .. } => {
-            partition.error_code = ErrorCode::OffsetOutOfRange.code();
+        FetchOutcome::Snapshot(SnapshotId { end_offset, epoch }) => {
+            partition.snapshot_id = WireSnapshotId { end_offset: end_offset.0, epoch: epoch.0 };
         }
         FetchOutcome::NotLeader => partition.error_code = ErrorCode::NotLeaderOrFollower.code(),
     }

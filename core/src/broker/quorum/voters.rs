@@ -37,7 +37,7 @@ impl Shard {
     /// Takes part in the quorum, once it is known who votes.
     pub(in crate::broker) fn join_quorum(&mut self, now: Now) {
         let log = MetadataLog(&self.log);
-        let (next, end) = (log.start(), log.end());
+        let (next, end) = (log.start().max(self.image.end_offset()), log.end());
         self.voter_scan = Some(VoterScan { next, end, found: Vec::new() });
         self.scan_voters(now);
     }
@@ -86,7 +86,7 @@ impl Shard {
         self.start_quorum(now);
     }
 
-    fn tell_whether_it_votes(&mut self) {
+    pub(super) fn tell_whether_it_votes(&mut self) {
         let votes = self.quorum.as_ref().is_some_and(|quorum| quorum.machine.is_voter());
         self.fx.cluster(ClusterEvent::Votes(votes));
     }
@@ -149,7 +149,7 @@ impl Shard {
         }
     }
 
-    fn voters_record(&self, voters: &BTreeSet<ReplicaKey>) -> VotersRecord {
+    pub(super) fn voters_record(&self, voters: &BTreeSet<ReplicaKey>) -> VotersRecord {
         let peers = &self.config.node.peers;
         let voters = voters.iter().map(|voter| {
             let place = peers.iter().find(|peer| peer.node_id == voter.node);
@@ -201,6 +201,11 @@ pub(super) fn voters_of(batch: &Batch) -> Result<Option<BTreeSet<ReplicaKey>>, S
     else {
         return Ok(None);
     };
+    replicas(&record).map(Some)
+}
+
+/// Returns the voters that a record names.
+pub(super) fn replicas(record: &VotersRecord) -> Result<BTreeSet<ReplicaKey>, String> {
     let voters: BTreeSet<ReplicaKey> = record
         .voters
         .iter()
@@ -213,5 +218,5 @@ pub(super) fn voters_of(batch: &Batch) -> Result<Option<BTreeSet<ReplicaKey>>, S
     let is_sound = !voters.is_empty()
         && nodes.len() == record.voters.len()
         && voters.iter().all(|voter| voter.node.0 >= 0 && !voter.directory.is_zero());
-    if is_sound { Ok(Some(voters)) } else { Err("it names voters that cannot be".to_owned()) }
+    if is_sound { Ok(voters) } else { Err("it names voters that cannot be".to_owned()) }
 }

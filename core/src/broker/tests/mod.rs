@@ -19,6 +19,7 @@ mod life;
 mod offsets;
 mod peers;
 mod produce;
+mod snapshots;
 mod topics;
 mod transactions;
 
