@@ -88,6 +88,9 @@ pub enum TopicUse {
 pub struct ImageLog {
     /// Whether it is kept short by copying forward what lives, so that it may begin later unasked.
     pub copied_forward: bool,
+    /// Whether it is the metadata log and a whole snapshot is there behind which it goes on, so that it may begin
+    /// later unasked.
+    pub behind_snapshot: bool,
     /// Its first offset.
     pub start: i64,
     /// The offset after its last record.

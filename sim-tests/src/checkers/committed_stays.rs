@@ -60,7 +60,7 @@ impl CommittedStays {
                 before.start, after.start
             ));
         }
-        let may_go = self.retention || after.copied_forward;
+        let may_go = self.retention || after.copied_forward || after.behind_snapshot;
         if after.start > before.start && after.start > asked && !may_go {
             return Err(format!(
                 "{partition} began at {} on the disk of node {node} and begins at {}; the start was asked \

@@ -221,7 +221,8 @@ pub(crate) mod testing {
             .collect();
         let last = batches.last().and_then(|batch| batch.last());
         let end = last.map_or(start, |last| last.offset + 1);
-        let log = ImageLog { copied_forward: false, start, end, batches };
+        let (copied_forward, behind_snapshot) = (false, false);
+        let log = ImageLog { copied_forward, behind_snapshot, start, end, batches };
         Fact::Image { node: 0, durable, logs: Arc::new(BTreeMap::from([(P, log)])) }
     }
 

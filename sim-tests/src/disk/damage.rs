@@ -33,11 +33,13 @@ pub enum FileKind {
     Starts,
     /// Whose directory it is.
     Identity,
+    /// A snapshot of the metadata log.
+    MetadataSnapshot,
 }
 
 impl FileKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Segment,
         Self::OffsetIndex,
         Self::TimeIndex,
@@ -49,6 +51,7 @@ impl FileKind {
         Self::Journal,
         Self::Starts,
         Self::Identity,
+        Self::MetadataSnapshot,
     ];
 
     /// Returns what damage to such a file is counted as.
@@ -65,6 +68,7 @@ impl FileKind {
             Self::Journal => "damaged-journal",
             Self::Starts => "damaged-starts",
             Self::Identity => "damaged-identity",
+            Self::MetadataSnapshot => "damaged-metadata-snapshot",
         }
     }
 
@@ -95,6 +99,7 @@ impl FileKind {
                 "snapshot" => Self::Snapshot,
                 "producers" => Self::Producers,
                 "journal" => Self::Journal,
+                "checkpoint" => Self::MetadataSnapshot,
                 _ => return None,
             },
         })

@@ -513,6 +513,11 @@ fn files_are_known_by_their_names() {
         ("orders-0/00000000000000000000.timeindex", Some(FileKind::TimeIndex)),
         ("orders-0/00000000000000000007.producers", Some(FileKind::Producers)),
         ("orders-0/leader-epoch-checkpoint", Some(FileKind::Epochs)),
+        (
+            "__cluster_metadata-0/00000000000000000042-0000000003.checkpoint",
+            Some(FileKind::MetadataSnapshot),
+        ),
+        ("__cluster_metadata-0/00000000000000000042-0000000003.checkpoint.tmp", None),
         ("trash/x/00000000000000000000.log", None),
         ("somebody-elses", None),
     ] {

@@ -7,6 +7,7 @@
 mod checkpoint;
 mod crc;
 mod journal;
+mod snapshot;
 
 use std::collections::BTreeMap;
 
@@ -71,6 +72,8 @@ pub struct StoredLog {
     pub end: i64,
     /// What it holds, by base offsets.
     pub batches: BTreeMap<i64, StoredBatch>,
+    /// Of the metadata log: the ends of its whole snapshots.
+    pub snapshots: Vec<i64>,
 }
 
 /// Reads every log of every shard.
@@ -87,7 +90,34 @@ pub fn read(disk: &SimDisk, shards: u16) -> Result<BTreeMap<TopicPartition, Stor
         };
         logs.extend(read_shard(disk, &checkpoint, &journal)?);
     }
+    if let Some(log) = logs.get_mut(&TopicPartition::CLUSTER_METADATA) {
+        behind_snapshots(disk, &files, log);
+    }
     Ok(logs)
+}
+
+/// Takes in what the snapshots of the metadata log say: where the log does not go on behind the newest, it begins
+/// there, and nothing of what it held counts.
+fn behind_snapshots(disk: &SimDisk, files: &[String], log: &mut StoredLog) {
+    let named = files.iter().filter_map(|name| Some((snapshot::named(name)?, name)));
+    let mut whole: Vec<snapshot::Snapshot> = named
+        .filter(|(id, name)| {
+            content(disk, name).is_some_and(|bytes| snapshot::is_whole(*id, bytes))
+        })
+        .map(|(id, _)| id)
+        .collect();
+    whole.sort_unstable();
+    log.snapshots = whole.iter().map(|id| id.end).collect();
+    let Some(newest) = whole.last() else { return };
+    let before = log.batches.range(..newest.end).next_back().map(|(_, batch)| batch);
+    let is_in_log = before.is_some_and(|batch| {
+        let epoch = be32(&batch.bytes, 12) as i32;
+        batch.last == newest.end - 1 && epoch == newest.epoch
+    });
+    if log.start != newest.end && !is_in_log {
+        log.batches.clear();
+        (log.start, log.end) = (newest.end, newest.end);
+    }
 }
 
 /// Reads the last vote of a node: its epoch and its candidate. `None` where nothing can be read.
@@ -179,6 +209,7 @@ fn read_segments(
         start,
         end: if log.memory { log.reserved } else { log.end },
         batches: BTreeMap::new(),
+        snapshots: Vec::new(),
     };
     if log.memory {
         stored.start = stored.end;
@@ -250,6 +281,7 @@ fn apply(
                 start: 0,
                 end: 0,
                 batches: BTreeMap::new(),
+                snapshots: Vec::new(),
             });
         }
         Entry::Delete { log } => {

@@ -12,7 +12,7 @@ use mainspring_core::time::{Instant, Now};
 use super::Scenario;
 use crate::disk::FileKind;
 use crate::rng::{Rng, Stream};
-use crate::schedule::{ClientPlan, GRACE, NodePlan, Plan, Strike, Work, WorldPlan};
+use crate::schedule::{ClientPlan, GRACE, NodePlan, Plan, SnapshotPlan, Strike, Work, WorldPlan};
 use crate::swarm::{self, Kind, Scope};
 use crate::world::{Birth, DiskTrouble, Factory, Fault, MILLISECOND, Machine, SECOND};
 
@@ -132,6 +132,7 @@ pub const DISK_FAULTS: Scenario = Scenario {
                 Kind::Damage(FileKind::PartitionMetadata),
                 Kind::Damage(FileKind::Checkpoint),
                 Kind::Damage(FileKind::Starts),
+                Kind::Damage(FileKind::MetadataSnapshot),
                 Kind::Junk,
                 Kind::DropCaches,
             ],
@@ -154,6 +155,10 @@ pub const DISK_FAULTS: Scenario = Scenario {
         ("damaged-epochs", 2),
         ("damaged-checkpoint", 10),
         ("damaged-starts", 8),
+        ("damaged-metadata-snapshot", 3),
+        ("SnapshotWritten", 100),
+        ("SnapshotLoaded", 50),
+        ("SnapshotDamaged", 1),
         ("damaged-partition-metadata", 10),
         ("junk", 8),
         ("dropped-caches", 2),
@@ -349,7 +354,7 @@ fn draw(seed: u64, kinds: &[Kind]) -> Plan {
     } else {
         Vec::new()
     };
-    Plan::World(Box::new(WorldPlan {
+    let mut plan = WorldPlan {
         nodes,
         cluster: None,
         unrecoverable,
@@ -367,7 +372,10 @@ fn draw(seed: u64, kinds: &[Kind]) -> Plan {
         grace: GRACE,
         clients,
         faults,
-    }))
+    };
+    // A node alone writes little there but its starts.
+    plan.node.snapshots = SnapshotPlan::draw(&mut rng, [1, 100, 500]);
+    Plan::World(Box::new(plan))
 }
 
 /// Returns what makes the shards of a start.

@@ -3,7 +3,9 @@
 
 use super::Scenario;
 use crate::rng::{Rng, Stream};
-use crate::schedule::{ClientPlan, ClusterPlan, GRACE, NodePlan, Plan, Work, WorldPlan};
+use crate::schedule::{
+    ClientPlan, ClusterPlan, GRACE, NodePlan, Plan, SnapshotPlan, Work, WorldPlan,
+};
 use crate::swarm::{self, Among, Kind, Scope};
 use crate::workload::machine_consumer::Habits;
 use crate::world::{MILLISECOND, SECOND};
@@ -30,6 +32,9 @@ pub const SCENARIO: Scenario = Scenario {
         ("pause", 20),
         ("wipe", 10),
         ("FollowerRead", 500),
+        ("SnapshotWritten", 300),
+        ("SnapshotLoaded", 100),
+        ("SnapshotInstalled", 8),
     ],
     armed: &[
         "I01", "I01R", "I02", "I03", "I04", "I05", "I06R", "I07", "I08", "I09", "I10", "I10R",
@@ -134,7 +139,7 @@ pub(super) fn draw_on(seed: u64, sizes: &[usize], more: &[Kind]) -> Plan {
     }
     let racks = [0, 0, 2, 3][Rng::new(seed, Stream::Added).index(4)];
     let cluster = ClusterPlan { min_in_sync: MIN, lost, linger: LINGER, racks };
-    Plan::World(Box::new(WorldPlan {
+    let mut plan = WorldPlan {
         nodes,
         cluster: Some(cluster),
         shards,
@@ -152,5 +157,7 @@ pub(super) fn draw_on(seed: u64, sizes: &[usize], more: &[Kind]) -> Plan {
         faults,
         unrecoverable: false,
         permanent,
-    }))
+    };
+    plan.node.snapshots = SnapshotPlan::draw(&mut rng, [300, 1_500, 6_000]);
+    Plan::World(Box::new(plan))
 }

@@ -141,6 +141,11 @@ pub const MARKS: &[Mark] = &[
     Mark::ReplicaReset,
     Mark::SentNear,
     Mark::FollowerRead,
+    Mark::SnapshotWritten,
+    Mark::SnapshotLoaded,
+    Mark::SnapshotResumed,
+    Mark::SnapshotInstalled,
+    Mark::SnapshotDamaged,
 ];
 
 /// Returns a scenario by its name.

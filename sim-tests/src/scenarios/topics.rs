@@ -2,7 +2,7 @@
 
 use super::Scenario;
 use crate::rng::{Rng, Stream};
-use crate::schedule::{ClientPlan, GRACE, NodePlan, Plan, Work, WorldPlan};
+use crate::schedule::{ClientPlan, GRACE, NodePlan, Plan, SnapshotPlan, Work, WorldPlan};
 use crate::swarm::{self, Kind, Scope};
 use crate::world::{MILLISECOND, SECOND};
 
@@ -21,6 +21,8 @@ pub const SCENARIO: Scenario = Scenario {
         ("kill", 50),
         ("power-cut", 50),
         ("starts", 200),
+        ("SnapshotWritten", 300),
+        ("SnapshotLoaded", 50),
     ],
     armed: &[
         "I01", "I03", "I04", "I05", "I06", "I07", "I10", "I13", "I14", "I16", "I37", "I41", "T1",
@@ -59,7 +61,7 @@ fn draw(seed: u64) -> Plan {
     client(Work::Producer { acks: -1 }, rng.between(5, 40) * MILLISECOND, Some(2_000));
     client(Work::Reader { version: 17, recorder: true }, 0, None);
     let scope = Scope { nodes: 1, clients: clients.len() };
-    Plan::World(Box::new(WorldPlan {
+    let mut plan = WorldPlan {
         cluster: None,
         nodes: 1,
         unrecoverable: false,
@@ -77,5 +79,7 @@ fn draw(seed: u64) -> Plan {
         grace: GRACE,
         clients,
         faults: swarm::faults(&mut Rng::new(seed, Stream::Faults), KINDS, scope, time),
-    }))
+    };
+    plan.node.snapshots = SnapshotPlan::draw(&mut rng, [300, 1_500, 6_000]);
+    Plan::World(Box::new(plan))
 }

@@ -20,7 +20,7 @@ pub use error::ScheduleError;
 pub use profile::Profile;
 pub use steps::{SlicePlan, StepPlan, StepsPlan};
 pub(crate) use world::GRACE;
-pub use world::{ClientPlan, ClusterPlan, NodePlan, Strike, Work, WorldPlan};
+pub use world::{ClientPlan, ClusterPlan, NodePlan, SnapshotPlan, Strike, Work, WorldPlan};
 
 use crate::checkers::no_stop::NoStop;
 use crate::checkers::{Alarm, Checker as _};

@@ -162,6 +162,28 @@ pub struct NodePlan {
     /// The epoch with which the producer of a new transactional id begins.
     #[serde(default)]
     pub epoch_first: i16,
+    /// When snapshots of the metadata log are made; `None` for so rarely that none is.
+    #[serde(default)]
+    pub snapshots: Option<SnapshotPlan>,
+}
+
+/// Snapshots of the metadata log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotPlan {
+    /// Bytes of the log between two of them.
+    pub between_bytes: u64,
+    /// Most bytes of one that nodes send each other at a time.
+    pub piece_bytes: u64,
+}
+
+impl SnapshotPlan {
+    /// Draws as few bytes as one of these, in most of the seeds.
+    pub fn draw(rng: &mut Rng, between_bytes: [u64; 3]) -> Option<Self> {
+        let between_bytes = between_bytes[rng.index(3)];
+        let piece_bytes = [100, 1_000, 1 << 20][rng.index(3)];
+        rng.chance(600).then_some(Self { between_bytes, piece_bytes })
+    }
 }
 
 impl NodePlan {
@@ -178,6 +200,7 @@ impl NodePlan {
             buggify: rng.chance(500).then(|| rng.bits()),
             any_time: false,
             epoch_first: 0,
+            snapshots: None,
         }
     }
 
@@ -194,6 +217,10 @@ impl NodePlan {
         // Logs of coordinators are copied forward many times in a run.
         config.limits.coordinator_dead_records_min = 40;
         config.limits.producer_epoch_first = self.epoch_first;
+        if let Some(SnapshotPlan { between_bytes, piece_bytes }) = self.snapshots {
+            config.limits.metadata_snapshot_bytes = between_bytes;
+            config.limits.metadata_snapshot_piece_bytes = piece_bytes;
+        }
         let retention = self.retention_ms.map_or_else(|| "-1".to_owned(), |ms| ms.to_string());
         for (key, value) in [
             ("num.partitions", partitions.to_string().as_str()),

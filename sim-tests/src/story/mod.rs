@@ -297,6 +297,7 @@ fn class_of(fact: &Fact) -> Class {
             event:
                 ClusterEvent::Led { .. }
                 | ClusterEvent::Resigned { .. }
+                | ClusterEvent::SnapshotInstalled { .. }
                 | ClusterEvent::Truncated { .. },
             ..
         } => Class::Life,

@@ -255,6 +255,9 @@ impl Story {
             ClusterEvent::Truncated { partition, end } => {
                 format!("cuts {} to {end}", self.name(*partition))
             }
+            ClusterEvent::SnapshotInstalled { end } => {
+                format!("puts a snapshot up to {end} in the place of the metadata log")
+            }
             ClusterEvent::StartMoved { partition, log_start_offset } => {
                 format!("lets {} begin at {log_start_offset}", self.name(*partition))
             }

@@ -2,7 +2,7 @@
 //! acknowledged is refused.
 //!
 //! What is in a segment or a journal has one copy on a node; copies of other nodes join with replication. A
-//! checkpoint has two. What can be told from segments and journals again, and what nobody needs, may go at
+//! checkpoint has two, and so has what snapshots hold of the metadata log. What can be told from segments and journals again, and what nobody needs, may go at
 //! any time.
 //!
 //! Invariants:
@@ -43,6 +43,11 @@ impl Atlas {
                 .files_of(FileKind::Checkpoint)
                 .iter()
                 .any(|other| other != file && same_shard(other, file) && self.is_good(disk, other)),
+            // With the log behind the older one each of two snapshots tells all.
+            Some(FileKind::MetadataSnapshot) => disk
+                .files_of(FileKind::MetadataSnapshot)
+                .iter()
+                .any(|other| other != file && self.is_good(disk, other)),
             Some(FileKind::Segment | FileKind::Journal | FileKind::Identity) => false,
         }
     }

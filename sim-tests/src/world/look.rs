@@ -94,7 +94,12 @@ fn image(
         }
         let copied_forward =
             matches!(log.name.as_str(), "__consumer_offsets" | "__transaction_state");
-        image.insert(*id, ImageLog { copied_forward, start: log.start, end: log.end, batches });
+        // What went stands in a snapshot.
+        let is_behind = |end: &i64| (log.start..=log.end).contains(end);
+        let behind_snapshot = log.snapshots.iter().any(is_behind);
+        let (start, end) = (log.start, log.end);
+        let log = ImageLog { copied_forward, behind_snapshot, start, end, batches };
+        image.insert(*id, log);
     }
     Ok(image)
 }

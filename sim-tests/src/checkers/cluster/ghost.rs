@@ -45,6 +45,11 @@ pub(super) struct Log {
 }
 
 impl Log {
+    /// Returns a log that goes on at an offset and holds nothing yet.
+    fn anew(start: i64) -> Self {
+        Self { start, end: start, durable: start, ..Self::default() }
+    }
+
     fn sum(&self, upto: usize) -> u64 {
         match self.batches.get(upto) {
             Some((_, before)) => *before,
@@ -242,11 +247,16 @@ impl Ghost {
         match event {
             ClusterEvent::Opened { partition, log_start_offset, log_end_offset } => {
                 let log = self.logs.entry((*partition, node)).or_default();
+                let (start, end) = (log_start_offset.0, log_end_offset.0);
                 if log.batches.is_empty() && log.end == 0 {
-                    log.end = log_end_offset.0;
+                    log.end = end;
                 }
-                log.opened(log_end_offset.0);
-                log.start = log_start_offset.0;
+                if *partition == TopicPartition::CLUSTER_METADATA && start == end {
+                    // A snapshot holds what was before, and of the log nothing is left.
+                    *log = Log::anew(start);
+                }
+                log.opened(end);
+                log.start = start;
                 // What a start serves it has flushed before.
                 log.durable = log.durable.max(log.end);
                 self.leading.remove(&(*partition, node));
@@ -268,11 +278,15 @@ impl Ghost {
                 if let Some(log) = self.logs.get_mut(&(*partition, node)) {
                     if end.0 > log.end {
                         // It begins anew where its leader's log begins.
-                        *log = Log { start: end.0, end: end.0, durable: end.0, ..Log::default() };
+                        *log = Log::anew(end.0);
                     } else {
                         log.cut_for_now(end.0);
                     }
                 }
+            }
+            ClusterEvent::SnapshotInstalled { end } => {
+                let partition = TopicPartition::CLUSTER_METADATA;
+                self.logs.insert((partition, node), Log::anew(end.0));
             }
             ClusterEvent::StartMoved { partition, log_start_offset } => {
                 if let Some(log) = self.logs.get_mut(&(*partition, node)) {
