@@ -450,7 +450,9 @@ impl Shard {
                 self.on_note_read(now, id, (offset, ticket), result);
             }
             Some(TicketUse::LoadGroups(id)) => self.on_load_read(now, id, result),
-            Some(TicketUse::ListOffsets(..) | TicketUse::LoadSnapshot | TicketUse::Snapshot(..))
+            Some(
+                TicketUse::ListOffsets(..) | TicketUse::LoadSnapshot | TicketUse::Snapshot(..),
+            )
             | None => {}
         }
     }
