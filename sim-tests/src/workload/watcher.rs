@@ -59,7 +59,7 @@ impl Watcher {
         self.line.send(hands, &request, version, (name, operation));
     }
 
-    fn answer(&mut self, hands: &mut Hands<'_>, mut answer: Answer<(KafkaString, OperationId)>) {
+    fn answer(hands: &mut Hands<'_>, mut answer: Answer<(KafkaString, OperationId)>) {
         let response: OffsetFetchResponse = answer.body();
         let (name, operation) = answer.about;
         let found = response.topics.iter().find(|topic| topic.name == name);
@@ -78,7 +78,7 @@ impl Actor for Watcher {
             ActorEvent::Connected(stream) => self.line.connected(stream),
             ActorEvent::Received(stream, bytes) => {
                 for answer in self.line.received(stream, &bytes) {
-                    self.answer(hands, answer);
+                    Self::answer(hands, answer);
                 }
             }
             ActorEvent::Disconnected(stream) => {
