@@ -24,7 +24,7 @@ use crate::recovery::{self, RecoveryTest};
 use crate::simulator::Simulator;
 
 /// Longest time that the scenarios look for one mutant, a seed at a time.
-const BUDGET: Duration = Duration::from_secs(60);
+const BUDGET: Duration = Duration::from_mins(1);
 /// The same for the recovery test, which looks for those of the log room besides.
 const TEST_BUDGET: Duration = Duration::from_secs(30);
 /// How many mutants are looked for at a time.
