@@ -436,6 +436,9 @@ impl SimNet {
         }
         let last = flying.back().map_or(at, |(arrival, _)| *arrival);
         (way.flying, way.flying_bytes) = (flying, kept);
+        // A window that opens meanwhile brings none of it.
+        way.queued.clear();
+        way.queued_bytes = 0;
         self.counters.resets += 1;
         self.close_both(stream, [last + 1, last + 1], out);
     }

@@ -133,6 +133,19 @@ fn a_reset_strikes_behind_any_byte() {
 }
 
 #[test]
+fn nothing_comes_behind_the_byte_at_which_a_reset_strikes() {
+    let sent: Vec<u8> = (0..200).collect();
+    for seed in 0..60 {
+        let options = NetOptions { reset: 1000, window: 32, ..NetOptions::default() };
+        let (mut bench, stream) = Bench::new(options, seed);
+        bench.send(stream, 0, &sent);
+        bench.settle();
+        let received = &bench.received[1];
+        assert!(received.len() <= 32 && sent.starts_with(received), "{received:?}");
+    }
+}
+
+#[test]
 fn a_peer_that_died_half_open_is_never_heard_of() {
     for (half_open, told) in [(0, true), (1000, false)] {
         let (mut bench, stream) = Bench::new(NetOptions { half_open, ..NetOptions::default() }, 1);
