@@ -42,7 +42,11 @@ pub(crate) async fn dial(dial: Dial, lane: SharedLane) {
                 () = rt::sleep(CONNECT_WITHIN) => return None,
             };
             rt::set_options(&stream).ok()?;
-            security.begin(stream, &dial).await
+            match security.begin(stream, &dial).await {
+                Some(stream) => Some(stream),
+                // Whoever answers there is no process that has gone; the shard gives the attempt up by itself.
+                None => std::future::pending().await,
+            }
         });
         poll_fn(|context| {
             if !lane.lock().is_wanted(connection, context.waker()) {
@@ -119,7 +123,7 @@ impl Connection {
                 self.lane.lock().handle(Input::Transmitted(self.id, written));
                 continue;
             }
-            if orders.closing && self.out.is_empty() && !self.unflushed {
+            if orders.closing && self.out.is_empty() {
                 return Poll::Ready(End::Closed);
             }
             if orders.closing || !orders.reading {
@@ -191,14 +195,14 @@ impl Connection {
         Poll::Ready(Ok(count))
     }
 
-    /// Lets the peer read what was written: closing with unread bytes would reset the connection
-    /// and take the last answer with it.
+    /// Lets the peer read what was written, what still waits before the socket too: closing with unread bytes
+    /// would reset the connection and take the last answer with it.
     async fn linger(mut self) {
-        if poll_fn(|context| Pin::new(&mut self.stream).poll_shutdown(context)).await.is_err() {
-            return;
-        }
         let mut ignored = BytesMut::new();
         let drain = async {
+            if poll_fn(|context| Pin::new(&mut self.stream).poll_shutdown(context)).await.is_err() {
+                return;
+            }
             loop {
                 ignored.clear();
                 ignored.reserve(4096);

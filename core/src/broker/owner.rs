@@ -474,8 +474,7 @@ impl Shard {
                 timestamp: found.timestamp,
                 leader_epoch: found.leader_epoch,
             })),
-            // What was searched has gone by retention meanwhile: nothing fits any more.
-            Err(ReadError::Gone) => Ok(ListedOffset::NONE),
+            Err(ReadError::Gone) => Err(ErrorCode::NotLeaderOrFollower),
             Err(error) => Err(read_code(&error)),
         };
         self.answer_waiter(now, waiter, Answer::Offset(answer));

@@ -187,6 +187,10 @@ impl LogStore {
             return self.fail(&job, ReadError::Gone);
         };
         if job.from < partition.start {
+            if let Goal::Time { .. } = job.goal {
+                // What went meanwhile is not looked for; what is left may hold the time.
+                return self.read_again(job, fx);
+            }
             return self.fail(&job, ReadError::Gone);
         }
         let in_files = partition.written_end.min(partition.tail_start());
@@ -285,6 +289,10 @@ impl LogStore {
                     if !gone && error.kind == DiskErrorKind::NotFound {
                         job.from_beginning = true;
                         return self.corrupt(job, "the file is gone", fx);
+                    }
+                    let is_there = self.logs.contains_key(&job.log);
+                    if gone && is_there && matches!(job.goal, Goal::Time { .. }) {
+                        return self.read_again(job, fx);
                     }
                     let error = if gone {
                         ReadError::Gone

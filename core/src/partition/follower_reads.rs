@@ -78,7 +78,7 @@ impl Follower {
         match log.plan_fetch(self.id, item.offset, end, item.max_bytes, item.at_least_one) {
             FetchPlan::Memory(records) => {
                 fetched.records = records;
-                fetched.with_aborted(item, log).map(Reading::Done)
+                with_aborted(fetched, item, log)
             }
             FetchPlan::File(range) => Ok(Reading::File(range, fetched)),
         }
@@ -97,6 +97,18 @@ impl Follower {
     ) -> Result<Reading, FetchRefusal> {
         self.check_fetch(item, log)?;
         fetched.records = parts;
-        fetched.with_aborted(item, log).map(Reading::Done)
+        with_aborted(fetched, item, log)
     }
+}
+
+/// Adds the aborted transactions. What this replica has lost of them the leader may know.
+fn with_aborted(
+    fetched: Fetched,
+    item: &FetchItem,
+    log: &LogStore,
+) -> Result<Reading, FetchRefusal> {
+    fetched.with_aborted(item, log).map(Reading::Done).map_err(|refusal| match refusal {
+        FetchRefusal::Code(ErrorCode::OffsetOutOfRange) => refusal,
+        _ => FetchRefusal::Code(ErrorCode::NotLeaderOrFollower),
+    })
 }

@@ -529,7 +529,7 @@ impl Partition {
         };
         match item.timestamp {
             // What the leaders before it had committed may lie beyond what it knows yet (KIP-207).
-            -1 if !self.knows_committed() => Err(ErrorCode::OffsetNotAvailable),
+            -1 | -3 if !self.knows_committed() => Err(ErrorCode::OffsetNotAvailable),
             -1 => place(
                 self.shown(end, start).ok_or(ErrorCode::OffsetNotAvailable)?,
                 self.leader_epoch,

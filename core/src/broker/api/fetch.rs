@@ -194,7 +194,9 @@ impl Shard {
                 log_start: Offset(asked.log_start_offset),
                 read_committed: fetch.read_committed && replica.is_none(),
                 may_follow: follows.is_some(),
-                near: near.and_then(|(_, state, rack)| self.near_replica(state, rack)),
+                near: near.and_then(|(_, state, rack)| {
+                    self.near_replica(state, rack, fetch.ctx.listener)
+                }),
             };
             let is_unknown = matches!(outcome, FetchOutcome::Refused(_));
             fetch.slots.push(FetchSlot { partition: index, place, item, is_unknown, outcome });

@@ -2,7 +2,7 @@
 
 use crate::broker::post::Answer;
 use crate::broker::shard::Shard;
-use crate::ids::{NodeId, TopicPartition};
+use crate::ids::{ListenerIndex, NodeId, TopicPartition};
 use crate::metadata::PartitionImage;
 use crate::partition::Waiter;
 use crate::time::Now;
@@ -14,17 +14,20 @@ impl Shard {
         &self,
         partition: &PartitionImage,
         rack: &str,
+        listener: ListenerIndex,
     ) -> Option<NodeId> {
         let me = self.config.node.node_id;
         let is_near = |node: NodeId| {
             let broker = self.image.broker(node);
             broker.is_some_and(|it| it.rack.as_deref() == Some(rack) && !it.fenced)
         };
+        // Who is told of a node must have been told where it is.
+        let is_known = |node: NodeId| self.address(node, listener).is_some();
         if partition.leader != me || is_near(me) {
             return None;
         }
         let mut replicas = partition.replicas.iter().copied();
-        replicas.find(|node| partition.isr.contains(node) && is_near(*node))
+        replicas.find(|&node| partition.isr.contains(&node) && is_near(node) && is_known(node))
     }
 
     /// Tells the clients that wait at a partition that follows what has become readable.

@@ -444,10 +444,20 @@ impl Fetcher {
                 self.ask_offsets(now, link, places);
             }
         }
+        let mut is_out_of_reach = false;
         for (node, places) in fetches {
             if let Some(link) = self.network.ready(now, Target::Node(node)) {
                 self.ask_records(now, link, node, places);
+            } else if self.network.failures(node) > 0 {
+                for (place, _) in places {
+                    let known = self.partitions.get_mut(&place);
+                    is_out_of_reach |= known.is_some_and(|it| it.near.failed(now, node));
+                }
             }
+        }
+        if is_out_of_reach {
+            // Whoever cannot reach the replica near by asks the leader.
+            self.ask(now);
         }
     }
 
@@ -536,11 +546,16 @@ impl Fetcher {
     ) {
         let mut topics: Vec<FetchTopic> = Vec::new();
         let mut asked = Vec::with_capacity(places.len());
-        // A rack counts for the whole request.
-        let mut may_name = true;
+        // A rack counts for the whole request. A leader in it names nobody else.
+        let (mut may_name, mut reads_near) = (true, false);
         for (place, offset) in places {
             let leader = self.network.metadata().leader(&place.0, place.1);
-            may_name &= self.partitions.get(&place).is_some_and(|known| known.near.is_wanted(now));
+            if leader.is_some_and(|leader| leader.node == node) {
+                let known = self.partitions.get(&place);
+                may_name &= known.is_some_and(|known| known.near.is_wanted(now));
+            } else {
+                reads_near = true;
+            }
             let partition = FetchPartition {
                 partition: place.1.0,
                 current_leader_epoch: leader.map_or(-1, |leader| leader.epoch.0),
@@ -561,13 +576,14 @@ impl Fetcher {
         }
         let by_name = topics.iter().any(|topic| topic.topic_id.is_zero());
         let max_version = if by_name { LAST_VERSION_BY_NAME } else { ApiKey::Fetch.max_version() };
+        let rack = self.config.rack.clone().filter(|_| may_name || reads_near);
         let request = Request::Fetch(FetchRequest {
             max_wait_ms: self.config.max_wait.as_millis() as i32,
             min_bytes: self.config.min_bytes,
             max_bytes: self.config.max_bytes,
             isolation_level: i8::from(self.config.read_committed),
             topics,
-            rack_id: self.config.rack.clone().filter(|_| may_name).unwrap_or_default(),
+            rack_id: rack.unwrap_or_default(),
             ..FetchRequest::default()
         });
         self.fetching.insert(node);
@@ -687,12 +703,13 @@ impl Fetcher {
     /// Takes in that a fetch has failed: what a replica near by lacks the leader may have.
     fn on_fetch_error(&mut self, now: Instant, node: NodeId, asked: &Asked, error: ClientError) {
         let backoff = self.config.network.retry_backoff;
-        let is_misplaced = matches!(error, ClientError::Broker(ErrorCode::OffsetOutOfRange));
         let Some(partition) = self.settled(asked) else { return };
-        if partition.near.failed(now, node) && is_misplaced {
-            partition.retry_at = now + backoff;
-        } else {
-            self.on_error(now, asked, error);
+        if !partition.near.failed(now, node) {
+            return self.on_error(now, asked, error);
+        }
+        partition.retry_at = now + backoff;
+        if error.is_stale_metadata() {
+            self.network.mark_stale(now);
         }
     }
 
@@ -708,7 +725,7 @@ impl Fetcher {
         if let Some(epoch) = epoch.filter(|_| is_known && replica != node) {
             partition.near.named(now, replica, epoch, time);
         } else {
-            // The same would be said again at once.
+            partition.near.is_unknown(now);
             partition.retry_at = now + backoff;
             self.network.mark_stale(now);
         }
@@ -767,8 +784,13 @@ impl Fetcher {
             // Bytes that lead nowhere must not be asked for again at once, and for ever.
             partition.retry_at = now + retry_backoff;
         }
-        if let Some(error) = read.error {
-            self.fail(&asked.place, error);
+        let Some(error) = read.error else { return };
+        match self.partitions.get_mut(&asked.place) {
+            Some(partition) if partition.near.is_at(node) => {
+                partition.near.failed(now, node);
+                partition.retry_at = now + retry_backoff;
+            }
+            _ => self.fail(&asked.place, error),
         }
     }
 }

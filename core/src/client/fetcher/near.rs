@@ -48,9 +48,19 @@ impl Near {
         self.replica = Some(Replica { node, epoch, until: now + time });
     }
 
+    /// Takes in that a leader has named a replica that nobody knows: it is to send records itself for a while.
+    pub(super) fn is_unknown(&mut self, now: Instant) {
+        (self.replica, self.leader_until) = (None, Some(now + LEADER_FOR));
+    }
+
+    /// Returns whether a node is the replica that a leader has named.
+    pub(super) fn is_at(&self, node: NodeId) -> bool {
+        self.replica.is_some_and(|it| it.node == node)
+    }
+
     /// Takes in that a node could not serve. Returns whether that was the replica, and not the leader.
     pub(super) fn failed(&mut self, now: Instant, node: NodeId) -> bool {
-        let was_asked = self.replica.is_some_and(|it| it.node == node);
+        let was_asked = self.is_at(node);
         if was_asked {
             (self.replica, self.leader_until) = (None, Some(now + LEADER_FOR));
         }

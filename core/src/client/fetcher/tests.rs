@@ -531,5 +531,24 @@ fn a_replica_that_nobody_knows_is_not_asked_for_without_a_pause() {
     settle(&mut fetcher, &mut broker);
 
     assert!(broker.asked.is_empty());
-    assert!(fetcher.next_deadline().is_some_and(|at| at > broker.now.mono));
+    broker.pass(Duration::from_secs(1));
+    fetcher.handle(broker.now, Input::Wakeup);
+    settle(&mut fetcher, &mut broker);
+    assert_eq!(rack_of(&broker.next()), "", "the leader is to serve itself");
+}
+
+#[test]
+fn a_replica_that_cannot_be_reached_is_left_for_the_leader() {
+    let (mut fetcher, mut broker, first) = reading_near();
+    let second = broker.next();
+    broker.up = false;
+
+    broker.inputs.push_back(Input::Disconnected(second.link));
+    settle(&mut fetcher, &mut broker);
+    broker.pass(Duration::from_secs(1));
+    fetcher.handle(broker.now, Input::Wakeup);
+    settle(&mut fetcher, &mut broker);
+
+    let third = broker.next();
+    assert_eq!((third.link, rack_of(&third)), (first.link, ""));
 }
