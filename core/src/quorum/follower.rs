@@ -185,9 +185,13 @@ impl Quorum {
         let fetch_timeout = self.config.fetch_timeout;
         let retry = self.config.retry;
         let high_watermark = self.high_watermark;
-        let epoch = self.epoch;
+        let (epoch, installing) = (self.epoch, self.installing);
         let Role::Follower(following) = &mut self.role else { return Step::Nothing };
         if following.leader != node || ask.epoch != epoch {
+            return Step::Nothing;
+        }
+        if installing || following.receiving.is_some() {
+            // It was asked before that began, and says nothing of the log that is to come.
             return Step::Nothing;
         }
         following.fetching = false;
@@ -330,9 +334,14 @@ impl Quorum {
     }
 
     /// Takes in that a piece is written, and asks for the one behind it.
-    pub fn piece_written(&mut self, upto: u64) {
-        if let Role::Follower(Following { receiving: Some((_, position)), .. }) = &mut self.role {
+    pub fn piece_written(&mut self, now: Instant, upto: u64) {
+        let fetch_timeout = self.config.fetch_timeout;
+        if let Role::Follower(Following { receiving: Some((_, position)), fetch_by, .. }) =
+            &mut self.role
+        {
             *position = upto;
+            // How long that took is not the leader's fault.
+            *fetch_by = now + fetch_timeout;
         }
         self.ask_for_piece();
     }

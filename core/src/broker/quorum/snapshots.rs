@@ -138,10 +138,13 @@ impl Shard {
                 loading.reader = Some(reader);
                 return self.load_piece();
             }
-            Ok(true) => match reader.finish() {
-                Ok(snapshot) => return self.settle_snapshots(now, Some(snapshot)),
-                Err(error) => error.to_string(),
-            },
+            Ok(true) => {
+                let whole = reader.finish().map_err(|error| error.to_string());
+                match whole.and_then(|snapshot| voters_in(&snapshot).map(|_| snapshot)) {
+                    Ok(snapshot) => return self.settle_snapshots(now, Some(snapshot)),
+                    Err(why) => why,
+                }
+            }
             Err(why) => why,
         };
         loading.reads += 1;
@@ -176,6 +179,10 @@ impl Shard {
             // It was received: all of it is committed.
             self.fx.mark(Mark::SnapshotResumed);
             self.log.reset(now, METADATA, id.end_offset, &mut self.fx);
+        }
+        if !damaged.is_empty() {
+            // There is one less now to make up for damage.
+            self.snapshots.behind = self.config.node.limits.metadata_snapshot_bytes;
         }
         let start = self.log.log_start_offset(METADATA).unwrap_or(Offset::ZERO);
         if !self.log.begins_anew(METADATA) {
@@ -407,13 +414,18 @@ impl Shard {
         }
         if writing.take() == Some(false) {
             let upto = reader.bytes();
-            self.with_quorum(now, |machine, _| machine.piece_written(upto));
+            self.with_quorum(now, |machine, _| machine.piece_written(now.mono, upto));
             return;
         }
         let Some(Receiving { reader, .. }) = self.snapshots.receiving.take() else { return };
         match reader.finish().map_err(|error| error.to_string()).and_then(|snapshot| {
             voters_in(&snapshot)?;
-            Ok(snapshot)
+            // Whatever a leader says, a topic goes by its recorded deletion alone.
+            let is_lost = |id| snapshot.image.topic(id).is_none() && !snapshot.image.is_removed(id);
+            match self.image.topics().find(|topic| is_lost(topic.id)) {
+                Some(topic) => Err(format!("it lacks topic {}, which was not deleted", topic.name)),
+                None => Ok(snapshot),
+            }
         }) {
             Ok(snapshot) => {
                 self.snapshots.installing = Some(Box::new(snapshot));
@@ -443,7 +455,8 @@ impl Shard {
         self.log.reset(now, METADATA, id.end_offset, &mut self.fx);
         let Snapshot { image, timestamp, .. } = snapshot;
         self.snapshots.timestamp = timestamp;
-        self.snapshots.behind = 0;
+        // A second one soon makes up for damage to it.
+        self.snapshots.behind = self.config.node.limits.metadata_snapshot_bytes;
         if let Some(quorum) = &mut self.quorum {
             quorum.reader.begin_anew(id.end_offset);
         }
@@ -506,6 +519,12 @@ impl Shard {
         self.reply_to_node(shard, request, Reply::Snapshot(Box::new(reply)));
     }
 
+    /// Hands a snapshot out no more that cannot be read; the next one is made soon.
+    fn doubt_snapshot(&mut self, id: SnapshotId) {
+        self.log.distrust_snapshot(id);
+        self.snapshots.behind = self.config.node.limits.metadata_snapshot_bytes;
+    }
+
     /// Takes a piece of a snapshot that was read.
     pub(in crate::broker) fn on_snapshot_read(
         &mut self,
@@ -518,8 +537,12 @@ impl Shard {
             Some(TicketUse::Snapshot(shard, request, mut reply)) => {
                 match result {
                     Ok(bytes) if !bytes.is_empty() => reply.bytes = bytes,
-                    Ok(_) | Err(ReadError::Gone) => reply.code = ErrorCode::SnapshotNotFound,
+                    Ok(_) | Err(ReadError::Gone) => {
+                        self.doubt_snapshot(reply.id);
+                        reply.code = ErrorCode::SnapshotNotFound;
+                    }
                     Err(error) => {
+                        self.doubt_snapshot(reply.id);
                         self.fx
                             .warn(format!("a snapshot cannot be read for another node: {error}"));
                         reply.code = ErrorCode::KafkaStorageError;
