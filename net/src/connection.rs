@@ -42,11 +42,13 @@ pub(crate) async fn dial(dial: Dial, lane: SharedLane) {
                 () = rt::sleep(CONNECT_WITHIN) => return None,
             };
             rt::set_options(&stream).ok()?;
-            match security.begin(stream, &dial).await {
-                Some(stream) => Some(stream),
-                // Whoever answers there is no process that has gone; the shard gives the attempt up by itself.
-                None => std::future::pending().await,
+            let begun = security.begin(stream, &dial).await;
+            if begun.is_none() {
+                // Whoever answers there is no process that has gone: before this ends the shard gives the attempt
+                // up by itself, as one that nobody answered.
+                rt::sleep(CONNECT_WITHIN).await;
             }
+            begun
         });
         poll_fn(|context| {
             if !lane.lock().is_wanted(connection, context.waker()) {

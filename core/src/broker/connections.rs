@@ -43,6 +43,7 @@ impl Shard {
     }
 
     pub(in crate::broker) fn on_disconnected(&mut self, now: Now, id: ConnectionId) {
+        self.replication.sent_away.forget(id);
         if let Some(connection) = self.connections.remove(&id) {
             self.received_bytes -= connection.buffered_bytes();
             self.answer_bytes -= connection.answer_bytes();

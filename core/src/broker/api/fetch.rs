@@ -73,7 +73,7 @@ impl Shard {
             read_committed: request.isolation_level == 1,
             deadline: now.mono + wait,
         };
-        self.add_slots(&mut fetch, asked, by_id, (replica, &request.rack_id));
+        self.add_slots(now, &mut fetch, asked, by_id, (replica, &request.rack_id));
         let asks = self.open_items(&fetch);
         fetch.outstanding = asks.values().map(Vec::len).sum();
         let nothing_to_probe = fetch.outstanding == 0;
@@ -147,6 +147,7 @@ impl Shard {
     /// Adds a slot for each partition, those of one topic that follow each other together.
     fn add_slots(
         &self,
+        now: Now,
         fetch: &mut PendingFetch,
         asked: Vec<(Place, Asked)>,
         by_id: bool,
@@ -195,7 +196,8 @@ impl Shard {
                 read_committed: fetch.read_committed && replica.is_none(),
                 may_follow: follows.is_some(),
                 near: near.and_then(|(_, state, rack)| {
-                    self.near_replica(state, rack, fetch.ctx.listener)
+                    let place = (partition, Offset(asked.fetch_offset));
+                    self.near_replica(now, &fetch.ctx, (state, place), rack)
                 }),
             };
             let is_unknown = matches!(outcome, FetchOutcome::Refused(_));
@@ -242,6 +244,8 @@ impl Shard {
             (Answer::Readable(readable), FetchStage::Probing) => {
                 if matches!(readable, Err(FetchRefusal::Near { .. })) {
                     self.fx.mark(Mark::SentNear);
+                    let place = (slot.item.partition, slot.item.offset);
+                    self.replication.sent_away.note(now.mono, id.connection, place);
                 }
                 slot.outcome = outcome(readable);
                 fetch.outstanding -= 1;

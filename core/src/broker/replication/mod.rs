@@ -17,6 +17,7 @@ use crate::time::Instant;
 
 pub(in crate::broker) use fetch::Fetched;
 use fetch::Leader;
+use near::SentAway;
 
 /// What a shard remembers of its replicas beside their own state.
 #[derive(Clone, Default, Debug)]
@@ -31,6 +32,8 @@ pub(in crate::broker) struct Replication {
     ask_again: BTreeSet<TopicPartition>,
     /// Partitions of which it was said that what their leader sends is not taken.
     complained: BTreeSet<TopicPartition>,
+    /// Clients that were sent to the replica near by.
+    pub(in crate::broker) sent_away: SentAway,
     /// When fetches are tried again, and in-sync sets looked at.
     armed: Option<Instant>,
     look_at: Option<Instant>,

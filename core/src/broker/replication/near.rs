@@ -1,20 +1,65 @@
 //! Clients that read from the replica in their own rack (KIP-392).
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::broker::pending::RequestContext;
 use crate::broker::post::Answer;
 use crate::broker::shard::Shard;
-use crate::ids::{ListenerIndex, NodeId, TopicPartition};
+use crate::ids::{ConnectionId, NodeId, Offset, TopicPartition};
 use crate::metadata::PartitionImage;
 use crate::partition::Waiter;
-use crate::time::Now;
+use crate::time::{Instant, Now};
+
+/// How long who comes back with the offset with which it was sent away is served here.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
+
+/// Where clients were sent away to the replica near by, by connection: who comes back with the same offset did not
+/// get it there.
+#[derive(Clone, Default, Debug)]
+pub(in crate::broker) struct SentAway(
+    BTreeMap<ConnectionId, BTreeMap<TopicPartition, (Offset, Instant)>>,
+);
+
+impl SentAway {
+    /// Notes that a client was sent away. A connection names no more partitions than its fetches do.
+    pub(in crate::broker) fn note(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        place: (TopicPartition, Offset),
+    ) {
+        let (partition, offset) = place;
+        let until = now + BACK_WITHIN;
+        self.0.entry(connection).or_default().insert(partition, (offset, until));
+    }
+
+    /// Returns whether a client was sent away with that offset a short while ago.
+    fn knows(
+        &self,
+        now: Instant,
+        connection: ConnectionId,
+        (partition, offset): (TopicPartition, Offset),
+    ) -> bool {
+        let known = self.0.get(&connection).and_then(|places| places.get(&partition));
+        known.is_some_and(|&(before, until)| before == offset && now < until)
+    }
+
+    /// Forgets a connection.
+    pub(in crate::broker) fn forget(&mut self, connection: ConnectionId) {
+        self.0.remove(&connection);
+    }
+}
 
 impl Shard {
     /// Returns the replica that a client in a rack had better ask, where it is not this node: an unfenced one in
     /// sync, in the order of the replicas, so that not all partitions fall to one.
     pub(in crate::broker) fn near_replica(
         &self,
-        partition: &PartitionImage,
+        now: Now,
+        ctx: &RequestContext,
+        (partition, place): (&PartitionImage, (TopicPartition, Offset)),
         rack: &str,
-        listener: ListenerIndex,
     ) -> Option<NodeId> {
         let me = self.config.node.node_id;
         let is_near = |node: NodeId| {
@@ -22,8 +67,11 @@ impl Shard {
             broker.is_some_and(|it| it.rack.as_deref() == Some(rack) && !it.fenced)
         };
         // Who is told of a node must have been told where it is.
-        let is_known = |node: NodeId| self.address(node, listener).is_some();
-        if partition.leader != me || is_near(me) {
+        let is_known = |node: NodeId| self.address(node, ctx.listener).is_some();
+        if partition.leader != me
+            || is_near(me)
+            || self.replication.sent_away.knows(now.mono, ctx.id.connection, place)
+        {
             return None;
         }
         let mut replicas = partition.replicas.iter().copied();
@@ -51,5 +99,28 @@ impl Shard {
         for (waiter, answer) in told {
             self.answer_waiter(now, waiter, answer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{PartitionIndex, TopicId};
+
+    #[test]
+    fn who_comes_back_with_the_same_offset_is_served_for_a_while() {
+        let partition = TopicPartition { topic_id: TopicId::ZERO, partition: PartitionIndex(0) };
+        let (one, other) = (ConnectionId(1), ConnectionId(2));
+        let mut sent = SentAway::default();
+        let later = |seconds| Instant::ZERO + Duration::from_secs(seconds);
+
+        sent.note(Instant::ZERO, one, (partition, Offset(7)));
+
+        assert!(sent.knows(later(9), one, (partition, Offset(7))));
+        assert!(!sent.knows(later(11), one, (partition, Offset(7))));
+        assert!(!sent.knows(later(9), one, (partition, Offset(8))), "it got something");
+        assert!(!sent.knows(later(9), other, (partition, Offset(7))));
+        sent.forget(one);
+        assert!(!sent.knows(later(9), one, (partition, Offset(7))));
     }
 }
