@@ -108,7 +108,12 @@ fn with_aborted(
     log: &LogStore,
 ) -> Result<Reading, FetchRefusal> {
     fetched.with_aborted(item, log).map(Reading::Done).map_err(|refusal| match refusal {
-        FetchRefusal::Code(ErrorCode::OffsetOutOfRange) => refusal,
-        _ => FetchRefusal::Code(ErrorCode::NotLeaderOrFollower),
+        FetchRefusal::Code(code) if code != ErrorCode::OffsetOutOfRange => {
+            FetchRefusal::Code(ErrorCode::NotLeaderOrFollower)
+        }
+        FetchRefusal::Code(_)
+        | FetchRefusal::OutOfRange { .. }
+        | FetchRefusal::Diverging { .. }
+        | FetchRefusal::Near { .. } => refusal,
     })
 }
