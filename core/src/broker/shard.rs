@@ -509,19 +509,11 @@ impl Shard {
         if partition.fetches.is_empty() {
             return;
         }
-        let mut told = Vec::new();
         let mut fetches = std::mem::take(&mut partition.fetches);
-        for ((shard, request), item) in fetches.iter_mut() {
-            let readable = partition.readable(item, log);
-            if readable != Ok(item.known_readable) {
-                item.known_readable = readable.unwrap_or(0);
-                let waiter = Waiter { shard, request, index: item.index };
-                told.push((waiter, Answer::Readable(readable)));
-            }
-        }
+        let news = fetches.news(|item| partition.readable(item, log));
         partition.fetches = fetches;
-        for (waiter, answer) in told {
-            self.answer_waiter(now, waiter, answer);
+        for (waiter, readable) in news {
+            self.answer_waiter(now, waiter, Answer::Readable(readable));
         }
     }
 

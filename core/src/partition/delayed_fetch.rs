@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::broker::post::FetchItem;
+use crate::broker::post::{FetchItem, FetchRefusal};
 use crate::connection::RequestId;
 use crate::ids::ShardId;
+use crate::partition::leader::Waiter;
 
 /// Who is told when more can be read.
 pub type Watcher = (ShardId, RequestId);
@@ -34,6 +35,22 @@ impl DelayedFetches {
     /// Returns how many wait.
     pub fn len(&self) -> usize {
         self.watches.len()
+    }
+
+    /// Returns whom to tell of what has become readable, which is remembered in each.
+    pub fn news(
+        &mut self,
+        readable: impl Fn(&FetchItem) -> Result<u64, FetchRefusal>,
+    ) -> Vec<(Waiter, Result<u64, FetchRefusal>)> {
+        let mut news = Vec::new();
+        for (&(shard, request), item) in &mut self.watches {
+            let readable = readable(item);
+            if readable != Ok(item.known_readable) {
+                item.known_readable = readable.unwrap_or(0);
+                news.push((Waiter { shard, request, index: item.index }, readable));
+            }
+        }
+        news
     }
 
     /// Goes through all that wait; what is readable is remembered in each.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::broker::post::{FetchItem, FetchRefusal, Fetched};
 use crate::error::ErrorCode;
 use crate::ids::{LeaderEpoch, Offset};
-use crate::log::{FetchPlan, LogStore};
+use crate::log::LogStore;
 use crate::partition::Follower;
 use crate::partition::leader::Reading;
 
@@ -63,7 +63,7 @@ impl Follower {
     pub fn read(&self, item: &FetchItem, log: &LogStore) -> Result<Reading, FetchRefusal> {
         self.check_fetch(item, log)?;
         let start = log.log_start_offset(self.id).unwrap_or(Offset::ZERO);
-        let mut fetched = Fetched {
+        let fetched = Fetched {
             // A log that has just begun anew may not know yet that what was before its start is committed.
             high_watermark: self.high_watermark().max(start),
             last_stable_offset: self.last_stable_offset(log).max(start),
@@ -71,17 +71,7 @@ impl Follower {
             records: Vec::new(),
             aborted: item.read_committed.then(Vec::new),
         };
-        let end = self.readable_end(item, log);
-        if item.offset >= end || (item.max_bytes == 0 && !item.at_least_one) {
-            return Ok(Reading::Done(fetched));
-        }
-        match log.plan_fetch(self.id, item.offset, end, item.max_bytes, item.at_least_one) {
-            FetchPlan::Memory(records) => {
-                fetched.records = records;
-                with_aborted(fetched, item, log)
-            }
-            FetchPlan::File(range) => Ok(Reading::File(range, fetched)),
-        }
+        Reading::up_to(self.readable_end(item, log), item, fetched, log).map_err(at_leader)
     }
 
     /// Takes what was read from a file for a client.
@@ -97,17 +87,13 @@ impl Follower {
     ) -> Result<Reading, FetchRefusal> {
         self.check_fetch(item, log)?;
         fetched.records = parts;
-        with_aborted(fetched, item, log)
+        fetched.with_aborted(item, log).map(Reading::Done).map_err(at_leader)
     }
 }
 
-/// Adds the aborted transactions. What this replica has lost of them the leader may know.
-fn with_aborted(
-    fetched: Fetched,
-    item: &FetchItem,
-    log: &LogStore,
-) -> Result<Reading, FetchRefusal> {
-    fetched.with_aborted(item, log).map(Reading::Done).map_err(|refusal| match refusal {
+/// What this replica has lost of transactions the leader may know.
+fn at_leader(refusal: FetchRefusal) -> FetchRefusal {
+    match refusal {
         FetchRefusal::Code(code) if code != ErrorCode::OffsetOutOfRange => {
             FetchRefusal::Code(ErrorCode::NotLeaderOrFollower)
         }
@@ -115,5 +101,5 @@ fn with_aborted(
         | FetchRefusal::OutOfRange { .. }
         | FetchRefusal::Diverging { .. }
         | FetchRefusal::Near { .. } => refusal,
-    })
+    }
 }

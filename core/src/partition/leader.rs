@@ -64,6 +64,31 @@ pub enum Reading {
     File(FileRange, Fetched),
 }
 
+impl Reading {
+    /// Reads what stands below `end`, from memory or, later, from a file; `fetched` is the answer but for that.
+    ///
+    /// # Errors
+    /// [`FetchRefusal`], as of [`Fetched::with_aborted`].
+    pub(super) fn up_to(
+        end: Offset,
+        item: &FetchItem,
+        mut fetched: Fetched,
+        log: &LogStore,
+    ) -> Result<Self, FetchRefusal> {
+        if item.offset >= end || (item.max_bytes == 0 && !item.at_least_one) {
+            return Ok(Self::Done(fetched));
+        }
+        let (id, most) = (item.partition, item.max_bytes);
+        match log.plan_fetch(id, item.offset, end, most, item.at_least_one) {
+            FetchPlan::Memory(records) => {
+                fetched.records = records;
+                fetched.with_aborted(item, log).map(Self::Done)
+            }
+            FetchPlan::File(range) => Ok(Self::File(range, fetched)),
+        }
+    }
+}
+
 /// What a lookup comes to.
 #[derive(Clone, Copy, Debug)]
 pub enum Lookup {
@@ -489,24 +514,14 @@ impl Partition {
         if let Some(view) = self.view_for(item) {
             return self.read_in(view, item, item.offset, log);
         }
-        let mut fetched = Fetched {
+        let fetched = Fetched {
             high_watermark: self.high_watermark,
             last_stable_offset: self.last_stable_offset(log),
             log_start_offset: log.log_start_offset(self.id).unwrap_or(Offset::ZERO),
             records: Vec::new(),
             aborted: item.read_committed.then(Vec::new),
         };
-        let end = self.readable_end(item, log);
-        if item.offset >= end || (item.max_bytes == 0 && !item.at_least_one) {
-            return Ok(Reading::Done(fetched));
-        }
-        match log.plan_fetch(self.id, item.offset, end, item.max_bytes, item.at_least_one) {
-            FetchPlan::Memory(records) => {
-                fetched.records = records;
-                fetched.with_aborted(item, log).map(Reading::Done)
-            }
-            FetchPlan::File(range) => Ok(Reading::File(range, fetched)),
-        }
+        Reading::up_to(self.readable_end(item, log), item, fetched, log)
     }
 
     /// Returns whether its high watermark holds all that the leaders before it had committed (KIP-207).

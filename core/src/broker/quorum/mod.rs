@@ -34,7 +34,6 @@ use crate::time::{Instant, Now};
 pub(in crate::broker) use committed::Reader;
 use office::Accession;
 use serve::{Parked, Reply};
-use voters::replicas;
 
 /// Pause before something that failed is asked again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -150,8 +149,8 @@ impl Shard {
         let voters = self.snapshots.voters.take();
         if let Some(quorum) = &mut self.quorum {
             quorum.reader.begin_anew(end);
-            if let Some(voters) = voters.and_then(|record| replicas(&record).ok()) {
-                quorum.machine.restore_voters(end, Some(voters));
+            if voters.is_some() {
+                quorum.machine.restore_voters(end, voters);
             }
         }
     }

@@ -36,7 +36,6 @@ use crate::wire::api::fetch_snapshot::{
     FetchSnapshotId, FetchSnapshotPartition, FetchSnapshotPartitionResponse, FetchSnapshotRequest,
     FetchSnapshotResponse, FetchSnapshotTopic, FetchSnapshotTopicResponse, SnapshotLeader,
 };
-use crate::wire::control_record::VotersRecord;
 use crate::wire::{Request, Response};
 
 /// Bytes of a snapshot that a start reads at a time.
@@ -50,7 +49,7 @@ pub(in crate::broker) struct SnapshotDriver {
     /// The start is looking for one that is whole.
     loading: Option<Loading>,
     /// Who votes by the one that was loaded, until the machine is told.
-    pub(super) voters: Option<VotersRecord>,
+    pub(super) voters: Voters,
     /// Bytes of the log that were applied since the last one.
     pub(super) behind: u64,
     /// When the last record that was applied was appended.
@@ -59,8 +58,11 @@ pub(in crate::broker) struct SnapshotDriver {
     making: Option<SnapshotId>,
     receiving: Option<Receiving>,
     /// One that was received whole and is about to be durable.
-    installing: Option<Box<Snapshot>>,
+    installing: Option<Box<(Snapshot, Voters)>>,
 }
+
+/// Who votes by a snapshot, where it says so.
+type Voters = Option<BTreeSet<ReplicaKey>>;
 
 #[derive(Clone, Debug)]
 struct Loading {
@@ -88,7 +90,7 @@ impl SnapshotDriver {
             reader.digest(digest);
             digest.shown(writing);
         }
-        digest.shown(&self.making).shown(&self.installing.as_ref().map(|snapshot| snapshot.id()));
+        digest.shown(&self.making).shown(&self.installing.as_ref().map(|it| it.0.id()));
     }
 }
 
@@ -140,8 +142,8 @@ impl Shard {
             }
             Ok(true) => {
                 let whole = reader.finish().map_err(|error| error.to_string());
-                match whole.and_then(|snapshot| voters_in(&snapshot).map(|_| snapshot)) {
-                    Ok(snapshot) => return self.settle_snapshots(now, Some(snapshot)),
+                match whole.and_then(with_voters) {
+                    Ok(whole) => return self.settle_snapshots(now, Some(whole)),
                     Err(why) => why,
                 }
             }
@@ -162,9 +164,9 @@ impl Shard {
     }
 
     /// Goes on with the newest snapshot that is whole and the log behind it, if they hold everything.
-    fn settle_snapshots(&mut self, now: Now, snapshot: Option<Snapshot>) {
+    fn settle_snapshots(&mut self, now: Now, whole: Option<(Snapshot, Voters)>) {
         let Some(Loading { damaged, .. }) = self.snapshots.loading.take() else { return };
-        let id = snapshot.as_ref().map(Snapshot::id);
+        let id = whole.as_ref().map(|(snapshot, _)| snapshot.id());
         if let Err(why) = self.covers(id, &damaged) {
             self.fx.mark(Mark::StartRefused);
             let message = format!(
@@ -188,7 +190,7 @@ impl Shard {
         if !self.log.begins_anew(METADATA) {
             self.log.remove_snapshots_before(start, &mut self.fx);
         }
-        if let Some(Snapshot { image, voters, timestamp }) = snapshot {
+        if let Some((Snapshot { image, timestamp, .. }, voters)) = whole {
             self.fx.mark(Mark::SnapshotLoaded);
             self.image = image;
             self.snapshots.voters = voters;
@@ -288,7 +290,7 @@ impl Shard {
     /// Takes in that a snapshot is durable.
     pub(in crate::broker) fn on_snapshot_written(&mut self, now: Now, id: SnapshotId) {
         match self.snapshots.installing.take() {
-            Some(snapshot) if snapshot.id() == id => self.install_snapshot(now, *snapshot),
+            Some(whole) if whole.0.id() == id => self.install_snapshot(now, *whole),
             other => {
                 self.snapshots.installing = other;
                 self.fx.mark(Mark::SnapshotWritten);
@@ -418,17 +420,17 @@ impl Shard {
             return;
         }
         let Some(Receiving { reader, .. }) = self.snapshots.receiving.take() else { return };
-        match reader.finish().map_err(|error| error.to_string()).and_then(|snapshot| {
-            voters_in(&snapshot)?;
+        let whole = reader.finish().map_err(|error| error.to_string()).and_then(with_voters);
+        match whole.and_then(|(snapshot, voters)| {
             // Whatever a leader says, a topic goes by its recorded deletion alone.
             let is_lost = |id| snapshot.image.topic(id).is_none() && !snapshot.image.is_removed(id);
             match self.image.topics().find(|topic| is_lost(topic.id)) {
                 Some(topic) => Err(format!("it lacks topic {}, which was not deleted", topic.name)),
-                None => Ok(snapshot),
+                None => Ok((snapshot, voters)),
             }
         }) {
-            Ok(snapshot) => {
-                self.snapshots.installing = Some(Box::new(snapshot));
+            Ok(whole) => {
+                self.snapshots.installing = Some(Box::new(whole));
                 self.with_quorum(now, |machine, _| machine.install());
                 self.log.finish_snapshot(&mut self.fx);
             }
@@ -441,13 +443,12 @@ impl Shard {
     }
 
     /// Puts a snapshot that is durable in the place of the log and of the image.
-    fn install_snapshot(&mut self, now: Now, snapshot: Snapshot) {
+    fn install_snapshot(&mut self, now: Now, (snapshot, voters): (Snapshot, Voters)) {
         if self.phase.is_stopping() {
             // The next start finds it.
             return;
         }
         let id = snapshot.id();
-        let Ok(voters) = voters_in(&snapshot) else { unreachable!("it was looked at before") };
         self.fx.mark(Mark::SnapshotInstalled);
         self.fx.info(format!("the metadata is that of the snapshot {id}"));
         self.fx.cluster(ClusterEvent::SnapshotInstalled { end: id.end_offset });
@@ -519,10 +520,13 @@ impl Shard {
         self.reply_to_node(shard, request, Reply::Snapshot(Box::new(reply)));
     }
 
-    /// Hands a snapshot out no more that cannot be read; the next one is made soon.
+    /// Hands a snapshot out no more that cannot be read; the next one is made soon. One that has gone by itself
+    /// meanwhile says nothing.
     fn doubt_snapshot(&mut self, id: SnapshotId) {
-        self.log.distrust_snapshot(id);
-        self.snapshots.behind = self.config.node.limits.metadata_snapshot_bytes;
+        if self.log.snapshots().any(|(kept, _)| kept == id) {
+            self.log.distrust_snapshot(id);
+            self.snapshots.behind = self.config.node.limits.metadata_snapshot_bytes;
+        }
     }
 
     /// Takes a piece of a snapshot that was read.
@@ -555,9 +559,10 @@ impl Shard {
     }
 }
 
-/// Returns who votes by a snapshot, where it says so.
-pub(super) fn voters_in(snapshot: &Snapshot) -> Result<Option<BTreeSet<ReplicaKey>>, String> {
-    snapshot.voters.as_ref().map(replicas).transpose()
+/// Returns a snapshot with those who vote by it; an error where nobody could.
+fn with_voters(snapshot: Snapshot) -> Result<(Snapshot, Voters), String> {
+    let voters = snapshot.voters.as_ref().map(replicas).transpose()?;
+    Ok((snapshot, voters))
 }
 
 pub(super) fn snapshot_request(me: ReplicaKey, ask: &SnapshotAsk, max_bytes: u64) -> Request {

@@ -8,21 +8,21 @@ use crate::broker::post::Answer;
 use crate::broker::shard::Shard;
 use crate::ids::{ConnectionId, NodeId, Offset, TopicPartition};
 use crate::metadata::PartitionImage;
-use crate::partition::Waiter;
 use crate::time::{Instant, Now};
 
 /// How long who comes back with the offset with which it was sent away is served here.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
 
-/// Where clients were sent away to the replica near by, by connection: who comes back with the same offset did not
-/// get it there.
+/// Most places that are remembered. With more of them in that time all are forgotten: who comes back then is sent
+/// away once more.
+const PLACES_MAX: usize = 10_000;
+
+/// Where clients were sent away to the replica near by: who comes back with the same offset did not get it there.
 #[derive(Clone, Default, Debug)]
-pub(in crate::broker) struct SentAway(
-    BTreeMap<ConnectionId, BTreeMap<TopicPartition, (Offset, Instant)>>,
-);
+pub(in crate::broker) struct SentAway(BTreeMap<(ConnectionId, TopicPartition), (Offset, Instant)>);
 
 impl SentAway {
-    /// Notes that a client was sent away. A connection names no more partitions than its fetches do.
+    /// Notes that a client was sent away.
     pub(in crate::broker) fn note(
         &mut self,
         now: Instant,
@@ -30,8 +30,13 @@ impl SentAway {
         place: (TopicPartition, Offset),
     ) {
         let (partition, offset) = place;
-        let until = now + BACK_WITHIN;
-        self.0.entry(connection).or_default().insert(partition, (offset, until));
+        if self.0.len() >= PLACES_MAX {
+            self.0.retain(|_, (_, until)| now < *until);
+        }
+        if self.0.len() >= PLACES_MAX {
+            self.0.clear();
+        }
+        self.0.insert((connection, partition), (offset, now + BACK_WITHIN));
     }
 
     /// Returns whether a client was sent away with that offset a short while ago.
@@ -41,13 +46,13 @@ impl SentAway {
         connection: ConnectionId,
         (partition, offset): (TopicPartition, Offset),
     ) -> bool {
-        let known = self.0.get(&connection).and_then(|places| places.get(&partition));
+        let known = self.0.get(&(connection, partition));
         known.is_some_and(|&(before, until)| before == offset && now < until)
     }
 
     /// Forgets a connection.
     pub(in crate::broker) fn forget(&mut self, connection: ConnectionId) {
-        self.0.remove(&connection);
+        self.0.retain(|(of, _), _| *of != connection);
     }
 }
 
@@ -85,19 +90,11 @@ impl Shard {
         if follower.fetches.is_empty() {
             return;
         }
-        let mut told = Vec::new();
         let mut fetches = std::mem::take(&mut follower.fetches);
-        for ((shard, request), item) in fetches.iter_mut() {
-            let readable = follower.readable(item, log);
-            if readable != Ok(item.known_readable) {
-                item.known_readable = readable.unwrap_or(0);
-                let waiter = Waiter { shard, request, index: item.index };
-                told.push((waiter, Answer::Readable(readable)));
-            }
-        }
+        let news = fetches.news(|item| follower.readable(item, log));
         follower.fetches = fetches;
-        for (waiter, answer) in told {
-            self.answer_waiter(now, waiter, answer);
+        for (waiter, readable) in news {
+            self.answer_waiter(now, waiter, Answer::Readable(readable));
         }
     }
 }
@@ -122,5 +119,16 @@ mod tests {
         assert!(!sent.knows(later(9), other, (partition, Offset(7))));
         sent.forget(one);
         assert!(!sent.knows(later(9), one, (partition, Offset(7))));
+    }
+
+    #[test]
+    fn whoever_names_many_places_takes_no_more_memory() {
+        let mut sent = SentAway::default();
+        for number in 0..3 * PLACES_MAX as i32 {
+            let partition = PartitionIndex(number);
+            let partition = TopicPartition { topic_id: TopicId::ZERO, partition };
+            sent.note(Instant::ZERO, ConnectionId(1), (partition, Offset(0)));
+        }
+        assert!(sent.0.len() <= PLACES_MAX);
     }
 }
