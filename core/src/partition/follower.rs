@@ -78,7 +78,7 @@ pub struct Follower {
     leader_epoch: LeaderEpoch,
     high_watermark: Offset,
     /// Whether the log is known to be a prefix of the leader's, in this epoch.
-    agrees: bool,
+    pub(super) agrees: bool,
     /// What the leader was told to be durable here.
     acknowledged: Option<Offset>,
     /// Clients that wait here for more.

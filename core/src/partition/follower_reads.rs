@@ -1,6 +1,7 @@
 //! What a replica that follows serves to clients of its rack (KIP-392).
 //!
-//! Never anything beyond the high watermark that its leader has told it, nor of a topic with features: which of its
+//! Never before the leader has told it in this epoch how far all is committed, since who stops at the end would stop
+//! too early; never anything beyond the high watermark that its leader has told it, nor of a topic with features: which of its
 //! batches are for clients the leader alone knows. Who cannot be served is sent back to the leader.
 
 use bytes::Bytes;
@@ -15,7 +16,9 @@ use crate::partition::leader::Reading;
 impl Follower {
     fn check_fetch(&self, item: &FetchItem, log: &LogStore) -> Result<(), FetchRefusal> {
         let known = item.current_leader_epoch;
+        // What it knew before its leader's epoch may be little: after a start, nothing.
         let refused = if !item.may_follow
+            || !self.agrees
             || item.replica.is_some()
             || self.config().features.is_some()
             || item.last_fetched_epoch != LeaderEpoch::UNKNOWN

@@ -442,6 +442,7 @@ impl Partition {
     fn is_served_by(&self, follower: NodeId, item: &FetchItem) -> bool {
         self.config.features.is_none()
             && self.view.is_none()
+            && self.knows_committed()
             && self.in_sync.reaches(follower, item.offset)
     }
 
